@@ -1,0 +1,58 @@
+# The same words for a person, a hook and CI. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' 2>/dev/null && { command -v $$p; break; }; done)
+UV := $(shell command -v uv || echo .tools/uv/bin/uv)
+DEVICE_GROUP := $(if $(GPU),gpu,cpu)
+export UV_PYTHON_DOWNLOADS := never
+export SHOPLENS_GPU := $(GPU)
+# First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help env demo stop status test lint compare bench clean
+
+help: ## List these words
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.tools/uv/bin/uv:
+	@[ -n "$(PYTHON)" ] || { echo "ShopLens needs Python 3.11 or 3.12 on PATH (or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	$(PYTHON) -m venv .tools/uv
+	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+.venv/.synced-$(DEVICE_GROUP): pyproject.toml uv.lock | $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --locked --python "$(PYTHON)" --no-default-groups --group pipeline --group dev --group $(DEVICE_GROUP)
+	echo 'import shoplens.environment; shoplens.environment.apply()' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shoplens_environment.pth"
+	rm -f .venv/.synced-*; touch $@
+
+.venv-airflow/.synced: pyproject.toml uv.lock | $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv-airflow $(UV) sync --quiet --locked --python "$(PYTHON)" --no-install-project --only-group orchestrator --only-group orchestrator-dev
+	touch $@
+
+env: .venv/.synced-$(DEVICE_GROUP) .venv-airflow/.synced ## Make both environments
+
+demo: env ## Run the whole platform on real shopping data and leave a prediction service answering
+	shoplens demo
+
+stop: ## End exactly what `make demo` started
+	@if [ -x .venv/bin/shoplens ]; then shoplens stop; else echo "nothing was started here"; fi
+
+status: env ## Say what is running and what is in service
+	shoplens status
+
+compare: env ## Train every model on the data of params.yaml and write the comparison table
+	shoplens compare $(ARGS)
+
+lint: env ## ruff, mypy strict in both environments, import-linter
+	ruff check .
+	ruff format --check .
+	mypy
+	MYPYPATH=dags .venv-airflow/bin/mypy --config-file dags/mypy.ini dags
+	lint-imports
+
+test: env ## All tests: pure-Python ones first
+	pytest
+
+clean: stop ## Remove what runs left behind (environments stay)
+	rm -rf var outs

@@ -1,0 +1,60 @@
+"""The `shoplens` command. A folder of the project is imported only when one of its commands is called."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from shoplens.errors import ShopLensError
+
+# command -> (module:function with Typer annotations, help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ingest": ("events.cli:ingest", "Bring anybody's log into the lake through a mapping file, and print the account."),
+    "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
+    "materialize": ("features.cli:materialize", "Bring snapshots and recent events into the online store."),
+    "train": ("training.cli:train", "Train and judge one model alone, outside the graph."),
+    "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
+    "gate": ("serving.cli:gate", "Judge the packaged model against the one in service, and keep the verdict."),
+    "release": ("serving.cli:release", "Build the Bento of an accepted package and put it into service."),
+    "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),
+    "demo": ("shoplens.local.cli:demo", "Run the whole platform on this machine and leave the service answering."),
+    "stop": ("shoplens.local.cli:stop", "End exactly what `demo` started, children too."),
+    "status": ("shoplens.local.cli:status", "Say what is running, where, and what is in service."),
+}
+
+
+def load(target: str) -> Callable[..., Any]:
+    """Import `module:function` and return the function."""
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _not_called() -> None:
+    """Stand in, on help pages, for a command that is not the one called."""
+
+
+def build_app(called: str | None) -> typer.Typer:
+    """Return the command line with the command `called` loaded and the others only named."""
+    app = typer.Typer(
+        name="shoplens",
+        help="From an online shop's behaviour log to a live prediction service.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_show_locals=False,      # locals may hold raw personal fields
+    )
+    for name, (target, text) in COMMANDS.items():
+        app.command(name, help=text)(load(target) if name == called else _not_called)
+    return app
+
+
+def main() -> None:
+    """Run the command line; an error of ours is printed as its message, without a traceback."""
+    called = next((part for part in sys.argv[1:] if not part.startswith("-")), None)
+    try:
+        build_app(called)()
+    except ShopLensError as error:
+        sys.stderr.write(f"shoplens: {type(error).__name__}: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,59 @@
+"""The one list of variables that keep every tool inside the project folder, silent to the outside, and on one PATH.
+
+`make` has each interpreter of `.venv` call `apply` when it starts, so that every door (`make`, an activated `.venv`,
+`uv run`, `.venv/bin/dvc`, Airflow) gives `dvc`, `bentoml` and the rest the same surroundings. Standard library only, and
+fast: it runs at every start of the interpreter. A variable that is already set is left alone.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+TELEMETRY_OFF = {
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "FEAST_USAGE": "False",
+    "GX_ANALYTICS_ENABLED": "False",
+    "SCARF_NO_ANALYTICS": "true",
+}
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "KERAS_BACKEND": "tensorflow"}
+_HOMES = {
+    "BENTOML_HOME": "bentoml",
+    "DVC_GLOBAL_CONFIG_DIR": "dvc/global",
+    "DVC_SITE_CACHE_DIR": "dvc/site",
+    "DVC_SYSTEM_CONFIG_DIR": "dvc/system",
+    "KERAS_HOME": "keras",
+    "MPLCONFIGDIR": "matplotlib",
+}
+_IDENTITY = {"NAME": "ShopLens", "EMAIL": "shoplens@localhost"}
+
+
+def tool_variables(root: Path) -> dict[str, str]:
+    """Return the variables for tools that work on the project at `root`."""
+    var = root / os.environ.get("SHOPLENS_VAR", "var")
+    return {**TELEMETRY_OFF, **QUIET, **{name: str(var / folder) for name, folder in _HOMES.items()}}
+
+
+def _git_identity_missing(root: Path) -> bool:
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    places = (home / ".gitconfig", home / ".config/git/config", root / ".git/config")
+    return not any("email" in place.read_text(errors="replace") for place in places if place.is_file())
+
+
+def apply() -> None:
+    """Set the variables for the project that this `.venv` belongs to, and put its `bin` first on PATH."""
+    root = Path(sys.prefix).parent
+    if not (root / "params.yaml").is_file():
+        return
+    for name, value in tool_variables(root).items():
+        os.environ.setdefault(name, value)
+    bin_folder = str(Path(sys.prefix) / "bin")
+    path = os.environ.get("PATH", "").split(os.pathsep)
+    if path[0] != bin_folder:
+        os.environ["PATH"] = os.pathsep.join([bin_folder, *(part for part in path if part != bin_folder)])
+    if _git_identity_missing(root):     # `dvc exp run` commits
+        for role in ("AUTHOR", "COMMITTER"):
+            for field, value in _IDENTITY.items():
+                os.environ.setdefault(f"GIT_{role}_{field}", value)

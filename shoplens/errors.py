@@ -1,0 +1,63 @@
+"""The exception tree. Every error that ShopLens raises on purpose is one of these.
+
+    ShopLensError
+    ├── SettingsError          an environment variable or params.yaml is wrong
+    ├── MappingError           a source mapping file is wrong
+    ├── SourceError            an input file is missing, unreadable or of an unknown kind
+    ├── BrokenTableError       a table fails an expectation that stops the run
+    ├── FeatureError           a feature definition or store does not fit what is asked of it
+    │   └── StoreUnavailableError   the online store cannot be reached
+    ├── ModelError             a model, its parameters or its artifact do not fit
+    ├── ReleaseError           a package cannot be built, judged or put into service
+    ├── StageBusyError         another process is already writing this stage's outs
+    └── LocalRunError          the platform on one machine cannot start, run or stop
+        └── PortInUseError
+"""
+
+
+class ShopLensError(Exception):
+    """Base of all. Its message names the field or argument, the rule and the value, and says what to do."""
+
+
+class SettingsError(ShopLensError):
+    """An environment variable or a parameter is wrong."""
+
+
+class MappingError(ShopLensError):
+    """A source mapping file is wrong."""
+
+
+class SourceError(ShopLensError):
+    """An input is missing, unreadable or of an unknown kind."""
+
+
+class BrokenTableError(ShopLensError):
+    """A table fails an expectation that stops the run."""
+
+
+class FeatureError(ShopLensError):
+    """A feature definition or a store does not fit what is asked of it."""
+
+
+class StoreUnavailableError(FeatureError):
+    """The online store cannot be reached."""
+
+
+class ModelError(ShopLensError):
+    """A model, its parameters or its artifact do not fit."""
+
+
+class ReleaseError(ShopLensError):
+    """A package cannot be built, judged or put into service."""
+
+
+class StageBusyError(ShopLensError):
+    """Another process is already writing this stage's outs."""
+
+
+class LocalRunError(ShopLensError):
+    """The platform on one machine cannot start, run or stop."""
+
+
+class PortInUseError(LocalRunError):
+    """A port that the platform needs is taken."""

