@@ -1,8 +1,8 @@
 """The one list of variables that keep every tool inside the project folder, silent to the outside, and on one PATH.
 
 `make` has each interpreter of `.venv` call `apply` when it starts, so that every door (`make`, an activated `.venv`,
-`uv run`, `.venv/bin/dvc`, Airflow) gives `dvc`, `bentoml` and the rest the same surroundings. Standard library only, and
-fast: it runs at every start of the interpreter. A variable that is already set is left alone.
+`uv run`, `.venv/bin/dvc`, Airflow) gives `dvc`, `bentoml` and the rest the same surroundings. Standard library only,
+and fast: it runs at every start of the interpreter. A variable that is already set is left alone.
 """
 
 import os
@@ -53,7 +53,7 @@ def apply() -> None:
     path = os.environ.get("PATH", "").split(os.pathsep)
     if path[0] != bin_folder:
         os.environ["PATH"] = os.pathsep.join([bin_folder, *(part for part in path if part != bin_folder)])
-    if _git_identity_missing(root):     # `dvc exp run` commits
+    if _git_identity_missing(root):  # `dvc exp run` commits
         for role in ("AUTHOR", "COMMITTER"):
             for field, value in _IDENTITY.items():
                 os.environ.setdefault(f"GIT_{role}_{field}", value)

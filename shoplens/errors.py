@@ -1,17 +1,17 @@
 """The exception tree. Every error that ShopLens raises on purpose is one of these.
 
-    ShopLensError
-    ├── SettingsError          an environment variable or params.yaml is wrong
-    ├── MappingError           a source mapping file is wrong
-    ├── SourceError            an input file is missing, unreadable or of an unknown kind
-    ├── BrokenTableError       a table fails an expectation that stops the run
-    ├── FeatureError           a feature definition or store does not fit what is asked of it
-    │   └── StoreUnavailableError   the online store cannot be reached
-    ├── ModelError             a model, its parameters or its artifact do not fit
-    ├── ReleaseError           a package cannot be built, judged or put into service
-    ├── StageBusyError         another process is already writing this stage's outs
-    └── LocalRunError          the platform on one machine cannot start, run or stop
-        └── PortInUseError
+ShopLensError
+├── SettingsError          an environment variable or params.yaml is wrong
+├── MappingError           a source mapping file is wrong
+├── SourceError            an input file is missing, unreadable or of an unknown kind
+├── BrokenTableError       a table fails an expectation that stops the run
+├── FeatureError           a feature definition or store does not fit what is asked of it
+│   └── StoreUnavailableError   the online store cannot be reached
+├── ModelError             a model, its parameters or its artifact do not fit
+├── ReleaseError           a package cannot be built, judged or put into service
+├── StageBusyError         another process is already writing this stage's outs
+└── LocalRunError          the platform on one machine cannot start, run or stop
+    └── PortInUseError
 """
 
 

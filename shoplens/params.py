@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shoplens.errors import SettingsError
 
-PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"]
+PurchaseModel = Literal[
+    "base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"
+]
 NextItemModel = Literal["popularity", "personal_frequency", "cnn", "lstm", "transformer"]
 
 
@@ -45,7 +47,9 @@ class RowsParams(_Strict):
     horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
     test_weeks: int = Field(ge=1, description="Weekly cut-offs held out for the test, the last ones.")
     validation_weeks: int = Field(ge=1, description="Weekly cut-offs before those, for early stopping.")
-    warmup_weeks: int = Field(ge=0, description="First weeks of the data without training rows: histories are too short.")
+    warmup_weeks: int = Field(
+        ge=0, description="First weeks of the data without training rows: histories are too short."
+    )
 
 
 class LoopParams(_Strict):

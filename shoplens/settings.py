@@ -24,7 +24,9 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file():
             return folder
-    raise SettingsError(f"no params.yaml in {here} or above it: run this inside a ShopLens project, or set SHOPLENS_ROOT")
+    raise SettingsError(
+        f"no params.yaml in {here} or above it: run this inside a ShopLens project, or set SHOPLENS_ROOT"
+    )
 
 
 class Settings(BaseSettings):

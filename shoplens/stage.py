@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 from rich.console import Console
@@ -17,8 +18,8 @@ from rich.console import Console
 from shoplens.errors import StageBusyError
 from shoplens.settings import Settings
 
-_LOCK_PATIENCE_SECONDS = 30.0     # an orphan notices its parent's death within a second; leave it time to end
-_ORPHAN_EXIT = 75                 # EX_TEMPFAIL: nothing is wrong with the data, run again
+_LOCK_PATIENCE_SECONDS = 30.0  # an orphan notices its parent's death within a second; leave it time to end
+_ORPHAN_EXIT = 75  # EX_TEMPFAIL: nothing is wrong with the data, run again
 console = Console(stderr=True, highlight=False)
 
 
@@ -27,7 +28,7 @@ def _launcher() -> psutil.Process | None:
     parents = psutil.Process().parents()
     for parent in parents:
         try:
-            if any(os.path.basename(part) == "dvc" for part in parent.cmdline()[:3]):
+            if any(Path(part).name == "dvc" for part in parent.cmdline()[:3]):
                 return parent
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
@@ -64,7 +65,9 @@ def stage(name: str, settings: Settings) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StageBusyError(f"stage {name}: another process is writing it (lock {lock_path}); wait for it") from None
+                    raise StageBusyError(
+                        f"stage {name}: another process is writing it (lock {lock_path}); wait for it"
+                    ) from None
                 time.sleep(0.2)
         started = time.monotonic()
         console.print(f"[bold]{name}[/bold] started")

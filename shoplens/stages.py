@@ -14,15 +14,15 @@ from shoplens.settings import load_settings
 from shoplens.stage import stage
 
 STAGES: dict[str, str] = {
-    "fetch": "events.stages:fetch",                        # -> outs/raw
-    "ingest": "events.stages:ingest",                      # -> outs/events
-    "validate": "expectations.stages:validate",            # -> outs/validated
-    "features": "features.stages:features",                # -> outs/features
-    "train_purchase": "training.stages:train_purchase",    # -> outs/purchase
+    "fetch": "events.stages:fetch",  # -> outs/raw
+    "ingest": "events.stages:ingest",  # -> outs/events
+    "validate": "expectations.stages:validate",  # -> outs/validated
+    "features": "features.stages:features",  # -> outs/features
+    "train_purchase": "training.stages:train_purchase",  # -> outs/purchase
     "train_next_item": "training.stages:train_next_item",  # -> outs/next_item
-    "evaluate": "training.stages:evaluate",                # -> outs/evaluation
-    "explain": "training.stages:explain",                  # -> outs/explanation
-    "package": "serving.stages:package",                   # -> outs/package
+    "evaluate": "training.stages:evaluate",  # -> outs/evaluation
+    "explain": "training.stages:explain",  # -> outs/explanation
+    "package": "serving.stages:package",  # -> outs/package
 }
 
 
