@@ -1,0 +1,138 @@
+"""The catalogue: every item that occurs in the events, with a number and the content known of it.
+
+Index 0 pads and stands for "no item", 1 is an item the catalogue does not know, items start at 2.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shoplens.errors import FeatureError
+
+PAD_INDEX = 0
+UNKNOWN_INDEX = 1
+FIRST_INDEX = 2
+PRICE_BANDS = 10
+COLUMNS = (
+    "item_index",
+    "item_id",
+    "category_1",
+    "category_2",
+    "brand",
+    "title",
+    "price_band",
+    "category_1_code",
+    "category_2_code",
+    "brand_code",
+)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items by number. Rows of `frame` are in the order of `item_index`, which runs from 2 without gaps.
+
+    Attributes:
+        frame: item_index, item_id, category_1 (top level), category_2, brand, title, price_band (1 cheapest to 10,
+            0 unknown) and the integer codes category_1_code, category_2_code, brand_code (from 1; 0 is missing).
+    """
+
+    frame: pl.DataFrame
+
+    @classmethod
+    def load(cls, path: Path) -> "Catalogue":
+        """Read `catalogue.parquet`.
+
+        Raises:
+            FeatureError: the file is missing, unreadable or lacks a column.
+        """
+        try:
+            frame = pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise FeatureError(f"catalogue {path}: cannot be read ({error}); run the stage `features`") from error
+        missing = [name for name in COLUMNS if name not in frame.columns]
+        if missing:
+            raise FeatureError(f"catalogue {path}: must have the columns {', '.join(COLUMNS)}; lacks {missing}")
+        return cls(frame.select(COLUMNS))
+
+    @property
+    def size(self) -> int:
+        """Length of a vector with one place an index: items, and the two indexes that are no item."""
+        return self.frame.height + FIRST_INDEX
+
+    @cached_property
+    def _index(self) -> dict[str | None, int]:
+        known: dict[str | None, int] = dict(zip(self._ids, range(FIRST_INDEX, self.size), strict=True))
+        known[None] = known[""] = PAD_INDEX
+        return known
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return self.frame["item_id"].to_list()
+
+    def index_of(self, item_ids: Iterable[str | None]) -> NDArray[np.int32]:
+        """Return the index of every item id: 0 where there is none (null or empty), 1 where it is unknown."""
+        get = self._index.get
+        return np.fromiter((get(item, UNKNOWN_INDEX) for item in item_ids), dtype=np.int32)
+
+    def item_id(self, index: int) -> str:
+        """Return the id of an item.
+
+        Raises:
+            FeatureError: `index` is no item's index (0 and 1 are none).
+        """
+        if not FIRST_INDEX <= index < self.size:
+            raise FeatureError(f"index: must be an item's index, {FIRST_INDEX} to {self.size - 1}; received {index}")
+        return self._ids[index - FIRST_INDEX]
+
+
+def _code(name: str) -> pl.Expr:
+    """Number the sorted distinct values of a column from 1; a missing value is 0."""
+    return pl.col(name).rank("dense").fill_null(0).cast(pl.Int32).alias(f"{name}_code")
+
+
+def _price_band(price: str) -> pl.Expr:
+    """Number the tenths of the items, by price, from 1 (cheapest); 0 where no price is known."""
+    place = pl.col(price).rank("min") - 1
+    return (place * PRICE_BANDS // pl.col(price).count() + 1).fill_null(0).cast(pl.Int32).alias("price_band")
+
+
+def build_catalogue(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
+    """Number every item of `events`, sorted by id, and attach the content that `items` has for it.
+
+    The price behind `price_band` is the item's own list price, else the one it was first seen at: an average over
+    the whole log would tell a training row about later prices.
+    """
+    seen = events.select("item_id", "event_time", "event_id", "price").filter(pl.col("item_id").is_not_null())
+    first_price = (
+        seen.filter(pl.col("price").is_not_null())
+        .sort("item_id", "event_time", "event_id")
+        .group_by("item_id", maintain_order=True)
+        .agg(pl.col("price").first().alias("first_price"))
+    )
+    path = pl.col("category").str.split(" > ")
+    content = items.unique("item_id", keep="first", maintain_order=True).select(
+        "item_id",
+        path.list.get(0, null_on_oob=True).alias("category_1"),
+        path.list.get(1, null_on_oob=True).alias("category_2"),
+        "brand",
+        "title",
+        pl.col("price").alias("list_price"),
+    )
+    frame = (
+        seen.select("item_id")
+        .unique()
+        .join(content, on="item_id", how="left")
+        .join(first_price, on="item_id", how="left")
+        .sort("item_id")
+        .with_row_index("item_index", FIRST_INDEX)
+        .with_columns(
+            pl.col("item_index").cast(pl.Int32), pl.coalesce("list_price", "first_price").cast(pl.Float64).alias("_p")
+        )
+        .with_columns(_price_band("_p"), *(_code(name) for name in ("category_1", "category_2", "brand")))
+    )
+    return Catalogue(frame.select(COLUMNS))

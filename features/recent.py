@@ -1,0 +1,237 @@
+"""The last N events of a user, as arrays: what fast features and sequence models read.
+
+Training builds them from the frozen events as of a moment; serving from the lists in the online store. Both go through
+the same ordering (event_time, then event_id) and the same code of orders, so one moment gives one `RecentEvents`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from events.contract import EVENT_NAMES
+from features.catalogue import Catalogue
+from shoplens.errors import FeatureError
+
+EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 pads
+_CHUNK = 8192  # keys a pass: bounds the memory of (rows, n) index arrays
+
+
+@dataclass(frozen=True)
+class RecentEvents:
+    """Recent events of some rows, each array (rows, n), padded on the left: the last event is in the last column.
+
+    Attributes:
+        item_index: int32, index in the catalogue; 0 padding or an event without an item, 1 an unknown item.
+        event_code: int8, place of the event's name in `EVENT_NAMES` plus 1; 0 padding.
+        event_time: datetime64[us], UTC; NaT padding.
+        quantity: float32, pieces; 0 padding or none.
+        amount: float32, money of the line, in the event's currency; 0 padding or none.
+        order_code: int32, which order (or session, where there is no order) counted back from the latest: 1 the
+            latest, 2 the one before; 0 padding. It does not change when older events are cut off.
+    """
+
+    item_index: NDArray[np.int32]
+    event_code: NDArray[np.int8]
+    event_time: NDArray[np.datetime64]
+    quantity: NDArray[np.float32]
+    amount: NDArray[np.float32]
+    order_code: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.item_index)
+
+    @property
+    def n(self) -> int:
+        """Events a row, padding included."""
+        return int(self.item_index.shape[1])
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(rows, n): where there is an event and no padding."""
+        return self.event_code > 0
+
+    def _map(self, rows: Any, columns: Any) -> "RecentEvents":
+        names = self.__dataclass_fields__
+        return RecentEvents(**{name: getattr(self, name)[rows][:, columns] for name in names})
+
+    def take(self, idx: Any) -> "RecentEvents":
+        """Return the rows that `idx` (integers, booleans or a slice) selects."""
+        return self._map(idx, slice(None))
+
+    def tail(self, n: int) -> "RecentEvents":
+        """Return only the last `n` events of every row."""
+        if not 1 <= n <= self.n:
+            raise FeatureError(f"n: must be from 1 to {self.n}, the events kept; received {n}")
+        return self._map(slice(None), slice(self.n - n, None))
+
+
+def order_key() -> pl.Expr:
+    """What an event belongs to: its order, else its session, else nothing (an empty string)."""
+    return pl.coalesce("order_id", "session_id", pl.lit("")).alias("order_key")
+
+
+def _order_codes(keys: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Number runs of equal `keys` (rows, n) backwards from the last column, from 1; 0 where not valid."""
+    change = np.zeros(keys.shape, dtype=np.int32)
+    change[:, :-1] = keys[:, 1:] != keys[:, :-1]
+    codes = np.cumsum(change[:, ::-1], axis=1, dtype=np.int32)[:, ::-1] + 1
+    return np.where(valid, codes, 0).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """All events in the order (user, event_time, event_id), as flat arrays, and where each user's begin."""
+
+    item_index: NDArray[np.int32]
+    event_code: NDArray[np.int8]
+    event_time: NDArray[np.datetime64]
+    quantity: NDArray[np.float32]
+    amount: NDArray[np.float32]
+    order: NDArray[np.int32]
+    known: NDArray[np.datetime64]  # the moment after which the event is both over and received
+    start: dict[str, tuple[int, int]]
+
+    @classmethod
+    def build(cls, events: pl.DataFrame, users: NDArray[Any], catalogue: Catalogue) -> "_Log":
+        wanted = pl.DataFrame({"user_id": pl.Series(np.unique(users).tolist(), dtype=pl.String)})
+        log = (
+            events.select(
+                "user_id",
+                "event_time",
+                "event_id",
+                "ingested_at",
+                "event_name",
+                "item_id",
+                "quantity",
+                "amount",
+                "order_id",
+                "session_id",
+            )
+            .with_columns(pl.col("user_id").cast(pl.String), pl.col("event_name").cast(pl.String))
+            .join(wanted, on="user_id", how="semi")
+            .sort("user_id", "event_time", "event_id")
+            .with_columns(order_key())
+        )
+        runs = log.with_row_index("row").group_by("user_id", maintain_order=True).agg(pl.col("row").min(), pl.len())
+        time = _micros(log["event_time"])
+        return cls(
+            item_index=catalogue.index_of(log["item_id"]),
+            event_code=log["event_name"].replace_strict(EVENT_CODES, return_dtype=pl.Int8).to_numpy(),
+            event_time=time,
+            quantity=log["quantity"].cast(pl.Float32).fill_null(0.0).to_numpy(),
+            amount=log["amount"].cast(pl.Float32).fill_null(0.0).to_numpy(),
+            order=log["order_key"].rank("dense").cast(pl.Int32).to_numpy(),
+            known=np.maximum(time, _micros(log["ingested_at"])),
+            start={user: (row, row + count) for user, row, count in runs.iter_rows()},
+        )
+
+    def visible(self, user: str, times: NDArray[np.datetime64], n: int) -> NDArray[np.int64]:
+        """Return (len(times), n) places in the log of the user's last `n` events known before each time; -1 pads."""
+        begin, end = self.start.get(user, (0, 0))
+        known = self.known[begin:end]
+        columns = np.arange(-n, 0)
+        if np.all(known[1:] >= known[:-1]):
+            places = begin + np.searchsorted(known, times, side="left")[:, None] + columns
+            return np.where(places >= begin, places, -1)
+        result = np.full((len(times), n), -1, dtype=np.int64)  # an event came late: it is in the middle of the run
+        for row, time in enumerate(times):
+            chosen = begin + np.flatnonzero(known < time)[-n:]
+            result[row, n - len(chosen) :] = chosen
+        return result
+
+    def gather(self, places: NDArray[np.int64]) -> RecentEvents:
+        """Return the events at `places` (rows, n), where -1 pads."""
+        valid = places >= 0
+
+        def pick(values: NDArray[Any], pad: Any) -> NDArray[Any]:
+            if not len(values):
+                return np.full(places.shape, pad, dtype=values.dtype)
+            return np.where(valid, values[places], np.array(pad, dtype=values.dtype))
+
+        return RecentEvents(
+            item_index=pick(self.item_index, 0),
+            event_code=pick(self.event_code, 0),
+            event_time=pick(self.event_time, np.datetime64("NaT", "us")),
+            quantity=pick(self.quantity, 0),
+            amount=pick(self.amount, 0),
+            order_code=_order_codes(pick(self.order, 0), valid),
+        )
+
+
+def _micros(series: pl.Series) -> NDArray[np.datetime64]:
+    return series.dt.epoch("us").to_numpy().astype("datetime64[us]")
+
+
+def recent_as_of(events: pl.DataFrame, user_ids: Any, times: Any, n: int, catalogue: Catalogue) -> RecentEvents:
+    """Return the last `n` events that were known of each user just before each time.
+
+    Args:
+        events: Events to the contract.
+        user_ids: (rows,) strings; a user without events gives a row of padding.
+        times: (rows,) datetime64, UTC. An event is known at t when event_time < t and ingested_at < t.
+        n: Events a row.
+        catalogue: Numbers the items.
+    """
+    users = np.asarray(user_ids, dtype=object)
+    moments = np.asarray(times, dtype="datetime64[us]")
+    if users.shape != moments.shape or users.ndim != 1:
+        raise FeatureError(f"user_ids and times: must both be (rows,); received {users.shape} and {moments.shape}")
+    if n < 1:
+        raise FeatureError(f"n: must be at least 1; received {n}")
+    log = _Log.build(events, users, catalogue)
+    places = np.full((len(users), n), -1, dtype=np.int64)
+    order = np.argsort(users.astype(str), kind="stable")
+    borders = np.flatnonzero(users[order][1:] != users[order][:-1]) + 1
+    for rows in np.split(order, borders) if len(users) else []:
+        places[rows] = log.visible(users[rows[0]], moments[rows], n)
+    parts = [log.gather(places[begin : begin + _CHUNK]) for begin in range(0, max(len(users), 1), _CHUNK)]
+    return RecentEvents(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in RecentEvents.__dataclass_fields__}
+    )
+
+
+def recent_from_arrays(
+    item_ids: Sequence[str],
+    event_names: Sequence[str],
+    event_times: Sequence[int],
+    quantities: Sequence[float],
+    amounts: Sequence[float],
+    order_keys: Sequence[str],
+    n: int,
+    catalogue: Catalogue,
+) -> RecentEvents:
+    """Build one row from the lists of the online store, oldest first.
+
+    Args:
+        item_ids: Item of each event; an empty string where it has none.
+        event_names: Names of the contract.
+        event_times: Microseconds since 1970, UTC.
+        quantities: Pieces; 0 where none.
+        amounts: Money of the line; 0 where none.
+        order_keys: As `order_key` gives them.
+        n: Events to keep, the last ones.
+        catalogue: Numbers the items.
+    """
+    kept = min(n, len(event_times))
+
+    def row(values: Any, dtype: Any, pad: Any) -> NDArray[Any]:
+        result = np.full((1, n), pad, dtype=dtype)
+        if kept:
+            result[0, n - kept :] = np.asarray(values, dtype=dtype)[-kept:]
+        return result
+
+    codes = [EVENT_CODES[name] for name in event_names]
+    event_code = row(codes, np.int8, 0)
+    times = np.asarray(event_times, dtype=np.int64).astype("datetime64[us]")
+    return RecentEvents(
+        item_index=row(catalogue.index_of(item_ids), np.int32, 0),
+        event_code=event_code,
+        event_time=row(times, "datetime64[us]", np.datetime64("NaT", "us")),
+        quantity=row(quantities, np.float32, 0),
+        amount=row(amounts, np.float32, 0),
+        order_code=_order_codes(row(order_keys, object, ""), event_code > 0),
+    )
