@@ -1,0 +1,62 @@
+"""Every feature by name: its view, what it means, its unit, and which service reads it. No Feast in here."""
+
+import re
+
+from features import item_popularity, user_behaviour, user_preference, user_profile
+from features.fast import FAST_DESCRIPTIONS
+
+SLOW_VIEWS: dict[str, dict[str, str]] = {
+    "user_behaviour": user_behaviour.DESCRIPTIONS,
+    "user_preference": user_preference.DESCRIPTIONS,
+    "item_popularity": item_popularity.DESCRIPTIONS,
+}
+VIEW_MEANING: dict[str, str] = {
+    "user_behaviour": "What a user did over trailing days, each day at 00:00 UTC while the user is active.",
+    "user_preference": "What a user likes, each day at 00:00 UTC while the user is active.",
+    "item_popularity": "How an item sells, each day at 00:00 UTC while it had an event in the last week.",
+    "user_profile": "What a user told the shop; it has no history, so it dates from the start of the data.",
+    "recent_events": "The last events of a user, oldest first, as lists of equal length.",
+}
+RECENT_DESCRIPTIONS: dict[str, str] = {
+    "recent_item_ids": "Item of each event (id; empty: no item).",
+    "recent_event_names": "Name of each event, as in the event contract (name).",
+    "recent_event_times": "When each event happened (microseconds since 1970, UTC).",
+    "recent_quantities": "Pieces of each event (pieces; 0: none).",
+    "recent_amounts": "Money of each event's line (currency of the shop; 0: none).",
+    "recent_order_keys": "Order of each event, else its session (id; empty: neither).",
+}
+_TEXT = frozenset({"top_category_90d", "top_brand_90d"})
+_BEHAVIOUR = tuple(user_behaviour.DESCRIPTIONS)
+_PREFERENCE = tuple(name for name in user_preference.DESCRIPTIONS if name not in _TEXT)
+
+# Slow features that a model of each service reads, in the order of its input columns.
+NUMERIC_FEATURES: dict[str, tuple[str, ...]] = {
+    "purchase": (*_BEHAVIOUR, *_PREFERENCE),
+    "next_item": (
+        "purchases_7d",
+        "purchases_30d",
+        "views_7d",
+        "spend_30d",
+        "orders_30d",
+        "days_active_30d",
+        "recency_days",
+        "mean_basket_90d",
+        "weekly_orders_90d",
+        *_PREFERENCE,
+    ),
+}
+DESCRIPTIONS: dict[str, str] = {
+    **{name: text for view in SLOW_VIEWS.values() for name, text in view.items()},
+    **user_profile.DESCRIPTIONS,
+    **RECENT_DESCRIPTIONS,
+    **FAST_DESCRIPTIONS,
+}
+
+
+def unit(description: str) -> str:
+    """Return the unit that a description states in its last brackets, without remarks on missing values."""
+    found = re.findall(r"\(([^()]*)\)\.$", description)
+    if not found:
+        return ""
+    text: str = found[0]
+    return text.split(";")[0]

@@ -1,0 +1,112 @@
+"""Daily snapshots of what a user did: counts, money and recency over trailing days."""
+
+import ibis
+import ibis.expr.types as ir
+
+from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, latest, span_days, trailing
+
+WINDOWS = (1, 7, 30, 90)
+KEY = "user_id"
+
+_WHAT = {
+    "purchases": "Purchase lines in the last {w} days (count).",
+    "views": "Items viewed in the last {w} days (count).",
+    "carts": "Additions to the cart in the last {w} days (count).",
+    "spend": "Money of purchases in the last {w} days (currency of the shop).",
+    "orders": "Orders in the last {w} days; one over midnight counts on both days (count).",
+    "days_active": "Days with an event in the last {w} days (days).",
+}
+DESCRIPTIONS: dict[str, str] = {
+    **{f"{name}_{w}d": text.format(w=w) for name, text in _WHAT.items() for w in WINDOWS},
+    "units_90d": "Pieces bought in the last 90 days (pieces).",
+    "refunds_90d": "Refund lines in the last 90 days (count).",
+    "orders_ever": "Orders since the data begins (count).",
+    "recency_days": "Time since the last event (days).",
+    "purchase_recency_days": "Time since the last purchase (days; missing: never bought).",
+    "tenure_days": "Time since the first event (days).",
+    "mean_basket_90d": "Money an order in the last 90 days (currency of the shop; missing: no order).",
+    "weekly_orders_90d": "Orders a week over the last 90 days, or over the tenure where that is shorter (orders a week).",
+    "spend_trend": "Money in the last 30 days over a third of that in the last 90 (ratio; missing: no purchase).",
+    "order_gap_days": "Mean time between the orders since the data begins (days; missing: fewer than two).",
+}
+
+
+def _measures(log: ir.Table, reach: int) -> list[Measure]:
+    """Return what is counted: lines by day, orders by day, days."""
+    by_day = log.group_by(KEY, "event_day", "known_day")
+    is_purchase = log.event_name == "purchase"
+
+    def count(name: str) -> ir.Value:
+        return (log.event_name == name).cast("float64").sum()
+
+    lines = by_day.agg(
+        purchases=is_purchase.cast("float64").sum(),
+        views=count("view_item"),
+        carts=count("add_to_cart"),
+        refunds=count("refund"),
+        spend=ibis.ifelse(is_purchase, log.money, 0.0).sum(),
+        units=ibis.ifelse(is_purchase, log.quantity, 0.0).sum(),
+    )
+    bought = log.filter(is_purchase)
+    orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min())
+    days = log.group_by(KEY, "event_day").agg(known_day=log.known_day.min())
+    return [
+        Measure(lines, ("purchases", "views", "carts", "spend"), WINDOWS),
+        Measure(lines, ("refunds", "units"), (90,)),
+        Measure(orders.mutate(orders=1.0), ("orders",), (*WINDOWS, EVER)),
+        Measure(days.mutate(days_active=1.0), ("days_active",), WINDOWS),
+        Measure(days.mutate(alive=1.0), ("alive",), (reach,)),
+    ]
+
+
+def user_behaviour(log: ir.Table, reach: int, last_day: int) -> ir.Table:
+    """Return a row (user_id, event_timestamp, features) for every user and day of activity.
+
+    Args:
+        log: As `read_log` gives it.
+        reach: Days after an event that a user stays active.
+        last_day: The last day (since 1970) that gets a snapshot.
+    """
+    spine = span_days(KEY, log, reach, last_day)
+    sums = trailing(KEY, spine, _measures(log, reach))
+    sums = sums.filter(sums[f"alive_{reach}d"] > 0)
+    moments = log.mutate(
+        first_us=log.event_us,
+        last_us=log.event_us,
+        first_bought_us=ibis.ifelse(log.event_name == "purchase", log.event_us, None),
+        bought_us=ibis.ifelse(log.event_name == "purchase", log.event_us, None),
+    )
+    how = {"first_us": "min", "last_us": "max", "first_bought_us": "min", "bought_us": "max"}
+    joined = sums.join(latest(KEY, spine, moments, how), [KEY, "day"])
+    return _features(joined)
+
+
+def _features(t: ir.Table) -> ir.Table:
+    """Turn running sums and moments into features with their units."""
+    now = t.day.cast("int64") * DAY_US
+
+    def days(micros: ir.Value) -> ir.Value:
+        return micros.cast("float64") / DAY_US
+
+    counts = {f"{name}_{w}d": t[f"{name}_{w}d"].cast("int32") for name in _WHAT if name != "spend" for w in WINDOWS}
+    money = {f"spend_{w}d": t[f"spend_{w}d"] / MONEY_UNITS for w in WINDOWS}
+    tenure = days(now - t.first_us)
+    ratios = {
+        "recency_days": days(now - t.last_us),
+        "purchase_recency_days": days(now - t.bought_us),
+        "tenure_days": tenure,
+        "mean_basket_90d": t.spend_90d / MONEY_UNITS / t.orders_90d.nullif(0.0),
+        "weekly_orders_90d": t.orders_90d * 7 / ibis.greatest(ibis.least(tenure, 90.0), 7.0),
+        "spend_trend": t.spend_30d * 3 / t.spend_90d.nullif(0.0),
+        "order_gap_days": ibis.ifelse(
+            t.orders_ever > 1, days(t.bought_us - t.first_bought_us) / (t.orders_ever - 1).nullif(0.0), None
+        ),
+        "units_90d": t.units_90d / QUANTITY_UNITS,
+    }
+    values = {
+        **counts,
+        **{name: value.cast("float32") for name, value in {**money, **ratios}.items()},
+        "refunds_90d": t.refunds_90d.cast("int32"),
+        "orders_ever": t.orders_ever.cast("int32"),
+    }
+    return t.select(KEY, "day", **{name: values[name] for name in DESCRIPTIONS})
