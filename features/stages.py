@@ -132,7 +132,8 @@ def compute(validated: Path, out: Path, params: Params) -> dict[str, int]:
         {"name": name, "view": "fast", "meaning": text, "unit": unit(text), "null_share": None}
         for name, text in FAST_DESCRIPTIONS.items()
     ]
-    write_json(out / "features.json", {"views": VIEW_MEANING, "features": described + fast, "rows": rows})
+    about = {"views": VIEW_MEANING, "features": described + fast, "rows": rows, **params.features.model_dump()}
+    write_json(out / "features.json", about)
     return {**rows, "catalogue": catalogue.frame.height}
 
 

@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing
+from features.windows import MONEY_UNITS, Measure, column, span_days, trailing
 
 KEY = "user_id"
 WINDOW = 90
@@ -14,7 +14,7 @@ DESCRIPTIONS: dict[str, str] = {
     "category_count_90d": "Top-level categories among those events (count).",
     "top_brand_90d": "Brand of most of the user's events with an item in the last 90 days (name).",
     "top_brand_share_90d": "Share of that brand among the events whose item has a brand (share, 0 to 1).",
-    "mean_price_90d": "Money for one piece bought in the last 90 days, mean over pieces (currency of the shop).",
+    "mean_price_90d": "Price paid for one piece, mean over the purchase lines of the last 90 days (currency of the shop).",
     "lines_per_order_90d": "Purchase lines an order in the last 90 days (lines an order).",
     "repeat_share_90d": "Share of purchase lines in the last 90 days whose item the user had bought before (0 to 1).",
 }
@@ -50,19 +50,19 @@ def _habits(log: ir.Table, last_day: int) -> ir.Table:
     # "Bought before" in the order in which lines became known: a line that arrives late changes no earlier answer.
     arrival = ibis.window(group_by=[KEY, "item_id"], order_by=["known_us", "event_us", "event_id"])
     bought = bought.mutate(
-        again=(ibis.row_number().over(arrival) > 0).cast("float64"), priced=(bought.quantity > 0).cast("float64")
+        again=(ibis.row_number().over(arrival) > 0).cast("float64"), priced=bought.price.notnull().cast("float64")
     )
     by_day = bought.group_by(KEY, "event_day", "known_day").agg(
         lines=bought.count().cast("float64"),
         again=bought.again.sum(),
-        pieces=bought.quantity.sum(),
-        paid=(bought.money * bought.priced).sum(),
+        priced=bought.priced.sum(),
+        prices=bought.price.fill_null(0.0).sum(),
     )
     orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min()).mutate(orders=1.0)
     return trailing(
         KEY,
         span_days(KEY, bought, WINDOW, last_day),
-        [Measure(by_day, ("lines", "again", "pieces", "paid"), (WINDOW,)), Measure(orders, ("orders",), (WINDOW,))],
+        [Measure(by_day, ("lines", "again", "priced", "prices"), (WINDOW,)), Measure(orders, ("orders",), (WINDOW,))],
     )
 
 
@@ -84,14 +84,13 @@ def user_preference(log: ir.Table, catalogue: ir.Table, days: ir.Table, last_day
     t = t.left_join(brand, on, rname="brand_{name}").drop("brand_user_id", "brand_day")
     t = t.left_join(_habits(log, last_day), on).drop("user_id_right", "day_right")
     lines = t.lines_90d.nullif(0.0)
-    pieces = t.pieces_90d / QUANTITY_UNITS
     values = {
         "top_category_90d": t.top,
         "top_category_share_90d": (t["count"] / t.total).cast("float32"),
         "category_count_90d": t["values"].fill_null(0).cast("int32"),
         "top_brand_90d": t.brand_top,
         "top_brand_share_90d": (t.brand_count / t.brand_total).cast("float32"),
-        "mean_price_90d": (t.paid_90d / MONEY_UNITS / pieces.nullif(0.0)).cast("float32"),
+        "mean_price_90d": (t.prices_90d / MONEY_UNITS / t.priced_90d.nullif(0.0)).cast("float32"),
         "lines_per_order_90d": (lines / t.orders_90d).cast("float32"),
         "repeat_share_90d": (t.again_90d / lines).cast("float32"),
     }

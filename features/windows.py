@@ -49,7 +49,7 @@ def read_log(connection: ibis.BaseBackend, events: str) -> ir.Table:
     """Read events to the contract; add whole-number times, days, money, quantity and the order they belong to.
 
     Columns: user_id, item_id, event_name, event_id, event_us and known_us (microseconds since 1970), event_day,
-    known_day, money (0.0001 of the currency), quantity (thousandths), order_key.
+    known_day, money and price (0.0001 of the currency; price null where unknown), quantity (thousandths), order_key.
     """
     raw = connection.read_parquet(events)
     origin = ibis.timestamp("1970-01-01", timezone="UTC")
@@ -62,6 +62,7 @@ def read_log(connection: ibis.BaseBackend, events: str) -> ir.Table:
         ingested_us=raw.ingested_at.delta(origin, unit="microsecond"),
         money=(raw.amount.fill_null(0.0) * MONEY_UNITS).round().cast("float64"),
         quantity=(raw.quantity.fill_null(0) * QUANTITY_UNITS).round().cast("float64"),
+        price=(ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0)) * MONEY_UNITS).round().cast("float64"),
         order_key=ibis.coalesce(raw.order_id, raw.session_id, raw.event_id),
     )
     log = log.mutate(known_us=ibis.greatest(log.event_us, log.ingested_us)).drop("ingested_us")

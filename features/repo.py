@@ -1,0 +1,151 @@
+"""The Feast repo: entities, feature views and feature services over the Parquet tables of one folder.
+
+The same definitions serve a throw-away registry (training), the registry below `var/feast` (serving) and Feast's own
+command line. A feature's type is that of its column, so a source's own profile columns become features by themselves.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
+from feast.types import Array, Float32, Float64, Int32, Int64, String
+
+from features.definitions import NUMERIC_FEATURES, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING
+from features.user_profile import describe
+from shoplens.errors import FeatureError
+from shoplens.files import read_json
+
+PROJECT = "shoplens"
+SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily: one that is missing for two days is an outage, or inactivity
+USER_STATE = "user_state"  # the service that reads all that is known of one user
+NEVER_EXPIRES = timedelta(0)  # Feast's word for "no age limit": a declared profile has no history to be too old
+_WRITE_BATCH = 5_000  # rows that go to the online store at once: bounds memory, however many users there are
+_KEYS = ("user_id", "item_id", "event_timestamp")
+_TYPES = {
+    pa.int32(): Int32,
+    pa.int64(): Int64,
+    pa.float32(): Float32,
+    pa.float64(): Float64,
+    pa.string(): String,
+    pa.large_string(): String,
+}
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """All Feast objects of the repo."""
+
+    entities: dict[str, Entity]
+    views: dict[str, FeatureView]
+    services: dict[str, FeatureService]
+
+    def objects(self) -> list[Any]:
+        """Return everything that is to be applied, in a fixed order."""
+        sources = [view.stream_source for view in self.views.values() if view.stream_source is not None]
+        return [*self.entities.values(), *sources, *self.views.values(), *self.services.values()]
+
+    def digest(self) -> str:
+        """Return a digest that changes when a definition does."""
+        total = hashlib.sha256()
+        for thing in self.objects():
+            total.update(repr(thing.to_proto()).encode())
+        return total.hexdigest()
+
+
+def _dtype(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return Array(_dtype(kind.value_type))
+    if kind not in _TYPES:
+        raise FeatureError(
+            f"feature type: must be one of {', '.join(map(str, _TYPES))}, or a list of it; received {kind}"
+        )
+    return _TYPES[kind]
+
+
+def _view(name: str, entity: Entity, folder: Path, ttl: timedelta, online: bool = True) -> FeatureView:
+    path = folder / f"{name}.parquet"
+    known = {**SLOW_VIEWS.get(name, {}), **RECENT_DESCRIPTIONS}
+    try:
+        columns = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise FeatureError(f"{path}: cannot be read ({error}); run the stage `features`") from error
+    source: Any = FileSource(name=f"{name}_file", path=str(path), timestamp_field="event_timestamp")
+    if name == "recent_events":
+        source = PushSource(name="recent_events_push", batch_source=source)
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        ttl=ttl,
+        schema=[
+            Field(name=entity.join_key, dtype=String),
+            *(
+                Field(name=c.name, dtype=_dtype(c.type), description=known.get(c.name) or describe(c.name))
+                for c in columns
+                if c.name not in _KEYS
+            ),
+        ],
+        source=source,
+        online=online,
+        description=VIEW_MEANING[name],
+    )
+
+
+def definitions(folder: Path) -> Definitions:
+    """Define the repo over the tables in `folder` (absolute), as the stage `features` leaves them.
+
+    Raises:
+        FeatureError: a table is missing, or a column has a type that is no feature type.
+    """
+    active = timedelta(days=read_json(folder / "features.json")["active_days"])
+    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="One person.")
+    item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING, description="One thing on sale.")
+    views = {
+        "user_behaviour": _view("user_behaviour", user, folder, SNAPSHOT_TTL),
+        "user_preference": _view("user_preference", user, folder, SNAPSHOT_TTL),
+        "user_profile": _view("user_profile", user, folder, NEVER_EXPIRES),
+        # Not online: nothing asks for an item's popularity while it serves.
+        "item_popularity": _view("item_popularity", item, folder, SNAPSHOT_TTL, online=False),
+        "recent_events": _view("recent_events", user, folder, active),
+    }
+    return Definitions({"user": user, "item": item}, views, _services(views))
+
+
+def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
+    """Define what is read together: the inputs of each prediction, a profile, and all that is known of a user."""
+    slow = [views["user_behaviour"], views["user_preference"]]
+    services = {}
+    for name, wanted in NUMERIC_FEATURES.items():
+        chosen = [[f.name for f in view.features if f.name in wanted] for view in slow]
+        services[name] = FeatureService(
+            name=name,
+            features=[view[names] for view, names in zip(slow, chosen, strict=True) if names],
+            description=f"Slow features that the {name} models read.",
+        )
+    services["profile"] = FeatureService(
+        name="profile", features=[*slow, views["user_profile"]], description="What is known of a user, for people."
+    )
+    services[USER_STATE] = FeatureService(
+        name=USER_STATE,
+        features=[*slow, views["user_profile"], views["recent_events"]],
+        description="All that is known of a user, in one read.",
+    )
+    return services
+
+
+def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConfig:
+    """Return Feast's configuration for a registry file and an online store (None: offline only)."""
+    return RepoConfig(
+        project=PROJECT,
+        provider="local",
+        registry={"registry_type": "file", "path": str(registry), "cache_ttl_seconds": 0},
+        offline_store={"type": "duckdb"},
+        online_store=online_store,
+        entity_key_serialization_version=3,
+        materialization={"pull_latest_features": True, "online_write_batch_size": _WRITE_BATCH},
+        repo_path=registry.parent,
+    )
