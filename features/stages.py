@@ -98,7 +98,8 @@ def _moments(dataset: dict[str, Any]) -> tuple[datetime, int]:
 
 def compute(validated: Path, out: Path, params: Params) -> dict[str, int]:
     """Write every table of `outs/features` into `out`; return rows a table."""
-    start, last_day = _moments(read_json(validated / "dataset.json"))
+    dataset = read_json(validated / "dataset.json")
+    start, last_day = _moments(dataset)
     events = pl.read_parquet(validated / "events.parquet")
     if events.is_empty():
         raise FeatureError(f"{validated / 'events.parquet'}: must have at least one event; it has none")
@@ -132,7 +133,8 @@ def compute(validated: Path, out: Path, params: Params) -> dict[str, int]:
         {"name": name, "view": "fast", "meaning": text, "unit": unit(text), "null_share": None}
         for name, text in FAST_DESCRIPTIONS.items()
     ]
-    about = {"views": VIEW_MEANING, "features": described + fast, "rows": rows, **params.features.model_dump()}
+    about = {"views": VIEW_MEANING, "features": described + fast, "rows": rows, "dataset": dataset}
+    about |= params.features.model_dump()
     write_json(out / "features.json", about)
     return {**rows, "catalogue": catalogue.frame.height}
 

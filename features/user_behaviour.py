@@ -25,7 +25,7 @@ DESCRIPTIONS: dict[str, str] = {
     "purchase_recency_days": "Time since the last purchase (days; missing: never bought).",
     "tenure_days": "Time since the first event (days).",
     "mean_basket_90d": "Money an order in the last 90 days (currency of the shop; missing: no order).",
-    "weekly_orders_90d": "Orders a week over the last 90 days, or over the tenure where that is shorter (orders a week).",
+    "weekly_orders_90d": "Orders a week over 90 days, or the tenure if shorter but at least 7 days (orders a week).",
     "spend_trend": "Money in the last 30 days over a third of that in the last 90 (ratio; missing: no purchase).",
     "order_gap_days": "Mean time between the orders since the data begins (days; missing: fewer than two).",
 }

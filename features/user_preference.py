@@ -14,7 +14,7 @@ DESCRIPTIONS: dict[str, str] = {
     "category_count_90d": "Top-level categories among those events (count).",
     "top_brand_90d": "Brand of most of the user's events with an item in the last 90 days (name).",
     "top_brand_share_90d": "Share of that brand among the events whose item has a brand (share, 0 to 1).",
-    "mean_price_90d": "Price paid for one piece, mean over the purchase lines of the last 90 days (currency of the shop).",
+    "mean_price_90d": "Price paid for one piece, mean over purchase lines of the last 90 days (currency of the shop).",
     "lines_per_order_90d": "Purchase lines an order in the last 90 days (lines an order).",
     "repeat_share_90d": "Share of purchase lines in the last 90 days whose item the user had bought before (0 to 1).",
 }

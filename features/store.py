@@ -1,0 +1,151 @@
+"""Where the operational feature store lives below `var/feast`, what it holds, and how it is opened.
+
+registry.db                 Feast's registry, applied only when definitions change
+offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` points at the last
+online/DIGEST.db            SQLite; `online.db` points at the one in use
+state.json                  what the online store holds; written last, so it never promises what is not there
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from shoplens.errors import SettingsError, StoreUnavailableError
+from shoplens.files import read_json, write_json
+from shoplens.settings import Settings
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What the online store holds.
+
+    Attributes:
+        digest: Of the features, their definitions and the store they were loaded into.
+        definitions: Digest of the Feast definitions that are applied.
+        lineage: Source, mapping and kind of user: data of another lineage never mixes with it.
+        high_water: The first moment after the last event (UTC, ISO 8601).
+        last_n: Events kept of every user.
+        users: Users with recent events online.
+        rows: Rows loaded, all views together.
+    """
+
+    digest: str
+    definitions: str
+    lineage: str
+    high_water: str
+    last_n: int
+    users: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Paths of the feature store."""
+
+    home: Path
+
+    @property
+    def registry(self) -> Path:
+        """Feast's registry file."""
+        return self.home / "registry.db"
+
+    @property
+    def offline(self) -> Path:
+        """Immutable copies, one folder a digest."""
+        return self.home / "offline"
+
+    @property
+    def current(self) -> Path:
+        """Link to the copy that the online store was loaded from."""
+        return self.offline / "current"
+
+    @property
+    def online(self) -> Path:
+        """Link to the SQLite file in use."""
+        return self.home / "online.db"
+
+    @property
+    def state(self) -> Path:
+        """What the online store holds."""
+        return self.home / "state.json"
+
+
+def places(settings: Settings) -> Places:
+    """Return where the feature store of these settings is."""
+    return Places(settings.var_dir / "feast")
+
+
+def read_state(where: Places) -> StoreState | None:
+    """Return what the online store holds; None when nothing was ever loaded.
+
+    Raises:
+        StoreUnavailableError: the state cannot be understood.
+    """
+    try:
+        content = read_json(where.state)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreUnavailableError(f"{where.state}: cannot be read ({error}); run `shoplens materialize`") from error
+    try:
+        return StoreState(**content)
+    except TypeError as error:
+        raise StoreUnavailableError(f"{where.state}: has other fields ({error}); run `shoplens materialize`") from error
+
+
+def write_state(where: Places, state: StoreState) -> None:
+    """Keep what the online store holds, whole or not at all."""
+    write_json(where.state, dataclasses.asdict(state))
+
+
+def point(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`, in one step."""
+    work = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    work.unlink(missing_ok=True)
+    work.symlink_to(os.path.relpath(target, link.parent))
+    work.replace(link)
+
+
+def online_config(settings: Settings, sqlite_path: Path | None = None) -> dict[str, Any]:
+    """Return Feast's configuration of the online store that the settings choose.
+
+    Raises:
+        SettingsError: the address of Redis is no redis:// URL.
+    """
+    if settings.online_store == "sqlite":
+        from features.newest_wins import STORE_TYPE
+
+        return {"type": STORE_TYPE, "path": str(sqlite_path or places(settings).online)}
+    url = urlparse(settings.redis_url)
+    if url.scheme not in {"redis", "rediss"} or not url.hostname:
+        raise SettingsError("SHOPLENS_REDIS_URL: must look like redis://HOST:PORT/DB; received something else")
+    parts = [f"{url.hostname}:{url.port or 6379}", f"db={url.path.strip('/') or 0}"]
+    parts += [f"{name}={value}" for name, value in (("username", url.username), ("password", url.password)) if value]
+    parts += ["ssl=true"] if url.scheme == "rediss" else []
+    return {"type": "redis", "connection_string": ",".join(parts)}
+
+
+def open_store(settings: Settings, sqlite_path: Path | None = None) -> "FeatureStore":
+    """Open the feature store of these settings; nothing is read or connected yet."""
+    from feast import FeatureStore
+
+    from features.repo import repo_config
+
+    return FeatureStore(config=repo_config(places(settings).registry, online_config(settings, sqlite_path)))
+
+
+def store_errors(settings: Settings) -> tuple[type[Exception], ...]:
+    """Return what the chosen store raises when it cannot be reached, read or written."""
+    if settings.online_store == "sqlite":
+        import sqlite3
+
+        return (sqlite3.Error, OSError)
+    from redis.exceptions import RedisError
+
+    return (RedisError, OSError)
