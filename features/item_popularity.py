@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, active_days, trailing
+from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, active_days, side_by_side, trailing
 
 KEY = "item_id"
 WINDOWS = (7, 30, 90)
@@ -35,11 +35,8 @@ def item_popularity(log: ir.Table, last_day: int) -> ir.Table:
     bought = log.filter(is_purchase)
     orders = bought.group_by(KEY, "event_day", "user_id", "order_key").agg(known_day=bought.known_day.min())
     orders = orders.group_by(KEY, "event_day", "known_day").agg(item_orders=orders.count().cast("float64"))
-    measures = [
-        Measure(lines, ("item_events", "item_units", "item_spend"), WINDOWS),
-        Measure(orders, ("item_orders",), WINDOWS),
-    ]
-    t = trailing(KEY, active_days(KEY, log, REACH, last_day), measures)
+    table = side_by_side(KEY, {"item_events item_units item_spend": lines, "item_orders": orders})
+    t = trailing(KEY, active_days(KEY, log, REACH, last_day), Measure(table, dict.fromkeys(_WHAT, WINDOWS)))
     values = {}
     for w in WINDOWS:
         values[f"item_events_{w}d"] = t[f"item_events_{w}d"].cast("int32")

@@ -3,7 +3,17 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, latest, span_days, trailing
+from features.windows import (
+    DAY_US,
+    EVER,
+    MONEY_UNITS,
+    QUANTITY_UNITS,
+    Measure,
+    latest,
+    side_by_side,
+    span_days,
+    trailing,
+)
 
 WINDOWS = (1, 7, 30, 90)
 KEY = "user_id"
@@ -31,7 +41,7 @@ DESCRIPTIONS: dict[str, str] = {
 }
 
 
-def _measures(log: ir.Table, reach: int) -> list[Measure]:
+def _measure(log: ir.Table, reach: int) -> Measure:
     """Return what is counted: lines by day, orders by day, days."""
     by_day = log.group_by(KEY, "event_day", "known_day")
     is_purchase = log.event_name == "purchase"
@@ -50,13 +60,17 @@ def _measures(log: ir.Table, reach: int) -> list[Measure]:
     bought = log.filter(is_purchase)
     orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min())
     days = log.group_by(KEY, "event_day").agg(known_day=log.known_day.min())
-    return [
-        Measure(lines, ("purchases", "views", "carts", "spend"), WINDOWS),
-        Measure(lines, ("refunds", "units"), (90,)),
-        Measure(orders.mutate(orders=1.0), ("orders",), (*WINDOWS, EVER)),
-        Measure(days.mutate(days_active=1.0), ("days_active",), WINDOWS),
-        Measure(days.mutate(alive=1.0), ("alive",), (reach,)),
-    ]
+    table = side_by_side(
+        KEY,
+        {
+            "purchases views carts spend refunds units": lines,
+            "orders": orders.mutate(orders=1.0),
+            "days_active alive": days.mutate(days_active=1.0, alive=1.0),
+        },
+    )
+    windows = dict.fromkeys(("purchases", "views", "carts", "spend", "days_active"), WINDOWS)
+    others = {"refunds": (90,), "units": (90,), "orders": (*WINDOWS, EVER), "alive": (reach,)}
+    return Measure(table, {**windows, **others})
 
 
 def user_behaviour(log: ir.Table, reach: int, last_day: int) -> ir.Table:
@@ -68,7 +82,7 @@ def user_behaviour(log: ir.Table, reach: int, last_day: int) -> ir.Table:
         last_day: The last day (since 1970) that gets a snapshot.
     """
     spine = span_days(KEY, log, reach, last_day)
-    sums = trailing(KEY, spine, _measures(log, reach))
+    sums = trailing(KEY, spine, _measure(log, reach))
     sums = sums.filter(sums[f"alive_{reach}d"] > 0)
     moments = log.mutate(
         first_us=log.event_us,

@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import MONEY_UNITS, Measure, column, span_days, trailing
+from features.windows import MONEY_UNITS, Measure, column, side_by_side, span_days, trailing
 
 KEY = "user_id"
 WINDOW = 90
@@ -33,7 +33,7 @@ def _top(content: ir.Table, name: str, last_day: int) -> ir.Table:
     lines = lines.join(ranks, name).mutate(pair=ibis._[KEY].concat("\x1f", ibis._.rank.cast("int64").cast("string")))
     owners = lines.select("pair", KEY, "rank").distinct()
     met = column("met", WINDOW)
-    sums = trailing("pair", span_days("pair", lines, WINDOW, last_day), [Measure(lines, ("met",), (WINDOW,))])
+    sums = trailing("pair", span_days("pair", lines, WINDOW, last_day), Measure(lines, {"met": (WINDOW,)}))
     sums = sums.filter(sums[met] > 0).join(owners, "pair")
     # Largest count first, smallest rank among equals, in one number: counts are whole, 1e6 bounds the distinct values.
     best = sums.group_by(KEY, "day").agg(
@@ -45,7 +45,7 @@ def _top(content: ir.Table, name: str, last_day: int) -> ir.Table:
 
 
 def _habits(log: ir.Table, last_day: int) -> ir.Table:
-    """Return running sums of purchases: lines, repeats, orders, money and pieces with a price."""
+    """Return running sums of purchases: lines, repeats, orders and prices."""
     bought = log.filter(log.event_name == "purchase")
     # "Bought before" in the order in which lines became known: a line that arrives late changes no earlier answer.
     arrival = ibis.window(group_by=[KEY, "item_id"], order_by=["known_us", "event_us", "event_id"])
@@ -59,10 +59,11 @@ def _habits(log: ir.Table, last_day: int) -> ir.Table:
         prices=bought.price.fill_null(0.0).sum(),
     )
     orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min()).mutate(orders=1.0)
+    table = side_by_side(KEY, {"lines again priced prices": by_day, "orders": orders})
     return trailing(
         KEY,
         span_days(KEY, bought, WINDOW, last_day),
-        [Measure(by_day, ("lines", "again", "priced", "prices"), (WINDOW,)), Measure(orders, ("orders",), (WINDOW,))],
+        Measure(table, dict.fromkeys(("lines", "again", "priced", "prices", "orders"), (WINDOW,))),
     )
 
 

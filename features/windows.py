@@ -24,14 +24,17 @@ EVER = 0  # the window that no event leaves
 
 @dataclass(frozen=True)
 class Measure:
-    """What is summed: `table` has the key, event_day, known_day and the columns of `values`, which hold whole numbers.
+    """What is summed: `table` has the key, event_day, known_day and the columns of `sums`, which hold whole numbers.
 
-    Every value is summed over each of `windows` (days; `EVER` is all time) into a column that `column` names.
+    Every column is summed over each of its windows (days; `EVER` is all time) into a column that `column` names.
     """
 
     table: ir.Table
-    values: tuple[str, ...]
-    windows: tuple[int, ...]
+    sums: dict[str, tuple[int, ...]]
+
+    def pairs(self) -> list[tuple[str, int]]:
+        """Return every (value, window)."""
+        return [(value, window) for value, windows in self.sums.items() for window in windows]
 
 
 def column(value: str, window: int) -> str:
@@ -83,20 +86,37 @@ def _changes(key: str, measure: Measure, columns: Sequence[str]) -> list[ir.Tabl
             return table[value]
         return ibis.ifelse(table.known_day < table.event_day + window, table[value], 0.0)
 
-    sums = [(value, window) for value in measure.values for window in measure.windows]
-    parts = [rows(table.known_day + 1, {column(*pair): counted(*pair) for pair in sums})]
-    for window in sorted(set(measure.windows) - {EVER}):
-        out = {column(value, window): -counted(value, window) for value in measure.values}
-        parts.append(rows(table.event_day + (window + 1), out))
+    parts = [rows(table.known_day + 1, {column(*pair): counted(*pair) for pair in measure.pairs()})]
+    for leaving in sorted({window for _, window in measure.pairs()} - {EVER}):
+        out = {column(*pair): -counted(*pair) for pair in measure.pairs() if pair[1] == leaving}
+        parts.append(rows(table.event_day + (leaving + 1), out))
     return parts
 
 
-def trailing(key: str, spine: ir.Table, measures: Sequence[Measure]) -> ir.Table:
-    """Return one row for every (key, day) of `spine` with the sums of all `measures` as known at that day's start."""
-    columns = [column(value, window) for m in measures for value in m.values for window in m.windows]
+def side_by_side(key: str, counts: dict[str, ir.Table]) -> ir.Table:
+    """Add up tables of (key, event_day, known_day, values) into one; a value that a table lacks is 0 in its rows.
+
+    Args:
+        key: The entity's column.
+        counts: Names of a table's values, separated by blanks -> the table.
+    """
+    names = [name for values in counts for name in values.split()]
+    zero = ibis.literal(0.0)
+    parts = [
+        table.select(
+            key, "event_day", "known_day", **{name: table[name] if name in values.split() else zero for name in names}
+        )
+        for values, table in counts.items()
+    ]
+    rows: ir.Table = reduce(lambda left, right: left.union(right), parts)
+    return rows.group_by(key, "event_day", "known_day").agg(**{name: rows[name].sum() for name in names})
+
+
+def trailing(key: str, spine: ir.Table, measure: Measure) -> ir.Table:
+    """Return one row for every (key, day) of `spine` with the sums of `measure` as known at that day's start."""
+    columns = [column(*pair) for pair in measure.pairs()]
     zeros = {name: ibis.literal(0.0) for name in columns}
-    changes = [part for measure in measures for part in _changes(key, measure, columns)]
-    rows = [part.mutate(wanted=ibis.literal(0.0)) for part in changes]
+    rows = [part.mutate(wanted=ibis.literal(0.0)) for part in _changes(key, measure, columns)]
     rows.append(spine.select(key, day=spine.day.cast("int32"), **zeros, wanted=ibis.literal(1.0)))
     merged: ir.Table = reduce(lambda left, right: left.union(right), rows)
     daily = merged.group_by(key, "day").agg(
