@@ -39,7 +39,8 @@ FAST_FEATURES: tuple[str, ...] = tuple(FAST_DESCRIPTIONS)
 def _ratio(top: NDArray[Any], bottom: NDArray[Any]) -> NDArray[np.float64]:
     """Divide; missing (NaN) where `bottom` is 0 or missing."""
     top64, bottom64 = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
-    return np.divide(top64, bottom64, out=np.full(top64.shape, np.nan), where=bottom64 != 0)
+    result: NDArray[np.float64] = np.divide(top64, bottom64, out=np.full(top64.shape, np.nan), where=bottom64 != 0)
+    return result
 
 
 def _distinct(items: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -47,7 +48,7 @@ def _distinct(items: NDArray[np.int32]) -> NDArray[np.int64]:
     ordered = np.sort(items, axis=1)
     first = np.ones(ordered.shape, dtype=bool)
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    return np.count_nonzero(first & (ordered > 0), axis=1)
+    return np.asarray(np.count_nonzero(first & (ordered > 0), axis=1), dtype=np.int64)
 
 
 def _latest(age: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -22,7 +22,9 @@ from feast.repo_config import RepoConfig
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_SECONDS = 30  # how long a write waits for another process's write
-STORE_TYPE = "features.newest_wins.NewestWinsSqliteOnlineStore"
+STORE_TYPE: Literal["features.newest_wins.NewestWinsSqliteOnlineStore"] = (
+    "features.newest_wins.NewestWinsSqliteOnlineStore"
+)
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
@@ -40,6 +42,8 @@ def _micros(moment: datetime) -> int:
 
 class NewestWinsSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
     """SQLite in write-ahead mode: readers never wait for a writer, and a killed writer leaves the last whole write."""
+
+    _conn: sqlite3.Connection | None = None
 
     def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
         if self._conn is None:

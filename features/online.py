@@ -142,13 +142,13 @@ class OnlineReader:
     def _state(
         self, user_id: str, values: dict[str, tuple[Any, np.datetime64]], last_n: int, catalogue: Catalogue
     ) -> UserState:
-        lists = [values[name][0] or [] for name in _LISTS]
+        items, names, times, quantities, amounts, orders = (values[name][0] or [] for name in _LISTS)
         features = {name: _plain(value) for name, (value, _) in values.items() if name not in _LISTS}
         taken = values["recency_days"]
         return UserState(
             user_id=user_id,
             features=features,
-            recent=recent_from_arrays(*lists, n=last_n, catalogue=catalogue),
+            recent=recent_from_arrays(items, names, times, quantities, amounts, orders, last_n, catalogue),
             snapshot_time=taken[1] if taken[0] is not None else np.datetime64("NaT", "us"),
         )
 

@@ -1,6 +1,6 @@
 """The stage `features`: validated tables to daily snapshots, recent events and the catalogue."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +114,7 @@ def compute(validated: Path, out: Path, params: Params) -> dict[str, int]:
     with engine() as connection:
         log = read_log(connection, str(validated / "events.parquet"))
         users = log.filter(log.user_id.notnull())
-        views = {
+        views: dict[str, Callable[[], ir.Table]] = {
             "user_behaviour": lambda: user_behaviour(users, params.features.active_days, last_day),
             "user_preference": lambda: user_preference(
                 users, connection.read_parquet(str(out / "catalogue.parquet")), _days(connection, out), last_day
