@@ -43,7 +43,7 @@ def build_app(called: str | None) -> typer.Typer:
         help="From an online shop's behaviour log to a live prediction service.",
         no_args_is_help=True,
         add_completion=False,
-        pretty_exceptions_show_locals=False,  # locals may hold raw personal fields
+        pretty_exceptions_enable=False,  # locals may hold raw personal fields
     )
     for name, (target, text) in COMMANDS.items():
         app.command(name, help=text)(load(target) if name == called else _not_called)

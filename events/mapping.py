@@ -1,0 +1,198 @@
+"""A source mapping: the YAML that says how a source's tables and columns become the contract's.
+
+    name: my_shop
+    identity: user                  # or session: the source knows no user, the session stands in
+    time_zone: Europe/Berlin        # of times that carry none
+    ingest_delay_seconds: 0         # event_time + this = ingested_at, where the source has none
+    events:
+      - table: clicks               # file name without its endings, or "*" for whatever is given
+        columns: {event_time: ts, user_id: customer, event_name: action, item_id: sku}
+        constants: {currency: EUR}
+        event_names: {buy: purchase}
+        reject: [{column: price, at_most: 0, reason: no_sale_price}]
+        items: {category: category_path, brand: brand}      # content of items that rides on the events
+    items: {table: products, columns: {item_id: sku, title: name}}
+    users: {table: customers, columns: {user_id: customer}, own: [age]}
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from events.contract import CAMPAIGN_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from shoplens.errors import MappingError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _known(names: Any, schema: dict[str, Any]) -> None:
+    unknown = sorted(set(names) - set(schema))
+    if unknown:
+        raise ValueError(f"no column of the contract: {', '.join(unknown)}; it has {', '.join(schema)}")
+
+
+class Reject(_Strict):
+    """Rows that are no behaviour: they go to quarantine with `reason`. Exactly one test is set."""
+
+    column: str
+    reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    equals: str | None = None
+    matches: str | None = Field(default=None, description="A regular expression that the value must contain.")
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "Reject":
+        if sum(test is not None for test in (self.equals, self.matches, self.at_most)) != 1:
+            raise ValueError("set exactly one of equals, matches, at_most")
+        return self
+
+
+class Path_(_Strict):  # noqa: N801  (Path is pathlib's)
+    """A category path out of one column of the source, split at a separator."""
+
+    column: str
+    split: str
+
+
+Category = str | tuple[str, ...] | Path_
+
+
+class EventTable(_Strict):
+    """One table of events."""
+
+    table: str
+    columns: dict[str, str]
+    constants: dict[str, str | int | float] = {}
+    event_names: dict[str, str] = Field(default={}, description="The source's event name -> the contract's.")
+    time_format: str | None = Field(default=None, description="strptime format, or epoch_s, epoch_ms, epoch_us.")
+    negative_quantity: Literal["refund", "keep"] = "keep"
+    price: Literal["given", "amount / quantity"] = "given"
+    amount: Literal["given", "price * quantity"] = "given"
+    ignore: tuple[str, ...] = Field(default=(), description="Columns of the source that mean nothing here.")
+    reject: tuple[Reject, ...] = ()
+    items: dict[Literal["category", "brand", "title", "description"], Category] = {}
+
+    @field_validator("columns", "constants")
+    @classmethod
+    def _columns(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _known(value, EVENT_SCHEMA)
+        return value
+
+    @field_validator("event_names")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(value.values()) - set(EVENT_NAMES))
+        if unknown:
+            raise ValueError(f"no event of the contract: {', '.join(unknown)}; it has {', '.join(EVENT_NAMES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _needs(self) -> "EventTable":
+        given = {*self.columns, *self.constants}
+        for name in ("event_time", "event_name"):
+            if name not in given:
+                raise ValueError(f"{name} must be given, as a column or a constant")
+        if not given & {"user_id", "anonymous_id"}:
+            raise ValueError("user_id or anonymous_id must be given: who did it")
+        return self
+
+
+class Join(_Strict):
+    """Columns of a second table, found by a shared key."""
+
+    table: str
+    key: str
+
+
+class SideTable(_Strict):
+    """Items, users or campaigns."""
+
+    table: str
+    columns: dict[str, Category]
+    own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")
+    join: Join | None = None
+
+
+class Mapping(_Strict):
+    """A source."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    description: str = ""
+    identity: Literal["user", "session"]
+    time_zone: str
+    ingest_delay_seconds: Annotated[float, Field(ge=0)] = 0.0
+    events: tuple[EventTable, ...] = Field(min_length=1)
+    items: SideTable | None = None
+    users: SideTable | None = None
+    campaigns: SideTable | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+        return value
+
+    @model_validator(mode="after")
+    def _side_columns(self) -> "Mapping":
+        sides = (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
+        for name, schema in sides:
+            side = getattr(self, name)
+            if side is not None:
+                _known(side.columns, schema)
+        return self
+
+    def tables(self) -> tuple[str, ...]:
+        """Names of all tables that the mapping reads."""
+        sides = [side for side in (self.items, self.users, self.campaigns) if side is not None]
+        joined = [side.join.table for side in sides if side.join is not None]
+        return tuple(dict.fromkeys([*(e.table for e in self.events), *(s.table for s in sides), *joined]))
+
+
+def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int:
+    """Return the line, from 1, of the deepest part of `location` that the YAML has."""
+    line = 1
+    for part in location:
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def load_mapping(path: Path) -> Mapping:
+    """Read and check a mapping file.
+
+    Raises:
+        MappingError: missing, no YAML, or a key that breaks its rule; the message gives file, line, key and value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree, content = yaml.compose(text), yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise MappingError(f"{path}: cannot be read as YAML: {error}") from error
+    try:
+        return Mapping.model_validate(content)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "the file"
+            shown = repr(problem.get("input"))
+            lines.append(f"  line {_line_of(tree, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")
+        raise MappingError(f"{path}: {len(lines)} key(s) break their rule:\n" + "\n".join(lines)) from error
