@@ -21,6 +21,7 @@ from features.definitions import VIEW_MEANING
 from features.store import (
     Places,
     StoreState,
+    close_store,
     online_config,
     open_store,
     places,
@@ -104,12 +105,15 @@ def _load(
 ) -> None:
     """Apply the definitions if need be, and write every online view; Feast's own chatter goes to stderr."""
     store = open_store(settings, sqlite_path)
-    with contextlib.redirect_stdout(sys.stderr):
-        if apply:
-            store.apply(repo.objects())
-        for name, (first, last) in _windows(about).items():
-            if repo.views[name].online:
-                store.materialize(start_date=first, end_date=last, feature_views=[name])
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            if apply:
+                store.apply(repo.objects())
+            for name, (first, last) in _windows(about).items():
+                if repo.views[name].online:
+                    store.materialize(start_date=first, end_date=last, feature_views=[name])
+    finally:
+        close_store(store)
 
 
 def _is_current(state: StoreState | None, digest: str, where: Places, settings: Settings) -> bool:

@@ -53,6 +53,12 @@ class NewestWinsSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
             self._conn = connection
         return self._conn
 
+    def disconnect(self) -> None:
+        """Close the connection; the last one to close brings the write-ahead log into the database file."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
     def _table(self, config: RepoConfig, view: FeatureView) -> str:
         from feast.infra.online_stores.sqlite import _quote_id, _table_id
 

@@ -5,6 +5,7 @@ command line. A feature's type is that of its column, so a source's own profile 
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
 from feast.types import Array, Float32, Float64, Int32, Int64, String
+from google.protobuf.json_format import MessageToDict
 
 from features.definitions import NUMERIC_FEATURES, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING
 from features.user_profile import describe
@@ -51,10 +53,15 @@ class Definitions:
 
     def digest(self) -> str:
         """Return a digest that changes when a definition does."""
-        total = hashlib.sha256()
-        for thing in self.objects():
-            total.update(repr(thing.to_proto()).encode())
-        return total.hexdigest()
+        content = [_undated(MessageToDict(thing.to_proto())) for thing in self.objects()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _undated(content: Any) -> Any:
+    """Return a definition without the times at which Feast says it was made."""
+    if isinstance(content, dict):
+        return {k: _undated(v) for k, v in content.items() if k not in {"createdTimestamp", "lastUpdatedTimestamp"}}
+    return [_undated(one) for one in content] if isinstance(content, list) else content
 
 
 def _dtype(kind: pa.DataType) -> Any:

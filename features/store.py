@@ -140,6 +140,13 @@ def open_store(settings: Settings, sqlite_path: Path | None = None) -> "FeatureS
     return FeatureStore(config=repo_config(places(settings).registry, online_config(settings, sqlite_path)))
 
 
+def close_store(store: "FeatureStore") -> None:
+    """Let go of the SQLite file that `store` holds open; other stores close with the process."""
+    online = store._get_provider().online_store  # Feast offers no public way to its store
+    if hasattr(online, "disconnect"):
+        online.disconnect()
+
+
 def store_errors(settings: Settings) -> tuple[type[Exception], ...]:
     """Return what the chosen store raises when it cannot be reached, read or written."""
     if settings.online_store == "sqlite":
