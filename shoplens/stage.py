@@ -20,7 +20,7 @@ from shoplens.settings import Settings
 
 _LOCK_PATIENCE_SECONDS = 30.0  # an orphan notices its parent's death within a second; leave it time to end
 _ORPHAN_EXIT = 75  # EX_TEMPFAIL: nothing is wrong with the data, run again
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _launcher() -> psutil.Process | None:

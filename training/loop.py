@@ -1,0 +1,123 @@
+"""The one training loop of all deep models: batches, progress, early stopping, curves.
+
+Seeded and deterministic: on one machine the same rows and recipe give the same weights.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from shoplens.errors import ModelError
+from shoplens.stage import console
+from training.rows.rowset import RowSet
+
+if TYPE_CHECKING:
+    from training.models.deep import DeepModel
+
+_LINES_AN_EPOCH = 10
+
+
+def prepare_device(device: str) -> None:
+    """Make TensorFlow deterministic and hold it to `device`.
+
+    Raises:
+        ModelError: "gpu" is asked for and TensorFlow sees none.
+    """
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise ModelError(
+            "train.device: gpu is asked for, but TensorFlow sees none; run `make env GPU=1` on a machine with an "
+            "NVIDIA driver, or set train.device: cpu"
+        )
+    if device == "cpu" and gpus:
+        tf.config.set_visible_devices([], "GPU")
+
+
+class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """A line every tenth of an epoch, readable in a log; a bar where there is a terminal."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the start."""
+        self.epoch, self.began = epoch + 1, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Say how far the epoch is."""
+        steps, done = self.params["steps"], batch + 1
+        every = 1 if sys.stderr.isatty() else max(1, steps // _LINES_AN_EPOCH)
+        if done % every and done != steps:
+            return
+        seconds = time.monotonic() - self.began
+        bar = "█" * (20 * done // steps) + "░" * (20 - 20 * done // steps)
+        end = "\r" if sys.stderr.isatty() and done < steps else "\n"
+        left = seconds / done * (steps - done)
+        console.print(
+            f"{self.name} epoch {self.epoch}/{self.params['epochs']} {bar} {done}/{steps} "
+            f"loss {logs['loss']:.4f} {seconds:.0f} s, {left:.0f} s left",
+            end=end,
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Say what validation says."""
+        console.print(f"{self.name} epoch {self.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(logs.items())))
+
+
+class Curves(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Learning curves for DVC, without a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        from dvclive import Live
+
+        # dvcyaml or save_dvc_exp would rewrite dvc.yaml or make a commit in the middle of `dvc repro`.
+        self.live = Live(dir=str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write one step."""
+        for name, value in sorted(logs.items()):
+            part, _, metric = name.rpartition("val_")
+            where = "validation" if part or name.startswith("val_") else "train"
+            self.live.log_metric(f"{where}/{metric or name}", float(value))
+        self.live.next_step()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Close the files."""
+        self.live.end()
+
+
+def learn(model: "DeepModel", train: RowSet, validation: RowSet, live: Path | None) -> None:
+    """Fit `model.learner` until validation loss stops falling; leave the best weights in it."""
+    loop = model.recipe.loop
+    optimizer = keras.optimizers.get(
+        {"class_name": loop.optimizer, "config": {"learning_rate": loop.learning_rate, "clipnorm": 1.0}}
+    )
+    metrics = [keras.metrics.AUC(name="auc")] if model.recipe.task == "purchase" else []
+    model.learner.compile(optimizer=optimizer, loss=model.loss(), metrics=metrics, jit_compile=False)
+    callbacks: list[Any] = [
+        keras.callbacks.EarlyStopping("val_loss", patience=loop.patience, restore_best_weights=True, mode="min"),
+        Progress(f"{model.recipe.task} {model.name}"),
+    ]
+    if live is not None:
+        callbacks.append(Curves(live))
+    x, y = model.examples(train)
+    order = np.random.default_rng(model.recipe.seed).permutation(len(train))
+    model.learner.fit(
+        {name: values[order] for name, values in x.items()},
+        y[order],
+        batch_size=loop.batch_size,
+        epochs=loop.epochs,
+        validation_data=model.examples(validation),
+        callbacks=callbacks,
+        verbose=0,
+        shuffle=True,
+    )

@@ -1,0 +1,1 @@
+"""Models behind one contract, and the folder (artifact) in which each is kept. One architecture a file."""

@@ -1,0 +1,98 @@
+"""A model in a folder: `model.json` and its weights; byte-identical for the same model.
+
+model.json    name, task, recipe, feature names, what the model keeps
+catalogue.parquet, and weights in the model's own files
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.catalogue import Catalogue
+from shoplens.digest import folder_digest
+from shoplens.errors import ModelError
+from shoplens.files import read_json, whole_folder, write_json
+from shoplens.params import LoopParams, NetworkParams
+from training.models.contract import FloatArray, Model, Recipe
+from training.models.registry import model_class
+from training.rows.inputs import Inputs
+from training.rows.rowset import Task
+
+_CARD = "model.json"
+_CATALOGUE = "catalogue.parquet"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model, ready to predict.
+
+    Attributes:
+        feature_names: Tabular features that it was trained on, in order.
+        model_digest: Digest of its folder.
+    """
+
+    name: str
+    task: Task
+    feature_names: tuple[str, ...]
+    model_digest: str
+    model: Model
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items that it was trained with; its scores are by their index."""
+        return self.model.catalogue
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """Return (rows,) probabilities, or (rows, catalogue size) scores, -inf at indexes 0 and 1."""
+        return self.model.predict(inputs)
+
+
+def save(model: Model, feature_names: tuple[str, ...], folder: Path) -> None:
+    """Write the artifact of a trained model, whole or not at all."""
+    with whole_folder(folder) as work:
+        kept = model.export(work)
+        model.catalogue.frame.write_parquet(work / _CATALOGUE)
+        recipe = model.recipe
+        write_json(
+            work / _CARD,
+            {
+                "name": model.name,
+                "task": recipe.task,
+                "feature_names": list(feature_names),
+                "recipe": {
+                    "network": recipe.network.model_dump(),
+                    "loop": recipe.loop.model_dump(),
+                    "loss": recipe.loss,
+                    "seed": recipe.seed,
+                    "sampled_negatives": recipe.sampled_negatives,
+                },
+                "kept": kept,
+            },
+        )
+
+
+def _recipe(card: dict[str, Any]) -> Recipe:
+    parts = card["recipe"]
+    return Recipe(
+        card["task"],
+        NetworkParams.model_validate(parts["network"]),
+        LoopParams.model_validate(parts["loop"]),
+        parts["loss"],
+        parts["seed"],
+        parts["sampled_negatives"],
+    )
+
+
+def load(folder: Path) -> Predictor:
+    """Read an artifact. TensorFlow is imported only for a deep model.
+
+    Raises:
+        ModelError: the folder is no artifact.
+    """
+    try:
+        card = read_json(folder / _CARD)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {folder}: cannot be read ({error}); run the training stage") from error
+    model = model_class(card["name"])(_recipe(card), Catalogue.load(folder / _CATALOGUE))
+    model.restore(folder, card["kept"])
+    return Predictor(card["name"], card["task"], tuple(card["feature_names"]), folder_digest(folder), model)

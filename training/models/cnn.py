@@ -1,0 +1,22 @@
+"""A causal convolutional network over event sequences (after NextItNet, Yuan et al. 2019: growing dilation)."""
+
+from typing import Any
+
+from keras import layers
+
+from training.models.deep import DeepModel
+
+
+class Cnn(DeepModel):
+    """Residual blocks of causal convolutions whose reach doubles."""
+
+    name = "cnn"
+
+    def encode(self, events: Any) -> Any:
+        """Width 3, dilation 1, 2, 4…"""
+        size = self.recipe.network
+        for block in range(size.blocks):
+            normal = layers.LayerNormalization()(events)
+            step = layers.Conv1D(size.width, 3, padding="causal", dilation_rate=2**block, activation="gelu")(normal)
+            events = events + layers.Dropout(size.dropout, seed=self.recipe.seed)(step)
+        return events

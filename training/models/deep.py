@@ -1,0 +1,183 @@
+"""What all deep models have in common: inputs, heads, loss, prediction through one compiled function, weights.
+
+An architecture adds only `encode`: vectors of events in, vectors of events out.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, cast
+
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from shoplens.errors import ModelError
+from training.models.contract import FloatArray, Model
+from training.models.layers import EventEmbedding, ItemEmbedding, NextItemHead
+from training.models.popularity import popular_counts
+from training.models.scaler import Scaler
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet
+
+_WEIGHTS = "model.weights.h5"
+_BUCKETS = (1, 32, 512)  # batch sizes that prediction is compiled for; a batch is padded to the next one
+_HOUR = np.timedelta64(3_600_000_000, "us")
+_MAX_TARGETS = 24  # of a basket; a larger one is cut, evenly, to bound memory
+
+
+class DeepModel(Model):
+    """A sequence encoder with tabular features beside it."""
+
+    tasks = frozenset({"purchase", "next_item"})
+
+    @abstractmethod
+    def encode(self, events: Any) -> Any:
+        """Return (batch, length, width) of `events` (batch, length, width), zero where padded on the left."""
+
+    def inputs(self, rows: Inputs) -> dict[str, NDArray[Any]]:
+        """Return the arrays that the network reads."""
+        network = self.recipe.network
+        if rows.recent.n < network.length:
+            raise ModelError(
+                f"network.length: must be at most features.last_n {rows.recent.n}; received {network.length}"
+            )
+        recent = rows.recent.tail(network.length)
+        hours = (rows.now[:, None] - recent.event_time) / _HOUR
+        hours = np.where(recent.valid, hours, 0)
+        numbers = np.stack([np.log1p(np.maximum(hours, 0)), np.log1p(recent.order_code)], axis=-1)
+        return {
+            "item": recent.item_index,
+            "name": recent.event_code.astype(np.int32),
+            "numbers": numbers.astype(np.float32),
+            "history": rows.recent.item_index,
+            "tabular": self.scaler.apply(rows),
+        }
+
+    def build(self, history: int) -> None:
+        """Make the layers and the two graphs: `network` predicts, `learner` gives the loss or the probability.
+
+        Args:
+            history: Events kept of each row, N.
+        """
+        size = self.recipe.network
+        self.history = history
+        given = {
+            "item": keras.Input((size.length,), dtype="int32", name="item"),
+            "name": keras.Input((size.length,), dtype="int32", name="name"),
+            "numbers": keras.Input((size.length, 2), name="numbers"),
+            "history": keras.Input((history,), dtype="int32", name="history"),
+            "tabular": keras.Input((2 * len(self.scaler.names),), name="tabular"),
+        }
+        items = ItemEmbedding(self.catalogue, size.width, name="items")
+        events = EventEmbedding(items, size.width, size.length, name="events")(
+            given["item"], given["name"], given["numbers"]
+        )
+        states = layers.LayerNormalization()(self.encode(events))
+        tabular = layers.Dense(2 * size.width, activation="gelu")(given["tabular"])
+        summary = layers.Concatenate()([states[:, -1], ops.mean(states, axis=1), tabular])
+        summary = layers.Dropout(size.dropout, seed=self.recipe.seed)(
+            layers.Dense(2 * size.width, activation="gelu")(summary)
+        )
+        if self.recipe.task == "purchase":
+            output = layers.Dense(1, activation="sigmoid", name="purchase")(summary)[:, 0]
+            self.network = self.learner = keras.Model(given, output)
+            return
+        head = NextItemHead(items, self.log_popularity, history, self.recipe.sampled_negatives, name="next_item")
+        self.network = keras.Model(given, head(summary, given["history"]))
+        targets = keras.Input((_MAX_TARGETS,), dtype="int32", name="targets")
+        loss = _Loss(head, sampled=self.recipe.loss == "sampled_softmax")(summary, given["history"], targets)
+        self.learner = keras.Model({**given, "targets": targets}, loss)
+
+    def loss(self) -> Any:
+        """Return what Keras minimizes: the named loss, or the learner's own output."""
+        if self.recipe.task == "purchase":
+            return self.recipe.loss
+        return _own_output
+
+    def examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        """Return (x, y) for the learner."""
+        x = self.inputs(rows.inputs)
+        if self.recipe.task == "purchase":
+            return x, rows.labels
+        x["targets"] = _pad(rows.target_sets)
+        return x, np.zeros(len(rows), dtype=np.float32)
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Build and learn in the one loop."""
+        from training.loop import learn
+
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(self.recipe.seed)
+        self.scaler = Scaler.fit(train.inputs)
+        if self.recipe.task == "next_item":
+            counts = popular_counts(train, self.catalogue.size).astype(np.float64) + 0.5
+            self.log_popularity = np.log(counts / counts.sum()).astype(np.float32)
+        self.build(train.inputs.recent.n)
+        learn(self, train, validation, live)
+        self._compile()
+
+    def _compile(self) -> None:
+        import tensorflow as tf
+
+        # Not Keras' predict(): in a loop it leaks and is slow (Keras issue 13118).
+        self._function = tf.function(lambda x: self.network(x, training=False), reduce_retracing=True)
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`. Batches are padded to a few sizes, so that nothing is compiled while serving."""
+        x = self.inputs(inputs)
+        parts = []
+        for begin in range(0, len(inputs), _BUCKETS[-1]):
+            part = {name: values[begin : begin + _BUCKETS[-1]] for name, values in x.items()}
+            rows = len(part["item"])
+            bucket = next(size for size in _BUCKETS if size >= rows)
+            padded = {n: np.concatenate([v, np.zeros((bucket - rows, *v.shape[1:]), v.dtype)]) for n, v in part.items()}
+            parts.append(self._function(padded).numpy()[:rows])
+        scores = cast(FloatArray, np.concatenate(parts).astype(np.float32, copy=False))
+        if self.recipe.task == "next_item":
+            scores[:, :2] = -np.inf
+        return scores
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the weights."""
+        self.network.save_weights(folder / _WEIGHTS)
+        return {"scaler": self.scaler.as_json(), "history": self.history}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Build again and read the weights."""
+        self.scaler = Scaler.from_json(kept["scaler"])
+        self.log_popularity = np.zeros(self.catalogue.size, dtype=np.float32)
+        self.build(int(kept["history"]))
+        self.network.load_weights(folder / _WEIGHTS)
+        self._compile()
+
+    def parameter_count(self) -> int:
+        """Trainable numbers."""
+        return int(sum(np.prod(weight.shape) for weight in self.network.trainable_weights))
+
+
+class _Loss(layers.Layer):
+    """The next-item head's loss as a layer, so that the learner is a plain functional model."""
+
+    def __init__(self, head: NextItemHead, *, sampled: bool) -> None:
+        super().__init__()
+        self.head, self.sampled = head, sampled
+
+    def call(self, summary: Any, history: Any, targets: Any) -> Any:
+        """Return (batch,)."""
+        return self.head.loss(summary, history, targets, sampled=self.sampled)
+
+
+def _own_output(_: Any, loss: Any) -> Any:
+    return loss
+
+
+def _pad(targets: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Return (rows, _MAX_TARGETS), 0 padded; a longer set keeps evenly spaced members."""
+    padded = np.zeros((len(targets), _MAX_TARGETS), dtype=np.int32)
+    for row, members in enumerate(targets):
+        kept = members
+        if len(members) > _MAX_TARGETS:
+            kept = members[np.linspace(0, len(members) - 1, _MAX_TARGETS).astype(int)]
+        padded[row, : len(kept)] = kept
+    return padded

@@ -1,0 +1,21 @@
+"""A recurrent network over event sequences (LSTM; the idea of GRU4Rec, Hidasi et al. 2016)."""
+
+from typing import Any
+
+from keras import layers
+
+from training.models.deep import DeepModel
+
+
+class Lstm(DeepModel):
+    """Stacked LSTM layers. Histories are padded on the left, so the last state has read every event."""
+
+    name = "lstm"
+
+    def encode(self, events: Any) -> Any:
+        """One layer a block."""
+        size = self.recipe.network
+        for _ in range(size.blocks):
+            events = layers.LSTM(size.width, return_sequences=True)(events)
+            events = layers.Dropout(size.dropout, seed=self.recipe.seed)(events)
+        return events

@@ -1,0 +1,58 @@
+"""Personal frequency: people do again what they did before. The strongest cheap baseline where repeats dominate."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.models.contract import FloatArray, Model
+from training.models.popularity import popular_counts
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet
+
+_RATE = "weekly_orders_90d"
+
+
+class PersonalFrequency(Model):
+    """A user's own rate of orders, or own counts of items with ties broken by popularity."""
+
+    name = "personal_frequency"
+    tasks = frozenset({"purchase", "next_item"})
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Learn the base rate or popularity, for users and items without a history."""
+        if self.recipe.task == "purchase":
+            self.base = np.array([np.mean(train.labels, dtype=np.float64)], dtype=np.float32)
+        else:
+            counts = popular_counts(train, self.catalogue.size)
+            self.base = (counts / (counts.sum() + 1)).astype(np.float32)  # below 1: breaks ties only
+
+    def _purchase(self, inputs: Inputs) -> FloatArray:
+        """Return 1 - exp(-rate): the chance of at least one order in a week of a Poisson process."""
+        if _RATE not in inputs.names:
+            return np.full(len(inputs), self.base[0], dtype=np.float32)
+        rate = inputs.tabular[:, inputs.names.index(_RATE)]
+        return np.where(np.isnan(rate), self.base[0], -np.expm1(-rate)).astype(np.float32)
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`."""
+        if self.recipe.task == "purchase":
+            return self._purchase(inputs)
+        scores = np.broadcast_to(self.base, (len(inputs), len(self.base))).copy()
+        items = inputs.recent.item_index
+        np.add.at(scores, (np.arange(len(items))[:, None], items), np.float32(1))
+        scores[:, :2] = -np.inf
+        return scores
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the fallback."""
+        np.save(folder / "base.npy", self.base)
+        return {}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Read the fallback."""
+        self.base = np.load(folder / "base.npy")
+
+    def parameter_count(self) -> int:
+        """Numbers of the fallback."""
+        return int(len(self.base))

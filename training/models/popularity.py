@@ -1,0 +1,51 @@
+"""Popularity: everybody is shown what most rows of the latest training weeks took next."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.models.contract import FloatArray, Model
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet
+
+_WINDOW = np.timedelta64(28, "D")  # four weeks: recent enough for the season, long enough to count
+
+
+def popular_counts(train: RowSet, size: int) -> FloatArray:
+    """Return how often each catalogue index was a target in the latest four weeks of training, (size,)."""
+    newest = train.inputs.now >= train.inputs.now.max() - _WINDOW
+    targets = [train.target_sets[k] for k in np.flatnonzero(newest)]
+    counts = np.bincount(np.concatenate(targets), minlength=size).astype(np.float32)
+    counts[:2] = 0
+    return counts
+
+
+class Popularity(Model):
+    """Counts of targets."""
+
+    name = "popularity"
+    tasks = frozenset({"next_item"})
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Count."""
+        self.counts = popular_counts(train, self.catalogue.size)
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """Return the same scores for every row."""
+        scores = self.counts.copy()
+        scores[:2] = -np.inf
+        return np.broadcast_to(scores, (len(inputs), len(scores))).copy()
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the counts."""
+        np.save(folder / "counts.npy", self.counts)
+        return {}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Read the counts."""
+        self.counts = np.load(folder / "counts.npy")
+
+    def parameter_count(self) -> int:
+        """One count an item."""
+        return int(len(self.counts))

@@ -1,0 +1,26 @@
+"""The main model: a causal transformer over event sequences (SASRec, Kang & McAuley 2018; pre-norm)."""
+
+from typing import Any
+
+from keras import layers
+
+from training.models.deep import DeepModel
+
+
+class Transformer(DeepModel):
+    """Blocks of causal self-attention and a gated-linear step, each before its normalization."""
+
+    name = "transformer"
+
+    def encode(self, events: Any) -> Any:
+        """Padded events are zero vectors: attention to them adds nothing but a share of the weight."""
+        size = self.recipe.network
+        for _ in range(size.blocks):
+            normal = layers.LayerNormalization()(events)
+            attended = layers.MultiHeadAttention(
+                size.heads, size.width // size.heads, dropout=size.dropout, seed=self.recipe.seed
+            )(normal, normal, use_causal_mask=True)
+            events = events + attended
+            wide = layers.Dense(2 * size.width, activation="gelu")(layers.LayerNormalization()(events))
+            events = events + layers.Dense(size.width)(wide)
+        return events

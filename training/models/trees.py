@@ -1,0 +1,68 @@
+"""A decision tree and gradient-boosted trees on the tabular features (scikit-learn)."""
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from training.models.contract import FloatArray, Model
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet
+
+_FILE = "trees.joblib"
+
+
+class _Trees(Model):
+    tasks = frozenset({"purchase"})
+
+    def _make(self) -> Any:
+        raise NotImplementedError
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Fit on the training rows; a missing value goes its own way at each split."""
+        self.trees = self._make().fit(train.inputs.tabular, train.labels.astype(np.int8))
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`."""
+        probability = self.trees.predict_proba(inputs.tabular)[:, list(self.trees.classes_).index(1)]
+        return np.asarray(probability, dtype=np.float32)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the trees (scikit-learn's own persistence)."""
+        joblib.dump(self.trees, folder / _FILE)
+        return {}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Read the trees; only ever from a package that we built: the format can run code."""
+        self.trees = joblib.load(folder / _FILE)
+
+
+class DecisionTree(_Trees):
+    """One tree, shallow enough to be read."""
+
+    name = "decision_tree"
+
+    def _make(self) -> Any:
+        return DecisionTreeClassifier(max_depth=6, min_samples_leaf=50, random_state=self.recipe.seed)
+
+    def parameter_count(self) -> int:
+        """Nodes."""
+        return int(self.trees.tree_.node_count)
+
+
+class BoostedTrees(_Trees):
+    """Histogram gradient boosting (LightGBM's algorithm)."""
+
+    name = "boosted_trees"
+
+    def _make(self) -> Any:
+        return HistGradientBoostingClassifier(
+            max_iter=200, learning_rate=0.06, max_leaf_nodes=31, early_stopping=False, random_state=self.recipe.seed
+        )
+
+    def parameter_count(self) -> int:
+        """Nodes of all trees."""
+        return int(sum(len(tree.nodes) for step in self.trees._predictors for tree in step))

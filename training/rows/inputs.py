@@ -1,0 +1,53 @@
+"""What a model reads of some rows: the same object from frozen events and from the online store."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.fast import FAST_FEATURES, fast_features
+from features.online import UserState
+from features.recent import RecentEvents
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of some rows.
+
+    Attributes:
+        names: Names of the tabular features, in column order.
+        tabular: float32 (rows, features), raw; NaN is missing.
+        recent: The last N events of every row, before `now`.
+        now: datetime64[us] (rows,), UTC: what the row knows ends here.
+    """
+
+    names: tuple[str, ...]
+    tabular: NDArray[np.float32]
+    recent: RecentEvents
+    now: NDArray[np.datetime64]
+
+    def __len__(self) -> int:
+        return len(self.tabular)
+
+    def take(self, idx: Any) -> "Inputs":
+        """Return the rows that `idx` (integers, booleans or a slice) selects."""
+        return Inputs(self.names, self.tabular[idx], self.recent.take(idx), self.now[idx])
+
+    @classmethod
+    def join(cls, slow: pl.DataFrame, recent: RecentEvents, now: NDArray[np.datetime64]) -> "Inputs":
+        """Put slow features (one row each, numeric columns) and the fast features of `recent` side by side."""
+        fast = fast_features(recent, now)
+        columns = [slow[name].cast(pl.Float32).fill_null(float("nan")).to_numpy() for name in slow.columns]
+        columns += [fast[name] for name in FAST_FEATURES]
+        return cls((*slow.columns, *FAST_FEATURES), np.stack(columns, axis=1), recent, now)
+
+    @classmethod
+    def from_state(cls, state: UserState, now: np.datetime64, names: tuple[str, ...]) -> "Inputs":
+        """Return the one row of a user read online; a feature that is not there is missing (NaN)."""
+        moment = np.array([now], dtype="datetime64[us]")
+        fast = fast_features(state.recent, moment)
+        values = [fast[name][0] if name in fast else state.features.get(name) for name in names]
+        tabular = np.array([[np.nan if value is None else value for value in values]], dtype=np.float32)
+        return cls(tuple(names), tabular, state.recent, moment)

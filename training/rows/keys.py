@@ -1,0 +1,145 @@
+"""Who is asked about, when, and what came of it: the keys, labels and targets of both predictions.
+
+Purchase logs (`identity: user`): a user active in the last days, at weekly cut-offs t counted back from the end of the
+data. Session logs (`identity: session`): just after each event; before the first purchase, for the purchase label.
+"""
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from features.recent import order_key
+from shoplens.errors import ModelError
+from shoplens.params import RowsParams
+
+_MOMENT = timedelta(microseconds=1)  # "just after": snapshots and histories use strictly earlier events
+_YEAR_WEEKS = 52
+_TIME = pl.Datetime("us", "UTC")
+
+
+def _known(events: pl.DataFrame) -> pl.DataFrame:
+    """Add when an event was known to us: when it happened or reached us, whichever is later."""
+    return events.filter(pl.col("user_id").is_not_null()).with_columns(
+        pl.max_horizontal("event_time", "ingested_at").alias("known"), order_key()
+    )
+
+
+def _cutoffs(start: datetime, high_water: datetime, rows: RowsParams) -> pl.DataFrame:
+    """Return the weekly cut-offs (time, split), latest first: test, then validation, then train."""
+    horizon = timedelta(days=rows.horizon_days)
+    first = start + timedelta(weeks=rows.warmup_weeks)
+    times = []
+    moment = high_water - horizon
+    while moment >= first:
+        times.append(moment)
+        moment -= timedelta(weeks=1)
+    # A train window must end before the first validation cut-off, and so on: with H beyond a week, weeks are skipped.
+    gap = -(-rows.horizon_days // 7) - 1
+    splits = ["test"] * rows.test_weeks + ["gap"] * gap + ["validation"] * rows.validation_weeks + ["gap"] * gap
+    splits += ["train"] * (len(times) - len(splits))
+    if "train" not in splits or len(splits) > len(times):
+        raise ModelError(
+            f"train.rows: {len(times)} weekly cut-offs from {start:%Y-%m-%d} to {high_water:%Y-%m-%d} are too few for "
+            f"test_weeks {rows.test_weeks}, validation_weeks {rows.validation_weeks} and warmup_weeks "
+            f"{rows.warmup_weeks}; lower them or bring more data"
+        )
+    return pl.DataFrame({"time": times, "split": splits}, schema={"time": _TIME, "split": pl.String})
+
+
+def _active_at(events: pl.DataFrame, cutoffs: pl.DataFrame, active_days: int) -> pl.DataFrame:
+    """Return (user_id, time, split): users with an event known in the `active_days` before the cut-off."""
+    last = events.select("user_id", pl.col("known").alias("last")).unique().sort("last")
+    pairs = (
+        events.select("user_id")
+        .unique()
+        .join(cutoffs, how="cross")
+        .with_columns((pl.col("time") - _MOMENT).alias("before"))
+    )
+    joined = pairs.sort("before").join_asof(
+        last, left_on="before", right_on="last", by="user_id", strategy="backward", check_sortedness=False
+    )
+    active = pl.col("last") >= pl.col("time") - timedelta(days=active_days)
+    return joined.filter(active & (pl.col("split") != "gap")).select("user_id", "time", "split")
+
+
+def _next_purchase(events: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
+    """Add `next_time` and `order_key` of the first purchase at or after every key's time."""
+    bought = (
+        events.filter(pl.col("event_name") == "purchase")
+        .select("user_id", pl.col("event_time").alias("next_time"), "order_key")
+        .sort("next_time", "order_key")
+        .unique(["user_id", "next_time"], keep="first", maintain_order=True)
+    )
+    return keys.sort("time").join_asof(
+        bought, left_on="time", right_on="next_time", by="user_id", strategy="forward", check_sortedness=False
+    )
+
+
+def _weekly(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
+    start, high_water = (datetime.fromisoformat(dataset[name]) for name in ("start", "high_water"))
+    keys = _active_at(events, _cutoffs(start, high_water, rows), active_days)
+    keys = _next_purchase(events, keys)
+    within = pl.col("next_time") < pl.col("time") + timedelta(days=rows.horizon_days)
+    return keys.with_columns(within.fill_null(value=False).alias("bought"))
+
+
+def _session_splits(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
+    """Return (user_id, split) by the day a session starts: the last of the year's 52 weeks' share is the test."""
+    starts = events.group_by("user_id").agg(pl.col("event_time").min().dt.date().alias("day")).sort("day", "user_id")
+    test, validation = rows.test_weeks / _YEAR_WEEKS, rows.validation_weeks / _YEAR_WEEKS
+    days = starts["day"]
+    test_from = days.gather([min(len(days) - 1, int(len(days) * (1 - test)))]).item()
+    validation_from = days.gather([int(len(days) * (1 - test - validation))]).item()
+    split = (
+        pl.when(pl.col("day") >= test_from)
+        .then(pl.lit("test"))
+        .when(pl.col("day") >= validation_from)
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("train"))
+    )
+    return starts.select("user_id", split.alias("split"))
+
+
+def _after_events(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
+    """Return one row just after each event of a session, with the event that follows."""
+    ordered = events.sort("user_id", "known", "event_id")
+    after = ordered.select(
+        "user_id",
+        (pl.col("known") + _MOMENT).alias("time"),
+        "event_time",
+        pl.col("item_id").shift(-1).over("user_id").alias("next_item"),
+        pl.col("event_time").filter(pl.col("event_name") == "purchase").min().over("user_id").alias("first_purchase"),
+    )
+    # Events of one moment are one row, asked after the last of them.
+    after = after.unique(["user_id", "time"], keep="last", maintain_order=True)
+    return after.join(_session_splits(events, rows), on="user_id", how="left", maintain_order="left")
+
+
+def purchase_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
+    """Return (user_id, time, split, label), sorted by time and user: does the user buy within the horizon."""
+    known = _known(events)
+    if dataset["identity"] == "session":
+        keys = _after_events(known, rows)
+        open_yet = pl.col("first_purchase").is_null() | (pl.col("event_time") < pl.col("first_purchase"))
+        keys = keys.filter(open_yet).with_columns(pl.col("first_purchase").is_not_null().alias("bought"))
+    else:
+        keys = _weekly(known, dataset, rows, active_days)
+    label = pl.col("bought").cast(pl.Float32).alias("label")
+    return keys.select("user_id", "time", "split", label).sort("time", "user_id")
+
+
+def next_item_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
+    """Return (user_id, time, split, targets), sorted by time and user: item ids of the next basket or event."""
+    known = _known(events)
+    if dataset["identity"] == "session":
+        keys = _after_events(known, rows).filter(pl.col("next_item").is_not_null())
+        keys = keys.with_columns(pl.concat_list("next_item").alias("targets"))
+        return keys.select("user_id", "time", "split", "targets").sort("time", "user_id")
+    keys = _weekly(known, dataset, rows, active_days).filter(pl.col("bought"))
+    basket = (
+        known.filter((pl.col("event_name") == "purchase") & pl.col("item_id").is_not_null())
+        .group_by("user_id", "order_key")
+        .agg(pl.col("item_id").unique().sort().alias("targets"))
+    )
+    joined = keys.join(basket, on=["user_id", "order_key"], how="inner")
+    return joined.select("user_id", "time", "split", "targets").sort("time", "user_id")
