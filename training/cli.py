@@ -1,0 +1,66 @@
+"""The commands `shoplens train` and `shoplens compare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shoplens.params import load_params
+from shoplens.settings import load_settings
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="purchase or next_item")],
+    model: Annotated[str, typer.Option(help="The model's name, as in params.yaml.")],
+    epochs: Annotated[int | None, typer.Option(help="Instead of the epochs of params.yaml.")] = None,
+) -> None:
+    """Train one model on the rows of outs/, judge it on the held-out rows, and keep it below var/models."""
+    from dataclasses import replace
+
+    from features.catalogue import Catalogue
+    from shoplens.errors import SettingsError
+    from training.evaluation.bootstrap import user_weights
+    from training.evaluation.judge import judge
+    from training.loop import prepare_device
+    from training.models import artifact
+    from training.rows.build import build_rows
+    from training.stages import recipe_of, train_model
+
+    if task not in ("purchase", "next_item"):
+        raise SettingsError(f"task: must be purchase or next_item; received {task!r}")
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    prepare_device(params.train.device)
+    recipe = recipe_of(task, params)  # type: ignore[arg-type]  # checked above
+    if epochs is not None:
+        recipe = replace(recipe, loop=recipe.loop.model_copy(update={"epochs": epochs}))
+    rows = build_rows(recipe.task, params, settings.outs_dir)
+    catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
+    trained = train_model(model, recipe, rows, catalogue)
+    folder = settings.var_dir / "models" / task / model
+    artifact.save(trained, rows.train.inputs.names, folder)
+    weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
+    for metric, interval in judge(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
+        typer.echo(f"{metric:20} {interval}")
+    typer.echo(f"kept in {folder}")
+
+
+def compare(
+    mapping: Annotated[str | None, typer.Option(help="Mapping of another source (with --source).")] = None,
+    source: Annotated[str | None, typer.Option(help="Another source: a file or folder (with --mapping).")] = None,
+) -> None:
+    """Train every model on one dataset and write the one comparison table below var/compare."""
+    from shoplens.errors import SettingsError
+    from training.comparison import compare as run
+    from training.comparison import prepare_source
+
+    if (mapping is None) != (source is None):
+        raise SettingsError("--mapping and --source: give both, for another source, or neither, for outs/")
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    target = settings.var_dir / "compare" / Path(mapping or params.data.mapping).stem
+    if mapping is not None and source is not None:
+        params, settings = prepare_source(params, settings, mapping, source, target)
+    page = run(params, settings, target)
+    typer.echo(page.read_text(encoding="utf-8"))
+    typer.echo(f"written to {page}")

@@ -1,0 +1,134 @@
+"""The one comparison table: every model of both tasks, trained on the same rows by the same loop, with intervals."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from features.catalogue import Catalogue
+from shoplens.digest import file_digest
+from shoplens.files import read_json, whole_file, write_json
+from shoplens.params import Params
+from shoplens.settings import Settings
+from shoplens.stage import console
+from training.evaluation.bootstrap import user_weights
+from training.evaluation.judge import judge
+from training.evaluation.metrics import PURCHASE_METRICS, RANKING_METRICS
+from training.loop import prepare_device
+from training.models.registry import model_names
+from training.rows.build import build_rows
+from training.rows.rowset import Task
+from training.stages import recipe_of, train_model
+
+TASKS: tuple[Task, ...] = ("purchase", "next_item")
+_METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
+
+
+def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
+    """Return what a result depends on: data, parameters and the code of training."""
+    import hashlib
+
+    code = sorted(Path(__file__).parent.rglob("*.py"))
+    parts = [
+        name,
+        recipe_of(task, params).__repr__(),
+        params.train.rows.model_dump_json(),
+        params.evaluate.model_dump_json(),
+        file_digest(outs / "features/features.json"),
+        read_json(outs / "validated/dataset.json")["digest"],
+        *(file_digest(path) for path in code),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (model, result); a result whose data, parameters and code are unchanged is read, not computed."""
+    rows = weight = None
+    catalogue = Catalogue.load(outs / "features/catalogue.parquet")
+    for name in model_names(task):
+        path = kept / f"{task}-{name}.json"
+        fingerprint = _fingerprint(task, name, params, outs)
+        if path.exists() and read_json(path)["fingerprint"] == fingerprint:
+            yield name, read_json(path)
+            continue
+        if rows is None or weight is None:
+            rows = build_rows(task, params, outs)
+            weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
+        console.print(f"{task}: training {name}")
+        began = time.monotonic()
+        model = train_model(name, recipe_of(task, params), rows, catalogue)
+        seconds = time.monotonic() - began
+        found = judge(model, rows.test, weight, params.evaluate.threshold)
+        result = {
+            "fingerprint": fingerprint,
+            "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},
+            "seconds": round(seconds, 1),
+            "parameters": model.parameter_count(),
+            "rows": [len(rows.train), len(rows.validation), len(rows.test)],
+        }
+        write_json(path, result)
+        yield name, result
+
+
+def _cell(result: dict[str, Any] | None, metric: str) -> str:
+    if result is None:
+        return "n/a"
+    found = result["metrics"][metric]
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def _section(task: Task, results: dict[str, dict[str, Any]]) -> list[str]:
+    metrics = _METRICS[task]
+    learned, stopped, tested = next(iter(results.values()))["rows"]
+    lines = [
+        f"## {task}",
+        "",
+        f"{learned:,} rows to learn, {stopped:,} to stop, {tested:,} to test; 95% intervals by resampling users.",
+        "",
+        "| model | " + " | ".join(metrics) + " | parameters | seconds |",
+        "|---" * (len(metrics) + 3) + "|",
+    ]
+    for name in model_names():
+        result = results.get(name)
+        size = "n/a" if result is None else f"{result['parameters']:,}"
+        seconds = "n/a" if result is None else f"{result['seconds']:.1f}"
+        lines.append(f"| {name} | " + " | ".join(_cell(result, m) for m in metrics) + f" | {size} | {seconds} |")
+    return [*lines, ""]
+
+
+def compare(params: Params, settings: Settings, target: Path) -> Path:
+    """Train and judge every model on `outs/`; write comparison.md and comparison.json below `target`.
+
+    A model that cannot do a task shows n/a. Killed and run again, it goes on with the next model.
+    """
+    prepare_device(params.train.device)
+    dataset = read_json(settings.outs_dir / "validated/dataset.json")
+    title = f"# Comparison on {Path(dataset['mapping']).stem}: {dataset['rows']:,} events"
+    lines = [title, "", f"{dataset['start'][:10]} to {dataset['high_water'][:10]}, seed {params.seed}.", ""]
+    content: dict[str, Any] = {"dataset": dataset}
+    for task in TASKS:
+        results = dict(_results(task, params, settings.outs_dir, target / "results"))
+        lines += _section(task, results)
+        content[task] = results
+    write_json(target / "comparison.json", content)
+    with whole_file(target / "comparison.md") as work:
+        work.write_text("\n".join(lines), encoding="utf-8")
+    return target / "comparison.md"
+
+
+def prepare_source(
+    params: Params, settings: Settings, mapping: str, source: str, target: Path
+) -> tuple[Params, Settings]:
+    """Run fetch to features on another source below `target`; return its parameters and settings."""
+    from events.stages import fetch, ingest
+    from expectations.stages import validate
+    from features.stages import features
+
+    data = params.data.model_copy(update={"mapping": mapping, "source": source, "user_share": 1.0, "as_of": None})
+    other = params.model_copy(update={"data": data})
+    place = settings.model_copy(update={"outs": target / "outs", "var": target / "var"})
+    if not (place.outs_dir / "features/features.json").exists():
+        for stage in (fetch, ingest, validate, features):
+            console.print(f"{stage.__name__}: {source}")
+            stage(other, place)
+    return other, place

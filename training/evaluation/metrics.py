@@ -1,0 +1,109 @@
+"""Metrics of both predictions, in numpy alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shoplens.errors import ModelError
+
+Array = NDArray[np.float64]
+PURCHASE_METRICS = (
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "log_loss",
+)
+RANKING_METRICS = ("hr@10", "ndcg@10", "recall@10", "recall@20")
+_CLIP = 1e-7  # as Keras clips before the logarithm
+
+
+def _divide(top: Array, bottom: Array) -> Array:
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
+
+
+def weighted_purchase_metrics(label: Array, score: Array, weight: Array, threshold: float) -> dict[str, Array]:
+    """Return every purchase metric under several weightings of the rows at once.
+
+    ROC AUC and average precision follow scikit-learn's definitions (ties share a threshold;
+    AP = sum of (R_n - R_{n-1}) * P_n, without interpolation).
+
+    Args:
+        label: (rows,) 0 or 1.
+        score: (rows,) probabilities.
+        weight: (weightings, rows), at least 0: how often each row counts.
+        threshold: Probability from which a purchase is predicted.
+
+    Returns:
+        Metric -> (weightings,).
+    """
+    order = np.argsort(-score, kind="stable")
+    y, s, w = label[order].astype(np.float64), score[order], weight[:, order].astype(np.float64)
+    last = np.flatnonzero(np.append(np.diff(s) != 0, True))  # the last row of every tie
+    true = np.cumsum(w * y, axis=1)[:, last]  # (weightings, thresholds) positives at or above
+    called = np.cumsum(w, axis=1)[:, last]
+    positives, total = true[:, -1], called[:, -1]
+    negatives = total - positives
+    precision, recall = _divide(true, called), _divide(true, positives[:, None])
+    step = np.diff(recall, axis=1, prepend=0)
+    rate = _divide(called - true, negatives[:, None])
+    above = s[last] >= threshold
+    at = int(above.sum()) - 1
+    tp = true[:, at] if at >= 0 else np.zeros_like(positives)
+    call = called[:, at] if at >= 0 else np.zeros_like(positives)
+    clipped = np.clip(s.astype(np.float64), _CLIP, 1 - _CLIP)
+    losses = -(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))
+    return {
+        "accuracy": _divide(tp + negatives - (call - tp), total),
+        "precision": _divide(tp, call),
+        "recall": _divide(tp, positives),
+        "f1": _divide(2 * tp, call + positives),
+        "roc_auc": np.trapezoid(
+            np.concatenate([np.zeros((len(w), 1)), recall], axis=1),
+            np.concatenate([np.zeros((len(w), 1)), rate], axis=1),
+            axis=1,
+        ),
+        "average_precision": (step * precision).sum(axis=1),
+        "log_loss": _divide(w @ losses, total),
+    }
+
+
+def purchase_metrics(
+    label: NDArray[np.float32], score: NDArray[np.float32], threshold: float = 0.5
+) -> dict[str, float]:
+    """Return every purchase metric of some rows.
+
+    Raises:
+        ModelError: labels and scores differ in length, or there is no row.
+    """
+    if len(label) != len(score) or len(label) == 0:
+        raise ModelError(f"label and score: must be equally long and not empty; received {len(label)}, {len(score)}")
+    found = weighted_purchase_metrics(label, score, np.ones((1, len(label))), threshold)
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int32]]) -> dict[str, Array]:
+    """Return every ranking metric for each row.
+
+    NDCG@10 has binary gains and is divided by the best that the row's targets allow (Järvelin & Kekäläinen, 2002).
+
+    Args:
+        ranked: (rows, k >= 20) catalogue indexes, best first.
+        targets: A set of catalogue indexes a row, not empty.
+
+    Returns:
+        Metric -> (rows,).
+    """
+    hits = np.stack([np.isin(row, wanted) for row, wanted in zip(ranked, targets, strict=True)])
+    counts = np.array([len(wanted) for wanted in targets], dtype=np.float64)
+    discount = 1 / np.log2(np.arange(2, 12))
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, 10).astype(int)]
+    return {
+        "hr@10": hits[:, :10].any(axis=1).astype(np.float64),
+        "ndcg@10": (hits[:, :10] * discount).sum(axis=1) / ideal,
+        "recall@10": hits[:, :10].sum(axis=1) / counts,
+        "recall@20": hits[:, :20].sum(axis=1) / counts,
+    }

@@ -1,0 +1,33 @@
+"""Full ranking: every row ranks the whole catalogue, never a sample of it (Krichene & Rendle, 2020)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.models.artifact import Predictor
+from training.models.contract import Model
+from training.rows.inputs import Inputs
+
+_CHUNK = 512  # rows at once: (512, catalogue) scores
+TOP = 20
+
+
+def top_items(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
+    """Return the k best indexes of each row, (rows, k), best first; of equal scores the lower index."""
+    part = np.argpartition(-scores, k, axis=1)[:, :k]
+    worst = np.take_along_axis(scores, part, axis=1).min(axis=1, keepdims=True)
+    result = np.empty((len(scores), k), dtype=np.int32)
+    for row in range(len(scores)):
+        # argpartition picks arbitrarily among equals: take all that reach the k-th score, then sort by (score, index).
+        reach = np.flatnonzero(scores[row] >= worst[row])
+        order = np.lexsort((reach, -scores[row, reach]))
+        result[row] = reach[order[:k]]
+    return result
+
+
+def rank_all(model: Predictor | Model, inputs: Inputs, k: int = TOP) -> NDArray[np.int32]:
+    """Return the k best catalogue indexes of every row, (rows, k)."""
+    parts = []
+    for begin in range(0, len(inputs), _CHUNK):
+        rows = inputs.take(slice(begin, begin + _CHUNK))
+        parts.append(top_items(model.predict(rows), k))
+    return np.concatenate(parts)

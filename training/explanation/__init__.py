@@ -1,0 +1,1 @@
+"""Why the model says so: permutation importance on held-out rows."""

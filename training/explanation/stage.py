@@ -1,0 +1,71 @@
+"""The stage `explain`: permutation importance of both models on held-out rows."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from shoplens.files import whole_folder, write_json
+from shoplens.params import Params
+from shoplens.settings import Settings
+from shoplens.stage import console
+from training.evaluation.judge import MAIN_METRIC
+from training.evaluation.metrics import purchase_metrics, ranking_metrics
+from training.evaluation.ranking import rank_all
+from training.explanation.permutation import Importance, input_names, permutation_importance
+from training.explanation.plots import write_importance
+from training.loop import prepare_device
+from training.models import artifact
+from training.models.artifact import Predictor
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet, Task
+
+TASKS: tuple[Task, ...] = ("purchase", "next_item")
+_RANKED_SHARE = 8  # a next-item prediction ranks the whole catalogue: that many times fewer rows are shuffled
+
+
+def _score(predictor: Predictor, rows: RowSet) -> Callable[[Inputs], float]:
+    """Return the main metric of the task as a function of the inputs."""
+    if rows.task == "purchase":
+        return lambda inputs: purchase_metrics(rows.labels, predictor.predict(inputs))["average_precision"]
+    targets = rows.target_sets
+    return lambda inputs: float(ranking_metrics(rank_all(predictor, inputs), targets)["ndcg@10"].mean())
+
+
+def explain_task(task: Task, params: Params, settings: Settings) -> list[Importance]:
+    """Return the importance of every input of a task's model."""
+    folder = settings.outs_dir / task
+    predictor = artifact.load(folder / "model")
+    rows = RowSet.load(folder / "rows/test.parquet")
+    limit = params.explain.rows if task == "purchase" else max(10, params.explain.rows // _RANKED_SHARE)
+    if len(rows) > limit:
+        chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
+        rows = rows.take(np.sort(chosen))
+    sequence = hasattr(predictor.model, "encode")
+    names = input_names(rows.inputs, sequence=sequence) if task == "purchase" else _next_item_inputs(rows, sequence)
+    found = []
+    for one in permutation_importance(rows.inputs, names, _score(predictor, rows), params.explain.repeats, params.seed):
+        found.append(one)
+        if len(found) % 10 == 0 or len(found) == len(names):
+            console.print(f"{task}: {len(found)}/{len(names)} inputs")
+    return found
+
+
+def _next_item_inputs(rows: RowSet, sequence: bool) -> tuple[str, ...]:
+    """Return the history's parts and the slow features: what a ranking may rest on."""
+    names = input_names(rows.inputs, sequence=sequence)
+    return tuple(name for name in names if not name.startswith("fast_"))
+
+
+def explain(params: Params, settings: Settings) -> None:
+    """Write outs/explanation: importance.json and plots/."""
+    prepare_device(params.train.device)
+    content = {}
+    with whole_folder(settings.outs_dir / "explanation") as out:
+        (out / "plots").mkdir()
+        for task in TASKS:
+            found = explain_task(task, params, settings)
+            write_importance(found, task, MAIN_METRIC[task], out / "plots")
+            content[task] = {
+                one.name: {name: round(getattr(one, name), 6) for name in ("value", "low", "high")} for one in found
+            }
+        write_json(out / "importance.json", content)
