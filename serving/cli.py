@@ -1,0 +1,55 @@
+"""The commands `shoplens gate`, `release` and `supervise`."""
+
+from typing import Annotated
+
+import typer
+
+from shoplens.params import load_params
+from shoplens.settings import load_settings
+
+REFUSED = 3  # exit status of `gate`: the package was judged and refused; the old model stays
+
+
+def gate() -> None:
+    """Judge outs/package against the model in service; exit 0 when accepted, 3 when refused."""
+    from serving.gate import judge_package
+    from serving.release import json_line
+    from training.loop import prepare_device
+
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    prepare_device(params.train.device)
+    verdict = judge_package(params, settings)
+    if not verdict.heads:
+        typer.echo(f"model {verdict.version} is in service already")
+    for head in verdict.heads:
+        typer.echo(head.line())
+    if not verdict.accepted:
+        typer.echo(f"refused: {verdict.current or 'nothing'} stays in service")
+    typer.echo(json_line(digest=verdict.version, accepted=verdict.accepted, **verdict.as_json()))
+    if not verdict.accepted:
+        raise typer.Exit(REFUSED)
+
+
+def release(
+    wait_ready: Annotated[float, typer.Option(help="Seconds to wait until the service reports it; 0: do not.")] = 0.0,
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:3000",
+) -> None:
+    """Build the Bento of the accepted package, put it into service, and wait until it answers."""
+    from serving.release import json_line, release_package
+    from serving.release import wait_ready as wait
+
+    version, changed = release_package(load_settings())
+    seconds = wait(url, version, wait_ready) if wait_ready > 0 else 0.0
+    typer.echo(f"model {version} {'released' if changed else 'unchanged'}; ready after {seconds:.1f} s")
+    typer.echo(json_line(digest=version, changed=changed))
+
+
+def supervise(
+    port: Annotated[int, typer.Option(help="Port of the service.", envvar="SERVICE_PORT")] = 3000,
+    host: Annotated[str, typer.Option(help="Address that the service binds.")] = "127.0.0.1",
+) -> None:
+    """Keep `bentoml serve` running on the released model; end with SIGTERM."""
+    from serving.supervisor import Supervisor
+
+    Supervisor(load_settings(), host, port).run()

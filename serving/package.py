@@ -1,0 +1,146 @@
+"""The package: one deterministic folder with everything that a prediction needs, and from which the Bento is built.
+
+manifest.json            git revision, data digests, as-of, parameters, metrics
+fallback.json            what an unknown user is told: base rate, popular items
+models/purchase  models/next_item        artifacts
+params.yaml  requirements.txt
+shoplens/ events/ features/ training/ serving/    code, so that the Bento runs alone
+"""
+
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.catalogue import Catalogue
+from shoplens.digest import folder_digest
+from shoplens.errors import ReleaseError
+from shoplens.files import read_json, whole_folder, write_json
+from shoplens.params import Params
+from shoplens.settings import Settings
+from training.models import artifact
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet
+
+CODE = ("shoplens", "events", "features", "training", "serving")
+# What the service imports; each is pinned to the version in uv.lock.
+_NEEDS = (
+    "bentoml", "duckdb", "feast", "ibis-framework", "joblib", "keras", "numpy", "pandas", "polars", "psutil", "pyarrow",
+    "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "tensorflow-cpu", "typer",
+)  # fmt: skip
+_POPULAR = 100  # the largest k that a recommendation may ask for
+VERSION_LENGTH = 16
+
+
+def model_version(package: Path) -> str:
+    """Return the version of a package: the first 16 hexadecimal digits of the digest of its content.
+
+    Raises:
+        ReleaseError: there is no package.
+    """
+    if not (package / "manifest.json").is_file():
+        raise ReleaseError(f"{package}: is no package (manifest.json is missing); run `dvc repro`")
+    return folder_digest(package)[:VERSION_LENGTH]
+
+
+def git_revision(root: Path) -> str:
+    """Return the commit of the project, with "+changes" when tracked files differ from it; "unknown" without git."""
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    revision = git("rev-parse", "HEAD")
+    if revision is None:
+        return "unknown"
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock")
+    return f"{revision}+changes" if changed else revision
+
+
+def pinned_requirements(lock: Path) -> str:
+    """Return the lines of requirements.txt, each package of the service at its version in uv.lock.
+
+    Raises:
+        ReleaseError: the lock lacks one.
+    """
+    versions = {one["name"]: one["version"] for one in tomllib.loads(lock.read_text())["package"] if "version" in one}
+    missing = [name for name in _NEEDS if name not in versions]
+    if missing:
+        raise ReleaseError(f"{lock}: lacks {', '.join(missing)}, which the service imports; run `uv lock`")
+    return "".join(f"{name}=={versions[name]}\n" for name in _NEEDS)
+
+
+def popular_items(outs: Path) -> list[dict[str, Any]]:
+    """Return the most popular items of the training weeks, best first."""
+    folder = outs / "next_item"
+    name = "popularity" if (folder / "baselines/popularity").exists() else None
+    if name is None:
+        raise ReleaseError("train.next_item.baselines: must have popularity, the fallback for unknown users")
+    predictor = artifact.load(folder / "baselines" / name)
+    rows: Inputs = RowSet.load(folder / "rows/validation.parquet").inputs.take(slice(0, 1))
+    scores = predictor.predict(rows)[0]
+    best = np.lexsort((np.arange(len(scores)), -scores))[:_POPULAR]
+    total = float(scores[2:].sum())
+    return [{"item_index": int(index), "score": round(float(scores[index]) / total, 8)} for index in best]
+
+
+def base_rate(outs: Path) -> float:
+    """Return the share of buyers among the validation rows: what an unknown user is told."""
+    rows = RowSet.load(outs / "purchase/rows/validation.parquet")
+    return round(float(np.mean(rows.labels, dtype=np.float64)), 6)
+
+
+def _copy_code(root: Path, out: Path) -> None:
+    for name in CODE:
+        for path in sorted((root / name).rglob("*")):
+            if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts:
+                target = out / path.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+
+def _manifest(params: Params, settings: Settings) -> dict[str, Any]:
+    outs = settings.outs_dir
+    dataset = read_json(outs / "validated/dataset.json")
+    metrics = read_json(outs / "evaluation/metrics.json")
+    models = {task: read_json(outs / task / "model/model.json")["name"] for task in ("purchase", "next_item")}
+    return {
+        "git_revision": git_revision(settings.root),
+        "data": {
+            "source": dataset["source"],
+            "mapping": dataset["mapping"],
+            "identity": dataset["identity"],
+            "events": dataset["digest"],
+            "features": folder_digest(outs / "features"),
+        },
+        "as_of": dataset["high_water"],
+        "models": models,
+        "horizon_days": params.train.rows.horizon_days,
+        "threshold": params.evaluate.threshold,
+        "seed": params.seed,
+        "metrics": {task: metrics[task]["model"] for task in models},
+    }
+
+
+def build_package(params: Params, settings: Settings) -> Path:
+    """Gather `outs/package`; the same inputs at one git revision give the same bytes."""
+    outs = settings.outs_dir
+    catalogue = Catalogue.load(outs / "features/catalogue.parquet")
+    with whole_folder(outs / "package") as out:
+        for task in ("purchase", "next_item"):
+            shutil.copytree(outs / task / "model", out / "models" / task)
+        catalogue.frame.write_parquet(out / "catalogue.parquet")
+        write_json(out / "fallback.json", {"base_rate": base_rate(outs), "popular": popular_items(outs)})
+        write_json(out / "manifest.json", _manifest(params, settings))
+        shutil.copyfile(settings.root / "params.yaml", out / "params.yaml")
+        (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
+        _copy_code(code_root(), out)
+    return outs / "package"
+
+
+def code_root() -> Path:
+    """Return the folder that holds the packages of this code."""
+    return Path(__file__).resolve().parents[1]

@@ -1,0 +1,114 @@
+"""From an accepted package to a release: the Bento, its export, and the pointer that the supervisor follows."""
+
+import json
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from serving.package import model_version
+from serving.places import current_version, places
+from shoplens.errors import ReleaseError
+from shoplens.files import read_json, whole_folder
+from shoplens.settings import Settings
+
+NAME = "shoplens"
+VERSION_HEADER = "x-model-version"
+
+
+def build_bento(package: Path, version: str) -> str:
+    """Build the Bento of a package, unless it is there; return its tag. The Bento store is BENTOML_HOME."""
+    import bentoml
+
+    tag = f"{NAME}:{version}"
+    if any(str(bento.tag) == tag for bento in bentoml.bentos.list(NAME)):
+        return tag
+    bentoml.bentos.build(
+        "serving.service:ShopLens",
+        name=NAME,
+        version=version,
+        build_ctx=str(package),
+        include=["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"],
+        python={"requirements_txt": str(package / "requirements.txt"), "lock_packages": False},
+        labels={"project": NAME},
+    )
+    return tag
+
+
+def export_bento(tag: str, settings: Settings, version: str) -> Path:
+    """Unpack the Bento to var/service/releases/VERSION and export it as one file; return the folder."""
+    import bentoml
+
+    where = places(settings)
+    release = where.releases / version
+    if not release.exists():
+        with whole_folder(release) as work:
+            shutil.copytree(bentoml.get(tag).path, work, dirs_exist_ok=True)
+    exported = where.exports / f"{NAME}-{version}.bento"
+    if not exported.exists():
+        where.exports.mkdir(parents=True, exist_ok=True)
+        partial = where.exports / f".{version}.partial.bento"
+        partial.unlink(missing_ok=True)
+        bentoml.export_bento(tag, str(partial))
+        partial.replace(exported)
+    return release
+
+
+def flip(settings: Settings, release: Path) -> None:
+    """Point `current` at a release, in one rename."""
+    current = places(settings).current
+    current.parent.mkdir(parents=True, exist_ok=True)
+    new = current.with_name(f".current.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(Path("releases") / release.name)
+    new.replace(current)
+
+
+def release_package(settings: Settings) -> tuple[str, bool]:
+    """Put `outs/package` into service; return its version and whether anything changed.
+
+    Raises:
+        ReleaseError: the gate has not accepted this package.
+    """
+    package = settings.outs_dir / "package"
+    version = model_version(package)
+    if current_version(settings) == version:
+        return version, False
+    path = places(settings).verdicts / f"{version}.json"
+    if not path.exists() or not read_json(path)["accepted"]:
+        what = "refused" if path.exists() else "not judged"
+        raise ReleaseError(f"package {version}: the gate has {what} it; run `shoplens gate` and see {path}")
+    flip(settings, export_bento(build_bento(package, version), settings, version))
+    return version, True
+
+
+def served_version(url: str) -> str | None:
+    """Return the model version that a ready service reports in /readyz; None while it is not ready."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310  (the address is ours)
+            return answer.headers.get(VERSION_HEADER) if answer.status == 200 else None
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def wait_ready(url: str, version: str, seconds: float) -> float:
+    """Wait until the service at `url` is ready with `version`; return how long that took.
+
+    Raises:
+        ReleaseError: it is not within `seconds`.
+    """
+    began = time.monotonic()
+    seen: str | None = None
+    while time.monotonic() - began < seconds:
+        seen = served_version(url)
+        if seen == version:
+            return time.monotonic() - began
+        time.sleep(0.5)
+    raise ReleaseError(f"{url}/readyz: must report version {version} within {seconds:g} s; last seen {seen!r}")
+
+
+def json_line(**content: object) -> str:
+    """Return one line of JSON: what another program reads last."""
+    return json.dumps(content, sort_keys=True)

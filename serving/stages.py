@@ -1,0 +1,12 @@
+"""The stage `package`."""
+
+from serving.package import build_package, model_version
+from shoplens.params import Params
+from shoplens.settings import Settings
+from shoplens.stage import console
+
+
+def package(params: Params, settings: Settings) -> None:
+    """Gather code, weights, definitions and digests into `outs/package`."""
+    folder = build_package(params, settings)
+    console.print(f"model version {model_version(folder)}")
