@@ -9,14 +9,12 @@ import os
 import sys
 from pathlib import Path
 
+# Airflow 3.3, Feast 0.67, Keras and TensorFlow carry no telemetry; tests/environment looks at the installed sources.
 TELEMETRY_OFF = {
-    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     "BENTOML_DO_NOT_TRACK": "True",
-    "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
-    "FEAST_USAGE": "False",
     "GX_ANALYTICS_ENABLED": "False",
-    "SCARF_NO_ANALYTICS": "true",
+    "ITERATIVE_DO_NOT_TRACK": "1",
 }
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "KERAS_BACKEND": "tensorflow"}
 _HOMES = {
@@ -42,9 +40,13 @@ def _git_identity_missing(root: Path) -> bool:
     return not any("email" in place.read_text(errors="replace") for place in places if place.is_file())
 
 
-def apply() -> None:
-    """Set the variables for the project that this `.venv` belongs to, and put its `bin` first on PATH."""
-    root = Path(sys.prefix).parent
+def apply(root: Path | None = None) -> None:
+    """Set the variables for the project at `root`, and put this environment's `bin` first on PATH.
+
+    Args:
+        root: The project folder; default the folder that this `.venv` lies in (an image keeps its environment apart).
+    """
+    root = root or Path(sys.prefix).parent
     if not (root / "params.yaml").is_file():
         return
     for name, value in tool_variables(root).items():
