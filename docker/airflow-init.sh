@@ -3,7 +3,7 @@
 # reads it. Safe to run at every start.
 set -eu
 airflow db migrate
-airflow pools set dvc 1 "One task at a time runs dvc in the clone"
+airflow pools set workspace 1 "One task at a time runs dvc in the clone"
 # An argument list would show the password to `ps`; the environment does not.
 python - <<'PYTHON'
 import json, os, pathlib
