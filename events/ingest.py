@@ -34,7 +34,7 @@ def _select(files: list[Path], table: str) -> list[Path]:
 
 
 def _drop_duplicates(done: Transformed, raw: pl.DataFrame, table: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Return events with one row an id, rows whose id was seen with other content, and the count of exact duplicates."""
+    """Return events with one row an id, rows whose id was seen with other content, and the exact duplicates' count."""
     events = done.events
     if events["event_id"].n_unique() == events.height:
         return events.drop("_row"), done.quarantined, 0

@@ -1,18 +1,18 @@
 """A source mapping: the YAML that says how a source's tables and columns become the contract's.
 
-    name: my_shop
-    identity: user                  # or session: the source knows no user, the session stands in
-    time_zone: Europe/Berlin        # of times that carry none
-    ingest_delay_seconds: 0         # event_time + this = ingested_at, where the source has none
-    events:
-      - table: clicks               # file name without its endings, or "*" for whatever is given
-        columns: {event_time: ts, user_id: customer, event_name: action, item_id: sku}
-        constants: {currency: EUR}
-        event_names: {buy: purchase}
-        reject: [{column: price, at_most: 0, reason: no_sale_price}]
-        items: {category: category_path, brand: brand}      # content of items that rides on the events
-    items: {table: products, columns: {item_id: sku, title: name}}
-    users: {table: customers, columns: {user_id: customer}, own: [age]}
+name: my_shop
+identity: user                  # or session: the source knows no user, the session stands in
+time_zone: Europe/Berlin        # of times that carry none
+ingest_delay_seconds: 0         # event_time + this = ingested_at, where the source has none
+events:
+  - table: clicks               # file name without its endings, or "*" for whatever is given
+    columns: {event_time: ts, user_id: customer, event_name: action, item_id: sku}
+    constants: {currency: EUR}
+    event_names: {buy: purchase}
+    reject: [{column: price, at_most: 0, reason: no_sale_price}]
+    items: {category: category_path, brand: brand}      # content of items that rides on the events
+items: {table: products, columns: {item_id: sku, title: name}}
+users: {table: customers, columns: {user_id: customer}, own: [age]}
 """
 
 from pathlib import Path

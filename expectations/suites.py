@@ -103,9 +103,7 @@ def _user_rows() -> list[Any]:
 def build_suites() -> dict[str, ExpectationSuite]:
     """Return the suites by table. Items and users may be empty: not every source has them."""
     return {
-        "events": ExpectationSuite(
-            "events", expectations=[*_table(EVENT_SCHEMA, may_be_empty=False), *_event_rows()]
-        ),
+        "events": ExpectationSuite("events", expectations=[*_table(EVENT_SCHEMA, may_be_empty=False), *_event_rows()]),
         "items": ExpectationSuite("items", expectations=[*_table(ITEM_SCHEMA, may_be_empty=True), *_item_rows()]),
         "users": ExpectationSuite("users", expectations=[*_table(USER_SCHEMA, may_be_empty=True), *_user_rows()]),
         "campaigns": ExpectationSuite("campaigns", expectations=_table(CAMPAIGN_SCHEMA, may_be_empty=True)),

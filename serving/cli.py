@@ -26,7 +26,7 @@ def gate() -> None:
         typer.echo(head.line())
     if not verdict.accepted:
         typer.echo(f"refused: {verdict.current or 'nothing'} stays in service")
-    typer.echo(json_line(digest=verdict.version, accepted=verdict.accepted, **verdict.as_json()))
+    typer.echo(json_line(digest=verdict.version, **verdict.as_json()))
     if not verdict.accepted:
         raise typer.Exit(REFUSED)
 

@@ -18,6 +18,7 @@ from shoplens.settings import Settings
 from training.evaluation.bootstrap import Interval, intervals, paired_difference, user_weights
 from training.evaluation.judge import MAIN_METRIC, judge
 from training.models import artifact
+from training.models.translate import Translated
 from training.rows.rowset import RowSet, Task
 
 TASKS: tuple[Task, ...] = ("purchase", "next_item")
@@ -87,9 +88,9 @@ def judge_head(task: Task, package: Path, rival: Path, params: Params, outs: Pat
     rows = RowSet.load(outs / task / "rows/test.parquet")
     weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
     metric = MAIN_METRIC[task]
-    old_model = artifact.load(rival)
-    new = judge(artifact.load(package / "models" / task), rows, weight, params.evaluate.threshold).samples[metric]
-    old = judge(old_model, rows, weight, params.evaluate.threshold).samples[metric]
+    old_model, new_model = artifact.load(rival), artifact.load(package / "models" / task)
+    new = judge(new_model, rows, weight, params.evaluate.threshold).samples[metric]
+    old = judge(Translated(old_model, new_model.catalogue), rows, weight, params.evaluate.threshold).samples[metric]
     both = intervals({"new": new, "old": old})
     difference = paired_difference(new, old)
     passed = difference.low >= bound if bound < 0 else difference.low > bound

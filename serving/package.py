@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from features.catalogue import Catalogue
-from shoplens.digest import folder_digest
+from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import ReleaseError
 from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
@@ -36,14 +36,30 @@ VERSION_LENGTH = 16
 
 
 def model_version(package: Path) -> str:
-    """Return the version of a package: the first 16 hexadecimal digits of the digest of its content.
+    """Return the version of a package: the first 16 hexadecimal digits of the digest of its manifest.
+
+    The manifest lists the digest of every file, so the version is of the content, and a Bento, which adds files of its
+    own around the package's, has the same one.
 
     Raises:
         ReleaseError: there is no package.
     """
-    if not (package / "manifest.json").is_file():
+    manifest = package / "manifest.json"
+    if not manifest.is_file():
         raise ReleaseError(f"{package}: is no package (manifest.json is missing); run `dvc repro`")
-    return folder_digest(package)[:VERSION_LENGTH]
+    return file_digest(manifest)[:VERSION_LENGTH]
+
+
+def verify(package: Path) -> None:
+    """Check every file of a package against its manifest.
+
+    Raises:
+        ReleaseError: a file is missing or has another content.
+    """
+    for name, digest in read_json(package / "manifest.json")["files"].items():
+        path = package / name
+        if not path.is_file() or file_digest(path) != digest:
+            raise ReleaseError(f"{path}: must have digest {digest[:12]}…, as manifest.json says; package it again")
 
 
 def git_revision(root: Path) -> str:
@@ -96,7 +112,7 @@ def base_rate(outs: Path) -> float:
 def _copy_code(root: Path, out: Path) -> None:
     for name in CODE:
         for path in sorted((root / name).rglob("*")):
-            if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts:
+            if path.suffix in (".py", ".yaml") and not {"__pycache__", "local"} & set(path.parts):
                 target = out / path.relative_to(root)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
@@ -134,10 +150,11 @@ def build_package(params: Params, settings: Settings) -> Path:
             shutil.copytree(outs / task / "model", out / "models" / task)
         catalogue.frame.write_parquet(out / "catalogue.parquet")
         write_json(out / "fallback.json", {"base_rate": base_rate(outs), "popular": popular_items(outs)})
-        write_json(out / "manifest.json", _manifest(params, settings))
         shutil.copyfile(settings.root / "params.yaml", out / "params.yaml")
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
         _copy_code(code_root(), out)
+        files = {p.relative_to(out).as_posix(): file_digest(p) for p in sorted(out.rglob("*")) if p.is_file()}
+        write_json(out / "manifest.json", {**_manifest(params, settings), "files": files})
     return outs / "package"
 
 

@@ -1,5 +1,6 @@
 """From an accepted package to a release: the Bento, its export, and the pointer that the supervisor follows."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,13 +9,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from serving.package import model_version
-from serving.places import current_version, places
+from serving.package import model_version, verify
+from serving.places import current_version, package_of, places
 from shoplens.errors import ReleaseError
 from shoplens.files import read_json, whole_folder
 from shoplens.settings import Settings
 
 NAME = "shoplens"
+_INCLUDED = ["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"]
 VERSION_HEADER = "x-model-version"
 
 
@@ -23,17 +25,18 @@ def build_bento(package: Path, version: str) -> str:
     import bentoml
 
     tag = f"{NAME}:{version}"
-    if any(str(bento.tag) == tag for bento in bentoml.bentos.list(NAME)):
-        return tag
-    bentoml.bentos.build(
-        "serving.service:ShopLens",
-        name=NAME,
-        version=version,
-        build_ctx=str(package),
-        include=["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"],
-        python={"requirements_txt": str(package / "requirements.txt"), "lock_packages": False},
-        labels={"project": NAME},
-    )
+    with contextlib.suppress(bentoml.exceptions.NotFound):
+        return str(bentoml.bentos.get(tag).tag)
+    with contextlib.chdir(package):  # BentoML takes requirements only relative to the working folder
+        bentoml.bentos.build(
+            "serving.service:ShopLens",
+            name=NAME,
+            version=version,
+            build_ctx=".",
+            include=_INCLUDED,
+            python={"requirements_txt": "requirements.txt", "lock_packages": False},
+            labels={"project": NAME},
+        )
     return tag
 
 
@@ -46,6 +49,7 @@ def export_bento(tag: str, settings: Settings, version: str) -> Path:
     if not release.exists():
         with whole_folder(release) as work:
             shutil.copytree(bentoml.get(tag).path, work, dirs_exist_ok=True)
+            verify(package_of(work))
     exported = where.exports / f"{NAME}-{version}.bento"
     if not exported.exists():
         where.exports.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Keeps `bentoml serve` running on the released Bento, and follows releases.
 
-It is no Airflow task: a service outlives every run. A new release starts when the pointer `current` moves; a server that
-ends is started again, ever more slowly while it keeps failing.
+It is no Airflow task: a service outlives every run. A new release starts when the pointer `current` moves; a server
+that ends is started again, ever more slowly while it keeps failing.
 """
 
 import ctypes

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics import Array, weighted_purchase_metrics
+from training.evaluation.metrics import Array, Numbers, weighted_purchase_metrics
 
 _TAIL = 2.5  # per cent on either side
 _CHUNK = 50  # weightings at once: bounds memory at (50, rows)
@@ -46,7 +46,7 @@ def _interval(values: Array) -> Interval:
     return Interval(float(values[0]), float(low), float(high))
 
 
-def purchase_samples(label: Array, score: Array, weight: NDArray[np.int32], threshold: float) -> dict[str, Array]:
+def purchase_samples(label: Numbers, score: Numbers, weight: NDArray[np.int32], threshold: float) -> dict[str, Array]:
     """Return metric -> (resamples + 1,)."""
     parts = [
         weighted_purchase_metrics(label, score, weight[begin : begin + _CHUNK], threshold)

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.bootstrap import Interval, intervals, purchase_samples, row_mean_samples
 from training.evaluation.metrics import Array, ranking_metrics
-from training.evaluation.ranking import rank_all
-from training.models.artifact import Predictor
-from training.models.contract import Model
+from training.evaluation.ranking import Predicts, rank_all
 from training.rows.rowset import RowSet
 
 MAIN_METRIC = {"purchase": "average_precision", "next_item": "ndcg@10"}
@@ -39,7 +37,7 @@ def judge_scores(rows: RowSet, score: NDArray[np.float32], weight: NDArray[np.in
     return Judged(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
 
 
-def judge(model: Predictor | Model, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Judged:
+def judge(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Judged:
     """Predict the rows and judge the predictions.
 
     Args:

@@ -1,6 +1,7 @@
 """Metrics of both predictions, in numpy alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from shoplens.errors import ModelError
 
 Array = NDArray[np.float64]
+Numbers = NDArray[Any]
 PURCHASE_METRICS = (
     "accuracy",
     "precision",
@@ -25,7 +27,7 @@ def _divide(top: Array, bottom: Array) -> Array:
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
 
 
-def weighted_purchase_metrics(label: Array, score: Array, weight: Array, threshold: float) -> dict[str, Array]:
+def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, threshold: float) -> dict[str, Array]:
     """Return every purchase metric under several weightings of the rows at once.
 
     ROC AUC and average precision follow scikit-learn's definitions (ties share a threshold;

@@ -1,11 +1,20 @@
 """Full ranking: every row ranks the whole catalogue, never a sample of it (Krichene & Rendle, 2020)."""
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
-from training.models.artifact import Predictor
-from training.models.contract import Model
+from training.models.contract import FloatArray
 from training.rows.inputs import Inputs
+
+
+class Predicts(Protocol):
+    """Anything that predicts: a model, an artifact, a translated one."""
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`."""
+
 
 _CHUNK = 512  # rows at once: (512, catalogue) scores
 TOP = 20
@@ -24,7 +33,7 @@ def top_items(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     return result
 
 
-def rank_all(model: Predictor | Model, inputs: Inputs, k: int = TOP) -> NDArray[np.int32]:
+def rank_all(model: Predicts, inputs: Inputs, k: int = TOP) -> NDArray[np.int32]:
     """Return the k best catalogue indexes of every row, (rows, k)."""
     parts = []
     for begin in range(0, len(inputs), _CHUNK):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from features.fast import FAST_FEATURES
 from training.rows.inputs import Inputs
 
 Loss = Callable[[Inputs], float]
@@ -18,6 +19,13 @@ _HISTORY = {
     "history: event names": ("event_code",),
     "history: times": ("event_time",),
 }
+
+# A ranking of the whole catalogue is too slow to shuffle every feature alone: its features are shuffled in two groups.
+_GROUPS = {"all fast features": True, "all slow features": False}
+
+
+def _in_group(feature: str, name: str, fast: bool | None) -> bool:
+    return feature == name if fast is None else (feature in FAST_FEATURES) == fast
 
 
 @dataclass(frozen=True)
@@ -36,17 +44,20 @@ def _shuffled(inputs: Inputs, name: str, order: NDArray[np.int64]) -> Inputs:
         parts = {part: getattr(inputs.recent, part)[order] for part in _HISTORY[name]}
         if name == "history: times":
             # Ages, not moments, are what a row could have had: a history must end before its own now.
-            parts["event_time"] = parts["event_time"] + (inputs.now - inputs.now[order])[:, None]
+            # Where the other history is shorter, a row keeps its own times.
+            moved = parts["event_time"] + (inputs.now - inputs.now[order])[:, None]
+            parts["event_time"] = np.where(np.isnat(moved), inputs.recent.event_time, moved)
         return replace(inputs, recent=replace(inputs.recent, **parts))
+    prefix = _GROUPS.get(name)
+    columns = [k for k, feature in enumerate(inputs.names) if _in_group(feature, name, prefix)]
     tabular = inputs.tabular.copy()
-    column = inputs.names.index(name)
-    tabular[:, column] = tabular[order, column]
+    tabular[:, columns] = tabular[order][:, columns]
     return replace(inputs, tabular=tabular)
 
 
-def input_names(inputs: Inputs, *, sequence: bool) -> tuple[str, ...]:
-    """Return what can be shuffled: every tabular feature, and the parts of the history if the model reads them."""
-    return (*inputs.names, *(_HISTORY if sequence else ()))
+def input_names(inputs: Inputs, *, sequence: bool, grouped: bool) -> tuple[str, ...]:
+    """Return what can be shuffled: the tabular features, alone or in two groups, and the parts of the history."""
+    return (*(_GROUPS if grouped else inputs.names), *(_HISTORY if sequence else ()))
 
 
 def permutation_importance(

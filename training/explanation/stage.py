@@ -20,7 +20,8 @@ from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet, Task
 
 TASKS: tuple[Task, ...] = ("purchase", "next_item")
-_RANKED_SHARE = 8  # a next-item prediction ranks the whole catalogue: that many times fewer rows are shuffled
+_WITHOUT_HISTORY = ("base_rate", "decision_tree", "boosted_trees")  # they read tabular features only
+_RANKED_SHARE = 4  # a next-item prediction ranks the whole catalogue: that many times fewer rows are shuffled
 
 
 def _score(predictor: Predictor, rows: RowSet) -> Callable[[Inputs], float]:
@@ -40,20 +41,14 @@ def explain_task(task: Task, params: Params, settings: Settings) -> list[Importa
     if len(rows) > limit:
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
         rows = rows.take(np.sort(chosen))
-    sequence = hasattr(predictor.model, "encode")
-    names = input_names(rows.inputs, sequence=sequence) if task == "purchase" else _next_item_inputs(rows, sequence)
+    trees = predictor.name in _WITHOUT_HISTORY
+    names = input_names(rows.inputs, sequence=not trees, grouped=task == "next_item")
     found = []
     for one in permutation_importance(rows.inputs, names, _score(predictor, rows), params.explain.repeats, params.seed):
         found.append(one)
         if len(found) % 10 == 0 or len(found) == len(names):
             console.print(f"{task}: {len(found)}/{len(names)} inputs")
     return found
-
-
-def _next_item_inputs(rows: RowSet, sequence: bool) -> tuple[str, ...]:
-    """Return the history's parts and the slow features: what a ranking may rest on."""
-    names = input_names(rows.inputs, sequence=sequence)
-    return tuple(name for name in names if not name.startswith("fast_"))
 
 
 def explain(params: Params, settings: Settings) -> None:

@@ -44,7 +44,7 @@ class Predictor:
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """Return (rows,) probabilities, or (rows, catalogue size) scores, -inf at indexes 0 and 1."""
-        return self.model.predict(inputs)
+        return self.model.predict(inputs.select(self.feature_names))
 
 
 def save(model: Model, feature_names: tuple[str, ...], folder: Path) -> None:

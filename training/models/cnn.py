@@ -13,7 +13,7 @@ class Cnn(DeepModel):
     name = "cnn"
 
     def encode(self, events: Any) -> Any:
-        """Width 3, dilation 1, 2, 4…"""
+        """Width 3, dilation 1, 2, 4…."""
         size = self.recipe.network
         for block in range(size.blocks):
             normal = layers.LayerNormalization()(events)

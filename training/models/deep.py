@@ -44,7 +44,7 @@ class DeepModel(Model):
             )
         recent = rows.recent.tail(network.length)
         hours = (rows.now[:, None] - recent.event_time) / _HOUR
-        hours = np.where(recent.valid, hours, 0)
+        hours = np.where(recent.valid & ~np.isnat(recent.event_time), hours, 0)
         numbers = np.stack([np.log1p(np.maximum(hours, 0)), np.log1p(recent.order_code)], axis=-1)
         return {
             "item": recent.item_index,

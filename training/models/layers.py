@@ -73,9 +73,9 @@ class EventEmbedding(layers.Layer):
 class NextItemHead(layers.Layer):
     """Probability of every item: a mixture of generating one from the catalogue and repeating one from the history.
 
-    After RepeatNet (Ren et al., AAAI 2019, eq. 1): P(i) = g * P_explore(i) + (1 - g) * P_repeat(i). P_explore is a softmax of
-    (state . item embedding + bias), the bias starting at log popularity; P_repeat puts a learned weight on every event
-    of the history. Before training it ranks as personal frequency does.
+    After RepeatNet (Ren et al., AAAI 2019, eq. 1): P(i) = g * P_explore(i) + (1 - g) * P_repeat(i). P_explore is a
+    softmax of (state . item embedding + bias), the bias starting at log popularity; P_repeat puts a learned weight on
+    every event of the history. Before training it ranks as personal frequency does.
     """
 
     def __init__(self, items: ItemEmbedding, log_popularity: Any, history: int, negatives: int, **more: Any) -> None:

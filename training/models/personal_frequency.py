@@ -55,4 +55,4 @@ class PersonalFrequency(Model):
 
     def parameter_count(self) -> int:
         """Numbers of the fallback."""
-        return int(len(self.base))
+        return len(self.base)

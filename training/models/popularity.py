@@ -48,4 +48,4 @@ class Popularity(Model):
 
     def parameter_count(self) -> int:
         """One count an item."""
-        return int(len(self.counts))
+        return len(self.counts)

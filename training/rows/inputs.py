@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features.fast import FAST_FEATURES, fast_features
 from features.online import UserState
 from features.recent import RecentEvents
+from shoplens.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class Inputs:
     def take(self, idx: Any) -> "Inputs":
         """Return the rows that `idx` (integers, booleans or a slice) selects."""
         return Inputs(self.names, self.tabular[idx], self.recent.take(idx), self.now[idx])
+
+    def select(self, names: tuple[str, ...]) -> "Inputs":
+        """Return the inputs with the tabular features `names`, in that order.
+
+        Raises:
+            ModelError: one is not there.
+        """
+        if names == self.names:
+            return self
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise ModelError(f"inputs: must have the features that the model reads; lack {', '.join(missing)}")
+        order = [self.names.index(name) for name in names]
+        return Inputs(names, self.tabular[:, order], self.recent, self.now)
 
     @classmethod
     def join(cls, slow: pl.DataFrame, recent: RecentEvents, now: NDArray[np.datetime64]) -> "Inputs":

@@ -1,0 +1,90 @@
+"""The operator that runs one command of the pipeline's environment, as it would be pasted into a shell."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException
+
+from common.constants import ROOT
+from common.graph import outs_digest
+
+_PDEATHSIG = 1  # prctl(2): PR_SET_PDEATHSIG
+
+
+def _die_with_parent() -> None:
+    """A command must not go on writing outs when its task was killed."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+
+
+class CommandOperator(BaseOperator):
+    """Runs a command in the project folder and logs what it prints, line by line.
+
+    Args:
+        command: As typed in a shell, without shell syntax.
+        refusal: An exit status that is an answer and no failure.
+        digest_of: A stage whose digest in dvc.lock every outlet event carries; else that of the last line's JSON.
+    """
+
+    template_fields: Sequence[str] = ("command",)
+
+    def __init__(
+        self, *, command: str, refusal: int | None = None, digest_of: str | None = None, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
+        self.command = command
+        self.refusal = refusal
+        self.digest_of = digest_of
+        self._process: subprocess.Popen[str] | None = None
+
+    def _run(self) -> tuple[int, str]:
+        """Return the exit status and the last line."""
+        environment = {**os.environ, "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
+        # Airflow's own settings are not the pipeline's business; its interpreter even less.
+        for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
+            environment.pop(name, None)
+        self.log.info("$ cd %s && %s", ROOT, self.command)
+        self._process = subprocess.Popen(
+            shlex.split(self.command),
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  (runs one system call, takes no lock)
+        )
+        last = ""
+        if self._process.stdout is not None:
+            for line in self._process.stdout:
+                if line.strip():
+                    last = line.rstrip()
+                    self.log.info("%s", last)
+        return self._process.wait(), last
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run; return what the last line says, when it is JSON, and the exit status."""
+        status, last = self._run()
+        if status != 0 and status != self.refusal:
+            raise AirflowException(f"{self.command}: ended with {status}; its last line: {last}")
+        said: dict[str, Any] = {"exit": status}
+        if last.startswith("{"):
+            said |= json.loads(last)
+        if self.digest_of is not None:
+            said["digest"] = outs_digest(ROOT / "dvc.lock", self.digest_of)
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {"digest": said.get("digest", "")}
+        return said
+
+    def on_kill(self) -> None:
+        """End the command and its children."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)

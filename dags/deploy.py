@@ -1,0 +1,76 @@
+"""# Deploy
+
+Judges the packaged model and, if it is accepted, puts it into service.
+
+1. **anything_new** stops when this package was judged before and a model is in service.
+2. **gate** compares the new model with the one in service on the same held-out rows: for each head, the lower bound of
+   the 95% interval of (new - current) must be at least `-gate.margin` on average precision and NDCG@10. With nothing in
+   service it must beat base rate and popularity. Both figures, the difference and its interval are in the task's log
+   and in its XCom, and are kept in `var/service/verdicts/`.
+3. **accepted** stops a refused model: `release` is skipped and the old model goes on serving.
+4. **release** builds the Bento (version = digest of the package), flips `var/service/current`, and waits until the
+   service's `/readyz` reports the new version.
+
+The service itself is owned by a supervisor, not by this DAG.
+"""
+
+import os
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from common.constants import MODEL, OWNER, POOL, RETRY, SERVICE, SHORT_LIMIT, VAR
+from common.news import digest_of, is_new, remember
+from common.operators import CommandOperator
+
+_REFUSED = 3  # exit status of `shoplens gate`
+_URL = f"http://127.0.0.1:{os.environ.get('SERVICE_PORT', '3000')}"
+
+with DAG(
+    dag_id="deploy",
+    description="The gate, the Bento, the release",
+    doc_md=__doc__,
+    schedule=[MODEL],
+    catchup=False,
+    max_active_runs=1,
+    tags=["shoplens", "bentoml"],
+    default_args={"owner": OWNER, "execution_timeout": SHORT_LIMIT, **RETRY},
+) as dag:
+
+    @task.short_circuit(doc_md="Stop when this package was judged before.")
+    def anything_new(triggering_asset_events: Any = None) -> bool:
+        """Compare the event's digest with the last one judged."""
+        return is_new("deploy", digest_of(triggering_asset_events or {}), VAR / "service/current")
+
+    gate = CommandOperator(
+        task_id="gate",
+        command="shoplens gate",
+        refusal=_REFUSED,
+        pool=POOL,
+        priority_weight=10,
+        doc_md="Compare with the model in service; the verdict is the XCom.",
+    )
+
+    @task.short_circuit(doc_md="Stop a refused model.", trigger_rule="all_success")
+    def accepted(verdict: Any, triggering_asset_events: Any = None) -> bool:
+        """A refusal is an answer: it is remembered, and nothing fails."""
+        if not verdict["accepted"]:
+            remember("deploy", digest_of(triggering_asset_events or {}))
+        return bool(verdict["accepted"])
+
+    release = CommandOperator(
+        task_id="release",
+        command=f"shoplens release --wait-ready 180 --url {_URL}",
+        outlets=[SERVICE],
+        pool=POOL,
+        priority_weight=10,
+        doc_md="Build the Bento, flip the pointer, wait until the service reports it.",
+    )
+
+    @task(doc_md="Keep the digest that is now in service.")
+    def remember_digest(triggering_asset_events: Any = None) -> None:
+        """Only after success: a killed run is done again."""
+        remember("deploy", digest_of(triggering_asset_events or {}))
+
+    anything_new() >> gate
+    accepted(gate.output) >> release >> remember_digest()

@@ -1,0 +1,160 @@
+"""What the service knows and does, without HTTP: package, models, online store, fallbacks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.catalogue import Catalogue
+from features.definitions import DESCRIPTIONS, SLOW_VIEWS
+from features.fast import FAST_FEATURES
+from features.online import OnlineReader, UserState
+from features.user_profile import describe
+from serving.package import model_version
+from serving.profile import summary
+from serving.schemas import (
+    Fact,
+    Fallback,
+    ProfileAnswer,
+    PurchaseAnswer,
+    RecommendAnswer,
+    Recommended,
+    VersionAnswer,
+)
+from shoplens.errors import StoreUnavailableError
+from shoplens.files import read_json
+from shoplens.settings import Settings
+from training.models import artifact
+from training.rows.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A user as read: the state, or why there is none."""
+
+    state: UserState | None
+    now: np.datetime64
+    fallback: Fallback | None
+
+
+class Predictions:
+    """Answers from one package; loaded once, safe to share between threads."""
+
+    def __init__(self, package: Path, settings: Settings) -> None:
+        self.version = model_version(package)
+        self.manifest: dict[str, Any] = read_json(package / "manifest.json")
+        self._fallback: dict[str, Any] = read_json(package / "fallback.json")
+        self._catalogue = Catalogue.load(package / "catalogue.parquet")
+        self._purchase = artifact.load(package / "models/purchase")
+        self._next_item = artifact.load(package / "models/next_item")
+        self._reader = OnlineReader(settings)
+
+    def _read(self, user_id: str) -> _Found:
+        """Read a user; a store that is gone is not an unknown user."""
+        unavailable: Fallback = "store_unavailable"
+        as_of = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
+        try:
+            now = self._reader.now()
+            state = self._reader.read(user_id, self._catalogue)
+        except StoreUnavailableError:
+            return _Found(None, as_of, unavailable)
+        return _Found(state, now, None if state is not None else "unknown_user")
+
+    def _about(self, found: _Found) -> dict[str, Any]:
+        return {"model_version": self.version, "as_of": str(found.now), "fallback": found.fallback}
+
+    def predict_purchase(self, user_id: str) -> PurchaseAnswer:
+        """Return the probability that the user buys within the horizon; the base rate where nobody is known."""
+        found = self._read(user_id)
+        probability = float(self._fallback["base_rate"])
+        if found.state is not None:
+            inputs = Inputs.from_state(found.state, found.now, self._purchase.feature_names)
+            probability = float(self._purchase.predict(inputs)[0])
+        return PurchaseAnswer(
+            user_id=user_id,
+            probability=round(probability, 6),
+            will_purchase=probability >= self.manifest["threshold"],
+            horizon_days=self.manifest["horizon_days"],
+            **self._about(found),
+        )
+
+    def _item(self, index: int, score: float) -> Recommended:
+        row = self._catalogue.frame.row(index - 2, named=True)
+        path = [part for part in (row["category_1"], row["category_2"]) if part]
+        category = " > ".join(path) or None
+        return Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
+
+    def recommend(self, user_id: str, k: int) -> RecommendAnswer:
+        """Return the k items that the user most probably takes next; popular ones where nobody is known."""
+        found = self._read(user_id)
+        if found.state is None:
+            items = [self._item(one["item_index"], one["score"]) for one in self._fallback["popular"][:k]]
+        else:
+            inputs = Inputs.from_state(found.state, found.now, self._next_item.feature_names)
+            scores = self._next_item.predict(inputs)[0]
+            near = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
+            best = near[np.lexsort((near, -scores[near]))]
+            items = [self._item(int(index), float(scores[index])) for index in best if np.isfinite(scores[index])]
+        return RecommendAnswer(user_id=user_id, items=items, **self._about(found))
+
+    def profile(self, user_id: str) -> ProfileAnswer:
+        """Return what is known of the user in words and numbers."""
+        found = self._read(user_id)
+        state = found.state
+        if state is None:
+            told = {
+                "unknown_user": "Nobody of this id is known, or nothing fresh is known of them.",
+                "store_unavailable": "The online store cannot be reached, so nothing can be said of this user.",
+            }[found.fallback or "unknown_user"]
+            return ProfileAnswer(
+                user_id=user_id,
+                known=False,
+                summary=[told],
+                features=[],
+                recent_events=0,
+                snapshot_time=None,
+                **self._about(found),
+            )
+        inputs = Inputs.from_state(state, found.now, FAST_FEATURES)
+        fast = {name: float(value) for name, value in zip(FAST_FEATURES, inputs.tabular[0], strict=True)}
+        values = {**state.features, **{n: None if np.isnan(v) else v for n, v in fast.items()}}
+        declared = tuple(n for n in state.features if not any(n in view for view in SLOW_VIEWS.values()))
+        return ProfileAnswer(
+            user_id=user_id,
+            known=True,
+            summary=summary(state, found.now, self._catalogue, declared),
+            features=[Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()],
+            recent_events=int(state.recent.valid.sum()),
+            snapshot_time=None if np.isnat(state.snapshot_time) else str(state.snapshot_time),
+            **self._about(found),
+        )
+
+    def about(self) -> VersionAnswer:
+        """Return what is in service."""
+        data = {name: str(value) for name, value in self.manifest["data"].items()}
+        return VersionAnswer(
+            model_version=self.version,
+            git_revision=self.manifest["git_revision"],
+            data=data,
+            models=self.manifest["models"],
+            as_of=self.manifest["as_of"],
+        )
+
+    def warm(self) -> None:
+        """Compile and touch everything that the first request would otherwise wait for."""
+        for user in ("", "\N{SNOWMAN}"):
+            self.predict_purchase(user)
+            self.recommend(user, 1)
+        self._warm_models()
+
+    def _warm_models(self) -> None:
+        """Predict one empty history: the compiled functions are the same for every user."""
+        from features.recent import recent_from_arrays
+
+        for predictor in (self._purchase, self._next_item):
+            history = getattr(predictor.model, "history", 1)
+            recent = recent_from_arrays([], [], [], [], [], [], history, self._catalogue)
+            state = UserState("", {}, recent, np.datetime64("NaT"))
+            now = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
+            predictor.predict(Inputs.from_state(state, now, predictor.feature_names))

@@ -1,0 +1,81 @@
+"""What is known of a user, said as a shop's colleague would say it."""
+
+import math
+
+import numpy as np
+
+from features.catalogue import Catalogue
+from features.online import UserState
+from features.recent import EVENT_CODES
+
+_DEMOGRAPHICS = ("gender", "birth_year", "registered_at")
+_DAY_HOURS = 24
+
+
+def _number(state: UserState, name: str) -> float | None:
+    value = state.features.get(name)
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _activity(state: UserState) -> list[str]:
+    sentences = []
+    orders, spend = _number(state, "orders_30d"), _number(state, "spend_30d")
+    if orders:
+        sentences.append(f"In the last 30 days: {orders:.0f} orders, {spend or 0:,.2f} spent.")
+    elif orders is not None:
+        sentences.append("No order in the last 30 days.")
+    rate, basket = _number(state, "weekly_orders_90d"), _number(state, "mean_basket_90d")
+    if rate and basket:
+        sentences.append(f"Over 90 days: {rate:.1f} orders a week, {basket:,.2f} an order on average.")
+    return sentences
+
+
+def _taste(state: UserState) -> list[str]:
+    top = state.features.get("top_category_90d")
+    if not isinstance(top, str) or not top:
+        return []
+    share = _number(state, "top_category_share_90d")
+    return [f"Buys most from {top}{f', {share:.0%} of lines' if share else ''}."]
+
+
+def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[str]:
+    recent = state.recent
+    valid = recent.valid[0]
+    if not valid.any():
+        return []
+    hours = (now - recent.event_time[0][valid][-1]) / np.timedelta64(1, "h")
+    age = f"{hours / _DAY_HOURS:.1f} days" if hours >= _DAY_HOURS else f"{hours:.1f} hours"
+    bought = recent.item_index[0][(recent.event_code[0] == EVENT_CODES["purchase"]) & (recent.item_index[0] > 1)]
+    sentences = [f"Last seen {age} before {str(now)[:16].replace('T', ' ')} UTC."]
+    if len(bought):
+        items, counts = np.unique(bought, return_counts=True)
+        best = items[np.argsort(-counts, kind="stable")][:3]
+        names = [title_of(catalogue, int(index)) for index in best]
+        sentences.append(f"Most frequent among the last {int(valid.sum())} events: {', '.join(names)}.")
+    return sentences
+
+
+def title_of(catalogue: Catalogue, index: int) -> str:
+    """Return an item's title, else its id."""
+    row = catalogue.frame.row(index - 2, named=True)
+    return str(row["title"] or row["item_id"])
+
+
+def _declared(state: UserState, profile_names: tuple[str, ...]) -> list[str]:
+    known = {name: state.features.get(name) for name in profile_names if state.features.get(name) not in (None, "")}
+    if not known:
+        return []
+    return ["Declared: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in known.items()) + "."]
+
+
+def summary(state: UserState, now: np.datetime64, catalogue: Catalogue, profile_names: tuple[str, ...]) -> list[str]:
+    """Return sentences about a user.
+
+    Args:
+        state: What the online store holds.
+        now: The moment of the question, UTC.
+        catalogue: For titles.
+        profile_names: Features that the user declared.
+    """
+    sentences = [*_latest(state, now, catalogue), *_activity(state), *_taste(state), *_declared(state, profile_names)]
+    return sentences or ["Known by id only: no event, order or declaration that is still fresh."]

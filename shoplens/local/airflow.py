@@ -1,0 +1,216 @@
+"""Airflow on one machine: its settings, its components, its REST API (v2)."""
+
+import json
+import os
+import secrets
+import sqlite3
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from shoplens.environment import TELEMETRY_OFF
+from shoplens.errors import LocalRunError
+from shoplens.local.processes import leader, log_tail, start
+from shoplens.settings import Settings
+
+USER = "admin"
+POOL = "workspace"
+DAGS = ("computation", "materialize", "deploy")
+COMPONENTS = ("api-server", "scheduler", "dag-processor")
+ACTIVE = ("queued", "running")
+_UP_SECONDS = 180.0
+
+
+def _secret(path: Path) -> str:
+    """Return the secret kept in a file that only its owner reads; made when missing."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def password(home: Path) -> str:
+    """Return the generated password of the one user, in the file that Airflow's simple auth manager reads."""
+    path = home / "passwords.json"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({USER: secrets.token_urlsafe(12)}), encoding="utf-8")
+    return str(json.loads(path.read_text(encoding="utf-8"))[USER])
+
+
+def airflow_environment(settings: Settings, airflow_port: int, service_port: int) -> dict[str, str]:
+    """Return the environment of Airflow's components and of the commands that they run."""
+    home = settings.var_dir / "airflow"
+    password(home)
+    options = {
+        "CORE__DAGS_FOLDER": settings.root / "dags",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "3",  # `airflow standalone` would fork 32 workers
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{airflow_port}/execution/",
+        "CORE__FERNET_KEY": "",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": airflow_port,
+        "API__BASE_URL": f"http://127.0.0.1:{airflow_port}",
+        "API__WORKERS": "1",
+        "API__SECRET_KEY": _secret(home / "secret_key"),
+        "API_AUTH__JWT_SECRET": _secret(home / "jwt_secret"),
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
+        "LOGGING__LOGGING_LEVEL": "INFO",
+    }
+    bins = [settings.root / ".venv-airflow/bin", settings.root / ".venv/bin"]
+    keep = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    return {
+        **keep,
+        **TELEMETRY_OFF,
+        **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
+        "AIRFLOW_HOME": str(home),
+        "SHOPLENS_ROOT": str(settings.root),
+        "SERVICE_PORT": str(service_port),
+        "PATH": os.pathsep.join([*map(str, bins), os.environ["PATH"]]),
+    }
+
+
+def prepare(settings: Settings, environment: dict[str, str]) -> None:
+    """Make or migrate the database; WAL, so that readers and the writer do not wait for each other.
+
+    Raises:
+        LocalRunError: Airflow refuses.
+    """
+    home = settings.var_dir / "airflow"
+    log = settings.var_dir / "run/airflow-migrate.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    airflow = str(settings.root / ".venv-airflow/bin/airflow")
+    for command in ([airflow, "db", "migrate"], [airflow, "pools", "set", POOL, "1", "Who reads or writes outs/"]):
+        with log.open("ab") as out:
+            done = subprocess.run(command, cwd=settings.root, env=environment, stdout=out, stderr=out, check=False)
+        if done.returncode != 0:
+            raise LocalRunError(f"`{' '.join(command[1:])}` failed; the end of {log}:\n{log_tail(log)}")
+        with sqlite3.connect(home / "airflow.db") as database:
+            database.execute("PRAGMA journal_mode=WAL")
+
+
+def start_components(settings: Settings, environment: dict[str, str]) -> None:
+    """Start the components of Airflow that are not running."""
+    airflow = str(settings.root / ".venv-airflow/bin/airflow")
+    for part in COMPONENTS:
+        if leader(settings, part) is None:
+            start(settings, part, [airflow, part], environment)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A DAG run, as REST gives it."""
+
+    run_id: str
+    state: str
+    run_after: str
+
+
+class AirflowApi:
+    """Airflow's REST API, as a user would call it."""
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._settings = settings
+        self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def wait_until_up(self) -> None:
+        """Wait until the API answers and every DAG is parsed.
+
+        Raises:
+            LocalRunError: a component ended, or it takes longer than three minutes.
+        """
+        deadline = time.monotonic() + _UP_SECONDS
+        while time.monotonic() < deadline:
+            for part in COMPONENTS:
+                if leader(self._settings, part) is None:
+                    log = self._settings.var_dir / "run" / f"{part}.log"
+                    raise LocalRunError(f"airflow {part} ended; the end of {log}:\n{log_tail(log)}")
+            try:
+                if self._login() and all(self._get(f"/dags/{dag}").status_code == httpx.codes.OK for dag in DAGS):
+                    return
+            except httpx.TransportError:
+                pass  # not listening yet
+            time.sleep(0.5)
+        raise LocalRunError(f"Airflow is not up after {_UP_SECONDS:.0f} s; see {self._settings.var_dir / 'run'}/*.log")
+
+    def _login(self) -> bool:
+        if "authorization" in self._client.headers:
+            return True
+        secret = password(self._settings.var_dir / "airflow")
+        answer = self._client.post("/auth/token", json={"username": USER, "password": secret})
+        if answer.status_code not in (httpx.codes.OK, httpx.codes.CREATED):
+            return False
+        self._client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+        return True
+
+    def _get(self, path: str, **query: Any) -> httpx.Response:
+        return self._call("GET", path, params=query)
+
+    def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Call; a token that has run out is renewed, a connection that broke is tried again."""
+        for attempt in range(5):
+            try:
+                answer = self._client.request(method, f"/api/v2{path}", **more)
+            except httpx.TransportError:
+                if attempt == 4:
+                    raise
+                time.sleep(2)
+                continue
+            if answer.status_code != httpx.codes.UNAUTHORIZED:
+                return answer
+            del self._client.headers["authorization"]
+            self._login()
+        return answer
+
+    def _checked(self, method: str, path: str, **more: Any) -> Any:
+        answer = self._call(method, path, **more)
+        if answer.is_error:
+            raise LocalRunError(f"Airflow {method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json()
+
+    def runs(self, dag: str) -> list[Run]:
+        """Return the latest runs of a DAG, newest first."""
+        found = self._checked("GET", f"/dags/{dag}/dagRuns", params={"order_by": "-run_after", "limit": 20})
+        return [Run(r["dag_run_id"], r["state"], r["run_after"]) for r in found["dag_runs"]]
+
+    def trigger(self, dag: str) -> str:
+        """Trigger a run; return its id."""
+        body = {"logical_date": None, "note": "triggered by make demo"}
+        return str(self._checked("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+
+    def fail(self, dag: str, run_id: str) -> None:
+        """Mark a run failed; its tasks end."""
+        self._checked("PATCH", f"/dags/{dag}/dagRuns/{run_id}", json={"state": "failed"})
+
+    def tasks(self, dag: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        found = self._checked("GET", f"/dags/{dag}/dagRuns/{run_id}/taskInstances", params={"limit": 100})
+        return list(found["task_instances"])
+
+    def log_lines(self, dag: str, run_id: str, task: str, attempt: int) -> list[str]:
+        """Return what a task printed, from Airflow's log file on this machine."""
+        folder = self._settings.var_dir / f"airflow/logs/dag_id={dag}/run_id={run_id}/task_id={task}"
+        path = folder / f"attempt={attempt}.log"
+        if not path.exists():
+            return []
+        lines = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                lines.append(str(json.loads(line).get("event", "")))
+            except (ValueError, AttributeError):
+                lines.append(line)
+        return lines

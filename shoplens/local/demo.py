@@ -1,0 +1,187 @@
+"""`make demo`: from nothing, or from wherever it was interrupted, to a service that answers."""
+
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from shoplens.errors import LocalRunError
+from shoplens.files import whole_file
+from shoplens.local.airflow import (
+    ACTIVE,
+    COMPONENTS,
+    DAGS,
+    USER,
+    AirflowApi,
+    airflow_environment,
+    password,
+    prepare,
+    start_components,
+)
+from shoplens.local.ports import port_setting, require_free
+from shoplens.local.processes import end_all, leader, start
+from shoplens.local.progress import Follower, seconds_of
+from shoplens.settings import Settings
+
+SERVICE = "service"
+_FOLLOW_UP = {"materialize": "features", "deploy": "package"}  # DAG -> the stage whose Asset starts it
+_ANSWER_SECONDS = 180.0
+_DEVICE = re.compile(r"^(\s*device:\s*)\w+", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the platform listens, on 127.0.0.1."""
+
+    airflow: int
+    service: int
+
+
+def set_device(params: Path, device: str) -> None:
+    """Set `train.device` in params.yaml, comments kept: a parameter, so that DVC knows."""
+    text = params.read_text(encoding="utf-8")
+    changed = _DEVICE.sub(rf"\g<1>{device}", text, count=1)
+    if changed != text:
+        with whole_file(params) as work:
+            work.write_text(changed, encoding="utf-8")
+
+
+def _start_platform(settings: Settings, ports: Ports, console: Console) -> bool:
+    """Start what is not running; return whether Airflow was running, whole, before."""
+    environment = airflow_environment(settings, ports.airflow, ports.service)
+    alive = [part for part in COMPONENTS if leader(settings, part) is not None]
+    whole = len(alive) == len(COMPONENTS)
+    if not whole:
+        # A scheduler without its API, or workers without their scheduler, only do harm.
+        end_all(settings, {*COMPONENTS})
+        require_free("AIRFLOW_PORT", ports.airflow)
+    if leader(settings, SERVICE) is None:
+        end_all(settings, {SERVICE})
+        require_free("SERVICE_PORT", ports.service)
+        supervise = [str(Path(sys.executable).with_name("shoplens")), "supervise", "--port", str(ports.service)]
+        start(settings, SERVICE, supervise, {**os.environ, "SHOPLENS_ROOT": str(settings.root)})
+    if not whole:
+        console.print("starting Airflow (api-server, scheduler, dag-processor)")
+        prepare(settings, environment)
+        start_components(settings, environment)
+    return whole
+
+
+def _clear_stale(api: AirflowApi, console: Console) -> None:
+    """Mark runs failed that a dead Airflow left behind: nobody is working on them."""
+    for dag in DAGS:
+        for run in api.runs(dag):
+            if run.state in ACTIVE:
+                console.print(f"{dag}: run {run.run_id} was interrupted; marked failed")
+                api.fail(dag, run.run_id)
+
+
+def _current_run(api: AirflowApi) -> str:
+    """Return the run of the computation that is going on, or trigger one."""
+    active = [run.run_id for run in api.runs("computation") if run.state in ACTIVE]
+    return active[0] if active else api.trigger("computation")
+
+
+def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
+    """Wait for the run of `dag` that an Asset started at or after `since`, and follow it."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        later = [r for r in api.runs(dag) if datetime.fromisoformat(r.run_after) >= datetime.fromisoformat(since)]
+        if later:
+            return Follower(api, console, dag, later[-1].run_id).follow()
+        time.sleep(1)
+    raise LocalRunError(f"{dag}: no run followed its Asset within two minutes; see {api.url}/dags/{dag}")
+
+
+def _a_user(settings: Settings) -> str:
+    """Return a user of the held-out rows: somebody real."""
+    import polars as pl
+
+    rows = pl.read_parquet(settings.outs_dir / "evaluation/predictions/purchase.parquet", columns=["user_id"])
+    return str(rows["user_id"][-1])
+
+
+def ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
+    """Wait until the service answers a real prediction; return the user and the answer.
+
+    Raises:
+        LocalRunError: it does not within three minutes.
+    """
+    user, last = _a_user(settings), ""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                answer = client.post("/predict_purchase", json={"user_id": user})
+                if answer.status_code == httpx.codes.OK and answer.json()["fallback"] is None:
+                    return user, answer.json()
+                last = answer.text[:300]
+            except httpx.TransportError as error:
+                last = str(error)
+            time.sleep(1)
+    raise LocalRunError(f"the service on port {port} does not answer for user {user}; last: {last}; see var/run/*.log")
+
+
+def _times(groups: dict[str, list[dict[str, Any]]], total: float, console: Console) -> None:
+    console.print("\nwhat each task took:")
+    for dag, tasks in groups.items():
+        for task in sorted(tasks, key=lambda t: t["start_date"] or "9"):
+            if task["state"] == "success":
+                console.print(f"  {dag + '.' + task['task_id']:32} {seconds_of(task):7.1f} s")
+    console.print(f"  {'all, from the first to the last':32} {total:7.1f} s")
+
+
+def _addresses(settings: Settings, ports: Ports, console: Console) -> None:
+    home = settings.var_dir / "airflow"
+    docs = settings.var_dir / "data_docs/index.html"
+    console.print(f"""
+Airflow      http://127.0.0.1:{ports.airflow}   user {USER}, password {password(home)}
+Service      http://127.0.0.1:{ports.service}   (OpenAPI page with examples)
+Data Docs    {docs.as_uri()}
+Plots        {(settings.outs_dir / "evaluation/plots").as_uri()}
+             {(settings.outs_dir / "explanation/plots").as_uri()}
+End it all with `make stop`.""")
+
+
+def run_demo(settings: Settings, console: Console) -> None:
+    """Run the whole platform and leave the service answering.
+
+    Raises:
+        PortInUseError: a port is taken; nothing was started.
+        LocalRunError: a part does not start, or a task fails.
+    """
+    began = time.monotonic()
+    ports = Ports(port_setting("AIRFLOW_PORT", 8080), port_setting("SERVICE_PORT", 3000))
+    for name, port, part in (("AIRFLOW_PORT", ports.airflow, COMPONENTS[0]), ("SERVICE_PORT", ports.service, SERVICE)):
+        if leader(settings, part) is None:
+            # Orphans of a killed platform may still listen: they are ours to end.
+            end_all(settings, {part})
+            require_free(name, port)
+    if os.environ.get("SHOPLENS_GPU"):
+        set_device(settings.root / "params.yaml", "gpu")
+    was_whole = _start_platform(settings, ports, console)
+    api = AirflowApi(settings, ports.airflow)
+    api.wait_until_up()
+    console.print(f"Airflow is up at {api.url} after {time.monotonic() - began:.0f} s")
+    console.print(f"user {USER}, password {password(settings.var_dir / 'airflow')}")
+    if not was_whole:
+        _clear_stale(api, console)
+    run = _current_run(api)
+    console.print(f"computation: run {run}")
+    tasks = {"computation": Follower(api, console, "computation", run).follow()}
+    ended = {task["task_id"]: task["start_date"] for task in tasks["computation"]}
+    for dag, stage in _FOLLOW_UP.items():
+        tasks[dag] = _follow_up(api, console, dag, ended[stage])
+    user, answer = ask_service(settings, ports.service)
+    console.print(f"\nPOST /predict_purchase {json.dumps({'user_id': user})}")
+    console.print_json(json.dumps(answer))
+    _times(tasks, time.monotonic() - began, console)
+    _addresses(settings, ports, console)

@@ -1,0 +1,100 @@
+"""What a person sees of a run: one line a stage, its state, seconds and latest words."""
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from shoplens.errors import LocalRunError
+from shoplens.local.airflow import ACTIVE, AirflowApi
+
+_SIGNS = {"success": "[green]✔[/]", "failed": "[red]✘[/]", "running": "[yellow]▶[/]", "skipped": "[dim]-[/]"}
+_QUIET_SECONDS = 20.0
+_FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+def seconds_of(task: dict[str, Any]) -> float:
+    """Return how long a task has run so far."""
+    if not task["start_date"]:
+        return 0.0
+    begin = datetime.fromisoformat(task["start_date"])
+    end = datetime.fromisoformat(task["end_date"]) if task["end_date"] else datetime.now(UTC)
+    return (end - begin).total_seconds()
+
+
+class Follower:
+    """Follows one run to its end."""
+
+    def __init__(self, api: AirflowApi, console: Console, dag: str, run_id: str) -> None:
+        self._api, self._console, self._dag, self._run = api, console, dag, run_id
+        self._said: dict[str, str] = {}
+        self._spoke = time.monotonic()
+
+    def _words(self, task: dict[str, Any]) -> str:
+        if task["state"] != "running":
+            return ""
+        lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1][:90] if said else ""
+
+    def _table(self, tasks: list[dict[str, Any]]) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for task in sorted(tasks, key=lambda t: t["start_date"] or "9"):
+            sign = _SIGNS.get(task["state"] or "", "·")
+            shown = f"{seconds_of(task):6.1f} s" if task["start_date"] else ""
+            table.add_row(sign, f"{self._dag}.{task['task_id']}", shown, f"[dim]{self._words(task)}[/]")
+        return table
+
+    def _lines(self, tasks: list[dict[str, Any]]) -> None:
+        """Say what changed; where nothing did for a while, say what is running."""
+        for task in tasks:
+            state, name = task["state"] or "waiting", task["task_id"]
+            if self._said.get(name, "waiting") != state and state in ("running", *_FINAL):
+                after = "" if state == "running" else f" after {seconds_of(task):.1f} s"
+                self._console.print(f"{self._dag}.{name}: {state}{after}")
+                self._said[name], self._spoke = state, time.monotonic()
+        if time.monotonic() - self._spoke > _QUIET_SECONDS:
+            for task in tasks:
+                if task["state"] == "running":
+                    self._console.print(f"{self._dag}.{task['task_id']}: {seconds_of(task):.0f} s, {self._words(task)}")
+            self._spoke = time.monotonic()
+
+    def _state(self) -> str:
+        return next(run.state for run in self._api.runs(self._dag) if run.run_id == self._run)
+
+    def follow(self) -> list[dict[str, Any]]:
+        """Show progress until the run has ended; return its task instances.
+
+        Raises:
+            LocalRunError: it failed; the message holds the end of the failed task's log.
+        """
+        if self._console.is_terminal and sys.stdout.isatty():
+            with Live(console=self._console, refresh_per_second=4) as live:
+                while (state := self._state()) in ACTIVE:
+                    live.update(self._table(self._api.tasks(self._dag, self._run)))
+                    time.sleep(1)
+                live.update(self._table(self._api.tasks(self._dag, self._run)))
+        else:
+            while (state := self._state()) in ACTIVE:
+                self._lines(self._api.tasks(self._dag, self._run))
+                time.sleep(1)
+            self._lines(self._api.tasks(self._dag, self._run))
+        tasks = self._api.tasks(self._dag, self._run)
+        if state == "failed":
+            self._raise_failed(tasks)
+        return tasks
+
+    def _raise_failed(self, tasks: list[dict[str, Any]]) -> None:
+        failed = [task for task in tasks if task["state"] == "failed"]
+        if not failed:
+            raise LocalRunError(f"run {self._run} of {self._dag} failed without a failed task: it was marked so")
+        task = failed[0]
+        lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
+        raise LocalRunError(
+            f"{self._dag}.{task['task_id']} failed; the end of its log:\n" + "\n".join(lines[-25:]) + "\n\nAirflow is "
+            f"still up at {self._api.url}; mend the cause and run `make demo` again, or end it with `make stop`"
+        )
