@@ -24,7 +24,8 @@ from common.news import digest_of, is_new, remember
 from common.operators import CommandOperator
 
 _REFUSED = 3  # exit status of `shoplens gate`
-_URL = f"http://127.0.0.1:{os.environ.get('SERVICE_PORT', '3000')}"
+_PORT = os.environ.get("SERVICE_PORT", "3000")
+_URL = os.environ.get("SHOPLENS_SERVICE_URL", f"http://127.0.0.1:{_PORT}")
 
 with DAG(
     dag_id="deploy",

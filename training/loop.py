@@ -40,7 +40,7 @@ def prepare_device(device: str) -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
-class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+class Progress(keras.callbacks.Callback):
     """A line every tenth of an epoch, readable in a log; a bar where there is a terminal."""
 
     def __init__(self, name: str) -> None:
@@ -72,7 +72,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         console.print(f"{self.name} epoch {self.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(logs.items())))
 
 
-class Curves(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+class Curves(keras.callbacks.Callback):
     """Learning curves for DVC, without a clock."""
 
     def __init__(self, folder: Path) -> None:

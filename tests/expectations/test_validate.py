@@ -1,0 +1,145 @@
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from expectations.data_docs import data_docs_index
+from expectations.stages import validate
+from shoplens.digest import folder_digest
+from shoplens.errors import BrokenTableError
+from shoplens.files import read_json, write_json
+from shoplens.params import Params, load_params
+from shoplens.settings import Settings
+
+pytestmark = pytest.mark.stores
+NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
+GOOD = {
+    "event_time": NOON,
+    "ingested_at": NOON,
+    "event_name": "purchase",
+    "user_id": "ann",
+    "item_id": "s1",
+    "quantity": 1.0,
+    "price": 2.0,
+    "amount": 2.0,
+    "attributes": [],
+}
+
+
+@pytest.fixture
+def params(root: Path) -> Params:
+    found = load_params(root / "params.yaml")
+    return found.model_copy(update={"expectations": found.expectations.model_copy(update={"max_bad_share": 0.5})})
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Callable[..., Settings]:
+    """Write outs/events with some events, each given as its difference from a good one; twenty good ones beside."""
+
+    def make(*events: dict[str, Any], beside: int = 20, **tables: pl.DataFrame) -> Settings:
+        settings = Settings(root=tmp_path)
+        folder = settings.outs_dir / "events"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [{**GOOD, "event_id": f"e{k}"} | event for k, event in enumerate([*events, *[{}] * beside])]
+        frames = {
+            "events": pl.DataFrame(rows, schema=EVENT_SCHEMA),
+            "items": pl.DataFrame([{"item_id": "s1"}], schema=ITEM_SCHEMA),
+            "users": pl.DataFrame(schema=USER_SCHEMA),
+            "campaigns": pl.DataFrame(schema=CAMPAIGN_SCHEMA),
+            **tables,
+        }
+        for name, frame in frames.items():
+            frame.write_parquet(folder / f"{name}.parquet")
+        write_json(folder / "dataset.json", {"rows": len(rows), "digest": "x", "identity": "user"})
+        return settings
+
+    return make
+
+
+def test_bad_rows_are_set_aside_with_all_their_reasons_and_good_ones_go_through(world: Any, params: Params) -> None:
+    settings = world({"price": -1.0, "amount": -1.0}, {"item_id": None}, {"event_name": "dance"})
+    validate(params, settings)
+    out = settings.outs_dir / "validated"
+    assert pl.read_parquet(out / "events.parquet")["event_id"].to_list() == [f"e{k}" for k in range(3, 23)]
+    aside = pl.read_parquet(out / "quarantine.parquet")
+    assert aside["row"].to_list() == [0, 1, 2]
+    assert aside["reasons"].to_list() == [
+        ["amount_negative", "price_negative"],
+        ["item_id_missing"],
+        ["event_name_unknown"],
+    ]
+    found = read_json(out / "validation.json")["events"]
+    assert (found["rows_in"], found["accepted"], found["quarantined"]) == (23, 20, 3)
+    assert read_json(out / "dataset.json")["rows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"event_id": None}, "event_id_missing"),
+        ({"event_id": "e5"}, "event_id_repeated"),
+        ({"event_time": None}, "event_time_missing"),
+        ({"ingested_at": datetime(2024, 7, 1, 11, tzinfo=UTC)}, "ingested_before_it_happened"),
+        ({"quantity": -2.0}, "quantity_negative"),
+        ({"rating": 9.0}, "rating_out_of_range"),
+        ({"dwell_seconds": -0.5}, "dwell_seconds_negative"),
+    ],
+)
+def test_each_rule_finds_its_row(world: Any, params: Params, event: dict, reason: str) -> None:
+    settings = world(event)
+    validate(params, settings)
+    aside = pl.read_parquet(settings.outs_dir / "validated/quarantine.parquet")
+    assert 0 in aside["row"].to_list()
+    assert reason in aside.filter(pl.col("row") == 0)["reasons"][0]
+
+
+def test_a_search_needs_no_item(world: Any, params: Params) -> None:
+    settings = world({"event_name": "search", "item_id": None})
+    validate(params, settings)
+    assert pl.read_parquet(settings.outs_dir / "validated/quarantine.parquet").is_empty()
+
+
+def test_a_missing_column_stops_the_run(world: Any, params: Params) -> None:
+    settings = world()
+    path = settings.outs_dir / "events/events.parquet"
+    pl.read_parquet(path).drop("price").write_parquet(path)
+    with pytest.raises(BrokenTableError, match=r"table events: expect_column_to_exist\(price\) failed; the column is"):
+        validate(params, settings)
+    assert not (settings.outs_dir / "validated").exists()
+
+
+def test_an_empty_table_stops_the_run(world: Any, params: Params) -> None:
+    with pytest.raises(BrokenTableError, match="expect_table_row_count_to_be_between failed; the table has 0 rows"):
+        validate(params, world(beside=0))
+
+
+def test_too_many_bad_rows_stop_the_run_with_expectation_count_and_examples(world: Any, params: Params) -> None:
+    # 3 of 5 rows are bad: more than half
+    settings = world({"price": -1.0}, {"price": -2.5}, {"price": -7.0}, beside=2)
+    with pytest.raises(BrokenTableError) as caught:
+        validate(params, settings)
+    said = str(caught.value)
+    assert "3 of 5 rows are bad, more than expectations.max_bad_share 0.5" in said
+    assert "expect_column_values_to_be_between(price): 3 rows, such as [-1.0, -2.5, -7.0]" in said
+
+
+def test_two_items_of_one_id_are_set_aside(world: Any, params: Params) -> None:
+    items = pl.DataFrame([{"item_id": k} for k in ("s1", "s2", "s2", "s3", "s4")], schema=ITEM_SCHEMA)
+    settings = world(items=items)
+    validate(params, settings)
+    assert pl.read_parquet(settings.outs_dir / "validated/items.parquet")["item_id"].to_list() == ["s1", "s3", "s4"]
+
+
+def test_two_runs_leave_the_same_bytes_and_pages_about_the_last(world: Any, params: Params) -> None:
+    settings = world({"price": -1.0})
+    validate(params, settings)
+    first = folder_digest(settings.outs_dir / "validated")
+    validate(params, settings)
+    assert folder_digest(settings.outs_dir / "validated") == first
+    page = data_docs_index(settings)
+    assert "events" in page.read_text()
+    assert len(list(page.parent.glob("validations/events/**/*.html"))) == 1
