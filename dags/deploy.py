@@ -14,7 +14,6 @@ Judges the packaged model and, if it is accepted, puts it into service.
 The service itself is owned by a supervisor, not by this DAG.
 """
 
-import os
 from typing import Any
 
 from airflow.sdk import DAG, task
@@ -24,8 +23,6 @@ from common.news import digest_of, is_new, remember
 from common.operators import CommandOperator
 
 _REFUSED = 3  # exit status of `shoplens gate`
-_PORT = os.environ.get("SERVICE_PORT", "3000")
-_URL = os.environ.get("SHOPLENS_SERVICE_URL", f"http://127.0.0.1:{_PORT}")
 
 with DAG(
     dag_id="deploy",
@@ -61,7 +58,7 @@ with DAG(
 
     release = CommandOperator(
         task_id="release",
-        command=f"shoplens release --wait-ready 180 --url {_URL}",
+        command="shoplens release --wait-ready 180",
         outlets=[SERVICE],
         pool=POOL,
         priority_weight=10,

@@ -33,14 +33,15 @@ def gate() -> None:
 
 def release(
     wait_ready: Annotated[float, typer.Option(help="Seconds to wait until the service reports it; 0: do not.")] = 0.0,
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:3000",
+    url: Annotated[str | None, typer.Option(help="Address of the service; default SHOPLENS_SERVICE_URL.")] = None,
 ) -> None:
     """Build the Bento of the accepted package, put it into service, and wait until it answers."""
     from serving.release import json_line, release_package
     from serving.release import wait_ready as wait
 
-    version, changed = release_package(load_settings())
-    seconds = wait(url, version, wait_ready) if wait_ready > 0 else 0.0
+    settings = load_settings()
+    version, changed = release_package(settings)
+    seconds = wait(url or settings.service_url, version, wait_ready) if wait_ready > 0 else 0.0
     typer.echo(f"model {version} {'released' if changed else 'unchanged'}; ready after {seconds:.1f} s")
     typer.echo(json_line(digest=version, changed=changed))
 

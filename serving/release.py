@@ -16,6 +16,16 @@ from shoplens.files import read_json, whole_folder
 from shoplens.settings import Settings
 
 NAME = "shoplens"
+_DESCRIPTION = """\
+# ShopLens
+
+Who will buy, what they take next, and what is known of them. Every answer names the `model_version` that gave it and the
+`as_of` moment at which it holds; an answer that is not personal says why in `fallback`.
+
+    curl -X POST http://127.0.0.1:3000/recommend -H 'Content-Type: application/json' -d '{"user_id": "900", "k": 5}'
+
+`GET /version` says what is in service. A request that breaks a rule is answered with 400 and the name of the field.
+"""
 _INCLUDED = ["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"]
 VERSION_HEADER = "x-model-version"
 
@@ -35,6 +45,7 @@ def build_bento(package: Path, version: str) -> str:
             build_ctx=".",
             include=_INCLUDED,
             python={"requirements_txt": "requirements.txt", "lock_packages": False},
+            description=_DESCRIPTION,
             labels={"project": NAME},
         )
     return tag

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     )
     online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Address of Redis, when it is the store.")
+    service_url: str = Field(default="http://127.0.0.1:3000", description="Where a release waits for the service.")
     package: Path | None = Field(default=None, description="The packaged model to serve; default var/service/current.")
 
     @cached_property

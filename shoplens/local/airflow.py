@@ -77,8 +77,9 @@ def airflow_environment(settings: Settings, airflow_port: int, service_port: int
         **TELEMETRY_OFF,
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
         "AIRFLOW_HOME": str(home),
+        "SPT_NOENV": "1",  # setproctitle then leaves the environment readable in /proc
         "SHOPLENS_ROOT": str(settings.root),
-        "SERVICE_PORT": str(service_port),
+        "SHOPLENS_SERVICE_URL": f"http://127.0.0.1:{service_port}",
         "PATH": os.pathsep.join([*map(str, bins), os.environ["PATH"]]),
     }
 

@@ -22,13 +22,13 @@ def stop() -> None:
 
 def status() -> None:
     """Say what is running, where, and what is in service."""
-    from shoplens.local.processes import marked, part_of
+    from shoplens.local.processes import marked
 
     settings = load_settings()
     console = Console(highlight=False, soft_wrap=True)
     found = marked(settings)
-    for process in found:
-        console.print(f"{part_of(process):14} pid {process.pid}")
+    for process, part in found:
+        console.print(f"{part:14} pid {process.pid}")
     if not found:
         console.print("nothing is running")
     current = settings.var_dir / "service/current"

@@ -1,13 +1,16 @@
-"""Processes that the platform started, known by a mark in their environment.
+"""Processes that the platform started: known by a mark in their environment, and by the session they belong to.
 
-A child inherits its parent's environment, so the mark finds every descendant, also when its parent was killed and it
-now belongs to init. Nothing without the mark of this very project folder is ever touched.
+A child inherits its parent's environment and session, so both find every descendant, also when its parent was killed and
+it now belongs to init. Two signs, because a program that sets its own title may overwrite the memory that shows its
+environment. Nothing without a sign of this very project folder is ever touched.
 """
 
+import contextlib
 import os
 import subprocess
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,26 +23,53 @@ PART = "SHOPLENS_PART"  # value: which component, inherited by its children
 _GRACE_SECONDS = 15.0
 
 
-def marked(settings: Settings) -> list[psutil.Process]:
-    """Return every living process of this project's platform, oldest first; never this one or its parents."""
-    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            environment = process.environ()
-            if environment.get(MARK) == str(settings.root) and process.pid not in mine:
-                found.append((process.create_time(), process))
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+@dataclass(frozen=True)
+class Session:
+    """A session that the platform made: its number is the process id of the component that began it."""
+
+    part: str
+    pid: int
+    created: float
 
 
-def part_of(process: psutil.Process) -> str:
-    """Return the component that a marked process belongs to."""
+def sessions(settings: Settings) -> dict[int, Session]:
+    """Return the sessions of this project's platform, by number, from the pid files."""
+    found = {}
+    for path in (settings.var_dir / "run").glob("*.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, created = path.read_text(encoding="utf-8").split()
+            found[int(pid)] = Session(path.stem, int(pid), float(created))
+    return found
+
+
+def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str | None:
+    """Return the component that a process belongs to, or None when it is none of ours."""
     try:
-        return str(process.environ().get(PART, "?"))
-    except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-        return "gone"
+        environment = process.environ()
+        if environment.get(MARK) == root:
+            return environment.get(PART, "?")
+        session = known.get(os.getsid(process.pid))
+        # A number may be used again after the machine started anew: nobody in the session is older than its leader.
+        return session.part if session is not None and process.create_time() >= session.created - 1 else None
+    except (psutil.Error, ProcessLookupError, PermissionError):
+        return None
+
+
+def marked(settings: Settings) -> list[tuple[psutil.Process, str]]:
+    """Return every living process of this project's platform with its component; never this one or its parents."""
+    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    known = sessions(settings)
+    pairs = ((process, _part(process, str(settings.root), known)) for process in psutil.process_iter())
+    return [
+        (process, part) for process, part in pairs if part is not None and process.pid not in mine and _lives(process)
+    ]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def leader(settings: Settings, part: str) -> psutil.Process | None:
@@ -103,7 +133,7 @@ def end_all(settings: Settings, parts: set[str] | None = None) -> int:
     total = 0
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        found = [p for p in marked(settings) if parts is None or part_of(p) in parts]
+        found = [process for process, part in marked(settings) if parts is None or part in parts]
         if not found:
             return total
         total += end(found)  # again: a process may have started another meanwhile

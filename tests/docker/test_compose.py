@@ -114,7 +114,7 @@ class TestServices:
 
     def test_addresses_between_services_exist(self, compose: dict[str, Any], compose_text: str) -> None:
         # what each service listens on inside the network
-        listens = {"postgres": 5432, "redis": 6379, "s3": 8333, "airflow-api-server": 8080}
+        listens = {"postgres": 5432, "redis": 6379, "s3": 8333, "airflow-api-server": 8080, "service": 3000}
         found = re.findall(r"(?:@|//)([a-z][a-z0-9-]*):(\d+)", compose_text)
         assert {host for host, _ in found} == set(listens)
         assert {(host, int(port)) for host, port in found} == set(listens.items())

@@ -1,0 +1,103 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from shoplens.errors import ModelError
+from training.evaluation.bootstrap import intervals, paired_difference, purchase_samples, row_mean_samples, user_weights
+from training.evaluation.metrics import purchase_metrics, ranking_metrics
+from training.evaluation.ranking import top_items
+
+LABEL = np.array([1, 0, 1, 0, 1], dtype=np.float32)
+SCORE = np.array([0.9, 0.8, 0.7, 0.4, 0.2], dtype=np.float32)
+
+
+def test_purchase_metrics_by_hand() -> None:
+    found = purchase_metrics(LABEL, SCORE, threshold=0.5)
+    # called: rows 0, 1, 2; of them rows 0 and 2 bought; row 4 bought and is missed; row 3 is rightly left
+    assert found["precision"] == pytest.approx(2 / 3)
+    assert found["recall"] == pytest.approx(2 / 3)
+    assert found["f1"] == pytest.approx(2 / 3)
+    assert found["accuracy"] == pytest.approx(3 / 5)
+    # of 3 * 2 pairs, those in the right order: 0>1, 0>3, 2>3 -> 3 of 6
+    assert found["roc_auc"] == pytest.approx(3 / 6)
+    # recall steps of 1/3 at precision 1/1, 2/3, 3/5
+    assert found["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
+    losses = [0.9, 0.2, 0.7, 0.6, 0.2]
+    assert found["log_loss"] == pytest.approx(-sum(map(math.log, losses)) / 5, rel=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
+def test_curves_agree_with_scikit_learn_also_with_ties(rows: list[tuple[bool, int]]) -> None:
+    label = np.array([row[0] for row in rows], dtype=np.float32)
+    score = np.array([row[1] / 5 for row in rows], dtype=np.float32)
+    if label.min() == label.max():
+        return
+    found = purchase_metrics(label, score)
+    assert found["roc_auc"] == pytest.approx(reference.roc_auc_score(label, score))
+    assert found["average_precision"] == pytest.approx(reference.average_precision_score(label, score))
+    assert found["f1"] == pytest.approx(reference.f1_score(label, score >= 0.5, zero_division=0))
+
+
+def test_a_weight_counts_a_row_that_often() -> None:
+    weight = np.array([[1, 1, 1, 1, 1], [2, 1, 0, 3, 1]], dtype=np.int32)
+    found = purchase_samples(LABEL, SCORE, weight, 0.5)
+    repeated = np.repeat(np.arange(5), weight[1])
+    for name, value in purchase_metrics(LABEL[repeated], SCORE[repeated], 0.5).items():
+        assert found[name][1] == pytest.approx(value), name
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ModelError, match="received 5, 4"):
+        purchase_metrics(LABEL, SCORE[:4])
+
+
+def test_ranking_metrics_by_hand() -> None:
+    ranked = np.arange(2, 22, dtype=np.int32)[None, :].repeat(2, axis=0)  # items 2 … 21, best first
+    # row 0 wants the 1st, the 3rd and one that is not ranked; row 1 wants only the 12th
+    found = ranking_metrics(ranked, [np.array([2, 4, 99]), np.array([13])])
+    best = 1 + 1 / math.log2(3) + 1 / 2
+    assert found["hr@10"].tolist() == [1, 0]
+    assert found["ndcg@10"].tolist() == pytest.approx([(1 + 1 / 2) / best, 0])
+    assert found["recall@10"].tolist() == pytest.approx([2 / 3, 0])
+    assert found["recall@20"].tolist() == pytest.approx([2 / 3, 1])
+
+
+def test_of_equal_scores_the_lower_index_is_first() -> None:
+    scores = np.array([[-np.inf, -np.inf, 1, 5, 1, 1, 0]], dtype=np.float32)
+    assert top_items(scores, 3).tolist() == [[3, 2, 4]]
+
+
+def test_users_are_resampled_whole() -> None:
+    user = np.array(["a", "a", "b", "c", "c", "c"])
+    weight = user_weights(user, 200, seed=1)
+    assert (weight[0] == 1).all()
+    assert (weight[:, 0] == weight[:, 1]).all()
+    assert (weight[:, 3] == weight[:, 5]).all()
+    # three users are drawn each time
+    assert (weight[:, 0] + weight[:, 2] + weight[:, 3] == 3).all()
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    values = np.random.default_rng(0).normal(size=4000)
+    weight = user_weights(np.arange(4000).astype(str), 400, seed=1)
+    (found,) = intervals({"mean": row_mean_samples(values, weight)}).values()
+    half = 1.96 * values.std() / math.sqrt(4000)
+    assert found.value == pytest.approx(values.mean())
+    assert found.high - found.value == pytest.approx(half, rel=0.15)
+    assert found.value - found.low == pytest.approx(half, rel=0.15)
+
+
+def test_a_paired_difference_is_surer_than_two_figures() -> None:
+    random = np.random.default_rng(0)
+    hard = random.normal(size=2000)
+    weight = user_weights(np.arange(2000).astype(str), 300, seed=1)
+    new, old = (row_mean_samples(hard + shift, weight) for shift in (0.05, 0.0))
+    found = paired_difference(new, old)
+    assert found.low == pytest.approx(0.05)
+    alone = intervals({"new": new})["new"]
+    assert alone.low < 0.05 < alone.high

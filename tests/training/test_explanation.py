@@ -1,0 +1,35 @@
+import numpy as np
+
+from training.evaluation.metrics import purchase_metrics
+from training.explanation.permutation import input_names, permutation_importance
+
+
+def test_only_what_the_score_rests_on_is_important(make) -> None:
+    rows = make("purchase", 400, 1)
+
+    def score(inputs) -> float:
+        return purchase_metrics(rows.labels, inputs.tabular[:, 0])["roc_auc"]
+
+    names = input_names(rows.inputs, sequence=True, grouped=False)
+    found = {one.name: one for one in permutation_importance(rows.inputs, names, score, repeats=5, seed=3)}
+    assert set(found) == {"weekly_orders_90d", "noise", "history: items", "history: event names", "history: times"}
+    assert found["weekly_orders_90d"].low > 0.1
+    for name in ("noise", "history: items", "history: times"):
+        assert found[name].value == found[name].low == found[name].high == 0
+
+
+def test_the_history_is_shuffled_between_rows_and_stays_before_now(make) -> None:
+    rows = make("next_item", 200, 1)
+    seen = []
+
+    def score(inputs) -> float:
+        valid = inputs.recent.valid & ~np.isnat(inputs.recent.event_time)
+        assert ((inputs.now[:, None] - inputs.recent.event_time)[valid] > np.timedelta64(0)).all()
+        seen.append((inputs.recent.item_index.copy(), inputs.recent.event_time.copy()))
+        return 0.0
+
+    list(permutation_importance(rows.inputs, ("history: items", "history: times"), score, repeats=2, seed=3))
+    items = rows.inputs.recent.item_index
+    assert not np.array_equal(seen[1][0], items)
+    assert sorted(map(tuple, seen[1][0])) == sorted(map(tuple, items))
+    assert np.array_equal(seen[3][0], items), "times are shuffled, items stay"

@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.catalogue import Catalogue
+from shoplens.digest import folder_digest
+from shoplens.errors import ModelError
+from training.evaluation.metrics import purchase_metrics, ranking_metrics
+from training.evaluation.ranking import rank_all
+from training.models import artifact
+from training.models.registry import model_class, model_names
+from training.models.translate import Translated
+
+pytestmark = pytest.mark.tensorflow
+CASES = [(task, name) for task in ("purchase", "next_item") for name in model_names(task)]
+
+
+def train(name, task, rows, recipe, catalogue, loss=None, epochs=3):
+    from training.loop import prepare_device
+
+    prepare_device("cpu")
+    model = model_class(name)(recipe(task, loss, epochs), catalogue)
+    found = rows(task)
+    model.fit(found.train, found.validation, None)
+    return model, found
+
+
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_every_model_learns_is_kept_and_comes_back(task, name, rows, recipe, catalogue, tmp_path: Path) -> None:
+    model, found = train(name, task, rows, recipe, catalogue)
+    inputs = found.test.inputs
+    artifact.save(model, inputs.names, tmp_path / "kept")
+    back = artifact.load(tmp_path / "kept")
+    assert (back.name, back.task) == (name, task)
+    before, after = model.predict(inputs), back.predict(inputs)
+    np.testing.assert_allclose(after, before, rtol=1e-5)
+    one = back.predict(inputs.take(slice(4, 5)))
+    np.testing.assert_allclose(one, after[4:5], rtol=1e-4, err_msg="a row alone is as among others")
+    if task == "purchase":
+        assert after.shape == (100,)
+        assert ((after >= 0) & (after <= 1)).all()
+    else:
+        assert after.shape == (100, catalogue.size)
+        assert np.isneginf(after[:, :2]).all()
+
+
+@pytest.mark.parametrize("name", ["personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"])
+def test_models_find_who_buys(name, rows, recipe, catalogue) -> None:
+    model, found = train(name, "purchase", rows, recipe, catalogue, epochs=8)
+    assert purchase_metrics(found.test.labels, model.predict(found.test.inputs))["roc_auc"] > 0.7
+
+
+@pytest.mark.parametrize("name", ["personal_frequency", "cnn", "lstm", "transformer"])
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax"])
+def test_models_find_the_favourite_item(name, loss, rows, recipe, catalogue) -> None:
+    model, found = train(name, "next_item", rows, recipe, catalogue, loss=loss)
+    ranked = rank_all(model, found.test.inputs, k=10)
+    padded = np.concatenate([ranked, np.zeros((len(ranked), 10), np.int32)], axis=1)
+    hit = ranking_metrics(padded, found.test.target_sets)["ndcg@10"].mean()
+    assert hit > 0.8, "by chance 10 of 12 items hold it, at a mean ndcg of about 0.4"
+
+
+def test_two_trainings_leave_the_same_bytes(rows, recipe, catalogue, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        for task, name in (("purchase", "transformer"), ("next_item", "transformer"), ("purchase", "boosted_trees")):
+            model, found = train(name, task, rows, recipe, catalogue, epochs=1)
+            artifact.save(model, found.train.inputs.names, tmp_path / folder / task / name)
+    assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
+
+
+def test_focal_loss_and_other_optimizers_are_choices(rows, recipe, catalogue) -> None:
+    model, found = train("cnn", "purchase", rows, recipe, catalogue, loss="binary_focal_crossentropy")
+    assert purchase_metrics(found.test.labels, model.predict(found.test.inputs))["roc_auc"] > 0.7
+
+
+def test_a_causal_model_does_not_read_the_future(rows, recipe, catalogue) -> None:
+    """The vector of an event must not change with events after it."""
+    import keras
+
+    for name in ("transformer", "cnn", "lstm"):
+        model = model_class(name)(recipe("purchase"), catalogue)
+        given = keras.Input((6, 8))
+        encoder = keras.Model(given, model.encode(given))
+        events = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
+        changed = events.copy()
+        changed[:, 4:] += 3
+        same = np.abs(encoder(events).numpy() - encoder(changed).numpy())[0].max(axis=-1)
+        assert same[:4].max() < 1e-6, name
+        assert same[4:].min() > 1e-3, name
+
+
+def test_a_model_asked_in_another_catalogue_means_the_same_items(rows, recipe, catalogue, tmp_path: Path) -> None:
+    model, found = train("personal_frequency", "next_item", rows, recipe, catalogue)
+    artifact.save(model, found.test.inputs.names, tmp_path / "kept")
+    # The same items, numbered backwards.
+    frame = catalogue.frame.reverse().with_columns(item_index=catalogue.frame["item_index"])
+    here = Catalogue(frame)
+    table = np.concatenate([[0, 1], here.index_of(catalogue.frame["item_id"].to_list())]).astype(np.int32)
+    from dataclasses import replace
+
+    inputs = found.test.inputs
+    moved = replace(inputs, recent=replace(inputs.recent, item_index=table[inputs.recent.item_index]))
+    scores = Translated(artifact.load(tmp_path / "kept"), here).predict(moved)
+    np.testing.assert_array_equal(scores[:, table], model.predict(inputs))
+
+
+def test_a_task_that_a_model_cannot_do_is_refused(recipe, catalogue) -> None:
+    with pytest.raises(ModelError, match="decision_tree cannot do task next_item; it does purchase"):
+        model_class("decision_tree")(recipe("next_item"), catalogue)
+    with pytest.raises(ModelError, match="received 'oracle'"):
+        model_class("oracle")
+
+
+def test_missing_features_are_named(rows, recipe, catalogue, tmp_path: Path) -> None:
+    model, found = train("decision_tree", "purchase", rows, recipe, catalogue)
+    artifact.save(model, found.test.inputs.names, tmp_path / "kept")
+    with pytest.raises(ModelError, match="lack noise"):
+        artifact.load(tmp_path / "kept").predict(found.test.inputs.select(("weekly_orders_90d",)))
+
+
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    import tensorflow as tf
+
+    from training.loop import prepare_device
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ModelError, match=r"make env GPU=1"):
+        prepare_device("gpu")
+
+
+def test_learning_curves_have_no_clock(rows, recipe, catalogue, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        model = model_class("cnn")(recipe("purchase"), catalogue)
+        found = rows("purchase")
+        model.fit(found.train, found.validation, tmp_path / name)
+    assert (tmp_path / "one/plots/metrics/validation/loss.tsv").read_text().startswith("step\tloss\n0\t")
+    assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
+
+
+def test_rows_come_back_from_their_file(make, tmp_path: Path) -> None:
+    from training.rows.rowset import RowSet
+
+    for task in ("purchase", "next_item"):
+        found = make(task, 50, 5)
+        found.save(tmp_path / "rows.parquet")
+        back = RowSet.load(tmp_path / "rows.parquet")
+        np.testing.assert_array_equal(back.inputs.tabular, found.inputs.tabular)
+        np.testing.assert_array_equal(back.inputs.recent.event_time, found.inputs.recent.event_time)
+        assert back.inputs.names == found.inputs.names
+        if task == "purchase":
+            np.testing.assert_array_equal(back.labels, found.labels)
+        else:
+            assert [t.tolist() for t in back.target_sets] == [t.tolist() for t in found.target_sets]

@@ -1,0 +1,113 @@
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from shoplens.errors import ModelError
+from shoplens.params import RowsParams
+from training.rows.keys import next_item_keys, purchase_keys
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+HIGH_WATER = START + timedelta(days=70)
+ROWS = RowsParams(horizon_days=7, test_weeks=2, validation_weeks=2, warmup_weeks=2)
+DATASET = {"identity": "user", "start": START.isoformat(), "high_water": HIGH_WATER.isoformat()}
+SESSIONS = {**DATASET, "identity": "session"}
+
+
+def log(*rows: tuple) -> pl.DataFrame:
+    """Events from (days after the start, user, name, item, order)."""
+    times = [START + timedelta(days=row[0]) for row in rows]
+    return pl.DataFrame(
+        {
+            "event_id": [str(k) for k in range(len(rows))],
+            "event_time": times,
+            "ingested_at": times,
+            "event_name": [row[2] for row in rows],
+            "user_id": [row[1] for row in rows],
+            "session_id": [row[1] for row in rows],
+            "order_id": [row[4] for row in rows],
+            "item_id": [row[3] for row in rows],
+        },
+        schema_overrides={"event_time": pl.Datetime("us", "UTC"), "ingested_at": pl.Datetime("us", "UTC")},
+    )
+
+
+def day(moment: datetime) -> float:
+    return (moment - START) / timedelta(days=1)
+
+
+def test_weekly_rows_labels_and_splits_by_hand() -> None:
+    # Cut-offs every week back from day 70 - 7: 63, 56 test; 49, 42 validation; 35, 28, 21, 14 train; 7 is warm-up.
+    events = log(
+        (0, "ann", "purchase", "a", "1"), (16, "ann", "purchase", "b", "2"), (58, "ann", "view_item", "b", None)
+    )
+    keys = purchase_keys(events, DATASET, ROWS, active_days=30)
+    found = {day(row["time"]): (row["split"], row["label"]) for row in keys.to_dicts()}
+    # Active for 30 days after day 0, 16 and 58. Buys within the week from day 14 (on day 16) only.
+    assert found == {
+        14: ("train", 1.0),
+        21: ("train", 0.0),
+        28: ("train", 0.0),
+        35: ("train", 0.0),
+        42: ("validation", 0.0),
+        63: ("test", 0.0),
+    }
+
+
+def test_an_event_at_the_cut_off_is_the_future() -> None:
+    events = log((0, "ann", "purchase", "a", "1"), (14, "ann", "purchase", "b", "2"))
+    keys = purchase_keys(events, DATASET, ROWS, active_days=14)
+    assert [(day(r["time"]), r["label"]) for r in keys.to_dicts()] == [(14, 1.0), (21, 0.0), (28, 0.0)]
+
+
+def test_the_target_is_the_first_basket_of_the_week() -> None:
+    events = log(
+        (1, "ann", "purchase", "a", "1"),
+        (15, "ann", "purchase", "c", "2"),
+        (15, "ann", "purchase", "b", "2"),
+        (16, "ann", "purchase", "d", "3"),
+    )
+    keys = next_item_keys(events, DATASET, ROWS, active_days=90)
+    assert [(day(r["time"]), r["targets"]) for r in keys.to_dicts()] == [(14, ["b", "c"])]
+
+
+def test_session_rows_end_with_the_first_purchase() -> None:
+    events = log(
+        (0.0, "s1", "view_item", "a", None),
+        (0.1, "s1", "view_item", "b", None),
+        (0.2, "s1", "purchase", "b", None),
+        (0.3, "s1", "view_item", "c", None),
+        (1.0, "s2", "view_item", "a", None),
+    )
+    keys = purchase_keys(events, SESSIONS, ROWS, active_days=90)
+    assert [(r["user_id"], r["label"]) for r in keys.to_dicts()] == [("s1", 1.0), ("s1", 1.0), ("s2", 0.0)]
+    assert all(r["time"].microsecond == 1 for r in keys.to_dicts()), "asked just after the event"
+    following = next_item_keys(events, SESSIONS, ROWS, active_days=90)
+    assert [r["targets"] for r in following.to_dicts()] == [["b"], ["b"], ["c"]]
+
+
+def test_a_session_is_wholly_in_one_split() -> None:
+    events = log(*[(k / 3, f"s{k // 4}", "view_item", "a", None) for k in range(200)])
+    keys = purchase_keys(events, SESSIONS, ROWS, active_days=90)
+    assert keys.group_by("user_id").agg(pl.col("split").n_unique())["split"].max() == 1
+    assert set(keys["split"]) == {"train", "validation", "test"}
+    ends = keys.group_by("split").agg(pl.col("time").min().alias("first"))
+    first = dict(ends.iter_rows())
+    assert first["train"] < first["validation"] < first["test"]
+
+
+def test_too_little_data_is_said() -> None:
+    events = log((0, "ann", "purchase", "a", "1"))
+    short = {**DATASET, "high_water": (START + timedelta(days=40)).isoformat()}
+    with pytest.raises(ModelError, match="3 weekly cut-offs from 2024-01-01 to 2024-02-10 are too few"):
+        purchase_keys(events, short, ROWS, active_days=90)
+
+
+def test_no_label_window_reaches_into_the_next_split() -> None:
+    rows = RowsParams(horizon_days=10, test_weeks=2, validation_weeks=2, warmup_weeks=0)
+    events = log(*[(k, "ann", "purchase", "a", str(k)) for k in range(70)])
+    keys = purchase_keys(events, DATASET, rows, active_days=90)
+    edges = {s: (g["time"].min(), g["time"].max()) for (s,), g in keys.partition_by("split", as_dict=True).items()}
+    horizon = timedelta(days=10)
+    assert edges["train"][1] + horizon <= edges["validation"][0]
+    assert edges["validation"][1] + horizon <= edges["test"][0]
