@@ -19,8 +19,8 @@ NAME = "shoplens"
 _DESCRIPTION = """\
 # ShopLens
 
-Who will buy, what they take next, and what is known of them. Every answer names the `model_version` that gave it and the
-`as_of` moment at which it holds; an answer that is not personal says why in `fallback`.
+Who will buy, what they take next, and what is known of them. Every answer names the `model_version` that gave it and
+the `as_of` moment at which it holds; an answer that is not personal says why in `fallback`.
 
     curl -X POST http://127.0.0.1:3000/recommend -H 'Content-Type: application/json' -d '{"user_id": "900", "k": 5}'
 

@@ -1,7 +1,7 @@
 """Processes that the platform started: known by a mark in their environment, and by the session they belong to.
 
-A child inherits its parent's environment and session, so both find every descendant, also when its parent was killed and
-it now belongs to init. Two signs, because a program that sets its own title may overwrite the memory that shows its
+A child inherits its parent's environment and session, so both find every descendant, also when its parent was killed
+and it now belongs to init. Two signs, because a program that sets its own title may overwrite the memory that shows its
 environment. Nothing without a sign of this very project folder is ever touched.
 """
 

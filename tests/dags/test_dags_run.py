@@ -1,0 +1,82 @@
+"""Airflow itself runs the DAGs, on a small project whose stages are plain shell commands."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(400)]
+
+YAML = """\
+stages:
+  one: {cmd: mkdir -p outs && echo 1 > outs/one, outs: [outs/one]}
+  features: {cmd: cp outs/one outs/features, deps: [outs/one], outs: [outs/features]}
+  package: {cmd: cp outs/features outs/package, deps: [outs/features], outs: [outs/package]}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """A DVC project of three stages, with the real DAG files and the real environment beside it."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / ".venv").symlink_to(root / ".venv")
+    shutil.copytree(root / "dags", folder / "dags")
+    (folder / "dvc.yaml").write_text(YAML)
+    (folder / "params.yaml").write_text("seed: 1\n")
+    for command in (
+        ["git", "init", "-q"],
+        ["dvc", "init", "-q"],
+        ["dvc", "remote", "add", "-d", "here", str(folder / "remote")],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def run_dag(run_airflow: Callable, project: Path) -> Callable[[str], str]:
+    more = {"SHOPLENS_ROOT": str(project), "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags")}
+    run_airflow("db", "migrate", **more)
+    run_airflow("pools", "set", "workspace", "1", "one", **more)
+    return lambda dag: run_airflow("dags", "test", dag, **more)
+
+
+def test_the_computation_runs_every_stage_under_dvc_and_pushes(run_dag: Callable, project: Path) -> None:
+    said = run_dag("computation")
+    assert (project / "outs/package").read_text() == "1\n"
+    assert "state=success" in said or "success" in said
+    lock = (project / "dvc.lock").read_text()
+    again = subprocess.run(["dvc", "repro"], cwd=project, capture_output=True, text=True, check=True)
+    assert "Running stage" not in again.stdout
+    assert (project / "dvc.lock").read_text() == lock
+    assert any(path.is_file() for path in (project / "remote").rglob("*")), "what was made is in the remote"
+
+
+_OPERATOR = """
+import sys
+from airflow.sdk.exceptions import AirflowException
+from common.operators import CommandOperator
+
+def run(command, **more):
+    return CommandOperator(task_id="t", command=command, **more).execute({"outlet_events": {}})
+
+assert run(f"sh -c 'echo words; cat {sys.argv[1]}; exit 3'", refusal=3) == {"exit": 3, "accepted": False}
+assert run("sh -c 'exit 3'", refusal=3) == {"exit": 3}
+try:
+    run("sh -c 'echo why; exit 4'", refusal=3)
+except AirflowException as error:
+    assert "ended with 4; its last line: why" in str(error), error
+else:
+    sys.exit("an exit status that is no answer must fail the task")
+"""
+
+
+def test_a_refusal_is_an_answer_and_any_other_status_a_failure(
+    airflow_python: Path, airflow_environment: dict[str, str], root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "verdict.json").write_text('{"accepted": false}\n')
+    environment = {**airflow_environment, "PYTHONPATH": str(root / "dags"), "SHOPLENS_ROOT": str(root)}
+    command = [airflow_python, "-c", _OPERATOR, str(tmp_path / "verdict.json")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
