@@ -34,9 +34,12 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.first_run = ""
         self.environment = {**os.environ, "DVC_SITE_CACHE_DIR": str(folder / "var/dvc/site")}
         for role in ("AUTHOR", "COMMITTER"):
-            self.environment |= {f"GIT_{role}_NAME": "Test", f"GIT_{role}_EMAIL": "test@localhost"}
+            # A fixed date too: clones of the same files are then the same commit, which the package names.
+            who = {"NAME": "Test", "EMAIL": "test@localhost", "DATE": "2024-01-01T00:00:00Z"}
+            self.environment |= {f"GIT_{role}_{part}": value for part, value in who.items()}
 
     def run(self, *command: str) -> str:
         """Run a command in the project and return what it printed; fail the test with that when it fails."""
@@ -89,3 +92,11 @@ def make_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         return project
 
     return make
+
+
+@pytest.fixture(scope="session")
+def project(make_project: Callable[[], Project]) -> Project:
+    """A scratch clone after its first `dvc repro`."""
+    project = make_project()
+    project.first_run = project.run("dvc", "repro")
+    return project

@@ -10,13 +10,6 @@ from shoplens.files import read_json
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def project(make_project: Callable):
-    project = make_project()
-    project.first_run = project.run("dvc", "repro")
-    return project
-
-
 def test_a_clean_clone_runs_every_stage_and_a_second_run_does_nothing(project) -> None:
     stages = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
     for name, spec in stages.items():
@@ -35,7 +28,7 @@ def test_the_accounts_add_up(project) -> None:
     for table in account["tables"].values():
         assert table["rows_in"] == table["accepted"] + sum(table["quarantined"].values()) + table["exact_duplicates"]
     # The account is of the source; the slice is taken after it.
-    assert account["tables"]["transactions"]["rows_in"] == 1_469_307
+    assert account["tables"]["transactions.parquet"]["rows_in"] == 1_469_307
 
 
 @pytest.mark.parametrize(
