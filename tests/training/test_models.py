@@ -84,7 +84,8 @@ def test_a_causal_model_does_not_read_the_future(rows, recipe, catalogue) -> Non
         encoder = keras.Model(given, model.encode(given))
         events = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
         changed = events.copy()
-        changed[:, 4:] += 3
+        # Not a constant shift: layer normalization takes that away, and the test could not fail.
+        changed[:, 4:] = np.random.default_rng(1).normal(size=(1, 2, 8))
         same = np.abs(encoder(events).numpy() - encoder(changed).numpy())[0].max(axis=-1)
         assert same[:4].max() < 1e-6, name
         assert same[4:].min() > 1e-3, name
