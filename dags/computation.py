@@ -14,11 +14,12 @@ inputs did not change is skipped by DVC, and `dvc.lock` ends up the same. Tasks 
 
 from airflow.sdk import DAG
 
-from common.constants import FEATURES, MODEL, OWNER, POOL, RETRY, ROOT, SHORT_LIMIT, STAGE_LIMIT
+from common.constants import FEATURES, MODEL, OWNER, POOL, RETRY, ROOT, SHORT_LIMIT, STAGE_LIMIT, VAR
 from common.graph import edges, read_stages
 from common.operators import CommandOperator
 
 _OUTLETS = {"features": [FEATURES], "package": [MODEL]}
+_BESIDE = {"validate": VAR / "data_docs/index.html"}
 
 with DAG(
     dag_id="computation",
@@ -36,6 +37,7 @@ with DAG(
             task_id=stage.name,
             command=f"dvc repro --single-item {stage.name}",
             digest_of=stage.name,
+            beside=_BESIDE.get(stage.name),
             outlets=_OUTLETS.get(stage.name, []),
             execution_timeout=STAGE_LIMIT,
             doc_md=f"{stage.text}\n\nRuns `{stage.command}` under DVC.",

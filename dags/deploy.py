@@ -2,7 +2,8 @@
 
 Judges the packaged model and, if it is accepted, puts it into service.
 
-1. **anything_new** stops when this package was judged before and a model is in service.
+1. **anything_new** stops when this package was judged before, against this model in service and with these parameters
+   of the gate.
 2. **gate** compares the new model with the one in service on the same held-out rows: for each head, the lower bound of
    the 95% interval of (new - current) must be at least `-gate.margin` on average precision and NDCG@10. With nothing in
    service it must beat base rate and popularity. Both figures, the difference and its interval are in the task's log
@@ -18,8 +19,8 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from common.constants import MODEL, OWNER, POOL, RETRY, SERVICE, SHORT_LIMIT, VAR
-from common.news import digest_of, is_new, remember
+from common.constants import MODEL, OWNER, POOL, RETRY, SERVICE, SHORT_LIMIT
+from common.news import digest_of, is_new, remember, service_state
 from common.operators import CommandOperator
 
 _REFUSED = 3  # exit status of `shoplens gate`
@@ -37,8 +38,8 @@ with DAG(
 
     @task.short_circuit(doc_md="Stop when this package was judged before.")
     def anything_new(triggering_asset_events: Any = None) -> bool:
-        """Compare the event's digest with the last one judged."""
-        return is_new("deploy", digest_of(triggering_asset_events or {}), VAR / "service/current")
+        """Compare the event's digest, and what a verdict depends on beside it, with the last ones judged."""
+        return is_new("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     gate = CommandOperator(
         task_id="gate",
@@ -53,7 +54,7 @@ with DAG(
     def accepted(verdict: Any, triggering_asset_events: Any = None) -> bool:
         """A refusal is an answer: it is remembered, and nothing fails."""
         if not verdict["accepted"]:
-            remember("deploy", digest_of(triggering_asset_events or {}))
+            remember("deploy", digest_of(triggering_asset_events or {}), service_state())
         return bool(verdict["accepted"])
 
     release = CommandOperator(
@@ -68,7 +69,7 @@ with DAG(
     @task(doc_md="Keep the digest that is now in service.")
     def remember_digest(triggering_asset_events: Any = None) -> None:
         """Only after success: a killed run is done again."""
-        remember("deploy", digest_of(triggering_asset_events or {}))
+        remember("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     anything_new() >> gate
     accepted(gate.output) >> release >> remember_digest()

@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from common.constants import FEATURES, OWNER, POOL, RETRY, SHORT_LIMIT, VAR
-from common.news import digest_of, is_new, remember
+from common.constants import FEATURES, OWNER, POOL, RETRY, SHORT_LIMIT
+from common.news import digest_of, is_new, remember, store_state
 from common.operators import CommandOperator
 
 with DAG(
@@ -29,8 +29,8 @@ with DAG(
 
     @task.short_circuit(doc_md="Stop when the features are those that the store holds.")
     def anything_new(triggering_asset_events: Any = None) -> bool:
-        """Compare the event's digest with the last one acted on."""
-        return is_new("materialize", digest_of(triggering_asset_events or {}), VAR / "feast/state.json")
+        """Compare the event's digest, and what the store holds, with the last ones acted on."""
+        return is_new("materialize", digest_of(triggering_asset_events or {}), store_state())
 
     store = CommandOperator(
         task_id="materialize",
@@ -43,6 +43,6 @@ with DAG(
     @task(doc_md="Keep the digest that the store now holds.")
     def remember_digest(triggering_asset_events: Any = None) -> None:
         """Only after success: a killed run is done again."""
-        remember("materialize", digest_of(triggering_asset_events or {}))
+        remember("materialize", digest_of(triggering_asset_events or {}), store_state())
 
     anything_new() >> store >> remember_digest()

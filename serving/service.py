@@ -6,7 +6,7 @@ In a Bento the package lies around this file. In the project it is SHOPLENS_PACK
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from fastapi import FastAPI
@@ -64,6 +64,13 @@ class VersionHeader:
         await self.app(scope, receive, with_version)
 
 
+def _with_version_header(service: Any) -> Any:
+    """Wrap the service's application, /readyz included; BentoML has no argument for that, only a method."""
+    service.add_asgi_middleware(VersionHeader)
+    return service
+
+
+@_with_version_header
 @bentoml.service(
     name="shoplens",
     workers=1,
@@ -79,7 +86,9 @@ class ShopLens:
 
     def __init__(self) -> None:
         from serving.predictor import Predictions
+        from serving.privacy import hide_input
 
+        hide_input()
         package, settings = find_package()
         self.predictions = Predictions(package, settings)
         self.predictions.warm()
@@ -107,6 +116,3 @@ def version() -> VersionAnswer:
     """What is in service: model version, git revision, digests of the data."""
     about: VersionAnswer = version_page.state.predictions.about()
     return about
-
-
-ShopLens.add_asgi_middleware(VersionHeader)  # type: ignore[attr-defined]  # the decorator made it a Service

@@ -1,10 +1,17 @@
-"""Has an Asset anything new to say? A run that changed nothing stops here."""
+"""Has an Asset anything new to say? A run that changed nothing stops here.
 
+What a consumer did depends on the digest that reached it and on the state that it left or met; both are kept when it
+has acted, and compared when the next event comes. State that is missing is always news.
+"""
+
+import hashlib
 import json
-from pathlib import Path
+import os
 from typing import Any
 
-from common.constants import VAR
+import yaml
+
+from common.constants import ROOT, VAR
 
 _FOLDER = VAR / "airflow/seen"
 
@@ -16,19 +23,39 @@ def digest_of(events: Any) -> str | None:
     return str(extra["digest"]) if extra and extra.get("digest") else None
 
 
-def is_new(consumer: str, digest: str | None, state: Path) -> bool:
-    """Say whether `consumer` has to act: its state is missing, a person asks, or the digest is another one."""
-    if digest is None or not state.exists():
+def store_state() -> str | None:
+    """Return a digest of what the online store says it holds; None when a part of it is missing."""
+    feast = VAR / "feast"
+    needed = [feast / "state.json", feast / "registry.db"]
+    if os.environ.get("SHOPLENS_ONLINE_STORE", "sqlite") == "sqlite":
+        needed.append(feast / "online.db")
+    if not all(path.exists() for path in needed):
+        return None
+    return hashlib.sha256(needed[0].read_bytes()).hexdigest()
+
+
+def service_state() -> str | None:
+    """Return what a verdict depends on beside the package: the release in service and the gate's own parameters."""
+    current = VAR / "service/current"
+    if not current.exists():
+        return None
+    gate = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")).get("gate")
+    return f"{current.resolve().name} {json.dumps(gate, sort_keys=True)}"
+
+
+def is_new(consumer: str, digest: str | None, state: str | None) -> bool:
+    """Say whether `consumer` has to act: its state is missing or another one, a person asks, or the digest is new."""
+    if digest is None or state is None:
         return True
     path = _FOLDER / f"{consumer}.json"
-    return not path.exists() or json.loads(path.read_text(encoding="utf-8"))["digest"] != digest
+    return not path.exists() or json.loads(path.read_text(encoding="utf-8")) != {"digest": digest, "state": state}
 
 
-def remember(consumer: str, digest: str | None) -> None:
+def remember(consumer: str, digest: str | None, state: str | None) -> None:
     """Keep what `consumer` has acted on, after it has."""
-    if digest is None:
+    if digest is None or state is None:
         return
     _FOLDER.mkdir(parents=True, exist_ok=True)
     work = _FOLDER / f".{consumer}.tmp"
-    work.write_text(json.dumps({"digest": digest}), encoding="utf-8")
+    work.write_text(json.dumps({"digest": digest, "state": state}), encoding="utf-8")
     work.replace(_FOLDER / f"{consumer}.json")

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
@@ -30,17 +31,26 @@ class CommandOperator(BaseOperator):
         command: As typed in a shell, without shell syntax.
         refusal: An exit status that is an answer and no failure.
         digest_of: A stage whose digest in dvc.lock every outlet event carries; else that of the last line's JSON.
+        beside: State that a `dvc repro` leaves beside its outs. DVC does not know it: when it is missing, the stage is
+            run even if nothing changed, and leaves the same outs.
     """
 
     template_fields: Sequence[str] = ("command",)
 
     def __init__(
-        self, *, command: str, refusal: int | None = None, digest_of: str | None = None, **arguments: Any
+        self,
+        *,
+        command: str,
+        refusal: int | None = None,
+        digest_of: str | None = None,
+        beside: Path | None = None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.command = command
         self.refusal = refusal
         self.digest_of = digest_of
+        self.beside = beside
         self._process: subprocess.Popen[str] | None = None
 
     def _run(self) -> tuple[int, str]:
@@ -49,9 +59,12 @@ class CommandOperator(BaseOperator):
         # Airflow's own settings are not the pipeline's business; its interpreter even less.
         for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
             environment.pop(name, None)
-        self.log.info("$ cd %s && %s", ROOT, self.command)
+        command = self.command
+        if self.beside is not None and not self.beside.exists():
+            command += " --force"
+        self.log.info("$ cd %s && %s", ROOT, command)
         self._process = subprocess.Popen(
-            shlex.split(self.command),
+            shlex.split(command),
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -7,20 +7,24 @@ import sqlite3
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from shoplens.environment import TELEMETRY_OFF
 from shoplens.errors import LocalRunError
-from shoplens.local.processes import leader, log_tail, start
+from shoplens.files import whole_file
+from shoplens.local.processes import leader, log_tail, signs, start
 from shoplens.settings import Settings
 
 USER = "admin"
 POOL = "workspace"
 DAGS = ("computation", "materialize", "deploy")
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
+MIGRATION = "db-migrate"  # no component, but a process that an interrupted start may leave behind
 ACTIVE = ("queued", "running")
 _UP_SECONDS = 180.0
 
@@ -28,19 +32,21 @@ _UP_SECONDS = 180.0
 def _secret(path: Path) -> str:
     """Return the secret kept in a file that only its owner reads; made when missing."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+        _write_private(path, secrets.token_urlsafe(32))
     return path.read_text(encoding="utf-8").strip()
+
+
+def _write_private(path: Path, text: str) -> None:
+    with whole_file(path) as work:
+        work.touch(mode=0o600)
+        work.write_text(text, encoding="utf-8")
 
 
 def password(home: Path) -> str:
     """Return the generated password of the one user, in the file that Airflow's simple auth manager reads."""
     path = home / "passwords.json"
     if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(json.dumps({USER: secrets.token_urlsafe(12)}), encoding="utf-8")
+        _write_private(path, json.dumps({USER: secrets.token_urlsafe(12)}))
     return str(json.loads(path.read_text(encoding="utf-8"))[USER])
 
 
@@ -57,7 +63,7 @@ def airflow_environment(settings: Settings, airflow_port: int, service_port: int
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{airflow_port}/execution/",
-        "CORE__FERNET_KEY": "",
+        "CORE__FERNET_KEY": _secret(home / "fernet_key") + "=",  # 32 bytes in padded base64
         "API__HOST": "127.0.0.1",
         "API__PORT": airflow_port,
         "API__BASE_URL": f"http://127.0.0.1:{airflow_port}",
@@ -94,13 +100,19 @@ def prepare(settings: Settings, environment: dict[str, str]) -> None:
     log = settings.var_dir / "run/airflow-migrate.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     airflow = str(settings.root / ".venv-airflow/bin/airflow")
-    for command in ([airflow, "db", "migrate"], [airflow, "pools", "set", POOL, "1", "Who reads or writes outs/"]):
-        with log.open("ab") as out:
-            done = subprocess.run(command, cwd=settings.root, env=environment, stdout=out, stderr=out, check=False)
-        if done.returncode != 0:
-            raise LocalRunError(f"`{' '.join(command[1:])}` failed; the end of {log}:\n{log_tail(log)}")
-        with sqlite3.connect(home / "airflow.db") as database:
-            database.execute("PRAGMA journal_mode=WAL")
+    with log.open("ab") as out:
+        done = subprocess.run(
+            [airflow, "db", "migrate"],
+            cwd=settings.root,
+            env={**environment, **signs(settings, MIGRATION)},
+            stdout=out,
+            stderr=out,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise LocalRunError(f"`airflow db migrate` failed; the end of {log}:\n{log_tail(log)}")
+    with sqlite3.connect(home / "airflow.db") as database:
+        database.execute("PRAGMA journal_mode=WAL")
 
 
 def start_components(settings: Settings, environment: dict[str, str]) -> None:
@@ -109,6 +121,12 @@ def start_components(settings: Settings, environment: dict[str, str]) -> None:
     for part in COMPONENTS:
         if leader(settings, part) is None:
             start(settings, part, [airflow, part], environment)
+
+
+def _last_written(root: Path) -> datetime:
+    """Return when the files that make the DAGs were last written; never a moment to come."""
+    files = [root / "dvc.yaml", *(root / "dags").rglob("*.py")]
+    return datetime.fromtimestamp(min(time.time(), max(path.stat().st_mtime for path in files)), UTC)
 
 
 @dataclass(frozen=True)
@@ -128,25 +146,54 @@ class AirflowApi:
         self._settings = settings
         self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
-    def wait_until_up(self) -> None:
-        """Wait until the API answers and every DAG is parsed.
+    def require_components(self) -> None:
+        """Check that every component is running.
 
         Raises:
-            LocalRunError: a component ended, or it takes longer than three minutes.
+            LocalRunError: one ended; the message holds the end of its log.
         """
+        for part in COMPONENTS:
+            if leader(self._settings, part) is None:
+                log = self._settings.var_dir / "run" / f"{part}.log"
+                raise LocalRunError(f"airflow {part} ended; run `make demo` again. The end of {log}:\n{log_tail(log)}")
+
+    def wait_until_up(self) -> None:
+        """Wait until the API answers, every DAG is parsed as it is now, none is paused, and the pool is there.
+
+        Raises:
+            LocalRunError: a component ended, a DAG file is broken, or it takes longer than three minutes.
+        """
+        written = _last_written(self._settings.root)
         deadline = time.monotonic() + _UP_SECONDS
         while time.monotonic() < deadline:
-            for part in COMPONENTS:
-                if leader(self._settings, part) is None:
-                    log = self._settings.var_dir / "run" / f"{part}.log"
-                    raise LocalRunError(f"airflow {part} ended; the end of {log}:\n{log_tail(log)}")
+            self.require_components()
             try:
-                if self._login() and all(self._get(f"/dags/{dag}").status_code == httpx.codes.OK for dag in DAGS):
+                if self._login() and all(self._parsed(dag, written) for dag in DAGS):
+                    self._ensure_pool()
                     return
             except httpx.TransportError:
                 pass  # not listening yet
             time.sleep(0.5)
         raise LocalRunError(f"Airflow is not up after {_UP_SECONDS:.0f} s; see {self._settings.var_dir / 'run'}/*.log")
+
+    def _parsed(self, dag: str, written: datetime) -> bool:
+        """Say whether Airflow knows a DAG as its files are now; a paused one is set going."""
+        answer = self._get(f"/dags/{dag}")
+        if answer.status_code == httpx.codes.OK:
+            about = answer.json()
+            if about["is_paused"]:
+                self._checked("PATCH", f"/dags/{dag}", json={"is_paused": False})
+            if about["last_parsed_time"] and datetime.fromisoformat(about["last_parsed_time"]) >= written:
+                return True
+        for error in self._checked("GET", "/importErrors")["import_errors"]:
+            if datetime.fromisoformat(error["timestamp"]) >= written:
+                raise LocalRunError(f"the DAG file {error['filename']} is broken:\n{error['stack_trace'].rstrip()}")
+        return False
+
+    def _ensure_pool(self) -> None:
+        if self._get(f"/pools/{POOL}").status_code == httpx.codes.NOT_FOUND:
+            about = {"name": POOL, "slots": 1, "description": "Who reads or writes outs/", "include_deferred": False}
+            self._checked("POST", "/pools", json=about)
 
     def _login(self) -> bool:
         if "authorization" in self._client.headers:
@@ -187,6 +234,10 @@ class AirflowApi:
         """Return the latest runs of a DAG, newest first."""
         found = self._checked("GET", f"/dags/{dag}/dagRuns", params={"order_by": "-run_after", "limit": 20})
         return [Run(r["dag_run_id"], r["state"], r["run_after"]) for r in found["dag_runs"]]
+
+    def run_state(self, dag: str, run_id: str) -> str:
+        """Return the state of a run."""
+        return str(self._checked("GET", f"/dags/{dag}/dagRuns/{quote(run_id)}")["state"])
 
     def trigger(self, dag: str) -> str:
         """Trigger a run; return its id."""

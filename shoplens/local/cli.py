@@ -14,14 +14,20 @@ def demo() -> None:
 
 def stop() -> None:
     """End exactly what `demo` started, children too."""
-    from shoplens.local.processes import end_all
+    from collections import Counter
 
-    count = end_all(load_settings())
-    Console(highlight=False).print(f"ended {count} processes" if count else "nothing was running")
+    from shoplens.local.processes import end_all, marked
+
+    settings = load_settings()
+    parts = Counter(part for _, part in marked(settings))
+    count = end_all(settings)
+    what = ", ".join(f"{part} {number}" for part, number in sorted(parts.items()))
+    Console(highlight=False).print(f"ended {count} processes: {what}" if count else "nothing was running")
 
 
 def status() -> None:
     """Say what is running, where, and what is in service."""
+    from shoplens.local.ports import kept_ports
     from shoplens.local.processes import marked
 
     settings = load_settings()
@@ -29,6 +35,9 @@ def status() -> None:
     found = marked(settings)
     for process, part in found:
         console.print(f"{part:14} pid {process.pid}")
+    ports = kept_ports(settings)
+    if found and ports is not None:
+        console.print(f"Airflow http://127.0.0.1:{ports.airflow}, service http://127.0.0.1:{ports.service}")
     if not found:
         console.print("nothing is running")
     current = settings.var_dir / "service/current"

@@ -1,11 +1,12 @@
 """`make demo`: from nothing, or from wherever it was interrupted, to a service that answers."""
 
+import fcntl
 import json
 import os
-import re
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import httpx
 from rich.console import Console
 
 from shoplens.errors import LocalRunError
-from shoplens.files import whole_file
+from shoplens.files import read_json
 from shoplens.local.airflow import (
     ACTIVE,
     COMPONENTS,
     DAGS,
+    MIGRATION,
     USER,
     AirflowApi,
     airflow_environment,
@@ -26,7 +28,8 @@ from shoplens.local.airflow import (
     prepare,
     start_components,
 )
-from shoplens.local.ports import port_setting, require_free
+from shoplens.local.device import choose_device
+from shoplens.local.ports import Ports, choose_ports, keep_ports, require_free
 from shoplens.local.processes import end_all, leader, start
 from shoplens.local.progress import Follower, seconds_of
 from shoplens.settings import Settings
@@ -34,34 +37,52 @@ from shoplens.settings import Settings
 SERVICE = "service"
 _FOLLOW_UP = {"materialize": "features", "deploy": "package"}  # DAG -> the stage whose Asset starts it
 _ANSWER_SECONDS = 180.0
-_DEVICE = re.compile(r"^(\s*device:\s*)\w+", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Where the platform listens, on 127.0.0.1."""
+@contextmanager
+def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
+    """Hold the right to start the platform: two `make demo` at once would end each other's components.
 
-    airflow: int
-    service: int
+    The lock is on the project folder itself, so it needs no file and goes with the process that holds it.
+    """
+    folder = os.open(settings.root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("another `make demo` is starting the platform; waiting for it")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
-def set_device(params: Path, device: str) -> None:
-    """Set `train.device` in params.yaml, comments kept: a parameter, so that DVC knows."""
-    text = params.read_text(encoding="utf-8")
-    changed = _DEVICE.sub(rf"\g<1>{device}", text, count=1)
-    if changed != text:
-        with whole_file(params) as work:
-            work.write_text(changed, encoding="utf-8")
+def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
+    """Start what is not running; return the ports, and whether Airflow was running, whole, before.
+
+    Raises:
+        PortInUseError: a port is taken; nothing was started.
+        LocalRunError: a part does not start, or the platform runs on other ports.
+    """
+    parts = (*COMPONENTS, SERVICE)
+    ports = choose_ports(settings, running=any(leader(settings, part) is not None for part in parts))
+    for name, port, part in (("AIRFLOW_PORT", ports.airflow, COMPONENTS[0]), ("SERVICE_PORT", ports.service, SERVICE)):
+        if leader(settings, part) is None:
+            # Orphans of a killed platform may still listen: they are ours to end.
+            end_all(settings, {part})
+            require_free(name, port)
+    keep_ports(settings, ports)
+    return ports, _start_parts(settings, ports, console)
 
 
-def _start_platform(settings: Settings, ports: Ports, console: Console) -> bool:
-    """Start what is not running; return whether Airflow was running, whole, before."""
+def _start_parts(settings: Settings, ports: Ports, console: Console) -> bool:
+    """Start the components that are not running; return whether Airflow was running, whole, before."""
     environment = airflow_environment(settings, ports.airflow, ports.service)
     alive = [part for part in COMPONENTS if leader(settings, part) is not None]
     whole = len(alive) == len(COMPONENTS)
     if not whole:
         # A scheduler without its API, or workers without their scheduler, only do harm.
-        end_all(settings, {*COMPONENTS})
+        end_all(settings, {*COMPONENTS, MIGRATION})
         require_free("AIRFLOW_PORT", ports.airflow)
     if leader(settings, SERVICE) is None:
         end_all(settings, {SERVICE})
@@ -130,6 +151,23 @@ def ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
     raise LocalRunError(f"the service on port {port} does not answer for user {user}; last: {last}; see var/run/*.log")
 
 
+def _say_verdict(settings: Settings, tasks: list[dict[str, Any]], console: Console) -> None:
+    """Say what the gate said, when it was asked in this run."""
+    asked = any(task["task_id"] == "gate" and task["state"] == "success" for task in tasks)
+    kept = sorted((settings.var_dir / "service/verdicts").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not asked or not kept:
+        return
+    verdict = read_json(kept[-1])
+    word = "accepted" if verdict["accepted"] else f"REFUSED; {verdict['current'] or 'nothing'} stays in service"
+    console.print(f"\nthe gate on model {verdict['model_version']}: {word}")
+    for name, head in verdict["heads"].items():
+        new, old, both = head["new"], head["old"], head["difference"]
+        console.print(
+            f"  {name}: {head['metric']} new {new['value']:.4f}, {head['rival']} {old['value']:.4f}, difference "
+            f"{both['value']:+.4f} [{both['low']:+.4f}, {both['high']:+.4f}]"
+        )
+
+
 def _times(groups: dict[str, list[dict[str, Any]]], total: float, console: Console) -> None:
     console.print("\nwhat each task took:")
     for dag, tasks in groups.items():
@@ -159,27 +197,27 @@ def run_demo(settings: Settings, console: Console) -> None:
         LocalRunError: a part does not start, or a task fails.
     """
     began = time.monotonic()
-    ports = Ports(port_setting("AIRFLOW_PORT", 8080), port_setting("SERVICE_PORT", 3000))
-    for name, port, part in (("AIRFLOW_PORT", ports.airflow, COMPONENTS[0]), ("SERVICE_PORT", ports.service, SERVICE)):
-        if leader(settings, part) is None:
-            # Orphans of a killed platform may still listen: they are ours to end.
-            end_all(settings, {part})
-            require_free(name, port)
-    if os.environ.get("SHOPLENS_GPU"):
-        set_device(settings.root / "params.yaml", "gpu")
-    was_whole = _start_platform(settings, ports, console)
-    api = AirflowApi(settings, ports.airflow)
-    api.wait_until_up()
-    console.print(f"Airflow is up at {api.url} after {time.monotonic() - began:.0f} s")
-    console.print(f"user {USER}, password {password(settings.var_dir / 'airflow')}")
-    if not was_whole:
-        _clear_stale(api, console)
-    run = _current_run(api)
+    with _only_starter(settings, console):
+        ports, was_whole = _start_platform(settings, console)
+        choose_device(settings)
+        api = AirflowApi(settings, ports.airflow)
+        api.wait_until_up()
+        console.print(f"Airflow is up at {api.url} after {time.monotonic() - began:.0f} s")
+        console.print(f"user {USER}, password {password(settings.var_dir / 'airflow')}")
+        if not was_whole:
+            _clear_stale(api, console)
+        run = _current_run(api)
     console.print(f"computation: run {run}")
     tasks = {"computation": Follower(api, console, "computation", run).follow()}
     ended = {task["task_id"]: task["start_date"] for task in tasks["computation"]}
     for dag, stage in _FOLLOW_UP.items():
         tasks[dag] = _follow_up(api, console, dag, ended[stage])
+    _say_verdict(settings, tasks["deploy"], console)
+    if not (settings.var_dir / "service/current").exists():
+        raise LocalRunError(
+            "the gate refused the model and nothing was in service before, so nothing answers; the verdict is in "
+            f"{settings.var_dir / 'service/verdicts'}: mend what it says and run `make demo` again"
+        )
     user, answer = ask_service(settings, ports.service)
     console.print(f"\nPOST /predict_purchase {json.dumps({'user_id': user})}")
     console.print_json(json.dumps(answer))

@@ -1,9 +1,53 @@
-"""Ports: said before anything starts."""
+"""Ports: said before anything starts, and kept while the platform runs."""
 
 import os
 import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from shoplens.errors import PortInUseError, SettingsError
+from shoplens.errors import LocalRunError, PortInUseError, SettingsError
+from shoplens.files import read_json, write_json
+from shoplens.settings import Settings
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the platform listens, on 127.0.0.1."""
+
+    airflow: int = 8080
+    service: int = 3000
+
+
+def _kept(settings: Settings) -> Path:
+    return settings.var_dir / "run/ports.json"
+
+
+def keep_ports(settings: Settings, ports: Ports) -> None:
+    """Keep the ports of the platform that is being started."""
+    write_json(_kept(settings), asdict(ports))
+
+
+def kept_ports(settings: Settings) -> Ports | None:
+    """Return the ports that the platform was last started with; None when it never was."""
+    path = _kept(settings)
+    return Ports(**read_json(path)) if path.exists() else None
+
+
+def choose_ports(settings: Settings, running: bool) -> Ports:
+    """Return the ports of the running platform, or those that the environment asks for.
+
+    Raises:
+        LocalRunError: the platform runs on another port than the environment asks for.
+    """
+    kept = kept_ports(settings) if running else None
+    default = kept or Ports()
+    ports = Ports(port_setting("AIRFLOW_PORT", default.airflow), port_setting("SERVICE_PORT", default.service))
+    if kept is not None and ports != kept:
+        raise LocalRunError(
+            f"AIRFLOW_PORT {ports.airflow}, SERVICE_PORT {ports.service}: the platform is running on {kept.airflow} "
+            f"and {kept.service}; leave the variables unset to reuse it, or `make stop` first"
+        )
+    return ports
 
 
 def port_setting(name: str, default: int) -> int:

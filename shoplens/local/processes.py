@@ -84,6 +84,11 @@ def leader(settings: Settings, part: str) -> psutil.Process | None:
     return process if same else None
 
 
+def signs(settings: Settings, part: str) -> dict[str, str]:
+    """Return the variables by which a process of this project's platform, and its children, are known."""
+    return {MARK: str(settings.root), PART: part}
+
+
 def start(settings: Settings, part: str, command: list[str], environment: dict[str, str]) -> psutil.Process:
     """Start a component in a session of its own, its output in var/run/PART.log."""
     run = settings.var_dir / "run"
@@ -92,7 +97,7 @@ def start(settings: Settings, part: str, command: list[str], environment: dict[s
         child = subprocess.Popen(
             command,
             cwd=settings.root,
-            env={**environment, MARK: str(settings.root), PART: part},
+            env={**environment, **signs(settings, part)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from shoplens.errors import LocalRunError
@@ -46,7 +47,7 @@ class Follower:
         for task in sorted(tasks, key=lambda t: t["start_date"] or "9"):
             sign = _SIGNS.get(task["state"] or "", "·")
             shown = f"{seconds_of(task):6.1f} s" if task["start_date"] else ""
-            table.add_row(sign, f"{self._dag}.{task['task_id']}", shown, f"[dim]{self._words(task)}[/]")
+            table.add_row(sign, f"{self._dag}.{task['task_id']}", shown, f"[dim]{escape(self._words(task))}[/]")
         return table
 
     def _lines(self, tasks: list[dict[str, Any]]) -> None:
@@ -60,11 +61,13 @@ class Follower:
         if time.monotonic() - self._spoke > _QUIET_SECONDS:
             for task in tasks:
                 if task["state"] == "running":
-                    self._console.print(f"{self._dag}.{task['task_id']}: {seconds_of(task):.0f} s, {self._words(task)}")
+                    words = escape(self._words(task))  # what a tool prints may look like markup
+                    self._console.print(f"{self._dag}.{task['task_id']}: {seconds_of(task):.0f} s, {words}")
             self._spoke = time.monotonic()
 
     def _state(self) -> str:
-        return next(run.state for run in self._api.runs(self._dag) if run.run_id == self._run)
+        self._api.require_components()  # without a scheduler a run stays as it is for ever
+        return self._api.run_state(self._dag, self._run)
 
     def follow(self) -> list[dict[str, Any]]:
         """Show progress until the run has ended; return its task instances.

@@ -1,7 +1,10 @@
 """Airflow itself runs the DAGs, on a small project whose stages are plain shell commands."""
 
+import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,10 @@ stages:
   one: {cmd: mkdir -p outs && echo 1 > outs/one, outs: [outs/one]}
   features: {cmd: cp outs/one outs/features, deps: [outs/one], outs: [outs/features]}
   package: {cmd: cp outs/features outs/package, deps: [outs/features], outs: [outs/package]}
+  validate:
+    cmd: mkdir -p var/data_docs && echo page > var/data_docs/index.html && cp outs/one outs/validated
+    deps: [outs/one]
+    outs: [outs/validated]
 """
 
 
@@ -51,6 +58,30 @@ def test_the_computation_runs_every_stage_under_dvc_and_pushes(run_dag: Callable
     assert "Running stage" not in again.stdout
     assert (project / "dvc.lock").read_text() == lock
     assert any(path.is_file() for path in (project / "remote").rglob("*")), "what was made is in the remote"
+
+    # Data Docs are no out of DVC's: when they are gone, the stage that leaves them runs, and leaves the same outs.
+    shutil.rmtree(project / "var/data_docs")
+    run_dag("computation")
+    assert (project / "var/data_docs/index.html").read_text() == "page\n"
+    assert (project / "dvc.lock").read_text() == lock
+
+
+def test_a_killed_dvc_leaves_no_lock_that_stops_the_next(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {slow: {cmd: 'touch begun; sleep 3; echo 1 > out', outs: [out]}}")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    first = subprocess.Popen(["dvc", "repro"], cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    again = subprocess.run(
+        ["dvc", "repro", "--single-item", "slow"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out").read_text() == "1\n"
 
 
 _OPERATOR = """

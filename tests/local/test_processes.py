@@ -1,3 +1,4 @@
+import base64
 import os
 import signal
 import subprocess
@@ -8,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shoplens.errors import PortInUseError, SettingsError
-from shoplens.local.demo import set_device
-from shoplens.local.ports import port_setting, require_free
+from shoplens.errors import LocalRunError, PortInUseError, SettingsError
+from shoplens.local.airflow import airflow_environment
+from shoplens.local.device import choose_device, set_device
+from shoplens.local.ports import Ports, choose_ports, keep_ports, port_setting, require_free
 from shoplens.local.processes import end_all, leader, marked, start
 from shoplens.settings import Settings
 
@@ -116,17 +118,67 @@ def test_a_wrong_port_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> N
         port_setting("SERVICE_PORT", 3000)
 
 
-def test_the_device_is_set_and_comments_stay(root: Path, tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    before = (root / "params.yaml").read_text()
-    path.write_text(before)
-    set_device(path, "gpu")
-    changed = [(a, b) for a, b in zip(before.splitlines(), path.read_text().splitlines(), strict=True) if a != b]
+@pytest.fixture
+def params(root: Path, settings: Settings) -> Path:
+    path = settings.root / "params.yaml"
+    path.write_text((root / "params.yaml").read_text().replace("device: gpu", "device: cpu"))
+    return path
+
+
+def test_the_device_is_set_and_comments_stay(params: Path) -> None:
+    before = params.read_text()
+    assert set_device(params, "gpu")
+    changed = [(a, b) for a, b in zip(before.splitlines(), params.read_text().splitlines(), strict=True) if a != b]
     assert len(changed) == 1
     assert "device: gpu" in changed[0][1]
     assert "#" in changed[0][1]
-    set_device(path, "cpu")
-    assert path.read_text() == before
+    assert not set_device(params, "gpu")
+    assert set_device(params, "cpu")
+    assert params.read_text() == before
+
+
+def test_a_gpu_run_is_undone_by_the_next_run_without_it(
+    settings: Settings, params: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = params.read_text()
+    monkeypatch.setenv("SHOPLENS_GPU", "1")
+    choose_device(settings)
+    choose_device(settings)
+    assert "device: gpu" in params.read_text()
+    monkeypatch.setenv("SHOPLENS_GPU", "")  # what make exports without GPU=1
+    choose_device(settings)
+    assert params.read_text() == before
+
+
+def test_a_gpu_that_a_person_chose_stays(settings: Settings, params: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_device(params, "gpu")
+    for value in ("", "1", ""):
+        monkeypatch.setenv("SHOPLENS_GPU", value)
+        choose_device(settings)
+        assert "device: gpu" in params.read_text()
+
+
+@pytest.mark.parametrize("name", ["AIRFLOW_PORT", "SERVICE_PORT"])
+def test_a_running_platform_keeps_its_ports(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for variable in ("AIRFLOW_PORT", "SERVICE_PORT"):
+        monkeypatch.delenv(variable, raising=False)
+    keep_ports(settings, Ports(18080, 13000))
+    assert choose_ports(settings, running=True) == Ports(18080, 13000)
+    assert choose_ports(settings, running=False) == Ports(8080, 3000)
+    monkeypatch.setenv(name, "9999")
+    with pytest.raises(LocalRunError, match="the platform is running on 18080 and 13000; leave the variables unset"):
+        choose_ports(settings, running=True)
+    assert 9999 in (choose_ports(settings, running=False).airflow, choose_ports(settings, running=False).service)
+
+
+def test_secrets_are_made_whole_kept_and_private(settings: Settings) -> None:
+    first = airflow_environment(settings, 8080, 3000)
+    assert airflow_environment(settings, 8080, 3000) == first
+    files = [path for path in (settings.var_dir / "airflow").iterdir() if path.is_file()]
+    assert {path.name for path in files} == {"passwords.json", "secret_key", "jwt_secret", "fernet_key"}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+    # A Fernet key is 32 bytes in URL-safe base64.
+    assert len(base64.urlsafe_b64decode(first["AIRFLOW__CORE__FERNET_KEY"])) == 32
 
 
 def test_the_command_says_a_port_in_use_and_starts_nothing(tmp_path: Path) -> None:

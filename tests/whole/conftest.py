@@ -38,7 +38,8 @@ class Project:
         self.environment = {**os.environ, "DVC_SITE_CACHE_DIR": str(folder / "var/dvc/site")}
         for role in ("AUTHOR", "COMMITTER"):
             # A fixed date too: clones of the same files are then the same commit, which the package names.
-            who = {"NAME": "Test", "EMAIL": "test@localhost", "DATE": "2024-01-01T00:00:00Z"}
+            # In git's internal form, the only one that dulwich, and so `dvc exp run`, reads.
+            who = {"NAME": "Test", "EMAIL": "test@localhost", "DATE": "1704067200 +0000"}
             self.environment |= {f"GIT_{role}_{part}": value for part, value in who.items()}
 
     def run(self, *command: str) -> str:

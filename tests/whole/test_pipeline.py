@@ -78,3 +78,6 @@ def test_an_experiment_with_another_model_reruns_and_is_listed(project) -> None:
     assert "Running stage 'train_next_item'" not in output
     table = project.run("dvc", "exp", "show", "--csv")
     assert "lstm" in table
+    # Back to what was committed: nothing is trained again, DVC knows the outs of these parameters.
+    project.run("git", "checkout", "-q", "--", "params.yaml")
+    assert "Running stage" not in project.run("dvc", "repro")

@@ -1,0 +1,114 @@
+"""`shoplens demo`, killed and run again, with real Airflow and real DVC on a project of plain shell stages."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from shoplens.environment import tool_variables
+from shoplens.local.processes import end_all, marked
+from shoplens.settings import Settings
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(400)]
+
+# `slow` is killed in its middle; what it prints looks like markup; the store's command then finds no real features.
+YAML = """\
+stages:
+  slow: {cmd: "echo '[/usr/lib] [a, b]'; sleep 8; mkdir -p outs; echo 1 > outs/slow", outs: [outs/slow]}
+  features: {cmd: cp outs/slow outs/features, deps: [outs/slow], outs: [outs/features]}
+  package: {cmd: cp outs/features outs/package, deps: [outs/features], outs: [outs/package]}
+"""
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path) -> Iterator[Path]:
+    if not (root / ".venv-airflow/bin/airflow").exists():
+        pytest.skip("the orchestrator's environment is not there: make env")
+    for name in (".venv", ".venv-airflow"):
+        (tmp_path / name).symlink_to(root / name)
+    shutil.copytree(root / "dags", tmp_path / "dags")
+    shutil.copy(root / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(YAML)
+    for command in (
+        ["git", "init", "-q"],
+        ["dvc", "init", "-q"],
+        ["dvc", "remote", "add", "-d", "here", str(tmp_path / "remote")],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    yield tmp_path
+    end_all(Settings(root=tmp_path))
+
+
+@pytest.fixture
+def environment(project: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        **tool_variables(project),
+        "SHOPLENS_ROOT": str(project),
+        "AIRFLOW_PORT": free_port(),
+        "SERVICE_PORT": free_port(),
+    }
+
+
+def shoplens(word: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["shoplens", word], env=environment, capture_output=True, text=True, check=False)
+
+
+def wait_for(text: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while text not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def test_killed_in_the_middle_it_is_run_again_and_ended(project: Path, environment: dict[str, str]) -> None:
+    settings = Settings(root=project)
+    log = project / "first.log"
+    with log.open("wb") as out:
+        first = subprocess.Popen(["shoplens", "demo"], env=environment, stdout=out, stderr=out)
+    wait_for("computation.slow: running", log, first)
+    time.sleep(1)  # inside `sleep 8`, with DVC's locks held
+    first.kill()
+    first.wait()
+    for process, _ in marked(settings):
+        process.send_signal(signal.SIGKILL)
+    psutil.wait_procs([process for process, _ in marked(settings)], timeout=10)
+    assert not (project / "outs/slow").exists()
+
+    again = shoplens("demo", environment)
+    assert "was interrupted; marked failed" in again.stdout, again.stdout + again.stderr
+    assert "computation.push: success" in again.stdout, again.stdout + again.stderr
+    assert (project / "outs/package").read_text() == "1\n"
+    # The files are no real features: the task fails, its log is shown, and Airflow stays up to be looked at.
+    assert again.returncode == 1
+    assert "materialize.materialize failed; the end of its log:" in again.stderr
+    assert "FeatureError" in again.stderr
+    base = f"http://127.0.0.1:{environment['AIRFLOW_PORT']}"
+    assert httpx.get(f"{base}/api/v2/version", trust_env=False).status_code == 200
+
+    elsewhere = shoplens("demo", {**environment, "AIRFLOW_PORT": free_port()})
+    assert elsewhere.returncode == 1
+    assert f"the platform is running on {environment['AIRFLOW_PORT']}" in elsewhere.stderr
+    unset = {name: value for name, value in environment.items() if not name.endswith("_PORT")}
+    assert base in shoplens("status", unset).stdout
+
+    ended = shoplens("stop", environment).stdout
+    assert "api-server" in ended
+    assert "scheduler" in ended
+    assert marked(settings) == []
+    assert "nothing was running" in shoplens("stop", environment).stdout
