@@ -3,6 +3,15 @@
 A child inherits its parent's environment and session, so both find every descendant, also when its parent was killed
 and it now belongs to init. Two signs, because a program that sets its own title may overwrite the memory that shows its
 environment. Nothing without a sign of this very project folder is ever touched.
+
+A session is a number, and numbers are used again: after a reboot, after a container's restart (which may keep the boot
+id), or once everybody in the session is gone. So a pid file holds the boot and the birth of the session's leader beside
+its number, and the session is a sign only
+
+- in the boot that the file is of;
+- while the leader lives, the very one (a number that somebody else leads is a stranger's session: Linux gives no number
+  away that a session still bears);
+- when the leader is gone: for those who write to the component's own log, and for children of a process that is ours.
 """
 
 import contextlib
@@ -16,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from shoplens.errors import LocalRunError
+from shoplens.files import whole_file
 from shoplens.settings import Settings
 
 MARK = "SHOPLENS_PLATFORM"  # value: the project folder
@@ -25,21 +35,78 @@ _GRACE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Session:
-    """A session that the platform made: its number is the process id of the component that began it."""
+    """A session that the platform made in this boot: its number is the process id of the component that began it."""
 
     part: str
     pid: int
-    created: float
+    born: int
+    log: Path
+
+    @property
+    def leads(self) -> bool:
+        """Whether its leader lives, or is a zombie that still keeps the number."""
+        return _born(self.pid) == self.born
+
+    @property
+    def is_over(self) -> bool:
+        """Whether somebody else bears its number, so that nobody of it is left."""
+        return _born(self.pid) not in (None, self.born)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _born(pid: int) -> int | None:
+    """Return when a process began, in clock ticks since the boot, which no setting of the clock moves; None: no such.
+
+    With the boot and the number it tells a process from every other.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])  # proc(5): starttime is field 22; the name before may hold anything
+
+
+def _pid_file(settings: Settings, part: str) -> Path:
+    return settings.var_dir / "run" / f"{part}.pid"
+
+
+def _session(settings: Settings, part: str) -> Session | None:
+    """Return the session of a component from its pid file; None when the file is missing, torn or of another boot."""
+    path = _pid_file(settings, part)
+    try:
+        pid, born, boot = path.read_text(encoding="utf-8").split()
+        return Session(part, int(pid), int(born), path.with_suffix(".log")) if boot == _boot() else None
+    except (OSError, ValueError):
+        return None
 
 
 def sessions(settings: Settings) -> dict[int, Session]:
-    """Return the sessions of this project's platform, by number, from the pid files."""
-    found = {}
-    for path in (settings.var_dir / "run").glob("*.pid"):
-        with contextlib.suppress(OSError, ValueError):
-            pid, created = path.read_text(encoding="utf-8").split()
-            found[int(pid)] = Session(path.stem, int(pid), float(created))
-    return found
+    """Return the sessions of this project's platform, by number, from the pid files of this boot."""
+    names = [path.stem for path in (settings.var_dir / "run").glob("*.pid")]
+    return {session.pid: session for name in names if (session := _session(settings, name)) is not None}
+
+
+def _writes_to(process: psutil.Process, log: Path) -> bool:
+    def target(descriptor: int) -> str:
+        with contextlib.suppress(OSError):
+            return str(Path(f"/proc/{process.pid}/fd/{descriptor}").readlink())
+        return ""
+
+    return str(log) in (target(1), target(2))
+
+
+def _is_of(process: psutil.Process, session: Session, root: str, known: dict[int, Session]) -> bool:
+    """Say whether a process with the session's number is of the session, and of no later one with its number."""
+    born = _born(process.pid)
+    if session.is_over or born is None or born < session.born:
+        return False
+    if session.leads or _writes_to(process, session.log):
+        return True
+    parent = process.parent()
+    return parent is not None and _part(parent, root, known) is not None
 
 
 def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str | None:
@@ -49,8 +116,7 @@ def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str 
         if environment.get(MARK) == root:
             return environment.get(PART, "?")
         session = known.get(os.getsid(process.pid))
-        # A number may be used again after the machine started anew: nobody in the session is older than its leader.
-        return session.part if session is not None and process.create_time() >= session.created - 1 else None
+        return session.part if session is not None and _is_of(process, session, root, known) else None
     except (psutil.Error, ProcessLookupError, PermissionError):
         return None
 
@@ -74,14 +140,14 @@ def _lives(process: psutil.Process) -> bool:
 
 def leader(settings: Settings, part: str) -> psutil.Process | None:
     """Return the living first process of a component, by its pid file; None when it is gone."""
-    path = settings.var_dir / "run" / f"{part}.pid"
-    try:
-        pid, created = path.read_text(encoding="utf-8").split()
-        process = psutil.Process(int(pid))
-        same = abs(process.create_time() - float(created)) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except (OSError, ValueError, psutil.NoSuchProcess):
+    session = _session(settings, part)
+    if session is None or not session.leads:
         return None
-    return process if same else None
+    try:
+        process = psutil.Process(session.pid)
+    except psutil.NoSuchProcess:
+        return None
+    return process if _lives(process) else None
 
 
 def signs(settings: Settings, part: str) -> dict[str, str]:
@@ -104,7 +170,8 @@ def start(settings: Settings, part: str, command: list[str], environment: dict[s
             start_new_session=True,
         )
     process = psutil.Process(child.pid)
-    (run / f"{part}.pid").write_text(f"{child.pid} {process.create_time()}", encoding="utf-8")
+    with whole_file(_pid_file(settings, part)) as work:
+        work.write_text(f"{child.pid} {_born(child.pid)} {_boot()}", encoding="utf-8")
     return process
 
 
@@ -134,15 +201,29 @@ def _signal(process: psutil.Process, how: str) -> None:
 
 
 def end_all(settings: Settings, parts: set[str] | None = None) -> int:
-    """End the marked processes, all or those of some components, until none is left; return how many there were."""
+    """End the marked processes, all or those of some components, until none is left; return how many there were.
+
+    The pid files of the components go with them.
+
+    Raises:
+        LocalRunError: one survives, or others keep appearing.
+    """
     total = 0
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = [process for process, part in marked(settings) if parts is None or part in parts]
         if not found:
+            _forget(settings, parts)
             return total
         total += end(found)  # again: a process may have started another meanwhile
     raise LocalRunError("processes of the platform keep appearing; look at `shoplens status`")
+
+
+def _forget(settings: Settings, parts: set[str] | None) -> None:
+    """Remove the pid files of components that ended; not of one that somebody has just started."""
+    for path in (settings.var_dir / "run").glob("*.pid"):
+        if (parts is None or path.stem in parts) and leader(settings, path.stem) is None:
+            path.unlink(missing_ok=True)
 
 
 def log_tail(path: Path, lines: int = 15) -> str:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ from shoplens.errors import LocalRunError, PortInUseError, SettingsError
 from shoplens.local.airflow import airflow_environment
 from shoplens.local.device import choose_device, set_device
 from shoplens.local.ports import Ports, choose_ports, keep_ports, port_setting, require_free
-from shoplens.local.processes import end_all, leader, marked, start
+from shoplens.local.processes import _boot, _born, end_all, leader, marked, start
 from shoplens.settings import Settings
 
 # A parent that starts a child, and both stay.
@@ -90,12 +91,87 @@ def test_one_that_ignores_sigterm_is_killed(settings: Settings, monkeypatch: pyt
     assert marked(settings) == []
 
 
-def test_a_pid_file_of_an_earlier_boot_names_nobody(settings: Settings) -> None:
-    run = settings.var_dir / "run"
-    run.mkdir(parents=True)
-    (run / "part.pid").write_text(f"{os.getpid()} 1.0")
+def forge(settings: Settings, pid: int, born: int, boot: str) -> Path:
+    """A pid file as an earlier platform may have left it."""
+    path = settings.var_dir / "run/part.pid"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{pid} {born} {boot}")
+    return path
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody's process that leads a session of its own."""
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("earlier", ["another boot", "another birth", "no birth"])
+def test_a_stranger_with_the_number_of_an_old_component_lives_on(
+    settings: Settings, stranger: subprocess.Popen[bytes], earlier: str
+) -> None:
+    born, boot = _born(stranger.pid), _boot()
+    pid_file = {
+        "another boot": lambda: forge(settings, stranger.pid, born, "00000000-0000-0000-0000-000000000000"),
+        "another birth": lambda: forge(settings, stranger.pid, born - 1, boot),  # a container that was restarted
+        "no birth": lambda: forge(settings, stranger.pid, "1.0", ""),  # as files were before they held the boot
+    }[earlier]()
     assert leader(settings, "part") is None
-    (run / "part.pid").write_text("torn")
+    assert marked(settings) == []
+    assert end_all(settings) == 0
+    assert stranger.poll() is None
+    assert not pid_file.exists()
+
+
+def test_a_strangers_session_without_its_leader_is_not_taken_for_ours(settings: Settings) -> None:
+    shell = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!"], start_new_session=True, stdout=subprocess.PIPE)
+    orphan = psutil.Process(int(shell.stdout.readline()))
+    shell.wait()
+    try:
+        assert os.getsid(orphan.pid) == shell.pid
+        forge(settings, shell.pid, 1, _boot())
+        assert marked(settings) == []
+        assert end_all(settings) == 0
+        assert orphan.is_running()
+    finally:
+        orphan.kill()
+
+
+# A leader that starts a child without our mark, which starts another that writes elsewhere.
+HIDDEN = """
+import subprocess, sys, time
+inner = "import subprocess, time; subprocess.Popen(['sleep', '60'], stdout=-3, stderr=-3); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", inner], env={"PATH": "/usr/bin:/bin"})
+time.sleep(60)
+"""
+
+
+def test_orphans_that_hide_their_environment_are_found_by_the_log_they_write_and_by_their_parent(
+    settings: Settings,
+) -> None:
+    parent = start(settings, "part", [sys.executable, "-c", HIDDEN], dict(os.environ))
+    wait_for(3, settings)
+    os.kill(parent.pid, signal.SIGKILL)
+    os.waitpid(parent.pid, 0)
+    wait_for(2, settings)
+    assert end_all(settings) == 2
+
+
+def test_pid_files_go_with_what_was_ended(settings: Settings) -> None:
+    for part in ("one", "two"):
+        start(settings, part, ["sleep", "60"], dict(os.environ))
+    run = settings.var_dir / "run"
+    assert end_all(settings, {"one"}) == 1
+    assert [path.name for path in run.glob("*.pid")] == ["two.pid"]
+    assert leader(settings, "two") is not None
+    assert end_all(settings) == 1
+    assert list(run.glob("*.pid")) == []
+
+
+def test_a_torn_pid_file_names_nobody(settings: Settings) -> None:
+    forge(settings, os.getpid(), _born(os.getpid()), _boot()).write_text("torn")
     assert leader(settings, "part") is None
 
 
