@@ -5,7 +5,9 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' 2>/dev/null && { command -v $$p; break; }; done)
 UV := $(shell command -v uv || echo .tools/uv/bin/uv)
-DEVICE_GROUP := $(if $(GPU),gpu,cpu)
+# GPU=1 or GPU=0 chooses; any other word keeps what is installed: a platform that runs must not lose its TensorFlow.
+INSTALLED_GROUP := $(firstword $(patsubst .venv/.synced-%,%,$(wildcard .venv/.synced-cpu .venv/.synced-gpu)))
+DEVICE_GROUP := $(if $(GPU),$(if $(filter 0,$(GPU)),cpu,gpu),$(or $(INSTALLED_GROUP),cpu))
 export UV_PYTHON_DOWNLOADS := never
 export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
@@ -21,10 +23,13 @@ help: ## List these words
 	$(PYTHON) -m venv .tools/uv
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
+# The stamp is made old first, and make must not remove it: after an interrupted sync the next word goes on with it.
+.PRECIOUS: .venv/.synced-cpu .venv/.synced-gpu
 .venv/.synced-$(DEVICE_GROUP): pyproject.toml uv.lock | $(UV)
+	@[ ! -d .venv ] || { rm -f .venv/.synced-*; touch -d @0 $@; }
 	UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --locked --python "$(PYTHON)" --no-default-groups --group pipeline --group dev --group $(DEVICE_GROUP)
 	echo 'import shoplens.environment; shoplens.environment.apply()' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shoplens_environment.pth"
-	rm -f .venv/.synced-*; touch $@
+	touch $@
 
 .venv-airflow/.synced: pyproject.toml uv.lock | $(UV)
 	UV_PROJECT_ENVIRONMENT=.venv-airflow $(UV) sync --quiet --locked --python "$(PYTHON)" --no-install-project --only-group orchestrator --only-group orchestrator-dev
@@ -38,8 +43,8 @@ demo: env ## Run the whole platform on real shopping data and leave a prediction
 stop: ## End exactly what `make demo` started
 	@if [ -x .venv/bin/shoplens ]; then shoplens stop; else echo "nothing was started here"; fi
 
-status: env ## Say what is running and what is in service
-	shoplens status
+status: ## Say what is running and what is in service
+	@if [ -x .venv/bin/shoplens ]; then shoplens status; else echo "nothing is running: there is no .venv here; \`make env\` makes it, \`make demo\` all"; fi
 
 compare: env ## Train every model on the data of params.yaml and write the comparison table
 	shoplens compare $(ARGS)
