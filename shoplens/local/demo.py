@@ -105,10 +105,16 @@ def _clear_stale(api: AirflowApi, console: Console) -> None:
                 api.fail(dag, run.run_id)
 
 
-def _current_run(api: AirflowApi) -> str:
-    """Return the run of the computation that is going on, or trigger one."""
+def _current_run(settings: Settings, api: AirflowApi, console: Console) -> str:
+    """Return the run of the computation that is going on, or choose the device and trigger one."""
     active = [run.run_id for run in api.runs("computation") if run.state in ACTIVE]
-    return active[0] if active else api.trigger("computation")
+    if active:
+        console.print(f"computation: run {active[0]} is going on, with the parameters that it began with")
+        return active[0]
+    choose_device(settings)
+    run = api.trigger("computation")
+    console.print(f"computation: run {run}")
+    return run
 
 
 def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
@@ -199,15 +205,13 @@ def run_demo(settings: Settings, console: Console) -> None:
     began = time.monotonic()
     with _only_starter(settings, console):
         ports, was_whole = _start_platform(settings, console)
-        choose_device(settings)
         api = AirflowApi(settings, ports.airflow)
         api.wait_until_up()
         console.print(f"Airflow is up at {api.url} after {time.monotonic() - began:.0f} s")
         console.print(f"user {USER}, password {password(settings.var_dir / 'airflow')}")
         if not was_whole:
             _clear_stale(api, console)
-        run = _current_run(api)
-    console.print(f"computation: run {run}")
+        run = _current_run(settings, api, console)
     tasks = {"computation": Follower(api, console, "computation", run).follow()}
     ended = {task["task_id"]: task["start_date"] for task in tasks["computation"]}
     for dag, stage in _FOLLOW_UP.items():

@@ -20,10 +20,18 @@ def set_device(params: Path, device: str) -> bool:
     return changed != text
 
 
+def wants_gpu() -> bool:
+    """Say whether `make` was called with GPU=1; GPU=0 is as good as none."""
+    return os.environ.get("SHOPLENS_GPU", "").strip() not in ("", "0")
+
+
 def choose_device(settings: Settings) -> None:
-    """With GPU=1 train on the GPU; without, go back to the CPU if it was GPU=1, and no person, that left it."""
+    """With GPU=1 train on the GPU; without, go back to the CPU if it was GPU=1, and no person, that left it.
+
+    Only for a run that has not begun: the stages of one that is going on must all read the same parameters.
+    """
     params, mark = settings.root / "params.yaml", settings.var_dir / "run/device_set_by_demo"
-    if os.environ.get("SHOPLENS_GPU"):
+    if wants_gpu():
         if set_device(params, "gpu"):
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()

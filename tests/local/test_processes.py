@@ -213,22 +213,23 @@ def test_the_device_is_set_and_comments_stay(params: Path) -> None:
     assert params.read_text() == before
 
 
+@pytest.mark.parametrize("without", ["", "0"])  # what make exports without GPU=1, and with GPU=0
 def test_a_gpu_run_is_undone_by_the_next_run_without_it(
-    settings: Settings, params: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, params: Path, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     before = params.read_text()
     monkeypatch.setenv("SHOPLENS_GPU", "1")
     choose_device(settings)
     choose_device(settings)
     assert "device: gpu" in params.read_text()
-    monkeypatch.setenv("SHOPLENS_GPU", "")  # what make exports without GPU=1
+    monkeypatch.setenv("SHOPLENS_GPU", without)
     choose_device(settings)
     assert params.read_text() == before
 
 
 def test_a_gpu_that_a_person_chose_stays(settings: Settings, params: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_device(params, "gpu")
-    for value in ("", "1", ""):
+    for value in ("", "0", "1", ""):
         monkeypatch.setenv("SHOPLENS_GPU", value)
         choose_device(settings)
         assert "device: gpu" in params.read_text()
