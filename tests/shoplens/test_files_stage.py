@@ -53,6 +53,46 @@ def test_a_folder_digest_sees_names_and_bytes_and_nothing_else(tmp_path: Path) -
     assert file_digest(tmp_path / "two/sub/f") == "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
 
 
+_WRITE = """
+import sys, time
+from pathlib import Path
+from shoplens.files import whole_folder
+with whole_folder(Path(sys.argv[1])) as work:
+    (work / "half").write_text("torn")
+    print(work, flush=True)
+    time.sleep(60)
+"""
+
+
+def _writer(target: Path) -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen([sys.executable, "-c", _WRITE, str(target)], stdout=subprocess.PIPE, text=True)
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_killed_writers_left_is_removed_by_the_next_and_a_living_ones_stays(tmp_path: Path) -> None:
+    dead, left = _writer(tmp_path / "out")
+    alive, held = _writer(tmp_path / "out")
+    other, of_another = _writer(tmp_path / "out.part")
+    old = left.with_suffix(".old")
+    old.mkdir()  # killed between its two renames
+    try:
+        for process in (dead, other):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert left.exists()
+        assert of_another.exists()
+        with whole_folder(tmp_path / "out") as work:
+            (work / "a").write_text("1")
+            assert sorted(tmp_path.iterdir()) == sorted([held, of_another, work]), "another target's is not ours"
+    finally:
+        alive.kill()
+        alive.wait()
+    assert (held / "half").exists()
+    with whole_folder(tmp_path / "out"), whole_folder(tmp_path / "out.part"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.part"]
+
+
 _HOLD = """
 import sys, time
 from pathlib import Path
