@@ -23,6 +23,16 @@ class TableAccount:
         if out != self.rows_in:
             raise SourceError(f"account: {self.rows_in} rows in but {out} accounted for: this is a bug, report it")
 
+    def moved(self, count: int, reason: str | None) -> "TableAccount":
+        """Return the account with `count` accepted rows moved to `reason`, or, for None, to the exact duplicates."""
+        if reason is None:
+            again = self.exact_duplicates + count
+            return TableAccount(self.rows_in, self.accepted - count, self.quarantined, again)
+        quarantined = dict(self.quarantined)
+        if count:
+            quarantined[reason] = quarantined.get(reason, 0) + count
+        return TableAccount(self.rows_in, self.accepted - count, quarantined, self.exact_duplicates)
+
     def line(self, table: str) -> str:
         """Return the account as one line for a person."""
         set_aside = sum(self.quarantined.values())

@@ -17,6 +17,8 @@ def ingest(
     from events.mapping import load_mapping
 
     source = load_mapping(mapping)
-    accounts = append(lake, source, read_source(source, inputs))
-    for table, account in accounts.items():
+    done = read_source(source, inputs)
+    if done.unread:
+        typer.echo(f"not read, no table of the mapping: {', '.join(done.unread)}")
+    for table, account in append(lake, source, done).items():
         typer.echo(account.line(table))

@@ -1,6 +1,7 @@
 """Files through a mapping into the contract, with the account of every row."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,9 +9,17 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.mapping import EventTable, Mapping, SideTable
-from events.readers import find_files, read_table, table_name
-from events.transform import Transformed, quarantine, require_columns, side_table, transform
+from events.duplicates import OTHER_CONTENT, distinct
+from events.ids import salt_of
+from events.items import CONTENT_SCHEMA, every_item, riding_content
+from events.labels import Labels
+from events.mapping import EventTable, Mapping
+from events.plain import plain
+from events.quarantine import quarantine
+from events.readers import find_files, read_table, select_files, table_name
+from events.sides import read_side
+from events.transform import transform
+from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 
 _IDLE = timedelta(minutes=30)  # Google Analytics' session time-out
@@ -18,7 +27,21 @@ _IDLE = timedelta(minutes=30)  # Google Analytics' session time-out
 
 @dataclass(frozen=True)
 class Ingested:
-    """A source, to the contract. `accounts` is by table; `origin` has (event_id, table) of every accepted event."""
+    """A source, to the contract.
+
+    Attributes:
+        events: EVENT_SCHEMA, sorted by event_time and event_id.
+        items: Every item: those of the items table, then those only seen in events.
+        users: USER_SCHEMA and the source's own columns.
+        campaigns: CAMPAIGN_SCHEMA and the source's own columns.
+        quarantined: QUARANTINE_SCHEMA.
+        accounts: By label of a file, see `events.labels`.
+        origin: event_id and table (a label) of every accepted event.
+        item_table: The rows of `items` that the items table gave.
+        item_content: What rode on events, see `events.items`.
+        unread: Files of given folders that no table of the mapping reads.
+        digest: Of the mapping and the files: the same again is the same digest.
+    """
 
     events: pl.DataFrame
     items: pl.DataFrame
@@ -27,37 +50,85 @@ class Ingested:
     quarantined: pl.DataFrame
     accounts: dict[str, TableAccount]
     origin: pl.DataFrame
+    item_table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEM_SCHEMA))
+    item_content: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CONTENT_SCHEMA))
+    unread: tuple[str, ...] = ()
+    digest: str = ""
 
 
-def _select(files: list[Path], table: str) -> list[Path]:
-    return files if table == "*" else [path for path in files if table_name(path) == table]
+@dataclass(frozen=True)
+class _Part:
+    """One file, read for one entry of the mapping's `events`."""
+
+    path: Path
+    label: str
+    rows_in: int
+    events: pl.DataFrame
+    quarantined: pl.DataFrame
 
 
-def _drop_duplicates(done: Transformed, raw: pl.DataFrame, table: str) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Return events with one row an id, rows whose id was seen with other content, and the exact duplicates' count."""
-    events = done.events
-    if events["event_id"].n_unique() == events.height:
-        return events.drop("_row"), done.quarantined, 0
-    content = [name for name in EVENT_SCHEMA if name != "ingested_at"]
-    marked = events.with_columns(
-        pl.int_range(pl.len()).over("event_id").alias("_nth"),
-        pl.struct(content).hash(seed=0).alias("_content"),
-    ).with_columns((pl.col("_content") == pl.col("_content").first().over("event_id")).alias("_same"))
-    kept = marked.filter(pl.col("_nth") == 0).select(list(EVENT_SCHEMA))
-    clash = marked.filter((pl.col("_nth") > 0) & ~pl.col("_same")).select(
-        "_row", pl.lit(["event_id_with_other_content"], dtype=pl.List(pl.String)).alias("_reasons")
-    )
-    set_aside = pl.concat([done.quarantined, quarantine(raw[clash["_row"].to_list()], clash, table)])
-    return kept, set_aside, events.height - kept.height - clash.height
+def _unread(mapping: Mapping, inputs: list[Path], files: list[Path]) -> tuple[str, ...]:
+    """Return the names of files of given folders that no table reads.
+
+    Raises:
+        SourceError: a file given by name is one of them.
+    """
+    read = {path for table in mapping.tables() for path in select_files(files, table)}
+    unread = [path for path in files if path not in read]
+    named = [path.name for path in unread if path in inputs]
+    if named:
+        raise SourceError(
+            f"inputs: a file given by name must be a table that mapping {mapping.name} reads "
+            f"({', '.join(mapping.tables())}); received {', '.join(named)}. Leave it out or add it to the mapping"
+        )
+    return tuple(path.name for path in unread)
 
 
-def _read_events(path: Path, spec: EventTable, mapping: Mapping) -> tuple[Transformed, TableAccount]:
+def _read_parts(mapping: Mapping, files: list[Path], labels: Labels) -> list[_Part]:
+    parts: list[_Part] = []
+    before: dict[str, int] = {}
+    for place, spec in enumerate(mapping.events, start=1):
+        found = select_files(files, spec.table)
+        if not found:
+            names = ", ".join(sorted({table_name(path) for path in files}))
+            raise SourceError(
+                f"mapping {mapping.name}: table {spec.table} is none of the given ones ({names}); give it too, or take "
+                f"it out of the mapping"
+            )
+        # The id is derived from the name of the mapped table, so that the same rows in another file are duplicates.
+        salt = salt_of(spec.table, before.get(spec.table, 0))
+        before[spec.table] = before.get(spec.table, 0) + 1
+        parts += [_read_part(path, labels.take(path, f"events {place}"), spec, mapping, salt) for path in found]
+    return parts
+
+
+def _read_part(path: Path, label: str, spec: EventTable, mapping: Mapping, salt: str) -> _Part:
     raw = read_table(path)
-    # The id is derived from the name of the mapped table, so that the same rows in another file are duplicates.
-    done = transform(raw, spec, mapping, spec.table)
-    events, set_aside, duplicates = _drop_duplicates(done, raw, spec.table)
-    account = TableAccount(raw.height, events.height, count_reasons(set_aside), duplicates)
-    return Transformed(events, set_aside, done.items), account
+    done = transform(raw, spec, mapping, label, salt)
+    return _Part(path, label, raw.height, done.events, done.quarantined)
+
+
+def _clash_rows(part: _Part, rows: pl.Series) -> pl.DataFrame:
+    """Return QUARANTINE_SCHEMA of rows whose id was seen with other content; rare, so the file is read again."""
+    if rows.is_empty():
+        return pl.DataFrame(schema=QUARANTINE_SCHEMA)
+    marked = pl.DataFrame({"_row": rows}).with_columns(pl.lit([OTHER_CONTENT]).alias("_reasons"))
+    return quarantine(plain(read_table(part.path))[rows.to_list()], marked, part.label)
+
+
+def _settle(parts: list[_Part]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, TableAccount]]:
+    """Return one event an id, with its `_part`, all that is set aside, and the accounts."""
+    frames = [part.events.with_columns(pl.lit(n, dtype=pl.Int32).alias("_part")) for n, part in enumerate(parts)]
+    done = distinct(pl.concat(frames, how="diagonal") if len(frames) > 1 else frames[0])
+    accepted = dict(done.events["_part"].value_counts().iter_rows())
+    repeated = dict(done.repeated.value_counts().iter_rows())
+    set_aside, accounts = [], {}
+    for n, part in enumerate(parts):
+        clashing = _clash_rows(part, done.clashes.filter(pl.col("_part") == n)["_row"])
+        aside = pl.concat([part.quarantined, clashing])
+        accounts[part.label] = TableAccount(part.rows_in, accepted.get(n, 0), count_reasons(aside), repeated.get(n, 0))
+        set_aside.append(aside)
+    return done.events, pl.concat(set_aside), accounts
 
 
 def derive_sessions(events: pl.DataFrame) -> pl.DataFrame:
@@ -72,41 +143,12 @@ def derive_sessions(events: pl.DataFrame) -> pl.DataFrame:
     return ordered.with_columns(pl.coalesce("session_id", derived).alias("session_id")).drop("_who")
 
 
-def _side(files: list[Path], spec: SideTable | None, schema: dict[str, pl.DataType], mapping: Mapping) -> pl.DataFrame:
-    if spec is None:
-        return pl.DataFrame(schema=schema)
-    found = _select(files, spec.table)
-    if not found:
-        raise SourceError(f"mapping {mapping.name}: table {spec.table} is in none of the {len(files)} given files")
-    frame = pl.concat([read_table(path) for path in found], how="vertical_relaxed")
-    if spec.join is not None:
-        other = _select(files, spec.join.table)
-        if not other:
-            raise SourceError(f"mapping {mapping.name}: table {spec.join.table} is in none of the given files")
-        more = read_table(other[0])
-        for part, name in ((frame, spec.table), (more, spec.join.table)):
-            require_columns(part, [spec.join.key], name, mapping.name)
-        frame = frame.join(more, on=spec.join.key, how="left", maintain_order="left")
-    return side_table(frame, spec, schema, mapping)
-
-
-def _all_items(items: pl.DataFrame, content: list[pl.DataFrame], events: pl.DataFrame) -> pl.DataFrame:
-    """Return every item: those of the items table, then those only seen in events, with what rode on the events.
-
-    Content that rode on events is taken where it was first seen: later values would tell the past about the future.
-    """
-    seen = events.select("item_id").filter(pl.col("item_id").is_not_null()).unique()
-    riding = [frame for frame in content if frame.width > 0]
-    if riding:
-        first = (
-            pl.concat(riding, how="diagonal_relaxed")
-            .sort("item_id", "event_time", "event_id")
-            .group_by("item_id", maintain_order=True)
-            .agg(pl.exclude("event_time", "event_id").drop_nulls().first())
-        )
-        seen = seen.join(first, on="item_id", how="left")
-    new = seen.join(items.select("item_id").drop_nulls(), on="item_id", how="anti").sort("item_id")
-    return pl.concat([items, new], how="diagonal_relaxed")
+def _digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
+    total = hashlib.sha256(mapping.model_dump_json().encode())
+    for line in sorted(f"{path.name}\0{file_digest(path)}" for path in files):
+        total.update(line.encode())
+    total.update("\0".join(labels).encode())
+    return total.hexdigest()
 
 
 def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
@@ -117,46 +159,31 @@ def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
         MappingError: a table lacks columns that the mapping reads.
     """
     files = find_files(inputs)
-    parts: list[Transformed] = []
-    tables: list[str] = []
-    accounts: dict[str, TableAccount] = {}
-    for spec in mapping.events:
-        found = _select(files, spec.table)
-        if not found:
-            names = ", ".join(sorted({table_name(path) for path in files}))
-            raise SourceError(f"mapping {mapping.name}: table {spec.table} is none of the given ones ({names})")
-        for path in found:
-            part, accounts[path.name] = _read_events(path, spec, mapping)
-            parts.append(part)
-            tables += [path.name] * part.events.height
-    events = pl.concat([part.events for part in parts])
-    origin = pl.DataFrame({"event_id": events["event_id"], "table": pl.Series(tables, dtype=pl.String)})
-    if len(parts) > 1:
-        first = origin.select(pl.col("event_id").is_first_distinct()).to_series()
-        accounts = move_to_duplicates(accounts, origin.filter(~first)["table"])
-        events, origin = events.filter(first), origin.filter(first)
-    events = derive_sessions(events).sort("event_time", "event_id").select(list(EVENT_SCHEMA))
-    items = _all_items(_side(files, mapping.items, ITEM_SCHEMA, mapping), [part.items for part in parts], events)
-    return Ingested(
-        events,
-        items,
-        _side(files, mapping.users, USER_SCHEMA, mapping),
-        _side(files, mapping.campaigns, CAMPAIGN_SCHEMA, mapping),
-        pl.concat([part.quarantined for part in parts]).select(list(QUARANTINE_SCHEMA)),
-        accounts,
-        origin,
+    unread = _unread(mapping, inputs, files)
+    labels = Labels(files)
+    parts = _read_parts(mapping, files, labels)
+    events, quarantined, accounts = _settle(parts)
+    names = {n: part.label for n, part in enumerate(parts)}
+    del parts  # a year of events is in memory twice otherwise
+    origin = events.select("event_id", pl.col("_part").replace_strict(names, return_dtype=pl.String).alias("table"))
+    content = riding_content(events)
+    events = derive_sessions(events.select(list(EVENT_SCHEMA))).sort("event_time", "event_id")
+    items, users, campaigns = (
+        read_side(files, name, schema, mapping, labels)
+        for name, schema in (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
     )
-
-
-def move_to_duplicates(accounts: dict[str, TableAccount], again: pl.Series) -> dict[str, TableAccount]:
-    """Return the accounts with one accepted row of table t counted as a duplicate for every t in `again`."""
-    counts = dict(again.value_counts().iter_rows())
-    return {
-        name: TableAccount(
-            account.rows_in,
-            account.accepted - counts.get(name, 0),
-            account.quarantined,
-            account.exact_duplicates + counts.get(name, 0),
-        )
-        for name, account in accounts.items()
-    }
+    for side in (items, users, campaigns):
+        accounts.update(side.accounts)
+    return Ingested(
+        events=events,
+        items=every_item(items.rows, content, events["item_id"]),
+        users=users.rows,
+        campaigns=campaigns.rows,
+        quarantined=pl.concat([quarantined, items.quarantined, users.quarantined, campaigns.quarantined]),
+        accounts=accounts,
+        origin=origin,
+        item_table=items.rows,
+        item_content=content,
+        unread=unread,
+        digest=_digest(mapping, files, list(accounts)),
+    )

@@ -2,23 +2,32 @@
 
     LAKE/lake.json                                  what kind of source it holds
     LAKE/events/event_date=2017-01-31/part.parquet
-    LAKE/items.parquet  users.parquet  campaigns.parquet  quarantine.parquet  accounts.json
+    LAKE/items.parquet                              every item, out of the two below
+    LAKE/item_table.parquet  item_content.parquet   what items tables gave, what rode on events
+    LAKE/users.parquet  campaigns.parquet  quarantine.parquet  accounts.json
 
-A day is rewritten whole, beside its place, and renamed: a crash leaves the old day or the new one. Reading a file again
-changes nothing: events are known by their id.
+An append changes all of these or none (`events.commit`). Reading a file again changes nothing: events are known by
+their id, and the account of the same files through the same mapping is kept once.
 """
 
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from events.account import TableAccount, count_reasons
+from events.commit import is_ours, locked, whole_change
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.ingest import Ingested, move_to_duplicates
+from events.duplicates import OTHER_CONTENT
+from events.ingest import Ingested
+from events.items import CONTENT_SCHEMA, every_item, first_content
+from events.known import known_events
 from events.mapping import Mapping
+from events.readers import first_line, read_table
 from shoplens.errors import SourceError
-from shoplens.files import read_json, whole_file, write_json
+from shoplens.files import read_json, write_json
 
 _MARKER = "lake.json"
 _SIDES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -34,126 +43,192 @@ def is_lake(folder: Path) -> bool:
     return (folder / _MARKER).is_file()
 
 
-def open_lake(folder: Path, mapping: Mapping) -> None:
-    """Make the lake if it is new.
+def check_identity(folder: Path, mapping: Mapping) -> None:
+    """Hold the kind of identity of a lake, or of a frozen copy of one, against the mapping's.
 
     Raises:
-        SourceError: it holds another kind of identity, or the folder holds something else.
+        SourceError: they differ, or the lake's cannot be read.
     """
-    if not is_lake(folder):
-        if folder.exists() and any(folder.iterdir()):
-            raise SourceError(f"--lake: must be a lake, a new or an empty folder; {folder} holds other things")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / _MARKER, {"identity": mapping.identity})
-    held = read_json(folder / _MARKER)["identity"]
+    held = _read_json(folder / _MARKER, dict).get("identity")
     if held != mapping.identity:
         raise SourceError(
-            f"--lake: {folder} holds events whose identity is {held!r}; mapping {mapping.name} has "
+            f"lake: {folder} holds events whose identity is {held!r}; mapping {mapping.name} has "
             f"{mapping.identity!r}: give it a lake of its own"
         )
 
 
-def _split_known(day: pl.DataFrame, held: pl.DataFrame) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """Return new events, ids that the day holds already with the same content, and ids with another content."""
-    content = pl.struct([name for name in EVENT_SCHEMA if name not in ("ingested_at", "session_id")]).hash(seed=0)
-    old = held.select("event_id", content.alias("_old"))
-    both = day.with_columns(content.alias("_new")).join(old, on="event_id", how="inner")
-    same = both["_new"] == both["_old"]
-    known = both["event_id"]
-    return (
-        day.filter(~pl.col("event_id").is_in(known.implode())),
-        known.filter(same).to_list(),
-        known.filter(~same).to_list(),
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: must be JSON; {first_line(error)}. Restore it, or make a new lake") from error
+    if not isinstance(content, kind):
+        raise SourceError(f"{path}: must hold a JSON {kind.__name__}; received {str(content)[:80]!r}. Restore it")
+    return content
+
+
+def _check_place(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise SourceError(f"--lake: must be a lake, a new or an empty folder; {folder} is a file. Name another place")
+    if folder.exists() and not is_lake(folder) and not all(is_ours(path.name) for path in folder.iterdir()):
+        raise SourceError(
+            f"--lake: must be a lake, a new or an empty folder; {folder} holds other things. Name another place"
+        )
+
+
+def open_lake(folder: Path, mapping: Mapping) -> None:
+    """Make the lake if it is new.
+
+    Raises:
+        SourceError: it holds another kind of identity, or the place is a file or holds something else.
+    """
+    _check_place(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"--lake: {folder} cannot be made: {error.strerror}. Name another place") from error
+    with locked(folder):
+        if not is_lake(folder):
+            write_json(folder / _MARKER, {"identity": mapping.identity})
+        check_identity(folder, mapping)
+
+
+def _day_path(date: str) -> Path:
+    return Path("events") / f"event_date={date}" / "part.parquet"
+
+
+def _held_side(folder: Path, name: str, schema: dict[str, Any]) -> pl.DataFrame:
+    path = folder / f"{name}.parquet"
+    return read_table(path) if path.exists() else pl.DataFrame(schema=schema)
+
+
+def _held_item_table(folder: Path) -> pl.DataFrame:
+    # A lake of before there were two files has all it knows of items in the one.
+    name = "item_table" if (folder / "item_table.parquet").exists() else "items"
+    return _held_side(folder, name, ITEM_SCHEMA)
+
+
+def _newest(held: pl.DataFrame, new: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Return one row a key, in every column the newest value that is known: an empty one wipes nothing."""
+    both = pl.concat([held, new], how="diagonal_relaxed")
+    merged = both.group_by(key, maintain_order=True).agg(pl.exclude(key).drop_nulls().last())
+    return merged.select(both.columns)
+
+
+def _write_days(folder: Path, work: Path, new: pl.DataFrame) -> None:
+    dated = new.with_columns(pl.col("event_time").dt.date().cast(pl.String).alias("_date"))
+    for (date,), rows in dated.partition_by("_date", as_dict=True).items():
+        place = _day_path(str(date))
+        held = [read_table(folder / place)] if (folder / place).exists() else []
+        (work / place).parent.mkdir(parents=True)
+        day = pl.concat([*held, rows.drop("_date")])
+        day.sort("event_time", "event_id").write_parquet(work / place)
+
+
+def _write_sides(folder: Path, work: Path, done: Ingested, clashing: pl.DataFrame) -> None:
+    table = _newest(_held_item_table(folder), done.item_table, ["item_id"])
+    # Nothing of an event that is set aside is believed.
+    fresh = done.item_content.join(clashing.select("event_id"), on="event_id", how="anti")
+    content = first_content(pl.concat([_held_side(folder, "item_content", CONTENT_SCHEMA), fresh]))
+    seen = pl.concat([_held_side(folder, "items", ITEM_SCHEMA)["item_id"], done.items["item_id"]])
+    sides = {"item_table": table, "item_content": content, "items": every_item(table, content, seen)}
+    for name, rows in (("users", done.users), ("campaigns", done.campaigns)):
+        schema, key = _SIDES[name]
+        sides[name] = _newest(_held_side(folder, name, schema), rows, key)
+    aside = pl.concat([_held_side(folder, "quarantine", QUARANTINE_SCHEMA), done.quarantined, _as_quarantine(clashing)])
+    sides["quarantine"] = aside.unique(_SIDES["quarantine"][1], keep="first", maintain_order=True)
+    for name, frame in sides.items():
+        frame.write_parquet(work / f"{name}.parquet")
+
+
+def _as_quarantine(clashing: pl.DataFrame) -> pl.DataFrame:
+    """Return QUARANTINE_SCHEMA of events, with their `table`, whose id the lake holds with other content."""
+    return clashing.select(
+        "table",
+        pl.lit(None, dtype=pl.Int64).alias("row"),
+        pl.lit([OTHER_CONTENT], dtype=pl.List(pl.String)).alias("reasons"),
+        pl.struct(list(EVENT_SCHEMA)).struct.json_encode().alias("raw"),
     )
 
 
-def _write_day(folder: Path, date: str, day: pl.DataFrame) -> tuple[list[str], list[str]]:
-    path = folder / "events" / f"event_date={date}" / "part.parquet"
-    again: list[str] = []
-    clash: list[str] = []
-    if path.exists():
-        held = pl.read_parquet(path)
-        new, again, clash = _split_known(day, held)
-        if new.is_empty():
-            return again, clash
-        day = pl.concat([held, new])
-    with whole_file(path) as work:
-        day.sort("event_time", "event_id").write_parquet(work)
-    return again, clash
+def _write_accounts(folder: Path, work: Path, done: Ingested, mapping: Mapping, tables: dict[str, Any]) -> None:
+    path = folder / "accounts.json"
+    kept = _read_json(path, list) if path.exists() else []
+    # A run that was killed after its change, and is run again, must not be accounted for twice.
+    if not done.digest or all(entry.get("inputs") != done.digest for entry in kept):
+        kept = [*kept, {"mapping": mapping.name, "inputs": done.digest, "tables": tables}]
+    text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (work / "accounts.json").write_text(text, encoding="utf-8")
 
 
-def _merge_side(folder: Path, name: str, new: pl.DataFrame) -> None:
-    """Keep one row a key, the newest given; a row of which nothing is new changes nothing."""
-    path = folder / f"{name}.parquet"
-    key = _SIDES[name][1]
-    frame = pl.concat([pl.read_parquet(path), new], how="diagonal_relaxed") if path.exists() else new
-    with whole_file(path) as work:
-        frame.unique(key, keep="last", maintain_order=True).write_parquet(work)
+def _count(accounts: dict[str, TableAccount], rows: pl.Series, reason: str | None) -> dict[str, TableAccount]:
+    counts = dict(rows.value_counts().iter_rows())
+    return {table: account.moved(counts.get(table, 0), reason) for table, account in accounts.items()}
 
 
 def append(folder: Path, mapping: Mapping, done: Ingested) -> dict[str, TableAccount]:
-    """Add what was read to the lake; return the accounts, with events that it holds already as exact duplicates.
+    """Add what was read to the lake, all or nothing; return the accounts, with events that it holds as duplicates.
 
     Raises:
-        SourceError: see `open_lake`.
+        SourceError: see `open_lake`; or a file of the lake cannot be read.
     """
     open_lake(folder, mapping)
-    again: list[str] = []
-    clash: list[str] = []
-    dated = done.events.with_columns(pl.col("event_time").dt.date().cast(pl.String).alias("_date"))
-    for (date,), day in dated.partition_by("_date", as_dict=True).items():
-        more, other = _write_day(folder, str(date), day.drop("_date"))
-        again += more
-        clash += other
-    accounts = move_to_duplicates(done.accounts, done.origin.filter(pl.col("event_id").is_in(again))["table"])
-    accounts, clashing = _set_aside(accounts, done, clash)
-    for name, frame in (("items", done.items), ("users", done.users), ("campaigns", done.campaigns)):
-        _merge_side(folder, name, frame)
-    _merge_side(folder, "quarantine", pl.concat([done.quarantined, clashing]))
-    path = folder / "accounts.json"
-    kept = read_json(path) if path.exists() else []
-    kept.append({"mapping": mapping.name, "tables": {table: a.as_json() for table, a in accounts.items()}})
-    write_json(path, kept)
+    with locked(folder):
+        given_ids = any("event_id" in spec.columns for spec in mapping.events)
+        known = known_events(folder, done.events, everywhere=given_ids)
+        origin = known.join(done.origin, on="event_id", how="left", maintain_order="left")
+        accounts = _count(done.accounts, origin.filter("same")["table"], None)
+        accounts = _count(accounts, origin.filter(~pl.col("same"))["table"], OTHER_CONTENT)
+        clashing = done.events.join(origin.filter(~pl.col("same")), on="event_id", how="inner", maintain_order="left")
+        new = done.events.join(known, on="event_id", how="anti", maintain_order="left")
+        with whole_change(folder) as work:
+            _write_days(folder, work, new)
+            _write_sides(folder, work, done, clashing)
+            _write_accounts(folder, work, done, mapping, {table: a.as_json() for table, a in accounts.items()})
     return accounts
 
 
-def _set_aside(
-    accounts: dict[str, TableAccount], done: Ingested, clash: list[str]
-) -> tuple[dict[str, TableAccount], pl.DataFrame]:
-    """Move events whose id the lake holds with other content from accepted to quarantine."""
-    reason = "event_id_with_other_content"
-    rows = done.events.filter(pl.col("event_id").is_in(clash)).join(done.origin, on="event_id", how="left")
-    frame = rows.select(
-        "table",
-        pl.lit(None, dtype=pl.Int64).alias("row"),
-        pl.lit([reason], dtype=pl.List(pl.String)).alias("reasons"),
-        pl.struct(list(EVENT_SCHEMA)).struct.json_encode().alias("raw"),
-    )
-    moved = dict(accounts)
-    for table, count in rows["table"].value_counts().iter_rows():
-        old = moved[table]
-        quarantined = {**old.quarantined, reason: old.quarantined.get(reason, 0) + count}
-        moved[table] = TableAccount(old.rows_in, old.accepted - count, quarantined, old.exact_duplicates)
-    return moved, frame
+def _known_at(frame: pl.DataFrame, until: datetime | None) -> pl.DataFrame:
+    if until is None:
+        return frame
+    return frame.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
 
 
-def freeze_lake(folder: Path, target: Path) -> None:
-    """Copy a lake into one folder of whole tables, sorted: what the stages read."""
-    days = sorted((folder / "events").glob("event_date=*/part.parquet"))
-    if not days:
-        raise SourceError(f"data.source: the lake {folder} holds no event; bring some in with `shoplens ingest`")
-    events = pl.concat([pl.read_parquet(day) for day in days]).sort("event_time", "event_id")
-    events.write_parquet(target / "events.parquet")
-    for name, (schema, key) in _SIDES.items():
-        path = folder / f"{name}.parquet"
-        frame = pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
-        frame.sort(key, nulls_last=True).write_parquet(target / f"{name}.parquet")
-    write_json(target / _MARKER, read_json(folder / _MARKER))
+def freeze_lake(folder: Path, target: Path, until: datetime | None = None) -> None:
+    """Copy a lake into one folder of whole tables, sorted: what the stages read.
+
+    Args:
+        folder: The lake.
+        target: An existing empty folder.
+        until: Copy only what was known before this moment; quarantine and side tables carry no time and go whole.
+
+    Raises:
+        SourceError: the lake holds no event (of that time), or one of its files cannot be read.
+    """
+    with locked(folder):
+        days = sorted((folder / "events").glob("event_date=*/part.parquet"))
+        frames = [_known_at(read_table(day), until) for day in days]
+        sides = {name: _held_side(folder, name, schema) for name, (schema, _) in _SIDES.items()}
+        table = _held_item_table(folder)
+        content = _held_side(folder, "item_content", CONTENT_SCHEMA)
+    events = pl.concat(frames) if frames else pl.DataFrame(schema=EVENT_SCHEMA)
+    if events.is_empty():
+        when = "" if until is None else f" before {until:%Y-%m-%d}"
+        raise SourceError(
+            f"data.source: the lake {folder} holds no event{when}; bring some in with `shoplens ingest`, or correct "
+            f"data.as_of"
+        )
+    events.sort("event_time", "event_id").write_parquet(target / "events.parquet")
+    seen = events["item_id"] if until is not None else pl.concat([sides["items"]["item_id"], events["item_id"]])
+    sides["items"] = every_item(table, _known_at(content, until), seen)
+    for name, frame in sides.items():
+        frame.sort(_SIDES[name][1], nulls_last=True).write_parquet(target / f"{name}.parquet")
+    write_json(target / _MARKER, _read_json(folder / _MARKER, dict))
 
 
 def read_frozen(folder: Path) -> Ingested:
     """Read what `freeze_lake` wrote."""
-    tables = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("events", *_SIDES)}
+    tables = {name: read_table(folder / f"{name}.parquet") for name in ("events", *_SIDES)}
     events, quarantined = tables["events"], tables["quarantine"]
     account = TableAccount(events.height + quarantined.height, events.height, count_reasons(quarantined), 0)
     origin = events.select("event_id", pl.lit("lake").alias("table"))

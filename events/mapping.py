@@ -17,13 +17,17 @@ users: {table: customers, columns: {user_id: customer}, own: [age]}
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.rules import require_constant, require_pattern, require_zone
 from shoplens.errors import MappingError
+
+SIDE_KEYS = {"items": "item_id", "users": "user_id", "campaigns": "campaign_id"}
+_SIDE_SCHEMAS = {"items": ITEM_SCHEMA, "users": USER_SCHEMA, "campaigns": CAMPAIGN_SCHEMA}
+_TEN_YEARS = 10 * 365.25 * 86_400  # no shop books later; more is a wrong unit
 
 
 class _Strict(BaseModel):
@@ -43,7 +47,14 @@ class Reject(_Strict):
     reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     equals: str | None = None
     matches: str | None = Field(default=None, description="A regular expression that the value must contain.")
-    at_most: float | None = None
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+
+    @field_validator("matches")
+    @classmethod
+    def _pattern(cls, value: str | None) -> str | None:
+        if value is not None:
+            require_pattern(value)
+        return value
 
     @model_validator(mode="after")
     def _one_test(self) -> "Reject":
@@ -68,7 +79,9 @@ class EventTable(_Strict):
     table: str
     columns: dict[str, str]
     constants: dict[str, str | int | float] = {}
-    event_names: dict[str, str] = Field(default={}, description="The source's event name -> the contract's.")
+    event_names: dict[str, str] = Field(
+        default={}, validate_default=True, description="The source's event name -> the contract's."
+    )
     time_format: str | None = Field(default=None, description="strptime format, or epoch_s, epoch_ms, epoch_us.")
     negative_quantity: Literal["refund", "keep"] = "keep"
     price: Literal["given", "amount / quantity"] = "given"
@@ -81,11 +94,22 @@ class EventTable(_Strict):
     @classmethod
     def _columns(cls, value: dict[str, Any]) -> dict[str, Any]:
         _known(value, EVENT_SCHEMA)
+        if "attributes" in value:
+            raise ValueError("attributes are the columns that are not mapped: leave the column out of the mapping")
+        return value
+
+    @field_validator("constants")
+    @classmethod
+    def _castable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, constant in value.items():
+            require_constant(name, constant)
         return value
 
     @field_validator("event_names")
     @classmethod
-    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+    def _names(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if not value and "event_name" in info.data.get("columns", {}):
+            raise ValueError("must name the source's events where event_name is a column, as in {buy: purchase}")
         unknown = sorted(set(value.values()) - set(EVENT_NAMES))
         if unknown:
             raise ValueError(f"no event of the contract: {', '.join(unknown)}; it has {', '.join(EVENT_NAMES)}")
@@ -97,6 +121,9 @@ class EventTable(_Strict):
         for name in ("event_time", "event_name"):
             if name not in given:
                 raise ValueError(f"{name} must be given, as a column or a constant")
+        twice = sorted(set(self.columns) & set(self.constants))
+        if twice:
+            raise ValueError(f"given twice, as a column and as a constant: {', '.join(twice)}; keep one")
         if not given & {"user_id", "anonymous_id"}:
             raise ValueError("user_id or anonymous_id must be given: who did it")
         return self
@@ -125,7 +152,7 @@ class Mapping(_Strict):
     description: str = ""
     identity: Literal["user", "session"]
     time_zone: str
-    ingest_delay_seconds: Annotated[float, Field(ge=0)] = 0.0
+    ingest_delay_seconds: Annotated[float, Field(ge=0, le=_TEN_YEARS, allow_inf_nan=False)] = 0.0
     events: tuple[EventTable, ...] = Field(min_length=1)
     items: SideTable | None = None
     users: SideTable | None = None
@@ -134,20 +161,22 @@ class Mapping(_Strict):
     @field_validator("time_zone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError("no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+        require_zone(value)
         return value
 
-    @model_validator(mode="after")
-    def _side_columns(self) -> "Mapping":
-        sides = (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
-        for name, schema in sides:
-            side = getattr(self, name)
-            if side is not None:
-                _known(side.columns, schema)
-        return self
+    @field_validator("items", "users", "campaigns")
+    @classmethod
+    def _side(cls, value: SideTable | None, info: ValidationInfo) -> SideTable | None:
+        if value is None or info.field_name is None:
+            return value
+        schema, key = _SIDE_SCHEMAS[info.field_name], SIDE_KEYS[info.field_name]
+        _known(value.columns, schema)
+        if key not in value.columns:
+            raise ValueError(f"columns: {key} must be mapped: rows of {info.field_name} are known by it")
+        repeated = sorted(set(value.own) & set(schema))
+        if repeated:
+            raise ValueError(f"own: a column of the contract: {', '.join(repeated)}; map it under columns instead")
+        return value
 
     def tables(self) -> tuple[str, ...]:
         """Names of all tables that the mapping reads."""
@@ -186,13 +215,13 @@ def load_mapping(path: Path) -> Mapping:
         text = path.read_text(encoding="utf-8")
         tree, content = yaml.compose(text), yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise MappingError(f"{path}: cannot be read as YAML: {error}") from error
+        raise MappingError(f"{path}: must be YAML: {' '.join(str(error).split())}. Correct it") from error
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]) or "the file"
-            shown = repr(problem.get("input"))
-            lines.append(f"  line {_line_of(tree, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")
-        raise MappingError(f"{path}: {len(lines)} key(s) break their rule:\n" + "\n".join(lines)) from error
+            shown = " ".join(repr(problem.get("input")).split())
+            lines.append(f"line {_line_of(tree, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")
+        raise MappingError(f"{path}: {'; '.join(lines)}. Correct the mapping") from error

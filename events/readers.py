@@ -7,6 +7,7 @@ import polars as pl
 from shoplens.errors import SourceError
 
 _KINDS = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_SHOWN = 200
 
 
 def kind_of(path: Path) -> str | None:
@@ -21,7 +22,7 @@ def table_name(path: Path) -> str:
 
 
 def find_files(inputs: list[Path]) -> list[Path]:
-    """Return the readable files among `inputs`, files or folders (searched one level deep), sorted.
+    """Return the readable files among `inputs`, files or folders (searched one level deep), each once.
 
     Raises:
         SourceError: an input does not exist, is of no known kind, or a folder holds no readable file.
@@ -39,7 +40,20 @@ def find_files(inputs: list[Path]) -> list[Path]:
             raise SourceError(f"{path}: unknown kind of file; must be one of {', '.join(_KINDS)}")
         else:
             found.append(path)
-    return found
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(path.resolve(), path)
+    return list(once.values())
+
+
+def select_files(files: list[Path], table: str) -> list[Path]:
+    """Return the files of a table of a mapping; "*" is whatever is given."""
+    return files if table == "*" else [path for path in files if table_name(path) == table]
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, short: the rest of a reader's message may repeat rows, and rows are personal data."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -51,9 +65,10 @@ def read_table(path: Path) -> pl.DataFrame:
     kind = kind_of(path) or ""
     try:
         if kind == ".parquet":
-            return pl.read_parquet(path)
+            return pl.read_parquet(path, glob=False, hive_partitioning=False)
         if kind.startswith(".csv"):
-            return pl.read_csv(path, infer_schema=False)
-        return pl.read_ndjson(path, infer_schema_length=None)
+            return pl.read_csv(path, infer_schema=False, glob=False)
+        with path.open("rb") as stream:  # a path would be taken for a pattern: read_ndjson has no glob=False
+            return pl.read_ndjson(stream, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read as {kind.lstrip('.')}: {error}") from error
+        raise SourceError(f"{path}: cannot be read as {kind.lstrip('.')}: {first_line(error)}") from error

@@ -9,8 +9,8 @@ import polars as pl
 
 from events.fetch import fetch as fetch_source
 from events.ingest import Ingested, read_source
-from events.lake import freeze_lake, is_lake, read_frozen
-from events.mapping import load_mapping
+from events.lake import check_identity, freeze_lake, is_lake, read_frozen
+from events.mapping import Mapping, load_mapping
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_folder, write_json
@@ -20,23 +20,32 @@ from shoplens.stage import console
 
 
 def fetch(params: Params, settings: Settings) -> None:
-    """Copy the source's raw tables to `outs/raw`; a lake is read where it lies, and only named here."""
+    """Copy the source's raw tables to `outs/raw`; of a lake, what was known at `data.as_of`.
+
+    Raises:
+        SourceError: the source is missing, or a lake of another identity than the mapping's.
+    """
     mapping = load_mapping(settings.root / params.data.mapping)
     with whole_folder(settings.outs_dir / "raw") as out:
         source = settings.root / params.data.source
         if is_lake(source):
-            freeze_lake(source, out)
+            check_identity(source, mapping)
+            freeze_lake(source, out, _until(params.data))
             return
         names = fetch_source(params.data.source, mapping.tables(), settings.root, out)
         console.print(f"{len(names)} files from {params.data.source}")
+
+
+def _until(data: DataParams) -> datetime | None:
+    return None if data.as_of is None else datetime.combine(data.as_of, datetime.min.time(), UTC)
 
 
 def _take_slice(done: Ingested, data: DataParams) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the events that `data.as_of` and `data.user_share` leave, and how many each took out."""
     events = done.events
     left_out = {"after_as_of": 0, "by_user_share": 0}
-    if data.as_of is not None:
-        until = datetime.combine(data.as_of, datetime.min.time(), UTC)
+    until = _until(data)
+    if until is not None:
         kept = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
         left_out["after_as_of"], events = events.height - kept.height, kept
     if data.user_share < 1:
@@ -64,11 +73,20 @@ def _dataset(events: pl.DataFrame, data: DataParams, identity: str, digest: str)
     }
 
 
+def _read_raw(raw: Path, mapping: Mapping) -> Ingested:
+    if not is_lake(raw):
+        return read_source(mapping, [raw])
+    check_identity(raw, mapping)
+    return read_frozen(raw)
+
+
 def ingest(params: Params, settings: Settings) -> None:
     """Bring `outs/raw` through the mapping to `outs/events`, and print and keep the account."""
     mapping = load_mapping(settings.root / params.data.mapping)
     raw = settings.outs_dir / "raw"
-    done = read_frozen(raw) if is_lake(raw) else read_source(mapping, [raw])
+    done = _read_raw(raw, mapping)
+    if done.unread:
+        console.print(f"not read, no table of the mapping: {', '.join(done.unread)}")
     for table, account in done.accounts.items():
         console.print(account.line(table))
     events, left_out = _take_slice(done, params.data)
@@ -77,7 +95,7 @@ def ingest(params: Params, settings: Settings) -> None:
     with whole_folder(settings.outs_dir / "events") as out:
         events.write_parquet(out / "events.parquet", row_group_size=1 << 17)
         seen = events.select("item_id").unique()
-        catalogue = done.items.filter(pl.col("item_id").is_in(seen["item_id"].implode()) | pl.col("item_id").is_null())
+        catalogue = done.items.filter(pl.col("item_id").is_in(seen["item_id"].implode()))
         catalogue.write_parquet(out / "items.parquet")
         done.users.write_parquet(out / "users.parquet")
         done.campaigns.write_parquet(out / "campaigns.parquet")

@@ -1,0 +1,132 @@
+"""Items, users and campaigns: side tables to their schemas, with the account of every row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from events.account import TableAccount, count_reasons
+from events.contract import QUARANTINE_SCHEMA, UTC_TIME
+from events.labels import Labels
+from events.mapping import SIDE_KEYS, Join, Mapping, SideTable
+from events.plain import plain, require_plain
+from events.quarantine import quarantine, reasons_of
+from events.readers import read_table, select_files
+from events.times import moment, require_times
+from events.transform import require_columns
+from events.values import columns_of, given, number, path, text
+from shoplens.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side table: its rows to the schema, those set aside, and the accounts of its files."""
+
+    rows: pl.DataFrame
+    quarantined: pl.DataFrame
+    accounts: dict[str, TableAccount]
+
+
+def _needed(spec: SideTable) -> list[str]:
+    return [*(column for category in spec.columns.values() for column in columns_of(category)), *spec.own]
+
+
+def _column(frame: pl.DataFrame, name: str, kind: Any, spec: SideTable, mapping: Mapping) -> pl.Expr:
+    category = spec.columns[name]
+    if kind == pl.String:
+        return path(frame, category)
+    if not isinstance(category, str):
+        return path(frame, category).cast(kind, strict=False)
+    return moment(frame, category, mapping.time_zone, None) if kind == UTC_TIME else number(frame, category, kind)
+
+
+def _map(frame: pl.DataFrame, key: str, spec: SideTable, schema: dict[str, Any], mapping: Mapping) -> pl.DataFrame:
+    """Return the schema's and the source's own columns, with `_row` and `_reasons`."""
+    columns = {name: _column(frame, name, schema[name], spec, mapping) for name in schema if name in spec.columns}
+    tests = [(f"{key}_missing", columns[key].is_null())]
+    for name, column in columns.items():
+        if schema[name] != pl.String:
+            held = pl.any_horizontal([given(frame, source) for source in columns_of(spec.columns[name])])
+            what = "not_a_time" if schema[name] == UTC_TIME else "not_a_number"
+            tests.append((f"{name}_{what}", held & column.is_null()))
+    return frame.select(
+        *(columns.get(name, pl.lit(None, dtype=kind)).alias(name) for name, kind in schema.items()),
+        *(text(frame, name).alias(name) for name in spec.own),
+        reasons_of(tests).alias("_reasons"),
+    ).with_row_index("_row")
+
+
+def _joined(frame: pl.DataFrame, join: Join, files: list[Path], spec: SideTable, mapping: Mapping) -> pl.DataFrame:
+    """Return the table with the columns of its second table; the keys are compared as text."""
+    more = pl.concat([plain(read_table(file)) for file in files], how="diagonal_relaxed").unique(maintain_order=True)
+    for part, name in ((frame, spec.table), (more, join.table)):
+        require_columns(part.columns, [join.key], name, mapping.name)
+    right = more.with_columns(text(more, join.key).alias("_key")).drop(join.key).filter(pl.col("_key").is_not_null())
+    again = right.filter(pl.col("_key").is_duplicated())["_key"]
+    if not again.is_empty():
+        raise SourceError(
+            f"mapping {mapping.name}: {join.table}.{join.key}: a joined table must have one row a key; "
+            f"received several for {again[0]!r}. Leave one"
+        )
+    left = frame.with_columns(text(frame, join.key).alias("_key"))
+    return left.join(right, on="_key", how="left", maintain_order="left").drop("_key")
+
+
+def _read(files: list[Path], spec: SideTable, others: list[Path], mapping: Mapping) -> list[pl.DataFrame]:
+    """Return the table of every file, each with all columns that the mapping reads and any of them has."""
+    frames = [read_table(file) for file in files]
+    if spec.join is not None:
+        frames = [_joined(plain(frame), spec.join, others, spec, mapping) for frame in frames]
+    columns = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    require_columns(columns, _needed(spec), spec.table, mapping.name)
+    read = []
+    for frame in frames:
+        absent = [name for name in dict.fromkeys(_needed(spec)) if name not in frame.columns]
+        read.append(frame.with_columns([pl.lit(None, dtype=pl.String).alias(name) for name in absent]))
+    return read
+
+
+def _files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
+    found = select_files(files, table)
+    if not found:
+        raise SourceError(
+            f"mapping {mapping.name}: table {table} is in none of the {len(files)} given files; give it too, "
+            f"or take it out of the mapping"
+        )
+    return found
+
+
+def read_side(files: list[Path], name: str, schema: dict[str, Any], mapping: Mapping, labels: Labels) -> Side:
+    """Bring the side table `name` of a mapping to its schema; the source's own columns follow as text.
+
+    Raises:
+        MappingError: the table lacks columns that the mapping reads.
+        SourceError: a file is missing or unreadable, or a joined table has several rows for one key.
+    """
+    spec: SideTable | None = getattr(mapping, name)
+    if spec is None:
+        return Side(pl.DataFrame(schema=schema), pl.DataFrame(schema=QUARANTINE_SCHEMA), {})
+    found = _files_of(files, spec.table, mapping)
+    others = _files_of(files, spec.join.table, mapping) if spec.join is not None else []
+    taken = [labels.take(file, name) for file in found]
+    where = f"mapping {mapping.name}, table {spec.table}"
+    times = [c for n, kind in schema.items() if kind == UTC_TIME and isinstance(c := spec.columns.get(n), str)]
+    parts, set_aside, heights = [], [], []
+    for place, frame in enumerate(_read(found, spec, others, mapping)):
+        require_plain(frame, _needed(spec), where)
+        require_times(frame, times, None, where)
+        raw = plain(frame)
+        mapped = _map(raw, SIDE_KEYS[name], spec, schema, mapping)
+        bad = mapped["_reasons"].list.len() > 0
+        set_aside.append(quarantine(raw.filter(bad), mapped.filter(bad), taken[place]))
+        parts.append(mapped.filter(~bad).drop("_row", "_reasons").with_columns(pl.lit(place).alias("_part")))
+        heights.append(frame.height)
+    rows = pl.concat(parts)
+    kept = rows.filter(pl.struct(pl.exclude("_part")).is_first_distinct())
+    accounts = {}
+    for place, label in enumerate(taken):
+        accepted = kept.filter(pl.col("_part") == place).height
+        again = parts[place].height - accepted
+        accounts[label] = TableAccount(heights[place], accepted, count_reasons(set_aside[place]), again)
+    return Side(kept.drop("_part"), pl.concat(set_aside), accounts)

@@ -1,0 +1,89 @@
+"""Columns of a source as moments in UTC."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+
+from events.contract import UTC_TIME
+from shoplens.errors import MappingError
+
+_EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
+_A_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+# No shop's log is older or newer; a time outside is a number read in the wrong unit.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+_LATEST_SECOND = int(LATEST.timestamp())
+_DAY = 86_400
+# The time of day before the offset keeps the "-01" of a bare date from being taken for one.
+_OFFSET = r"(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(Z|z|UTC|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)$"
+
+
+def require_times(frame: pl.DataFrame, columns: list[str], time_format: str | None, where: str) -> None:
+    """Raise a MappingError where a column is of a type that holds no time, or a number without its unit.
+
+    Args:
+        frame: The table.
+        columns: Columns that the mapping reads as times.
+        time_format: The mapping's.
+        where: The mapping and the table, for the message.
+    """
+    for column in columns:
+        kind = frame.schema[column]
+        readable = kind in (pl.String, pl.Date, pl.Null) or isinstance(kind, pl.Datetime)
+        if not readable and not (kind.is_numeric() and time_format in _EPOCHS):
+            raise MappingError(
+                f"{where}: time_format: a time must be text, a timestamp, or a number with one of "
+                f"{', '.join(_EPOCHS)}; received {time_format!r} for column {column} of type {kind}. Name the unit, "
+                f"or map another column"
+            )
+
+
+def _near(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Return dates and timestamps, null where they are days off the range: Polars panics when it converts those."""
+    unit = _A_SECOND[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else None
+    low, high = (-1, _LATEST_SECOND // _DAY + 1) if unit is None else (-_DAY * unit, (_LATEST_SECOND + _DAY) * unit)
+    return pl.when(value.to_physical().is_between(low, high)).then(value)
+
+
+def _local(value: pl.Expr, time_zone: str) -> pl.Expr:
+    naive = value.cast(pl.Datetime("us"))
+    return naive.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+
+
+def _from_text(value: pl.Expr, time_zone: str, time_format: str | None) -> pl.Expr:
+    value = value.str.strip_chars()
+    if time_format is not None:
+        parsed = value.str.to_datetime(time_format, strict=False, time_unit="us", exact=True)
+        # Polars turns text with an offset into UTC itself.
+        with_offset = any(mark in time_format for mark in ("%z", "%:z", "%#z", "%+"))
+        return parsed if with_offset else _local(_near(parsed, pl.Datetime("us")), time_zone)
+    # Polars infers one kind of text a column: the offsets go first, so that text with and without may be mixed.
+    offset = value.str.extract(_OFFSET, 2)
+    naive = value.str.replace(_OFFSET, "$1").str.to_datetime(None, strict=False, time_unit="us", exact=True)
+    naive = _near(naive, pl.Datetime("us"))
+    digits = offset.str.replace_all(r"\D", "")
+    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False).fill_null(0) * 60
+    minutes += digits.str.slice(2, 2).cast(pl.Int64, strict=False).fill_null(0)
+    ahead = pl.when(offset.str.starts_with("-")).then(-minutes).otherwise(minutes)
+    absolute = (naive - pl.duration(minutes=ahead)).dt.replace_time_zone("UTC")
+    return pl.when(offset.is_not_null()).then(absolute).otherwise(_local(naive, time_zone))
+
+
+def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Expr:
+    """Return a column as UTC time; null where it cannot be read as one of the years 1970 to 2199."""
+    kind = frame.schema[column]
+    value = pl.col(column)
+    if kind == pl.Null:
+        return pl.lit(None, dtype=UTC_TIME)
+    if isinstance(kind, pl.Datetime) or kind == pl.Date:
+        near = _near(value, kind)
+        aware = isinstance(kind, pl.Datetime) and kind.time_zone is not None
+        result = near.dt.convert_time_zone("UTC") if aware else _local(near, time_zone)
+    elif time_format in _EPOCHS:
+        micro = (value.cast(pl.Float64, strict=False) * _EPOCHS[time_format]).round(0)
+        fits = micro.is_between(0, _LATEST_SECOND * 1_000_000)
+        result = pl.when(fits).then(micro).cast(pl.Int64, strict=False).cast(UTC_TIME)
+    else:
+        result = _from_text(value, time_zone, time_format)
+    result = result.cast(UTC_TIME)
+    return pl.when(result.is_between(pl.lit(EARLIEST, dtype=UTC_TIME), pl.lit(LATEST, dtype=UTC_TIME))).then(result)
