@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,6 +18,26 @@ from common.constants import ROOT
 from common.graph import outs_digest
 
 _PDEATHSIG = 1  # prctl(2): PR_SET_PDEATHSIG
+# Airflow's interpreter, its settings (with its database and its keys), and the passwords of the stores behind it.
+_AIRFLOWS_OWN = re.compile(
+    r"VIRTUAL_ENV|PYTHONPATH|PYTHONHOME|_?AIRFLOW_.*|CELERY_.*|PG[A-Z]+|POSTGRES_.*|.*PASSWORD.*"
+)
+# What a command is told by: where things are and its platform's mark; the account of DVC's remote.
+_ALWAYS = re.compile(r"SHOPLENS_.*|AWS_.*")
+
+
+def command_environment() -> dict[str, str]:
+    """Return what a command is given of this environment: nothing that is only Airflow's business.
+
+    A command runs the code of the pipeline's packages and of the person who changes the pipeline; it needs neither the
+    key to Airflow's database nor the ones to its tokens.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if _ALWAYS.fullmatch(name) or not _AIRFLOWS_OWN.fullmatch(name)
+    }
+    return {**kept, "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
 def _die_with_parent() -> None:
@@ -55,10 +76,6 @@ class CommandOperator(BaseOperator):
 
     def _run(self) -> tuple[int, str]:
         """Return the exit status and the last line."""
-        environment = {**os.environ, "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
-        # Airflow's own settings are not the pipeline's business; its interpreter even less.
-        for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
-            environment.pop(name, None)
         command = self.command
         if self.beside is not None and not self.beside.exists():
             command += " --force"
@@ -66,7 +83,7 @@ class CommandOperator(BaseOperator):
         self._process = subprocess.Popen(
             shlex.split(command),
             cwd=ROOT,
-            env=environment,
+            env=command_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -100,14 +100,47 @@ except AirflowException as error:
     assert "ended with 4; its last line: why" in str(error), error
 else:
     sys.exit("an exit status that is no answer must fail the task")
+run(f"sh -c 'env > {sys.argv[2]}'")
 """
 
+# What the worker of docker-compose.yml and the platform on one machine hold, by whose business it is.
+_COMMANDS = {
+    "SHOPLENS_PLATFORM": "/p",
+    "SHOPLENS_PART": "scheduler",
+    "SHOPLENS_ONLINE_STORE": "redis",
+    "SHOPLENS_REDIS_URL": "redis://:s3cret@redis:6379/0",
+    "SHOPLENS_SERVICE_URL": "http://service:3000",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "s3cret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "S3_ENDPOINT": "http://s3:8333",
+    "DVC_NO_ANALYTICS": "1",
+}
+_AIRFLOWS = {
+    "AIRFLOW__API_AUTH__JWT_SECRET": "s3cret",
+    "AIRFLOW__CELERY__BROKER_URL": "redis://:s3cret@redis:6379/1",
+    "AIRFLOW__CORE__FERNET_KEY": "eW91IHNob3VsZCBub3QgYmUgcmVhZGluZyB0aGlzISE=",
+    "AIRFLOW_ADMIN_PASSWORD": "s3cret",
+    "PGPASSWORD": "s3cret",
+    "POSTGRES_PASSWORD": "s3cret",
+}
 
-def test_a_refusal_is_an_answer_and_any_other_status_a_failure(
+
+def test_a_command_answers_refuses_or_fails_and_sees_nothing_that_is_airflows(
     airflow_python: Path, airflow_environment: dict[str, str], root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "verdict.json").write_text('{"accepted": false}\n')
-    environment = {**airflow_environment, "PYTHONPATH": str(root / "dags"), "SHOPLENS_ROOT": str(root)}
-    command = [airflow_python, "-c", _OPERATOR, str(tmp_path / "verdict.json")]
+    environment = {
+        **airflow_environment,
+        **_COMMANDS,
+        **_AIRFLOWS,
+        "PYTHONPATH": str(root / "dags"),
+        "SHOPLENS_ROOT": str(root),
+    }
+    command = [airflow_python, "-c", _OPERATOR, str(tmp_path / "verdict.json"), str(tmp_path / "seen")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
+    seen = dict(line.partition("=")[::2] for line in (tmp_path / "seen").read_text().splitlines())
+    assert {name: seen.get(name) for name in _COMMANDS} == _COMMANDS
+    assert [name for name in seen if name.startswith(("AIRFLOW", "_AIRFLOW", "PG", "POSTGRES", "PYTHONPATH"))] == []
+    assert seen["PATH"].startswith(f"{root / '.venv/bin'}{os.pathsep}")
