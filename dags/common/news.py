@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -23,15 +24,30 @@ def digest_of(events: Any) -> str | None:
     return str(extra["digest"]) if extra and extra.get("digest") else None
 
 
+def _store() -> str:
+    """Return which online store the commands use, by kind and place; never its password."""
+    kind = os.environ.get("SHOPLENS_ONLINE_STORE", "sqlite")
+    if kind == "sqlite":
+        return kind
+    where = urlsplit(os.environ.get("SHOPLENS_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    return f"{kind} {where.hostname}:{where.port or 6379}{where.path}"
+
+
 def store_state() -> str | None:
-    """Return a digest of what the online store says it holds; None when a part of it is missing."""
-    feast = VAR / "feast"
+    """Return a digest of the store, of what it says it holds, and of the code that defines the features.
+
+    None when a part of the store is missing.
+    """
+    feast, store = VAR / "feast", _store()
     needed = [feast / "state.json", feast / "registry.db"]
-    if os.environ.get("SHOPLENS_ONLINE_STORE", "sqlite") == "sqlite":
+    if store == "sqlite":
         needed.append(feast / "online.db")
     if not all(path.exists() for path in needed):
         return None
-    return hashlib.sha256(needed[0].read_bytes()).hexdigest()
+    total = hashlib.sha256(f"{store}\0".encode())
+    for path in (needed[0], *sorted((ROOT / "features").glob("*.py"))):
+        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def service_state() -> str | None:
