@@ -131,12 +131,13 @@ def _known_state(where: Places) -> StoreState | None:
 def _sqlite_target(where: Places, state: StoreState | None, lineage: str, high_water: str, digest: str) -> Path:
     """Return the SQLite file to load: the one in use, or a new one where the old values must not be seen again.
 
-    Newest-wins would keep the values of another source, or of a later moment than the new high-water mark.
+    Newest-wins would keep the values of another source, of a later moment than the new high-water mark, and of events
+    that a correction of the same days has taken back.
     """
     same = state is not None and state.lineage == lineage
     if state is not None and same and where.online.is_file():
-        earlier = datetime.fromisoformat(high_water) < datetime.fromisoformat(state.high_water)
-        if not earlier:
+        later = datetime.fromisoformat(high_water) > datetime.fromisoformat(state.high_water)
+        if later or digest == state.digest:
             return where.online.resolve()
     return where.home / "online" / f"{digest[:16]}.db"
 

@@ -31,12 +31,14 @@ class UserState:
         features: Slow features and profile by name; None where missing or expired.
         recent: The last N events, one row.
         snapshot_time: When the slow features were computed for (UTC); NaT when there are none.
+        now: The moment that the values were read for (UTC).
     """
 
     user_id: str
     features: dict[str, Feature]
     recent: RecentEvents
     snapshot_time: np.datetime64
+    now: np.datetime64
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,15 @@ class OnlineReader:
         values = dict(_alive(answer, opened.ttl, now))
         if all(value is None for value, _ in values.values()):
             return None
-        return self._state(user_id, values, opened.state.last_n, catalogue)
+        return self._state(user_id, values, opened.state.last_n, catalogue, now)
 
     def _state(
-        self, user_id: str, values: dict[str, tuple[Any, np.datetime64]], last_n: int, catalogue: Catalogue
+        self,
+        user_id: str,
+        values: dict[str, tuple[Any, np.datetime64]],
+        last_n: int,
+        catalogue: Catalogue,
+        now: np.datetime64,
     ) -> UserState:
         items, names, times, quantities, amounts, orders = (values[name][0] or [] for name in _LISTS)
         features = {name: _plain(value) for name, (value, _) in values.items() if name not in _LISTS}
@@ -150,6 +157,7 @@ class OnlineReader:
             features=features,
             recent=recent_from_arrays(items, names, times, quantities, amounts, orders, last_n, catalogue),
             snapshot_time=taken[1] if taken[0] is not None else np.datetime64("NaT", "us"),
+            now=now,
         )
 
 

@@ -68,6 +68,18 @@ class RecentEvents:
             raise FeatureError(f"n: must be from 1 to {self.n}, the events kept; received {n}")
         return self._map(slice(None), slice(self.n - n, None))
 
+    def resize(self, n: int) -> "RecentEvents":
+        """Return the last `n` events of every row, padded on the left where fewer are kept."""
+        if n <= self.n:
+            return self.tail(n)
+        pads = {"event_time": np.datetime64("NaT", "us")}
+        return RecentEvents(
+            **{
+                name: np.pad(getattr(self, name), ((0, 0), (n - self.n, 0)), constant_values=pads.get(name, 0))
+                for name in self.__dataclass_fields__
+            }
+        )
+
 
 def order_key() -> pl.Expr:
     """What an event belongs to: its order, else its session, else nothing (an empty string)."""

@@ -58,8 +58,11 @@ def _write_snapshots(path: Path, key: str, snapshots: ir.Table) -> pa.Table:
     return table
 
 
-def recent_lists(events: pl.DataFrame, n: int) -> pl.DataFrame:
-    """Return one row a user: event_timestamp (of the last event) and lists of the last `n` events, oldest first."""
+def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataFrame:
+    """Return one row a user: event_timestamp (of the last event) and lists of the last `n` events, oldest first.
+
+    Only what was received before `high_water` is among them: training does not know more at that moment.
+    """
     columns = {
         "recent_item_ids": pl.col("item_id").fill_null(""),
         "recent_event_names": pl.col("event_name").cast(pl.String),
@@ -69,7 +72,7 @@ def recent_lists(events: pl.DataFrame, n: int) -> pl.DataFrame:
         "recent_order_keys": order_key(),
     }
     return (
-        events.filter(pl.col("user_id").is_not_null())
+        events.filter(pl.col("user_id").is_not_null() & (pl.max_horizontal("event_time", "ingested_at") < high_water))
         .select("user_id", "event_time", "event_id", **columns)
         .sort("user_id", "event_time", "event_id")
         .group_by("user_id", maintain_order=True)
@@ -105,7 +108,8 @@ def compute(validated: Path, out: Path, params: Params) -> dict[str, int]:
         raise FeatureError(f"{validated / 'events.parquet'}: must have at least one event; it has none")
     catalogue = build_catalogue(events, pl.read_parquet(validated / "items.parquet"))
     write_table(out / "catalogue.parquet", catalogue.frame.to_arrow())
-    recent = recent_lists(events, params.features.last_n).to_arrow()
+    high_water = datetime.fromisoformat(dataset["high_water"])
+    recent = recent_lists(events, params.features.last_n, high_water).to_arrow()
     profile = user_profile(pl.read_parquet(validated / "users.parquet"), start).to_arrow()
     del events
     tables = {"recent_events": recent, "user_profile": profile}

@@ -35,13 +35,14 @@ def release(
     wait_ready: Annotated[float, typer.Option(help="Seconds to wait until the service reports it; 0: do not.")] = 0.0,
     url: Annotated[str | None, typer.Option(help="Address of the service; default SHOPLENS_SERVICE_URL.")] = None,
 ) -> None:
-    """Build the Bento of the accepted package, put it into service, and wait until it answers."""
-    from serving.release import json_line, release_package
-    from serving.release import wait_ready as wait
+    """Build the Bento of the accepted package, put it into service, and wait until it answers.
+
+    A package that does not become ready in time is taken out of service again.
+    """
+    from serving.release import json_line, put_into_service
 
     settings = load_settings()
-    version, changed = release_package(settings)
-    seconds = wait(url or settings.service_url, version, wait_ready) if wait_ready > 0 else 0.0
+    version, changed, seconds = put_into_service(settings, url or settings.service_url, wait_ready)
     typer.echo(f"model {version} {'released' if changed else 'unchanged'}; ready after {seconds:.1f} s")
     typer.echo(json_line(digest=version, changed=changed))
 

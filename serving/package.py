@@ -3,7 +3,7 @@
 manifest.json            git revision, data digests, as-of, parameters, metrics
 fallback.json            what an unknown user is told: base rate, popular items
 models/purchase  models/next_item        artifacts
-params.yaml  requirements.txt
+catalogue.parquet  requirements.txt
 shoplens/ events/ features/ training/ serving/    code, so that the Bento runs alone
 """
 
@@ -15,21 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from features.catalogue import Catalogue
+from features.catalogue import FIRST_INDEX, Catalogue
 from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import ReleaseError
 from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
+from training.evaluation.ranking import top_items
 from training.models import artifact
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
-CODE = ("shoplens", "events", "features", "training", "serving")
+# What `dvc.yaml` declares as dependencies of the stage: folders whole, of shoplens/ only what a service uses.
+CODE = ("events", "features", "training", "serving")
+SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
 # What the service imports; each is pinned to the version in uv.lock.
 _NEEDS = (
-    "bentoml", "duckdb", "feast", "ibis-framework", "joblib", "keras", "numpy", "pandas", "polars", "psutil", "pyarrow",
-    "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "tensorflow-cpu", "typer",
+    "bentoml", "duckdb", "fastapi", "feast", "ibis-framework", "joblib", "keras", "numpy", "pandas", "polars",
+    "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
+    "tensorflow-cpu", "typer",
 )  # fmt: skip
 _POPULAR = 100  # the largest k that a recommendation may ask for
 VERSION_LENGTH = 16
@@ -98,8 +102,8 @@ def popular_items(outs: Path) -> list[dict[str, Any]]:
     predictor = artifact.load(folder / "baselines" / name)
     rows: Inputs = RowSet.load(folder / "rows/validation.parquet").inputs.take(slice(0, 1))
     scores = predictor.predict(rows)[0]
-    best = np.lexsort((np.arange(len(scores)), -scores))[:_POPULAR]
-    total = float(scores[2:].sum())
+    best = top_items(scores[None, :], _POPULAR)[0]
+    total = float(scores[FIRST_INDEX:].sum())
     return [{"item_index": int(index), "score": round(float(scores[index]) / total, 8)} for index in best]
 
 
@@ -110,12 +114,11 @@ def base_rate(outs: Path) -> float:
 
 
 def _copy_code(root: Path, out: Path) -> None:
-    for name in CODE:
-        for path in sorted((root / name).rglob("*")):
-            if path.suffix in (".py", ".yaml") and not {"__pycache__", "local"} & set(path.parts):
-                target = out / path.relative_to(root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+    files = [path for name in CODE for path in sorted((root / name).rglob("*")) if path.suffix in (".py", ".yaml")]
+    for path in [*files, *(root / f"shoplens/{name}.py" for name in SHARED_CODE)]:
+        target = out / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _manifest(params: Params, settings: Settings) -> dict[str, Any]:
@@ -135,6 +138,7 @@ def _manifest(params: Params, settings: Settings) -> dict[str, Any]:
         "as_of": dataset["high_water"],
         "models": models,
         "horizon_days": params.train.rows.horizon_days,
+        "last_n": params.features.last_n,
         "threshold": params.evaluate.threshold,
         "seed": params.seed,
         "metrics": {task: metrics[task]["model"] for task in models},
@@ -150,7 +154,6 @@ def build_package(params: Params, settings: Settings) -> Path:
             shutil.copytree(outs / task / "model", out / "models" / task)
         catalogue.frame.write_parquet(out / "catalogue.parquet")
         write_json(out / "fallback.json", {"base_rate": base_rate(outs), "popular": popular_items(outs)})
-        shutil.copyfile(settings.root / "params.yaml", out / "params.yaml")
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
         _copy_code(code_root(), out)
         files = {p.relative_to(out).as_posix(): file_digest(p) for p in sorted(out.rglob("*")) if p.is_file()}

@@ -1,6 +1,6 @@
 """What the service knows and does, without HTTP: package, models, online store, fallbacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from serving.schemas import (
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json
 from shoplens.settings import Settings
+from training.evaluation.ranking import top_items
 from training.models import artifact
 from training.rows.inputs import Inputs
 
@@ -55,11 +56,14 @@ class Predictions:
         unavailable: Fallback = "store_unavailable"
         as_of = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
         try:
-            now = self._reader.now()
             state = self._reader.read(user_id, self._catalogue)
+            if state is None:
+                return _Found(None, self._reader.now(), "unknown_user")
         except StoreUnavailableError:
             return _Found(None, as_of, unavailable)
-        return _Found(state, now, None if state is not None else "unknown_user")
+        # The store may have been loaded with another last_n meanwhile: fast features count what training counted.
+        state = replace(state, recent=state.recent.resize(self.manifest["last_n"]))
+        return _Found(state, state.now, None)
 
     def _about(self, found: _Found) -> dict[str, Any]:
         return {"model_version": self.version, "as_of": str(found.now), "fallback": found.fallback}
@@ -92,10 +96,9 @@ class Predictions:
             items = [self._item(one["item_index"], one["score"]) for one in self._fallback["popular"][:k]]
         else:
             inputs = Inputs.from_state(found.state, found.now, self._next_item.feature_names)
-            scores = self._next_item.predict(inputs)[0]
-            near = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
-            best = near[np.lexsort((near, -scores[near]))]
-            items = [self._item(int(index), float(scores[index])) for index in best if np.isfinite(scores[index])]
+            scores = self._next_item.predict(inputs)
+            best = top_items(scores, k)[0]
+            items = [self._item(int(index), float(scores[0, index])) for index in best]
         return RecommendAnswer(user_id=user_id, items=items, **self._about(found))
 
     def profile(self, user_id: str) -> ProfileAnswer:
@@ -152,9 +155,8 @@ class Predictions:
         """Predict one empty history: the compiled functions are the same for every user."""
         from features.recent import recent_from_arrays
 
+        now = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
+        recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
+        state = UserState("", {}, recent, np.datetime64("NaT"), now)
         for predictor in (self._purchase, self._next_item):
-            history = getattr(predictor.model, "history", 1)
-            recent = recent_from_arrays([], [], [], [], [], [], history, self._catalogue)
-            state = UserState("", {}, recent, np.datetime64("NaT"))
-            now = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
             predictor.predict(Inputs.from_state(state, now, predictor.feature_names))

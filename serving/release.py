@@ -99,6 +99,37 @@ def release_package(settings: Settings) -> tuple[str, bool]:
     return version, True
 
 
+def put_into_service(settings: Settings, url: str, seconds: float) -> tuple[str, bool, float]:
+    """Release `outs/package` and wait until the service at `url` is ready with it; 0 seconds: do not wait.
+
+    Returns:
+        The version, whether anything changed, and how long the service took.
+
+    Raises:
+        ReleaseError: see `release_package`; or the service does not become ready, and what was in service is again.
+    """
+    before = current_version(settings)
+    version, changed = release_package(settings)
+    if seconds <= 0:
+        return version, changed, 0.0
+    try:
+        return version, changed, wait_ready(url, version, seconds)
+    except ReleaseError as error:
+        if not changed:
+            raise
+        roll_back(settings, before)
+        raise ReleaseError(f"{error}; {before or 'nothing'} is in service again, see {places(settings).log}") from error
+
+
+def roll_back(settings: Settings, version: str | None) -> None:
+    """Point `current` at an earlier release again, or at nothing."""
+    where = places(settings)
+    if version is None:
+        where.current.unlink(missing_ok=True)
+    else:
+        flip(settings, where.releases / version)
+
+
 def served_version(url: str) -> str | None:
     """Return the model version that a ready service reports in /readyz; None while it is not ready."""
     try:

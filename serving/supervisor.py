@@ -44,6 +44,7 @@ class Supervisor:
             **{name: value for name, value in tool_variables(self._settings.root).items() if name not in os.environ},
             "SHOPLENS_ROOT": str(release / "src"),
             "SHOPLENS_VAR": str(self._settings.var_dir),
+            "CUDA_VISIBLE_DEVICES": "-1",  # a single row is answered faster on a CPU, and training needs the GPU
         }
         self._where.log.parent.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name("bentoml")), "serve", str(release)]
@@ -97,6 +98,9 @@ class Supervisor:
                 self._stop()
                 self._start(wanted)
                 served, started = wanted, now
+            if wanted is None and served is not None:
+                self._stop()
+                served = None
             time.sleep(0.3)
         self._stop()
         self._where.status.unlink(missing_ok=True)

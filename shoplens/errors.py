@@ -9,6 +9,7 @@ ShopLensError
 │   └── StoreUnavailableError   the online store cannot be reached
 ├── ModelError             a model, its parameters or its artifact do not fit
 ├── ReleaseError           a package cannot be built, judged or put into service
+│   └── IncomparableError       the model in service cannot be asked about today's held-out rows
 ├── StageBusyError         another process is already writing this stage's outs
 └── LocalRunError          the platform on one machine cannot start, run or stop
     └── PortInUseError
@@ -49,6 +50,10 @@ class ModelError(ShopLensError):
 
 class ReleaseError(ShopLensError):
     """A package cannot be built, judged or put into service."""
+
+
+class IncomparableError(ReleaseError):
+    """The model in service cannot be asked about today's held-out rows."""
 
 
 class StageBusyError(ShopLensError):

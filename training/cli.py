@@ -21,10 +21,10 @@ def train(
     from shoplens.errors import SettingsError
     from training.evaluation.bootstrap import user_weights
     from training.evaluation.judge import judge
+    from training.fit import recipe_of, train_model
     from training.loop import prepare_device
     from training.models import artifact
     from training.rows.build import build_rows
-    from training.stages import recipe_of, train_model
 
     if task not in ("purchase", "next_item"):
         raise SettingsError(f"task: must be purchase or next_item; received {task!r}")
@@ -38,7 +38,7 @@ def train(
     catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
     trained = train_model(model, recipe, rows, catalogue)
     folder = settings.var_dir / "models" / task / model
-    artifact.save(trained, rows.train.inputs.names, folder)
+    artifact.save(trained, rows.train.inputs.names, rows.learned_until, folder)
     weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
     for metric, interval in judge(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
         typer.echo(f"{metric:20} {interval}")

@@ -1,10 +1,12 @@
 """The one comparison table: every model of both tasks, trained on the same rows by the same loop, with intervals."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from events.readers import find_files
 from features.catalogue import Catalogue
 from shoplens.digest import file_digest
 from shoplens.files import read_json, whole_file, write_json
@@ -14,21 +16,24 @@ from shoplens.stage import console
 from training.evaluation.bootstrap import user_weights
 from training.evaluation.judge import judge
 from training.evaluation.metrics import PURCHASE_METRICS, RANKING_METRICS
+from training.fit import recipe_of, train_model
 from training.loop import prepare_device
 from training.models.registry import model_names
 from training.rows.build import build_rows
-from training.rows.rowset import Task
-from training.stages import recipe_of, train_model
+from training.rows.rowset import TASKS, Task
 
-TASKS: tuple[Task, ...] = ("purchase", "next_item")
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
 
 
-def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
-    """Return what a result depends on: data, parameters and the code of training."""
-    import hashlib
+def _code_digests() -> list[str]:
+    """Return the digests of all code that a result rests on."""
+    root = Path(__file__).resolve().parents[1]
+    files = [path for folder in ("features", "training") for path in sorted((root / folder).rglob("*.py"))]
+    return [file_digest(path) for path in [*files, root / "events/contract.py"]]
 
-    code = sorted(Path(__file__).parent.rglob("*.py"))
+
+def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
+    """Return what a result depends on: data, parameters and code."""
     parts = [
         name,
         recipe_of(task, params).__repr__(),
@@ -36,7 +41,7 @@ def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
         params.evaluate.model_dump_json(),
         file_digest(outs / "features/features.json"),
         read_json(outs / "validated/dataset.json")["digest"],
-        *(file_digest(path) for path in code),
+        *_code_digests(),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -127,8 +132,23 @@ def prepare_source(
     data = params.data.model_copy(update={"mapping": mapping, "source": source, "user_share": 1.0, "as_of": None})
     other = params.model_copy(update={"data": data})
     place = settings.model_copy(update={"outs": target / "outs", "var": target / "var"})
-    if not (place.outs_dir / "features/features.json").exists():
+    prepared = target / "prepared.json"
+    state = _source_state(other, settings.root, source)
+    if not prepared.exists() or read_json(prepared) != state:
         for stage in (fetch, ingest, validate, features):
             console.print(f"{stage.__name__}: {source}")
             stage(other, place)
+        write_json(prepared, state)
     return other, place
+
+
+def _source_state(params: Params, root: Path, source: str) -> dict[str, Any]:
+    """Return what the tables of a source depend on: its files as they are now, its mapping, parameters and code."""
+    files = [path for path in find_files([root / source]) if path.is_file()]
+    code = [path for folder in ("events", "expectations", "features") for path in sorted((root / folder).rglob("*.py"))]
+    return {
+        "files": {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files},
+        "mapping": file_digest(root / params.data.mapping),
+        "parameters": [params.expectations.model_dump(), params.features.model_dump()],
+        "code": [file_digest(path) for path in code],
+    }

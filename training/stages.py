@@ -1,63 +1,21 @@
-"""The stages `train_purchase`, `train_next_item`, `evaluate` and `explain`."""
+"""The stages `train_purchase`, `train_next_item`, `evaluate` and `explain`; each imports its own part only."""
 
-from pathlib import Path
-
-from features.catalogue import Catalogue
-from shoplens.files import whole_folder
 from shoplens.params import Params
 from shoplens.settings import Settings
-from shoplens.stage import console
-from training.models import artifact
-from training.models.contract import Model, Recipe
-from training.models.registry import model_class
-from training.rows.build import Rows, build_rows
-from training.rows.rowset import Task
-
-
-def recipe_of(task: Task, params: Params) -> Recipe:
-    """Return what a model of `task` is told by the parameters."""
-    if task == "purchase":
-        own = params.train.purchase
-        return Recipe(task, own.network, own.loop, own.loss, params.seed)
-    item = params.train.next_item
-    return Recipe(task, item.network, item.loop, item.loss, params.seed, item.sampled_negatives)
-
-
-def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, live: Path | None = None) -> Model:
-    """Train one model on rows that are there."""
-    model = model_class(name)(recipe, catalogue)
-    model.fit(rows.train, rows.validation, live)
-    return model
-
-
-def _train(task: Task, params: Params, settings: Settings) -> None:
-    from training.loop import prepare_device
-
-    prepare_device(params.train.device)
-    own = params.train.purchase if task == "purchase" else params.train.next_item
-    rows = build_rows(task, params, settings.outs_dir)
-    catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
-    console.print(
-        f"{task}: {len(rows.train):,} rows to learn, {len(rows.validation):,} to stop, {len(rows.test):,} test"
-    )
-    recipe, names = recipe_of(task, params), rows.train.inputs.names
-    with whole_folder(settings.outs_dir / task) as out:
-        for name in own.baselines:
-            artifact.save(train_model(name, recipe, rows, catalogue), names, out / "baselines" / name)
-        artifact.save(train_model(own.model, recipe, rows, catalogue, out / "live"), names, out / "model")
-        (out / "rows").mkdir()
-        rows.validation.save(out / "rows/validation.parquet")
-        rows.test.save(out / "rows/test.parquet")
 
 
 def train_purchase(params: Params, settings: Settings) -> None:
     """Train the purchase model and its baselines into `outs/purchase`."""
-    _train("purchase", params, settings)
+    from training.fit import fit_task
+
+    fit_task("purchase", params, settings)
 
 
 def train_next_item(params: Params, settings: Settings) -> None:
     """Train the next-item model and its baselines into `outs/next_item`."""
-    _train("next_item", params, settings)
+    from training.fit import fit_task
+
+    fit_task("next_item", params, settings)
 
 
 def evaluate(params: Params, settings: Settings) -> None:

@@ -169,6 +169,22 @@ def test_the_same_again_changes_nothing_and_new_data_is_seen_by_a_running_reader
     assert reader.now() == np.datetime64("2024-01-08T09:00:00.000001", "us")
 
 
+def test_what_a_correction_takes_back_is_gone_online_too(story: Any, catalogue: Catalogue) -> None:
+    materialize(story.settings)
+    reader = OnlineReader(story.settings)
+    before = reader.read("ann", catalogue)
+    assert before is not None
+    events = pl.read_parquet(story.validated / "events.parquet")
+    last = events.filter(pl.col("user_id") == "ann")["event_id"][-1]
+    story.put(events.filter((pl.col("event_id") != last) & (pl.col("user_id") != "bob")))
+    story.build()
+    assert materialize(story.settings).changed
+    after = reader.read("ann", catalogue)
+    assert after is not None
+    assert after.recent.valid.sum() == before.recent.valid.sum() - 1
+    assert reader.read("bob", catalogue) is None
+
+
 def test_another_source_does_not_mix_with_the_old_one(story: Any, catalogue: Catalogue) -> None:
     materialize(story.settings)
     reader = OnlineReader(story.settings)

@@ -1,6 +1,6 @@
 """Recent events and fast features: by hand, and the same from the log, from one row and from the store's lists."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ def test_batch_one_row_and_stored_lists_are_equal_bit_for_bit() -> None:
     now = _moments(*["2024-01-21"] * 40)
     batch = recent_as_of(events, users, now, 32, catalogue)
     together = fast_features(batch, now)
-    stored = {row["user_id"]: row for row in recent_lists(events, 32).to_dicts()}
+    stored = {row["user_id"]: row for row in recent_lists(events, 32, datetime(2024, 1, 21, tzinfo=UTC)).to_dicts()}
     for row, user in enumerate(users):
         lists = [value for name, value in stored[user].items() if name.startswith("recent_")]
         online = recent_from_arrays(*lists, n=32, catalogue=catalogue)

@@ -71,7 +71,8 @@ def make():
 @pytest.fixture(scope="session")
 def rows():
     def build(task: Task) -> Rows:
-        return Rows(make_rows(task, 400, 1), make_rows(task, 100, 2), make_rows(task, 100, 3))
+        until = np.datetime64("2024-04-05", "us")
+        return Rows(make_rows(task, 400, 1), make_rows(task, 100, 2), make_rows(task, 100, 3), until)
 
     return build
 

@@ -101,3 +101,14 @@ def test_a_paired_difference_is_surer_than_two_figures() -> None:
     assert found.low == pytest.approx(0.05)
     alone = intervals({"new": new})["new"]
     assert alone.low < 0.05 < alone.high
+
+
+def test_a_catalogue_of_fewer_than_twenty_items_is_ranked_whole() -> None:
+    from training.evaluation.ranking import top_items
+
+    scores = np.array([[-np.inf, -np.inf, 0.1, 0.3, 0.3]], dtype=np.float32)
+    ranked = top_items(scores, 20)
+    assert ranked.tolist() == [[3, 4, 2]], "of equal scores the lower index; 0 and 1 are no items"
+    found = ranking_metrics(ranked, [np.array([2], dtype=np.int32)])
+    assert found["recall@20"].tolist() == [1.0]
+    assert found["ndcg@10"][0] == pytest.approx(1 / np.log2(4))  # third place

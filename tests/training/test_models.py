@@ -30,7 +30,7 @@ def train(name, task, rows, recipe, catalogue, loss=None, epochs=3):
 def test_every_model_learns_is_kept_and_comes_back(task, name, rows, recipe, catalogue, tmp_path: Path) -> None:
     model, found = train(name, task, rows, recipe, catalogue)
     inputs = found.test.inputs
-    artifact.save(model, inputs.names, tmp_path / "kept")
+    artifact.save(model, inputs.names, found.learned_until, tmp_path / "kept")
     back = artifact.load(tmp_path / "kept")
     assert (back.name, back.task) == (name, task)
     before, after = model.predict(inputs), back.predict(inputs)
@@ -65,7 +65,7 @@ def test_two_trainings_leave_the_same_bytes(rows, recipe, catalogue, tmp_path: P
     for folder in ("one", "two"):
         for task, name in (("purchase", "transformer"), ("next_item", "transformer"), ("purchase", "boosted_trees")):
             model, found = train(name, task, rows, recipe, catalogue, epochs=1)
-            artifact.save(model, found.train.inputs.names, tmp_path / folder / task / name)
+            artifact.save(model, found.train.inputs.names, found.learned_until, tmp_path / folder / task / name)
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 
 
@@ -80,20 +80,49 @@ def test_a_causal_model_does_not_read_the_future(rows, recipe, catalogue) -> Non
 
     for name in ("transformer", "cnn", "lstm"):
         model = model_class(name)(recipe("purchase"), catalogue)
-        given = keras.Input((6, 8))
-        encoder = keras.Model(given, model.encode(given))
+        given, valid = keras.Input((6, 8)), keras.Input((6,), dtype="bool")
+        encoder = keras.Model([given, valid], model.encode(given, valid))
+        there = np.ones((1, 6), dtype=bool)
         events = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
         changed = events.copy()
         # Not a constant shift: layer normalization takes that away, and the test could not fail.
         changed[:, 4:] = np.random.default_rng(1).normal(size=(1, 2, 8))
-        same = np.abs(encoder(events).numpy() - encoder(changed).numpy())[0].max(axis=-1)
+        same = np.abs(encoder([events, there]).numpy() - encoder([changed, there]).numpy())[0].max(axis=-1)
         assert same[:4].max() < 1e-6, name
         assert same[4:].min() > 1e-3, name
 
 
+def test_what_stands_in_padded_places_does_not_matter(rows, recipe, catalogue) -> None:
+    import keras
+
+    for name in ("transformer", "cnn", "lstm"):
+        model = model_class(name)(recipe("purchase"), catalogue)
+        given, valid = keras.Input((6, 8)), keras.Input((6,), dtype="bool")
+        encoder = keras.Model([given, valid], model.encode(given, valid))
+        for weight in encoder.weights:  # biases start at zero: padding would be zero by luck
+            weight.assign(weight + 0.1)
+        there = np.array([[False, False, False, True, True, True]])
+        events = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
+        other = events.copy()
+        other[:, :3] = np.random.default_rng(1).normal(size=(1, 3, 8))
+        difference = np.abs(encoder([events, there]).numpy() - encoder([other, there]).numpy())[0, 3:]
+        assert difference.max() < 1e-6, name
+
+
+def test_histories_of_another_length_are_cut_or_padded(rows, recipe, catalogue, tmp_path: Path) -> None:
+    for task in ("purchase", "next_item"):
+        model, found = train("transformer", task, rows, recipe, catalogue, epochs=1)
+        artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / task)
+        back, inputs = artifact.load(tmp_path / task), found.test.inputs
+        longer, shorter = back.predict(inputs.resize(20)), back.predict(inputs.resize(3))
+        np.testing.assert_allclose(longer, back.predict(inputs), rtol=1e-5)
+        assert shorter.shape == longer.shape
+        assert not np.array_equal(shorter, longer)
+
+
 def test_a_model_asked_in_another_catalogue_means_the_same_items(rows, recipe, catalogue, tmp_path: Path) -> None:
     model, found = train("personal_frequency", "next_item", rows, recipe, catalogue)
-    artifact.save(model, found.test.inputs.names, tmp_path / "kept")
+    artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / "kept")
     # The same items, numbered backwards.
     frame = catalogue.frame.reverse().with_columns(item_index=catalogue.frame["item_index"])
     here = Catalogue(frame)
@@ -115,7 +144,7 @@ def test_a_task_that_a_model_cannot_do_is_refused(recipe, catalogue) -> None:
 
 def test_missing_features_are_named(rows, recipe, catalogue, tmp_path: Path) -> None:
     model, found = train("decision_tree", "purchase", rows, recipe, catalogue)
-    artifact.save(model, found.test.inputs.names, tmp_path / "kept")
+    artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / "kept")
     with pytest.raises(ModelError, match="lack noise"):
         artifact.load(tmp_path / "kept").predict(found.test.inputs.select(("weekly_orders_90d",)))
 

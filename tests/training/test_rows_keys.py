@@ -71,6 +71,17 @@ def test_the_target_is_the_first_basket_of_the_week() -> None:
     assert [(day(r["time"]), r["targets"]) for r in keys.to_dicts()] == [(14, ["b", "c"])]
 
 
+def test_what_was_in_the_order_before_the_cut_off_is_no_target() -> None:
+    events = log(
+        (1, "ann", "purchase", "z", "1"),
+        (13.9, "ann", "purchase", "a", "2"),
+        (14.1, "ann", "purchase", "b", "2"),
+        (21.5, "ann", "purchase", "c", "2"),  # the same order again, after the week
+    )
+    keys = next_item_keys(events, DATASET, ROWS, active_days=90)
+    assert [(day(r["time"]), r["targets"]) for r in keys.to_dicts()] == [(14, ["b"]), (21, ["c"])]
+
+
 def test_session_rows_end_with_the_first_purchase() -> None:
     events = log(
         (0.0, "s1", "view_item", "a", None),

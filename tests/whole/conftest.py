@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from shoplens.environment import tool_variables
+
 # A fortieth of the households, tiny networks: every stage does its real work in seconds.
 SMALL: dict[str, Any] = {
     "data": {"user_share": 0.025},
@@ -35,7 +37,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.first_run = ""
-        self.environment = {**os.environ, "DVC_SITE_CACHE_DIR": str(folder / "var/dvc/site")}
+        # Homes of its own for every tool: this checkout's Bento store must neither be used nor filled.
+        self.environment = {**os.environ, **tool_variables(folder)}
         for role in ("AUTHOR", "COMMITTER"):
             # A fixed date too: clones of the same files are then the same commit, which the package names.
             # In git's internal form, the only one that dulwich, and so `dvc exp run`, reads.

@@ -93,7 +93,7 @@ def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int3
     NDCG@10 has binary gains and is divided by the best that the row's targets allow (Järvelin & Kekäläinen, 2002).
 
     Args:
-        ranked: (rows, k >= 20) catalogue indexes, best first.
+        ranked: (rows, k) catalogue indexes, best first; k is 20, or the whole of a smaller catalogue.
         targets: A set of catalogue indexes a row, not empty.
 
     Returns:
@@ -101,6 +101,7 @@ def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int3
     """
     hits = np.stack([np.isin(row, wanted) for row, wanted in zip(ranked, targets, strict=True)])
     counts = np.array([len(wanted) for wanted in targets], dtype=np.float64)
+    hits = np.pad(hits, ((0, 0), (0, max(0, 20 - hits.shape[1]))))
     discount = 1 / np.log2(np.arange(2, 12))
     ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, 10).astype(int)]
     return {

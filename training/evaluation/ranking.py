@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from features.catalogue import FIRST_INDEX
 from training.models.contract import FloatArray
 from training.rows.inputs import Inputs
 
@@ -21,8 +22,12 @@ TOP = 20
 
 
 def top_items(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
-    """Return the k best indexes of each row, (rows, k), best first; of equal scores the lower index."""
-    part = np.argpartition(-scores, k, axis=1)[:, :k]
+    """Return the k best indexes of each row, (rows, k), best first; of equal scores the lower index.
+
+    A catalogue of fewer than k items gives as many columns as it has items: indexes 0 and 1 are none.
+    """
+    k = min(k, scores.shape[1] - FIRST_INDEX)
+    part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     worst = np.take_along_axis(scores, part, axis=1).min(axis=1, keepdims=True)
     result = np.empty((len(scores), k), dtype=np.int32)
     for row in range(len(scores)):

@@ -15,9 +15,7 @@ from training.evaluation.judge import MAIN_METRIC, Judged, judge
 from training.evaluation.plots import write_calibration, write_curves, write_learning_curve
 from training.loop import prepare_device
 from training.models import artifact
-from training.rows.rowset import RowSet, Task
-
-TASKS: tuple[Task, ...] = ("purchase", "next_item")
+from training.rows.rowset import TASKS, RowSet
 
 
 def judge_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Judged]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from features.fast import FAST_FEATURES
 from training.rows.inputs import Inputs
@@ -69,7 +70,8 @@ def permutation_importance(
         inputs: Held-out rows.
         names: From `input_names`.
         score: Higher is better.
-        repeats: Shuffles of each input; the interval is a normal one over them.
+        repeats: Shuffles of each input; the interval is Student's t over them: it says how much of the figure is the
+            luck of the shuffles, on these rows.
         seed: Of the shuffles.
     """
     random = np.random.default_rng(seed)
@@ -77,6 +79,6 @@ def permutation_importance(
     base = score(inputs)
     for name in names:
         falls = np.array([base - score(_shuffled(inputs, name, order)) for order in orders])
-        spread = 1.96 * falls.std(ddof=1) / np.sqrt(repeats)
+        spread = t.ppf(0.975, repeats - 1) * falls.std(ddof=1) / np.sqrt(repeats)
         mean = float(falls.mean())
         yield Importance(name, mean, mean - float(spread), mean + float(spread))

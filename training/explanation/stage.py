@@ -17,10 +17,8 @@ from training.loop import prepare_device
 from training.models import artifact
 from training.models.artifact import Predictor
 from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet, Task
+from training.rows.rowset import TASKS, RowSet, Task
 
-TASKS: tuple[Task, ...] = ("purchase", "next_item")
-_WITHOUT_HISTORY = ("base_rate", "decision_tree", "boosted_trees")  # they read tabular features only
 _RANKED_SHARE = 4  # a next-item prediction ranks the whole catalogue: that many times fewer rows are shuffled
 
 
@@ -41,8 +39,7 @@ def explain_task(task: Task, params: Params, settings: Settings) -> list[Importa
     if len(rows) > limit:
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
         rows = rows.take(np.sort(chosen))
-    trees = predictor.name in _WITHOUT_HISTORY
-    names = input_names(rows.inputs, sequence=not trees, grouped=task == "next_item")
+    names = input_names(rows.inputs, sequence=predictor.model.reads_history, grouped=task == "next_item")
     found = []
     for one in permutation_importance(rows.inputs, names, _score(predictor, rows), params.explain.repeats, params.seed):
         found.append(one)

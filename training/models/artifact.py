@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from features.catalogue import Catalogue
 from shoplens.digest import folder_digest
 from shoplens.errors import ModelError
@@ -29,12 +31,14 @@ class Predictor:
     Attributes:
         feature_names: Tabular features that it was trained on, in order.
         model_digest: Digest of its folder.
+        learned_until: Rows before this moment (UTC) may have been learned from, and cannot judge it.
     """
 
     name: str
     task: Task
     feature_names: tuple[str, ...]
     model_digest: str
+    learned_until: np.datetime64
     model: Model
 
     @property
@@ -43,11 +47,15 @@ class Predictor:
         return self.model.catalogue
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """Return (rows,) probabilities, or (rows, catalogue size) scores, -inf at indexes 0 and 1."""
-        return self.model.predict(inputs.select(self.feature_names))
+        """Return (rows,) probabilities, or (rows, catalogue size) scores, -inf at indexes 0 and 1.
+
+        Histories of another length than the model was built for (`features.last_n` has changed) are cut or padded.
+        """
+        chosen = inputs.select(self.feature_names)
+        return self.model.predict(chosen if self.model.history is None else chosen.resize(self.model.history))
 
 
-def save(model: Model, feature_names: tuple[str, ...], folder: Path) -> None:
+def save(model: Model, feature_names: tuple[str, ...], learned_until: np.datetime64, folder: Path) -> None:
     """Write the artifact of a trained model, whole or not at all."""
     with whole_folder(folder) as work:
         kept = model.export(work)
@@ -59,6 +67,7 @@ def save(model: Model, feature_names: tuple[str, ...], folder: Path) -> None:
                 "name": model.name,
                 "task": recipe.task,
                 "feature_names": list(feature_names),
+                "learned_until": str(learned_until),
                 "recipe": {
                     "network": recipe.network.model_dump(),
                     "loop": recipe.loop.model_dump(),
@@ -95,4 +104,11 @@ def load(folder: Path) -> Predictor:
         raise ModelError(f"model {folder}: cannot be read ({error}); run the training stage") from error
     model = model_class(card["name"])(_recipe(card), Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
-    return Predictor(card["name"], card["task"], tuple(card["feature_names"]), folder_digest(folder), model)
+    return Predictor(
+        card["name"],
+        card["task"],
+        tuple(card["feature_names"]),
+        folder_digest(folder),
+        np.datetime64(card["learned_until"], "us"),
+        model,
+    )

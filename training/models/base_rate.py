@@ -15,6 +15,7 @@ class BaseRate(Model):
 
     name = "base_rate"
     tasks = frozenset({"purchase"})
+    reads_history = False
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Take the mean label."""

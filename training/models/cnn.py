@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras import layers
+from keras import layers, ops
 
 from training.models.deep import DeepModel
 
@@ -12,11 +12,12 @@ class Cnn(DeepModel):
 
     name = "cnn"
 
-    def encode(self, events: Any) -> Any:
-        """Width 3, dilation 1, 2, 4…."""
+    def encode(self, events: Any, valid: Any) -> Any:
+        """Width 3, dilation 1, 2, 4…; what is padded is zero again before each convolution."""
         size = self.recipe.network
+        weight = ops.expand_dims(ops.cast(valid, events.dtype), -1)
         for block in range(size.blocks):
-            normal = layers.LayerNormalization()(events)
+            normal = layers.LayerNormalization()(events) * weight
             step = layers.Conv1D(size.width, 3, padding="causal", dilation_rate=2**block, activation="gelu")(normal)
             events = events + layers.Dropout(size.dropout, seed=self.recipe.seed)(step)
         return events

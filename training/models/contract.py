@@ -35,10 +35,14 @@ class Model(ABC):
     Attributes:
         name: As in params.yaml.
         tasks: What it can predict; for another task it is n/a.
+        reads_history: Whether it reads the recent events, and not the tabular features alone.
+        history: Events of a history that it was built for; None where any number will do.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
+    reads_history: ClassVar[bool] = True
+    history: int | None = None
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         if recipe.task not in self.tasks:

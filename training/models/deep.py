@@ -32,8 +32,13 @@ class DeepModel(Model):
     tasks = frozenset({"purchase", "next_item"})
 
     @abstractmethod
-    def encode(self, events: Any) -> Any:
-        """Return (batch, length, width) of `events` (batch, length, width), zero where padded on the left."""
+    def encode(self, events: Any, valid: Any) -> Any:
+        """Return (batch, length, width): what the encoder makes of every event.
+
+        Args:
+            events: (batch, length, width), zero where padded on the left.
+            valid: (batch, length) booleans; what stands where it is false must not change a valid event's vector.
+        """
 
     def inputs(self, rows: Inputs) -> dict[str, NDArray[Any]]:
         """Return the arrays that the network reads."""
@@ -61,7 +66,7 @@ class DeepModel(Model):
             history: Events kept of each row, N.
         """
         size = self.recipe.network
-        self.history = history
+        self.history: int = history
         given = {
             "item": keras.Input((size.length,), dtype="int32", name="item"),
             "name": keras.Input((size.length,), dtype="int32", name="name"),
@@ -73,9 +78,12 @@ class DeepModel(Model):
         events = EventEmbedding(items, size.width, size.length, name="events")(
             given["item"], given["name"], given["numbers"]
         )
-        states = layers.LayerNormalization()(self.encode(events))
+        valid = ops.greater(given["name"], 0)
+        states = layers.LayerNormalization()(self.encode(events, valid))
+        weight = ops.expand_dims(ops.cast(valid, states.dtype), -1)  # (batch, length, 1)
+        mean = ops.sum(states * weight, axis=1) / ops.maximum(ops.sum(weight, axis=1), 1.0)
         tabular = layers.Dense(2 * size.width, activation="gelu")(given["tabular"])
-        summary = layers.Concatenate()([states[:, -1], ops.mean(states, axis=1), tabular])
+        summary = layers.Concatenate()([states[:, -1], mean, tabular])
         summary = layers.Dropout(size.dropout, seed=self.recipe.seed)(
             layers.Dense(2 * size.width, activation="gelu")(summary)
         )

@@ -8,14 +8,14 @@ from training.models.deep import DeepModel
 
 
 class Lstm(DeepModel):
-    """Stacked LSTM layers. Histories are padded on the left, so the last state has read every event."""
+    """Stacked LSTM layers. Histories are padded on the left: the state first moves at the first event."""
 
     name = "lstm"
 
-    def encode(self, events: Any) -> Any:
+    def encode(self, events: Any, valid: Any) -> Any:
         """One layer a block."""
         size = self.recipe.network
         for _ in range(size.blocks):
-            events = layers.LSTM(size.width, return_sequences=True)(events)
+            events = layers.LSTM(size.width, return_sequences=True)(events, mask=valid)
             events = layers.Dropout(size.dropout, seed=self.recipe.seed)(events)
         return events

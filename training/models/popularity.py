@@ -26,6 +26,7 @@ class Popularity(Model):
 
     name = "popularity"
     tasks = frozenset({"next_item"})
+    reads_history = False
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Count."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras import layers
+from keras import layers, ops
 
 from training.models.deep import DeepModel
 
@@ -12,14 +12,15 @@ class Transformer(DeepModel):
 
     name = "transformer"
 
-    def encode(self, events: Any) -> Any:
-        """Padded events are zero vectors: attention to them adds nothing but a share of the weight."""
+    def encode(self, events: Any, valid: Any) -> Any:
+        """Every event attends to the valid ones up to itself."""
         size = self.recipe.network
+        keys = ops.expand_dims(valid, 1)  # (batch, 1, length)
         for _ in range(size.blocks):
             normal = layers.LayerNormalization()(events)
             attended = layers.MultiHeadAttention(
                 size.heads, size.width // size.heads, dropout=size.dropout, seed=self.recipe.seed
-            )(normal, normal, use_causal_mask=True)
+            )(normal, normal, attention_mask=keys, use_causal_mask=True)
             events = events + attended
             wide = layers.Dense(2 * size.width, activation="gelu")(layers.LayerNormalization()(events))
             events = events + layers.Dense(size.width)(wide)

@@ -17,6 +17,7 @@ _FILE = "trees.joblib"
 
 class _Trees(Model):
     tasks = frozenset({"purchase"})
+    reads_history = False
 
     def _make(self) -> Any:
         raise NotImplementedError

@@ -25,11 +25,16 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Rows:
-    """The three splits of a task."""
+    """The three splits of a task.
+
+    Attributes:
+        learned_until: The end of the last label window that training or early stopping sees (UTC).
+    """
 
     train: RowSet
     validation: RowSet
     test: RowSet
+    learned_until: np.datetime64
 
 
 def _sample(keys: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
@@ -68,4 +73,10 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     for name, part in parts.items():
         if len(part) == 0:
             raise ModelError(f"train.rows: the {name} split of {task} has no row; bring more data or change the weeks")
-    return Rows(**parts)
+    return Rows(**parts, learned_until=_learned_until(parts, dataset["identity"], params))
+
+
+def _learned_until(parts: dict[str, RowSet], identity: str, params: Params) -> np.datetime64:
+    last = max(parts[name].inputs.now.max() for name in ("train", "validation"))
+    horizon = np.timedelta64(params.train.rows.horizon_days, "D") if identity == "user" else np.timedelta64(0, "D")
+    return np.datetime64(last + horizon, "us")

@@ -50,6 +50,10 @@ class Inputs:
         order = [self.names.index(name) for name in names]
         return Inputs(names, self.tabular[:, order], self.recent, self.now)
 
+    def resize(self, n: int) -> "Inputs":
+        """Return the inputs with histories of `n` events: cut, or padded on the left."""
+        return self if n == self.recent.n else Inputs(self.names, self.tabular, self.recent.resize(n), self.now)
+
     @classmethod
     def join(cls, slow: pl.DataFrame, recent: RecentEvents, now: NDArray[np.datetime64]) -> "Inputs":
         """Put slow features (one row each, numeric columns) and the fast features of `recent` side by side."""

@@ -128,6 +128,19 @@ def purchase_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParam
     return keys.select("user_id", "time", "split", label).sort("time", "user_id")
 
 
+def _basket_targets(keys: pl.DataFrame, known: pl.DataFrame, horizon: timedelta) -> pl.DataFrame:
+    """Return (user_id, time, split, targets): the items of the order that begins the label window, in that window.
+
+    An order or session may have begun before the cut-off: what was in it by then is history, not target.
+    """
+    lines = known.filter((pl.col("event_name") == "purchase") & pl.col("item_id").is_not_null())
+    lines = lines.select("user_id", "order_key", "item_id", pl.col("event_time").alias("line_time"))
+    joined = keys.join(lines, on=["user_id", "order_key"], how="inner")
+    within = pl.col("line_time").is_between(pl.col("time"), pl.col("time") + horizon, closed="left")
+    basket = pl.col("item_id").unique().sort().alias("targets")
+    return joined.filter(within).group_by("user_id", "time", "split").agg(basket)
+
+
 def next_item_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
     """Return (user_id, time, split, targets), sorted by time and user: item ids of the next basket or event."""
     known = _known(events)
@@ -136,10 +149,4 @@ def next_item_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsPara
         keys = keys.with_columns(pl.concat_list("next_item").alias("targets"))
         return keys.select("user_id", "time", "split", "targets").sort("time", "user_id")
     keys = _weekly(known, dataset, rows, active_days).filter(pl.col("bought"))
-    basket = (
-        known.filter((pl.col("event_name") == "purchase") & pl.col("item_id").is_not_null())
-        .group_by("user_id", "order_key")
-        .agg(pl.col("item_id").unique().sort().alias("targets"))
-    )
-    joined = keys.join(basket, on=["user_id", "order_key"], how="inner")
-    return joined.select("user_id", "time", "split", "targets").sort("time", "user_id")
+    return _basket_targets(keys, known, timedelta(days=rows.horizon_days)).sort("time", "user_id")

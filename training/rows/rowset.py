@@ -13,6 +13,7 @@ from shoplens.errors import ModelError
 from training.rows.inputs import Inputs
 
 Task = Literal["purchase", "next_item"]
+TASKS: tuple[Task, ...] = ("purchase", "next_item")
 _FEATURE = "feature:"
 _RECENT = "recent:"
 
