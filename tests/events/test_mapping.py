@@ -60,3 +60,48 @@ def test_a_reject_rule_has_exactly_one_test(tmp_path: Path) -> None:
     rule = "    reject: [{column: sku, reason: odd, equals: a, at_most: 3}]\n"
     with pytest.raises(MappingError, match="exactly one of equals, matches, at_most"):
         load_mapping(write(tmp_path, GOOD + rule))
+
+
+FULL = (
+    GOOD.replace("    event_names", "    constants: {currency: EUR}\n    event_names")
+    + """\
+    reject: [{column: sku, reason: odd, equals: a}]
+items: {table: products, columns: {item_id: sku}}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("{currency: EUR}", "{event_name: look}", 7, "event_name: no event of the contract: look"),
+        ("{currency: EUR}", "{quantity: many}", 7, "quantity must be of type Float64: 'many' is not"),
+        ("{currency: EUR}", "{quantity: .nan}", 7, "quantity must be of type Float64"),
+        ("{currency: EUR}", "{position: 1.5}", 7, "position must be of type Int32"),
+        ("{currency: EUR}", "{event_time: 2024}", 7, "event_time must come from a column"),
+        ("{currency: EUR}", "{event_id: one}", 7, "event_id must come from a column"),
+        ("item_id: sku", "attributes: sku", 6, "attributes are the columns that are not mapped"),
+        ("{currency: EUR}", "{user_id: ann}", 5, "given twice, as a column and as a constant: user_id"),
+        ("{column: sku, reason: odd, equals: a}", "{column: sku, reason: odd, matches: '('}", 9, "regular expression"),
+        ("{column: sku, reason: odd, equals: a}", "{column: sku, reason: odd, matches: '(?=a)'}", 9, "look-around"),
+        ("columns: {item_id: sku}}", "columns: {title: name}}", 10, "item_id must be mapped"),
+        ("columns: {item_id: sku}}", "columns: {item_id: sku}, own: [brand]}", 10, "a column of the contract: brand"),
+        ("time_zone: UTC", "time_zone: Europe", 3, "no time zone"),
+        ("time_zone: UTC", "time_zone: localtime", 3, "no time zone"),
+        ("time_zone: UTC", "time_zone: posixrules", 3, "no time zone"),
+        ("time_zone: UTC", "time_zone: UTC\ningest_delay_seconds: .inf", 4, "ingest_delay_seconds"),
+        ("time_zone: UTC", "time_zone: UTC\ningest_delay_seconds: 315576001", 4, "less than or equal to 315576000"),
+        ("{buy: purchase}", "{}", 8, "must name the source's events"),
+    ],
+)
+def test_what_only_fails_on_rows_is_refused_before_any_is_read(
+    tmp_path: Path, old: str, new: str, line: int, said: str
+) -> None:
+    # a mapping with all of it, valid; then one thing is wrong
+    load_mapping(write(tmp_path, FULL))
+    with pytest.raises(MappingError) as caught:
+        load_mapping(write(tmp_path, FULL.replace(old, new, 1)))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert said in message
+    assert f"line {line}:" in message
