@@ -74,11 +74,23 @@ def collected(airflow_python: Path, airflow_environment: dict[str, str], root: P
     return json.loads(result.stdout.split("RESULT")[1])
 
 
+# Airflow's command line, several commands in one interpreter: to start it takes longer than most of them.
+_COMMANDS = """
+import json, sys
+from airflow.__main__ import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["airflow", *arguments]
+    main()
+"""
+
+
 @pytest.fixture
 def run_airflow(airflow_python: Path, airflow_environment: dict[str, str]) -> Callable[..., str]:
-    def run(*arguments: str, **more: str) -> str:
+    """Run commands of Airflow's command line, one after the other; return what they print."""
+
+    def run(*commands: list[str], **more: str) -> str:
         result = subprocess.run(
-            [airflow_python.with_name("airflow"), *arguments],
+            [airflow_python, "-c", _COMMANDS, json.dumps(commands)],
             env={**airflow_environment, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
