@@ -1,15 +1,23 @@
 """The commands `shoplens demo`, `stop` and `status`."""
 
+import typer
 from rich.console import Console
 
 from shoplens.settings import load_settings
 
+_INTERRUPTED = 130  # as a shell gives it for SIGINT
+
 
 def demo() -> None:
-    """Run the whole platform on this machine and leave the service answering."""
-    from shoplens.local.demo import run_demo
+    """Run the whole platform on this machine and leave the service answering; Ctrl-C leaves it running."""
+    from shoplens.local.demo import after_interrupt, run_demo
 
-    run_demo(load_settings(), Console(highlight=False, soft_wrap=True))
+    settings, console = load_settings(), Console(highlight=False, soft_wrap=True)
+    try:
+        run_demo(settings, console)
+    except KeyboardInterrupt:
+        console.print(after_interrupt(settings))
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def stop() -> None:

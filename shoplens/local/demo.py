@@ -29,8 +29,8 @@ from shoplens.local.airflow import (
     start_components,
 )
 from shoplens.local.device import choose_device
-from shoplens.local.ports import Ports, choose_ports, keep_ports, require_free
-from shoplens.local.processes import end_all, leader, start
+from shoplens.local.ports import Ports, choose_ports, keep_ports, kept_ports, require_free
+from shoplens.local.processes import end_all, leader, marked, start
 from shoplens.local.progress import Follower, seconds_of
 from shoplens.settings import Settings
 
@@ -193,6 +193,19 @@ Data Docs    {docs.as_uri()}
 Plots        {(settings.outs_dir / "evaluation/plots").as_uri()}
              {(settings.outs_dir / "explanation/plots").as_uri()}
 End it all with `make stop`.""")
+
+
+def after_interrupt(settings: Settings) -> str:
+    """Return one line that says what goes on after Ctrl-C, and how to follow or end it."""
+    ports = kept_ports(settings)
+    if ports is not None and all(leader(settings, part) is not None for part in COMPONENTS):
+        return (
+            f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run go on; `make demo` follows them "
+            "again, `make stop` ends them"
+        )
+    if marked(settings):
+        return "interrupted: the platform is half started; `make demo` starts the rest, `make stop` ends it"
+    return "interrupted: nothing is running; `make demo` begins again"
 
 
 def run_demo(settings: Settings, console: Console) -> None:

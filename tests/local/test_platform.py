@@ -1,4 +1,4 @@
-"""`shoplens demo`, killed and run again, with real Airflow and real DVC on a project of plain shell stages."""
+"""`shoplens demo`, interrupted, killed and run again: real Airflow and DVC on a project of plain shell stages."""
 
 import os
 import shutil
@@ -83,7 +83,9 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_killed_in_the_middle_it_is_run_again_and_ended(project: Path, environment: dict[str, str]) -> None:
+def test_interrupted_it_goes_on_and_killed_in_the_middle_it_is_run_again_and_ended(
+    project: Path, environment: dict[str, str]
+) -> None:
     settings = Settings(root=project)
     log = project / "first.log"
     with log.open("wb") as out:
@@ -91,8 +93,21 @@ def test_killed_in_the_middle_it_is_run_again_and_ended(project: Path, environme
     wait_until(lambda: "computation.slow: running" in log.read_text() or first.poll() is not None)
     assert first.poll() is None, log.read_text()
     wait_until((project / "begun").exists)  # inside `sleep 60`, with DVC's locks held
-    first.kill()
-    first.wait()
+    first.send_signal(signal.SIGINT)  # Ctrl-C ends the command; what it started is in sessions of its own
+    assert first.wait(timeout=30) == 130
+    base = f"http://127.0.0.1:{environment['AIRFLOW_PORT']}"
+    assert log.read_text().splitlines()[-1] == (
+        f"interrupted: Airflow at {base} and its run go on; `make demo` follows them again, `make stop` ends them"
+    )
+    assert "Traceback" not in log.read_text()
+
+    with log.open("wb") as out:
+        second = subprocess.Popen(["shoplens", "demo"], env=environment, stdout=out, stderr=out)
+    wait_until(lambda: "computation.slow: running" in log.read_text() or second.poll() is not None)
+    assert "is going on, with the parameters that it began with" in log.read_text(), "it follows the same run"
+    assert "starting Airflow" not in log.read_text()
+    second.kill()
+    second.wait()
     for process, _ in marked(settings):
         process.send_signal(signal.SIGKILL)
     psutil.wait_procs([process for process, _ in marked(settings)], timeout=10)
@@ -106,7 +121,6 @@ def test_killed_in_the_middle_it_is_run_again_and_ended(project: Path, environme
     assert again.returncode == 1
     assert "materialize.materialize failed; the end of its log:" in again.stderr
     assert "FeatureError" in again.stderr
-    base = f"http://127.0.0.1:{environment['AIRFLOW_PORT']}"
     assert httpx.get(f"{base}/api/v2/version", trust_env=False).status_code == 200
 
     elsewhere = shoplens("demo", {**environment, "AIRFLOW_PORT": free_port()})

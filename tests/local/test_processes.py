@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from shoplens.errors import LocalRunError, PortInUseError, SettingsError
-from shoplens.local.airflow import airflow_environment
+from shoplens.local.airflow import COMPONENTS, airflow_environment
+from shoplens.local.demo import after_interrupt
 from shoplens.local.device import choose_device, set_device
 from shoplens.local.ports import Ports, choose_ports, keep_ports, port_setting, require_free
 from shoplens.local.processes import _boot, _born, end_all, leader, marked, start
@@ -173,6 +174,16 @@ def test_pid_files_go_with_what_was_ended(settings: Settings) -> None:
 def test_a_torn_pid_file_names_nobody(settings: Settings) -> None:
     forge(settings, os.getpid(), _born(os.getpid()), _boot()).write_text("torn")
     assert leader(settings, "part") is None
+
+
+def test_what_goes_on_after_an_interrupt_is_said(settings: Settings) -> None:
+    assert after_interrupt(settings) == "interrupted: nothing is running; `make demo` begins again"
+    keep_ports(settings, Ports(18080, 13000))
+    start(settings, COMPONENTS[0], ["sleep", "60"], dict(os.environ))
+    assert "half started; `make demo` starts the rest, `make stop` ends it" in after_interrupt(settings)
+    for part in COMPONENTS[1:]:
+        start(settings, part, ["sleep", "60"], dict(os.environ))
+    assert "Airflow at http://127.0.0.1:18080 and its run go on" in after_interrupt(settings)
 
 
 def test_a_port_in_use_is_said_with_the_way_out() -> None:
