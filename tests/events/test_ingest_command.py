@@ -1,0 +1,49 @@
+"""`shoplens ingest`, as people call it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from events.mapping import Mapping
+
+TABLES = """\
+events:
+  - table: log
+    columns: {event_time: ts, user_id: who}
+    constants: {event_name: view_item}
+"""
+
+
+@pytest.fixture
+def call(mapping_of: Callable[[str], Mapping], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    mapping_of(TABLES)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("shoplens")), "ingest", "--mapping", "shop.yaml", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+def test_the_account_and_what_is_not_read_are_printed(
+    call: Callable[..., subprocess.CompletedProcess[str]], write: Callable[..., Path]
+) -> None:
+    write("in/log.csv", "ts,who", "2024-07-01 10:00:00,ann", "soon,ann")
+    write("in/other.csv", "a", "1")
+    assert call("--lake", "lake", "in").stdout.splitlines() == [
+        "not read, no table of the mapping: other.csv",
+        "log.csv: 2 rows in = 1 accepted + 1 quarantined (event_time_not_a_time 1) + 0 exact duplicates",
+    ]
+
+
+def test_a_lake_that_is_a_file_is_one_line(
+    call: Callable[..., subprocess.CompletedProcess[str]], write: Callable[..., Path]
+) -> None:
+    write("log.csv", "ts,who", "2024-07-01 10:00:00,ann")
+    done = call("--lake", "log.csv", "log.csv")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "SourceError: --lake: must be a lake, a new or an empty folder; log.csv is a file" in line
