@@ -21,7 +21,7 @@ from shoplens.settings import Settings
 Page = Any  # tests/docs/conftest.py
 
 # Files that the pages ask the reader to bring or to make.
-READERS_FILES = {"my_log.csv.gz", "my_shop.yaml"}
+READERS_FILES = {"data/my_log.csv.gz", "events/mappings/my_shop.yaml"}
 # The part of docker-compose's command line that the pages use, as version 1.29.2 prints it in its help.
 COMPOSE_WORDS: dict[str, set[str]] = {
     "build": set(),
@@ -154,6 +154,12 @@ def check_source(root: Path, words: list[str]) -> None:
     assert words == [".venv/bin/activate"]
 
 
+def check_setting(root: Path, assignment: str) -> None:
+    name, _, value = assignment.partition("=")
+    assert name in {f"SHOPLENS_{field.upper()}" for field in Settings.model_fields}, assignment
+    check_files(root, [value.removeprefix("$PWD/") + "/"])
+
+
 PROGRAMS: dict[str, Callable[[Path, list[str]], None]] = {
     "bentoml": check_bentoml,
     "chmod": check_chmod,
@@ -172,6 +178,9 @@ def test_every_command_in_every_page_holds(root: Path, pages: list[Page]) -> Non
     for page in pages:
         for line in page.commands:
             program, *words = shlex.split(line)
+            while re.fullmatch(r"[A-Z_]+=\S+", program):
+                check_setting(root, program)
+                program, *words = words
             assert program in PROGRAMS, f"{page.path.name}: {line}"
             try:
                 PROGRAMS[program](root, words)

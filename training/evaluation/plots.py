@@ -1,4 +1,8 @@
-"""Plots of an evaluation, each as CSV for `dvc plots` and as PNG for people; no clock in either."""
+"""Plots of an evaluation; no clock in any.
+
+Each is a PNG that compares the model with its baselines, and a CSV of the model alone: `dvc plots` draws one line a
+revision from it (`plots` in dvc.yaml names the axes).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -41,30 +45,29 @@ def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
 
 
 def write_curves(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
-    """Write ROC and precision-recall curves of several models: roc.csv, roc.png, precision_recall.csv and .png."""
+    """Write ROC and precision-recall curves: roc.png and precision_recall.png of all, roc.csv and so on of "model"."""
     roc, axes_roc = _figure("ROC", "false positive rate", "true positive rate")
     pr, axes_pr = _figure("Precision and recall", "recall", "precision")
-    rows: dict[str, list[pl.DataFrame]] = {"roc": [], "precision_recall": []}
     for name, score in scores.items():
         false, true, recall, precision = _curves(label, score)
-        for kind, axes, x, y in (("roc", axes_roc, false, true), ("precision_recall", axes_pr, recall, precision)):
-            x_thin, y_thin = _thin(x, y)
-            axes.plot(x_thin, y_thin, label=name)
+        for axes, x, y in ((axes_roc, false, true), (axes_pr, recall, precision)):
+            axes.plot(*_thin(x, y), label=name)
             axes.set_ylim(0, 1.02)
-            names = ("false_positive_rate", "true_positive_rate") if kind == "roc" else ("recall", "precision")
-            rows[kind].append(pl.DataFrame({"model": [name] * len(x_thin), names[0]: x_thin, names[1]: y_thin}))
+        if name == "model":
+            x, y = _thin(false, true)
+            pl.DataFrame({"false_positive_rate": x, "true_positive_rate": y}).write_csv(folder / "roc.csv")
+            x, y = _thin(recall, precision)
+            pl.DataFrame({"recall": x, "precision": y}).write_csv(folder / "precision_recall.csv")
     axes_roc.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="chance")
     axes_pr.axhline(float(label.mean()), linestyle="--", color="grey", linewidth=1, label="share of buyers")
     for kind, figure, axes in (("roc", roc, axes_roc), ("precision_recall", pr, axes_pr)):
         axes.legend()
-        pl.concat(rows[kind]).write_csv(folder / f"{kind}.csv")
         _save(figure, folder / f"{kind}.png")
 
 
 def write_calibration(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
     """Write calibration.csv and calibration.png: predicted against observed share in ten equally wide bins."""
     figure, axes = _figure("Calibration", "predicted probability", "share that bought")
-    parts = []
     for name, score in scores.items():
         place = np.minimum((score * _BINS).astype(int), _BINS - 1)
         count = np.bincount(place, minlength=_BINS)
@@ -72,26 +75,29 @@ def write_calibration(label: NDArray[np.float32], scores: dict[str, NDArray[np.f
         predicted = np.bincount(place, weights=score, minlength=_BINS)[filled] / count[filled]
         observed = np.bincount(place, weights=label, minlength=_BINS)[filled] / count[filled]
         axes.plot(predicted, observed, marker="o", markersize=4, label=name)
-        columns = {"predicted": np.round(predicted, 6), "observed": np.round(observed, 6), "rows": count[filled]}
-        parts.append(pl.DataFrame({"model": [name] * int(filled.sum()), **columns}))
+        if name == "model":
+            columns = {"predicted": np.round(predicted, 6), "observed": np.round(observed, 6), "rows": count[filled]}
+            pl.DataFrame(columns).write_csv(folder / "calibration.csv")
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect")
     axes.legend()
-    pl.concat(parts).write_csv(folder / "calibration.csv")
     _save(figure, folder / "calibration.png")
 
 
 def write_learning_curve(live: Path, task: str, folder: Path) -> None:
-    """Write learning_TASK.png and .csv from the curves of the training loop; none for a model without epochs."""
-    parts = []
+    """Write learning_TASK.png and .csv (epoch, and the loss of each split) from the curves of the training loop.
+
+    A model without epochs has no curve: its CSV has no rows, and there is no PNG.
+    """
     figure, axes = _figure(f"Learning curve, {task}", "epoch", "loss")
+    table = pl.DataFrame(schema={"epoch": pl.Int64})
     for split in ("train", "validation"):
         path = live / "plots/metrics" / split / "loss.tsv"
-        if path.is_file():
-            curve = pl.read_csv(path, separator="\t")
-            axes.plot(curve["step"] + 1, curve["loss"], marker="o", label=split)
-            parts.append(curve.select(pl.lit(split).alias("split"), (pl.col("step") + 1).alias("epoch"), "loss"))
-    if parts:
+        curve = pl.read_csv(path, separator="\t") if path.is_file() else pl.DataFrame({"step": [], "loss": []})
+        curve = curve.select((pl.col("step") + 1).cast(pl.Int64).alias("epoch"), pl.col("loss").alias(split))
+        axes.plot(curve["epoch"], curve[split], marker="o", label=split)
+        table = table.join(curve, on="epoch", how="full", coalesce=True, maintain_order="left_right")
+    table.write_csv(folder / f"learning_{task}.csv")
+    if len(table):
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True)
-        pl.concat(parts).write_csv(folder / f"learning_{task}.csv")
         _save(figure, folder / f"learning_{task}.png")
