@@ -1,5 +1,6 @@
-"""The commands `shoplens gate`, `release` and `supervise`."""
+"""The commands `shoplens gate`, `release` and `supervise`; what another program reads is the last line, in JSON."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -13,7 +14,6 @@ REFUSED = 3  # exit status of `gate`: the package was judged and refused; the ol
 def gate() -> None:
     """Judge outs/package against the model in service; exit 0 when accepted, 3 when refused."""
     from serving.gate import judge_package
-    from serving.release import json_line
     from training.loop import prepare_device
 
     settings = load_settings()
@@ -26,7 +26,7 @@ def gate() -> None:
         typer.echo(head.line())
     if not verdict.accepted:
         typer.echo(f"refused: {verdict.current or 'nothing'} stays in service")
-    typer.echo(json_line(digest=verdict.version, **verdict.as_json()))
+    typer.echo(json.dumps({"digest": verdict.version, **verdict.as_json()}, sort_keys=True))
     if not verdict.accepted:
         raise typer.Exit(REFUSED)
 
@@ -39,12 +39,12 @@ def release(
 
     A package that does not become ready in time is taken out of service again.
     """
-    from serving.release import json_line, put_into_service
+    from serving.release import put_into_service
 
     settings = load_settings()
     version, changed, seconds = put_into_service(settings, url or settings.service_url, wait_ready)
     typer.echo(f"model {version} {'released' if changed else 'unchanged'}; ready after {seconds:.1f} s")
-    typer.echo(json_line(digest=version, changed=changed))
+    typer.echo(json.dumps({"digest": version, "changed": changed}, sort_keys=True))
 
 
 def supervise(

@@ -1,5 +1,6 @@
 """What the service knows and does, without HTTP: package, models, online store, fallbacks."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from shoplens.settings import Settings
 from training.evaluation.ranking import top_items
 from training.models import artifact
 from training.rows.inputs import Inputs
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,10 @@ class Predictions:
             self.predict_purchase(user)
             self.recommend(user, 1)
         self._warm_models()
+        try:
+            self._reader.now()
+        except StoreUnavailableError as error:
+            _log.warning("%s; until then everybody gets the fallback. SHOPLENS_VAR says where the store is", error)
 
     def _warm_models(self) -> None:
         """Predict one empty history: the compiled functions are the same for every user."""

@@ -1,7 +1,6 @@
 """From an accepted package to a release: the Bento, its export, and the pointer that the supervisor follows."""
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from serving.package import model_version, verify
 from serving.places import current_version, package_of, places
+from serving.schemas import VERSION_HEADER
 from shoplens.errors import ReleaseError
 from shoplens.files import read_json, whole_folder
 from shoplens.settings import Settings
@@ -27,7 +27,6 @@ the `as_of` moment at which it holds; an answer that is not personal says why in
 `GET /version` says what is in service. A request that breaks a rule is answered with 400 and the name of the field.
 """
 _INCLUDED = ["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"]
-VERSION_HEADER = "x-model-version"
 
 
 def build_bento(package: Path, version: str) -> str:
@@ -153,8 +152,3 @@ def wait_ready(url: str, version: str, seconds: float) -> float:
             return time.monotonic() - began
         time.sleep(0.5)
     raise ReleaseError(f"{url}/readyz: must report version {version} within {seconds:g} s; last seen {seen!r}")
-
-
-def json_line(**content: object) -> str:
-    """Return one line of JSON: what another program reads last."""
-    return json.dumps(content, sort_keys=True)

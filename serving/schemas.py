@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+VERSION_HEADER = "x-model-version"  # on every answer, /readyz included
+
 UserId = Annotated[
     str,
     Field(

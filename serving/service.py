@@ -12,14 +12,21 @@ import bentoml
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.schemas import Count, ProfileAnswer, PurchaseAnswer, RecommendAnswer, UserId, VersionAnswer
+from serving.schemas import (
+    VERSION_HEADER,
+    Count,
+    ProfileAnswer,
+    PurchaseAnswer,
+    RecommendAnswer,
+    UserId,
+    VersionAnswer,
+)
 from shoplens.errors import ReleaseError
 from shoplens.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from serving.predictor import Predictions
 
-VERSION_HEADER = b"x-model-version"
 _TIMEOUT_SECONDS = 10
 _AROUND = Path(__file__).resolve().parents[1]
 
@@ -58,7 +65,7 @@ class VersionHeader:
         async def with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message.setdefault("headers", [])
-                message["headers"] = [*message["headers"], (VERSION_HEADER, VersionHeader.version)]
+                message["headers"] = [*message["headers"], (VERSION_HEADER.encode(), VersionHeader.version)]
             await send(message)
 
         await self.app(scope, receive, with_version)

@@ -41,8 +41,21 @@ def wait_ready(url: str, process: subprocess.Popen, log: Path, version: str | No
 
 @pytest.fixture(scope="module")
 def released(project) -> dict[str, Any]:
-    """The project with a loaded store and a first release; what the commands said."""
-    said = {name: project.run("shoplens", name) for name in ("materialize", "gate", "release")}
+    """The project with a loaded store and a first release, at the second try; what the commands said."""
+    said = {name: project.run("shoplens", name) for name in ("materialize", "gate")}
+    url = f"http://127.0.0.1:{free_port()}"  # where nothing answers
+    failed = subprocess.run(
+        ["shoplens", "release", "--wait-ready", "0.1", "--url", url],
+        cwd=project.folder,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert "nothing is in service again" in failed.stderr
+    assert not (project.folder / "var/service/current").exists()
+    said["release"] = project.run("shoplens", "release")
     return {name: json.loads(text.strip().splitlines()[-1]) for name, text in said.items()}
 
 

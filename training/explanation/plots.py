@@ -10,14 +10,14 @@ _SHOWN = 20
 
 
 def write_importance(found: list[Importance], task: str, metric: str, folder: Path) -> None:
-    """Write importance_TASK.csv (all) and importance_TASK.png (the largest)."""
+    """Write the largest as importance_TASK.csv, for `dvc plots`, and importance_TASK.png; importance.json has all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    ordered = sorted(found, key=lambda one: (-one.value, one.name))
+    ordered = sorted(found, key=lambda one: (-one.value, one.name))[:_SHOWN]
     columns = {name: [round(getattr(one, name), 6) for one in ordered] for name in ("value", "low", "high")}
     pl.DataFrame({"input": [one.name for one in ordered], **columns}).write_csv(folder / f"importance_{task}.csv")
-    shown = ordered[:_SHOWN][::-1]
+    shown = ordered[::-1]
     figure = Figure(figsize=(8, 0.32 * len(shown) + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

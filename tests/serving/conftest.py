@@ -1,0 +1,5 @@
+"""The gate judges models of a tiny world."""
+
+from tiny_world import catalogue, make, recipe, rows
+
+__all__ = ["catalogue", "make", "recipe", "rows"]

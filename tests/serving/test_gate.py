@@ -1,0 +1,153 @@
+"""The gate on models that need no TensorFlow: who is the rival, on which rows, and what follows."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.catalogue import Catalogue
+from serving.gate import Verdict, judge_package
+from serving.package import model_version
+from serving.places import places
+from serving.release import flip
+from shoplens.errors import ReleaseError
+from shoplens.files import read_json, write_json
+from shoplens.params import load_params
+from shoplens.settings import Settings
+from training.models import artifact
+from training.models.registry import model_class
+from training.rows.rowset import TASKS
+
+FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
+GOOD = {"purchase": "personal_frequency", "next_item": "personal_frequency"}
+
+
+class Shop:
+    """A project's outs and releases, with what the gate reads in them."""
+
+    def __init__(self, folder: Path, root: Path, fit: Callable[[Any, str], Any], rows: Any) -> None:
+        self.settings = Settings(root=folder)
+        self.params = load_params(root / "params.yaml")
+        self._fit = fit
+        for task in TASKS:
+            outs = self.settings.outs_dir / task
+            self._keep(task, FLOOR[task], outs / "baselines" / FLOOR[task])
+            (outs / "rows").mkdir()
+            rows(task).test.save(outs / "rows/test.parquet")
+
+    def _keep(self, task: Any, name: str, folder: Path, learned_until: str = "2024-02-01") -> None:
+        model, names = self._fit(task, name)
+        artifact.save(model, names, np.datetime64(learned_until, "us"), folder)
+
+    def package(self, models: dict[str, str], learned_until: str = "2024-02-01") -> str:
+        """Put a package of these models into outs; return its version."""
+        folder = self.settings.outs_dir / "package"
+        shutil.rmtree(folder, ignore_errors=True)
+        for task in TASKS:
+            self._keep(task, models[task], folder / "models" / task, learned_until)
+        write_json(folder / "manifest.json", {"models": models, "learned_until": learned_until})
+        return model_version(folder)
+
+    def release(self) -> None:
+        """Put the package into service as it is."""
+        folder = self.settings.outs_dir / "package"
+        release = places(self.settings).releases / model_version(folder)
+        shutil.copytree(folder, release / "src")
+        flip(self.settings, release)
+
+    def judge(self) -> Verdict:
+        return judge_package(self.params, self.settings)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, root: Path, rows, recipe, catalogue: Catalogue) -> Shop:
+    def fit(task: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+        found = rows(task)
+        model = model_class(name)(recipe(task), catalogue)
+        model.fit(found.train, found.validation, None)
+        return model, found.train.inputs.names
+
+    return Shop(tmp_path, root, fit, rows)
+
+
+def test_with_nothing_in_service_the_floor_must_be_beaten(shop: Shop) -> None:
+    version = shop.package(GOOD)
+    verdict = shop.judge()
+    assert verdict.accepted
+    assert {head.task: head.rival for head in verdict.heads} == FLOOR
+    kept = read_json(places(shop.settings).verdicts / f"{version}.json")
+    assert kept == json.loads(json.dumps(verdict.as_json()))
+    for head in kept["heads"].values():
+        assert head["difference"]["low"] > 0
+        assert head["new"]["low"] <= head["new"]["value"] <= head["new"]["high"]
+
+
+def test_the_floor_itself_does_not_beat_the_floor(shop: Shop) -> None:
+    shop.package(FLOOR)
+    assert not shop.judge().accepted
+
+
+def test_a_worse_model_is_refused_and_one_bad_head_is_enough(shop: Shop) -> None:
+    shop.package(GOOD)
+    shop.release()
+    shop.package({**GOOD, "next_item": "popularity"})
+    verdict = shop.judge()
+    assert {head.task: head.passed for head in verdict.heads} == {"purchase": True, "next_item": False}
+    assert not verdict.accepted
+    assert "REFUSED" in verdict.heads[1].line()
+
+
+def test_an_equal_model_is_accepted_within_the_margin(shop: Shop) -> None:
+    shop.package(GOOD)
+    shop.release()
+    shop.package(GOOD, learned_until="2024-02-02")
+    verdict = shop.judge()
+    assert verdict.accepted
+    assert {head.rival for head in verdict.heads} == {"personal_frequency"}
+    assert all(head.difference.value == 0 for head in verdict.heads)
+    assert shop.judge() == verdict, "judging is no change"
+
+
+def test_what_is_in_service_is_not_judged_again(shop: Shop) -> None:
+    shop.package(GOOD)
+    shop.release()
+    assert shop.judge().heads == ()
+
+
+def test_only_rows_that_the_model_in_service_cannot_have_learned_from_judge(shop: Shop) -> None:
+    shop.package(GOOD, learned_until="2024-03-15")
+    shop.release()
+    shop.package(GOOD)
+    assert all(0 < head.rows < 100 for head in shop.judge().heads)
+
+
+def test_with_no_such_row_it_is_the_floor_and_the_verdict_says_why(shop: Shop) -> None:
+    shop.package(GOOD, learned_until="2024-06-01")
+    shop.release()
+    shop.package(GOOD)
+    verdict = shop.judge()
+    assert {head.task: head.rival for head in verdict.heads} == FLOOR
+    assert all("may have learned from every held-out row" in head.note for head in verdict.heads)
+    assert verdict.accepted
+
+
+def test_a_model_in_service_that_cannot_be_read_is_no_obstacle(shop: Shop) -> None:
+    shop.package(GOOD)
+    shop.release()
+    (places(shop.settings).current / "src/models/purchase/model.json").write_text("{}")
+    shop.package(FLOOR)
+    verdict = shop.judge()
+    assert [head.rival for head in verdict.heads] == ["base_rate", "personal_frequency"]
+    assert "cannot ask it" in verdict.heads[0].note
+    assert not verdict.accepted
+
+
+def test_without_the_floor_there_is_no_verdict(shop: Shop) -> None:
+    shop.package(GOOD)
+    shutil.rmtree(shop.settings.outs_dir / "purchase/baselines/base_rate")
+    with pytest.raises(ReleaseError, match=r"train\.purchase\.baselines must have base_rate"):
+        shop.judge()
