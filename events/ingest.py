@@ -17,6 +17,7 @@ from events.mapping import EventTable, Mapping
 from events.plain import plain
 from events.quarantine import quarantine
 from events.readers import find_files, read_table, select_files, table_name
+from events.records import Rows, flat_rows
 from events.sides import read_side
 from events.transform import transform
 from shoplens.digest import file_digest
@@ -61,6 +62,7 @@ class _Part:
     """One file, read for one entry of the mapping's `events`."""
 
     path: Path
+    spec: EventTable
     label: str
     rows_in: int
     events: pl.DataFrame
@@ -102,10 +104,14 @@ def _read_parts(mapping: Mapping, files: list[Path], labels: Labels) -> list[_Pa
     return parts
 
 
+def _rows(path: Path, spec: EventTable) -> Rows:
+    return flat_rows(read_table(path, spec.csv.separator, spec.csv.header), spec)
+
+
 def _read_part(path: Path, label: str, spec: EventTable, mapping: Mapping, salt: str) -> _Part:
-    raw = read_table(path)
-    done = transform(raw, spec, mapping, label, salt)
-    return _Part(path, label, raw.height, done.events, done.quarantined)
+    rows = _rows(path, spec)
+    done = transform(rows, spec, mapping, label, salt)
+    return _Part(path, spec, label, rows.frame.height, done.events, done.quarantined)
 
 
 def _clash_rows(part: _Part, rows: pl.Series) -> pl.DataFrame:
@@ -113,7 +119,7 @@ def _clash_rows(part: _Part, rows: pl.Series) -> pl.DataFrame:
     if rows.is_empty():
         return pl.DataFrame(schema=QUARANTINE_SCHEMA)
     marked = pl.DataFrame({"_row": rows}).with_columns(pl.lit([OTHER_CONTENT]).alias("_reasons"))
-    return quarantine(plain(read_table(part.path))[rows.to_list()], marked, part.label)
+    return quarantine(plain(_rows(part.path, part.spec).frame)[rows.to_list()], marked, part.label)
 
 
 def _settle(parts: list[_Part]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, TableAccount]]:

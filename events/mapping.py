@@ -11,8 +11,16 @@ events:
     event_names: {buy: purchase}
     reject: [{column: price, at_most: 0, reason: no_sale_price}]
     items: {category: category_path, brand: brand}      # content of items that rides on the events
+    each: products              # one event an element of this list of the record
+    optional: [products]        # columns that a file may lack
+    missing: ["(not set)"]      # texts that stand for no value
+    identified_by: [batch, nth] # what makes a derived event_id, in place of the whole row
+    csv: {separator: ";", header: [ts, customer, action, sku]}      # where a CSV has no header of its own
 items: {table: products, columns: {item_id: sku, title: name}}
 users: {table: customers, columns: {user_id: customer}, own: [age]}
+
+A column of an event may be an address inside a record (`properties.product_id`, `event_params[page_location]`, see
+`events.records`), or a list of them: the first that holds anything.
 """
 
 from pathlib import Path
@@ -71,17 +79,43 @@ class Path_(_Strict):  # noqa: N801  (Path is pathlib's)
 
 
 Category = str | tuple[str, ...] | Path_
+Source = str | tuple[str, ...]  # several: the first that holds anything
+
+
+def name_of(source: Source) -> str:
+    """Return what a source is called as one column, see `events.records`."""
+    return source if isinstance(source, str) else " | ".join(source)
+
+
+class Csv(_Strict):
+    """How a CSV file is written, where it is not the usual way."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    header: tuple[str, ...] = Field(default=(), description="Names of the columns of a file that has no header.")
+
+
+class TimePlus(_Strict):
+    """A column that says how long after event_time's own column something happened."""
+
+    column: str
+    unit: Literal["ms", "s", "h", "d"]
 
 
 class EventTable(_Strict):
     """One table of events."""
 
     table: str
-    columns: dict[str, str]
+    columns: dict[str, Source]
+    each: str | None = Field(default=None, description="Address of a list: every element is an event.")
+    optional: tuple[str, ...] = Field(default=(), description="Columns that a file may lack.")
+    missing: tuple[str, ...] = Field(default=(), description="Texts that stand for no value.")
+    identified_by: tuple[str, ...] = Field(default=(), description="What a derived event_id is made of.")
+    csv: Csv = Csv()
     constants: dict[str, str | int | float] = {}
     event_names: dict[str, str] = Field(
         default={}, validate_default=True, description="The source's event name -> the contract's."
     )
+    time_plus: TimePlus | None = Field(default=None, description="What is added to event_time.")
     time_format: str | None = Field(default=None, description="strptime format, or epoch_s, epoch_ms, epoch_us.")
     negative_quantity: Literal["refund", "keep"] = "keep"
     price: Literal["given", "amount / quantity"] = "given"
@@ -126,7 +160,14 @@ class EventTable(_Strict):
             raise ValueError(f"given twice, as a column and as a constant: {', '.join(twice)}; keep one")
         if not given & {"user_id", "anonymous_id"}:
             raise ValueError("user_id or anonymous_id must be given: who did it")
+        if self.identified_by and "event_id" in given:
+            raise ValueError("identified_by and columns.event_id: one of them makes the id; leave the other out")
         return self
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The contract's columns -> the columns of the rows they are read from, see `events.records`."""
+        return {name: name_of(source) for name, source in self.columns.items()}
 
 
 class Join(_Strict):
@@ -142,6 +183,7 @@ class SideTable(_Strict):
     table: str
     columns: dict[str, Category]
     own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")
+    csv: Csv = Csv()
     join: Join | None = None
 
 

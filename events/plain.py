@@ -1,5 +1,7 @@
 """Columns that are no plain values (lists, durations, bytes, times out of range) as text, so that no row is lost."""
 
+from typing import Any
+
 import polars as pl
 
 from shoplens.errors import SourceError
@@ -22,12 +24,17 @@ def require_plain(frame: pl.DataFrame, needed: list[str], where: str) -> None:
         )
 
 
+def _has_fields(kind: Any) -> bool:
+    return isinstance(kind, pl.Struct) or (isinstance(kind, pl.List | pl.Array) and _has_fields(kind.inner))
+
+
 def _as_text(column: pl.Series) -> pl.Series | None:
     """Return an odd column as text, or None where there is none for it."""
-    try:
-        return column.cast(pl.String)
-    except pl.exceptions.PolarsError:
-        pass  # then by its kind
+    if not _has_fields(column.dtype):  # a record cast to text loses the names of its fields
+        try:
+            return column.cast(pl.String)
+        except pl.exceptions.PolarsError:
+            pass  # then by its kind
     if column.dtype == pl.Duration:
         return column.dt.to_string("iso")
     if column.dtype == pl.Binary:

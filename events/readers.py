@@ -1,4 +1,4 @@
-"""Files to tables: CSV (also .gz), Parquet, JSON Lines. Nothing is interpreted beyond what the format itself says."""
+"""Files to tables: CSV, Parquet, JSON Lines. Nothing is interpreted beyond what the format itself says."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import polars as pl
 
 from shoplens.errors import SourceError
 
-_KINDS = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".dat", ".dat.gz")
+_KINDS = (*_TEXT, ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 _SHOWN = 200
 
 
@@ -56,18 +57,33 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
 
 
-def read_table(path: Path) -> pl.DataFrame:
+def _named(frame: pl.DataFrame, header: tuple[str, ...], path: Path) -> pl.DataFrame:
+    if frame.width != len(header):
+        raise SourceError(
+            f"{path}: csv.header: must name every column: it names {len(header)}, the file has {frame.width}. "
+            f"Correct the mapping"
+        )
+    return frame.rename(dict(zip(frame.columns, header, strict=True)))
+
+
+def read_table(path: Path, separator: str = ",", header: tuple[str, ...] = ()) -> pl.DataFrame:
     """Read one file. CSV columns stay text: the mapping says what they mean.
 
+    Args:
+        path: The file.
+        separator: What stands between the columns of a CSV file.
+        header: Names of the columns of a CSV file that has no line of them.
+
     Raises:
-        SourceError: the file cannot be read as what its name says.
+        SourceError: the file cannot be read as what its name says, or has another number of columns than `header`.
     """
     kind = kind_of(path) or ""
     try:
         if kind == ".parquet":
             return pl.read_parquet(path, glob=False, hive_partitioning=False)
-        if kind.startswith(".csv"):
-            return pl.read_csv(path, infer_schema=False, glob=False)
+        if kind in _TEXT:
+            frame = pl.read_csv(path, infer_schema=False, glob=False, separator=separator, has_header=not header)
+            return _named(frame, header, path) if header else frame
         with path.open("rb") as stream:  # a path would be taken for a pattern: read_ndjson has no glob=False
             return pl.read_ndjson(stream, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError, UnicodeDecodeError) as error:

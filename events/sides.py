@@ -75,7 +75,7 @@ def _joined(frame: pl.DataFrame, join: Join, files: list[Path], spec: SideTable,
 
 def _read(files: list[Path], spec: SideTable, others: list[Path], mapping: Mapping) -> list[pl.DataFrame]:
     """Return the table of every file, each with all columns that the mapping reads and any of them has."""
-    frames = [read_table(file) for file in files]
+    frames = [read_table(file, spec.csv.separator, spec.csv.header) for file in files]
     if spec.join is not None:
         frames = [_joined(plain(frame), spec.join, others, spec, mapping) for frame in frames]
     columns = list(dict.fromkeys(name for frame in frames for name in frame.columns))

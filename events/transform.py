@@ -10,9 +10,12 @@ from events.items import content_columns
 from events.mapping import EventTable, Mapping, Reject
 from events.plain import plain, require_plain
 from events.quarantine import quarantine, reasons_of
+from events.records import POSITION, Rows
 from events.times import moment, require_times
 from events.values import columns_of, given, number, text
 from shoplens.errors import MappingError
+
+_MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,16 @@ def _rejected(frame: pl.DataFrame, rule: Reject) -> pl.Expr:
 
 def _reasons(frame: pl.DataFrame, mapped: dict[str, pl.Expr], spec: EventTable) -> pl.Expr:
     tests: list[tuple[str, pl.Expr]] = [(rule.reason, _rejected(frame, rule)) for rule in spec.reject]
-    for name, column in spec.columns.items():
+    for name, column in spec.sources.items():
         kind = EVENT_SCHEMA[name]
         if kind == UTC_TIME or kind.is_numeric():
             what = "not_a_time" if kind == UTC_TIME else "not_a_number"
             tests.append((f"{name}_{what}", given(frame, column) & mapped[name].is_null()))
-    tests.append(("event_time_missing", ~given(frame, spec.columns["event_time"])))
+    tests.append(("event_time_missing", ~given(frame, spec.sources["event_time"])))
     if "event_id" in spec.columns:
-        tests.append(("event_id_missing", text(frame, spec.columns["event_id"]).is_null()))
+        tests.append(("event_id_missing", text(frame, spec.sources["event_id"]).is_null()))
     if "event_name" in spec.columns:
-        source = text(frame, spec.columns["event_name"])
+        source = text(frame, spec.sources["event_name"])
         tests.append(("event_name_missing", source.is_null()))
         tests.append(("event_name_unknown", source.is_not_null() & mapped["event_name"].is_null()))
     who = [mapped[name].is_null() for name in ("user_id", "anonymous_id") if name in mapped]
@@ -88,7 +91,10 @@ def _attributes(frame: pl.DataFrame, used: set[str]) -> pl.Expr:
 
 
 def _expressions(frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> dict[str, pl.Expr]:
-    mapped = {name: _typed(frame, name, column, spec, mapping) for name, column in spec.columns.items()}
+    mapped = {name: _typed(frame, name, column, spec, mapping) for name, column in spec.sources.items()}
+    if spec.time_plus is not None:
+        later = number(frame, spec.time_plus.column, pl.Float64()) * _MICROSECONDS[spec.time_plus.unit]
+        mapped["event_time"] = (mapped["event_time"] + pl.duration(microseconds=later.cast(pl.Int64))).cast(UTC_TIME)
     for name, constant in spec.constants.items():
         mapped[name] = pl.lit(constant).cast(EVENT_SCHEMA[name])
     if "event_name" in spec.columns:
@@ -121,19 +127,36 @@ def _derived(spec: EventTable, mapping: Mapping) -> list[list[pl.Expr]]:
 
 def _check(frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> None:
     content = [column for category in spec.items.values() for column in columns_of(category)]
-    needed = [*spec.columns.values(), *(rule.column for rule in spec.reject), *content]
+    needed = [*spec.sources.values(), *(rule.column for rule in spec.reject), *content]
+    needed += [] if spec.time_plus is None else [spec.time_plus.column]
     require_columns(frame.columns, needed, spec.table, mapping.name)
     where = f"mapping {mapping.name}, table {spec.table}"
     require_plain(frame, needed, where)
-    times = [column for name, column in spec.columns.items() if EVENT_SCHEMA[name] == UTC_TIME]
+    times = [column for name, column in spec.sources.items() if EVENT_SCHEMA[name] == UTC_TIME]
     require_times(frame, times, spec.time_format, where)
 
 
-def transform(frame: pl.DataFrame, spec: EventTable, mapping: Mapping, label: str, salt: str) -> Transformed:
+def _without_missing(frame: pl.DataFrame, missing: tuple[str, ...]) -> pl.DataFrame:
+    if not missing:
+        return frame
+    held = pl.selectors.string()
+    return frame.with_columns(pl.when(~held.is_in(missing)).then(held))
+
+
+def _ids(frame: pl.DataFrame, rows: Rows, spec: EventTable, salt: str) -> pl.Series:
+    """Return derived ids: of what identifies a row, else of all that the source itself says in it."""
+    if spec.identified_by:
+        place = [POSITION] if POSITION in frame.columns else []
+        return content_ids(frame.select(*dict.fromkeys(spec.identified_by), *place), salt)
+    derived = [name for name in rows.derived if name != POSITION]
+    return content_ids(frame.drop(*derived, *spec.ignore, strict=False), salt)
+
+
+def transform(rows: Rows, spec: EventTable, mapping: Mapping, label: str, salt: str) -> Transformed:
     """Bring a source table to the contract; rows that cannot go there are set aside with their reasons.
 
     Args:
-        frame: The table as it was read.
+        rows: The rows of the table, see `events.records`.
         spec: The table's entry in the mapping.
         mapping: The mapping.
         label: What the file is called in the account and in quarantine.
@@ -143,11 +166,13 @@ def transform(frame: pl.DataFrame, spec: EventTable, mapping: Mapping, label: st
         MappingError: the table lacks columns that the mapping reads, or a time's unit is not named.
         SourceError: a column that the mapping reads holds no plain values.
     """
-    _check(frame, spec, mapping)
-    frame = plain(frame)
+    _check(rows.frame, spec, mapping)
+    raw = plain(rows.frame)
+    frame = _without_missing(raw, spec.missing)
     mapped = _expressions(frame, spec, mapping)
     content = {column for category in spec.items.values() for column in columns_of(category)}
-    used = {*spec.columns.values(), *spec.ignore, *content}
+    plus = [] if spec.time_plus is None else [spec.time_plus.column]
+    used = {*spec.sources.values(), *spec.ignore, *content, *plus, *rows.derived}
     events = frame.select(
         _reasons(frame, mapped, spec).alias("_reasons"),
         *(expression.alias(name) for name, expression in mapped.items()),
@@ -155,7 +180,10 @@ def transform(frame: pl.DataFrame, spec: EventTable, mapping: Mapping, label: st
         _attributes(frame, used).alias("attributes"),
     ).with_row_index("_row")
     if "event_id" not in mapped:
-        events = events.with_columns(content_ids(frame.drop(spec.ignore, strict=False), salt))
+        events = events.with_columns(_ids(raw, rows, spec, salt))
+    elif POSITION in frame.columns:  # the elements of one record are events of their own
+        nth = frame[POSITION].cast(pl.String)
+        events = events.with_columns(pl.concat_str("event_id", nth, separator=":", ignore_nulls=True))
     absent = [pl.lit(None, dtype=kind).alias(n) for n, kind in EVENT_SCHEMA.items() if n not in events.columns]
     events = events.with_columns(absent)
     for step in _derived(spec, mapping):
@@ -164,5 +192,5 @@ def transform(frame: pl.DataFrame, spec: EventTable, mapping: Mapping, label: st
     riding = [name for name in events.columns if name not in EVENT_SCHEMA and name not in ("_row", "_reasons")]
     return Transformed(
         events.filter(~bad).select("_row", *EVENT_SCHEMA, *riding),
-        quarantine(frame.filter(bad), events.filter(bad), label),
+        quarantine(raw.filter(bad), events.filter(bad), label),
     )

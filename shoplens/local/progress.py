@@ -1,5 +1,6 @@
 """What a person sees of a run: one line a stage, its state, seconds and latest words."""
 
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from shoplens.local.airflow import ACTIVE, AirflowApi
 
 _SIGNS = {"success": "[green]✔[/]", "failed": "[red]✘[/]", "running": "[yellow]▶[/]", "skipped": "[dim]-[/]"}
 _QUIET_SECONDS = 20.0
+_CHATTER = re.compile(
+    r"[IWEF]\d{4} \d\d:\d\d:"
+)  # glog, which TensorFlow's C++ writes: no progress, and in the log anyway
 _FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -39,7 +43,7 @@ class Follower:
         if task["state"] != "running":
             return ""
         lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
-        said = [line.strip() for line in lines if line.strip()]
+        said = [line.strip() for line in lines if line.strip() and not _CHATTER.match(line.strip())]
         return said[-1][:90] if said else ""
 
     def _table(self, tasks: list[dict[str, Any]]) -> Table:

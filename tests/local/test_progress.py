@@ -22,7 +22,8 @@ TASK = {
 def test_what_a_tool_prints_is_shown_as_it_is_and_never_read_as_markup(tmp_path: Path, said: str) -> None:
     folder = tmp_path / "var/airflow/logs/dag_id=computation/run_id=r/task_id=fetch"
     folder.mkdir(parents=True)
-    lines = [json.dumps({"event": "before"}), json.dumps({"event": said}), json.dumps({"event": " "})]
+    glog = "E0000 00:00:1700000000.394469   19253 node_def_util.cc:682] NodeDef mentions"
+    lines = [json.dumps({"event": words}) for words in ("before", said, " ", glog)]
     (folder / "attempt=1.log").write_text("\n".join(lines))
     console = Console(file=StringIO(), width=200)
     follower = Follower(AirflowApi(Settings(root=tmp_path), 1), console, "computation", "r")
@@ -33,5 +34,6 @@ def test_what_a_tool_prints_is_shown_as_it_is_and_never_read_as_markup(tmp_path:
     console.print(follower._table([TASK]))
     shown = console.file.getvalue()
     assert "before" not in shown
+    assert "NodeDef" not in shown
     assert shown.count(said) >= 2
     assert "7.0 s" in shown
