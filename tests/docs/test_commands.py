@@ -143,7 +143,7 @@ def check_files(root: Path, names: list[str]) -> None:
 def check_cp(root: Path, words: list[str]) -> None:
     source, target = words
     check_files(root, [source])
-    assert target in READERS_FILES | {".env"}
+    assert target == ".env"
 
 
 def check_chmod(root: Path, words: list[str]) -> None:
