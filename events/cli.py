@@ -1,7 +1,7 @@
-"""The command `shoplens ingest`."""
+"""The commands `shoplens ingest` and `quarantine`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,3 +35,30 @@ def ingest(
         typer.echo(f"not read, no table of the mapping: {', '.join(done.unread)}")
     for table, account in append(lake, source, done).items():
         typer.echo(account.line(table))
+
+
+def quarantine(
+    action: Annotated[Literal["list", "replay"], typer.Argument(help="List the rows, or bring corrected ones in.")],
+    lake: Annotated[Path, typer.Option(help="The lake that set them aside.")],
+    reason: Annotated[str | None, typer.Option(help="list: only rows with this reason.")] = None,
+    out: Annotated[Path | None, typer.Option(help="list: write the rows here, as JSON Lines to be corrected.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="replay: the mapping file that reads them.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="replay: the corrected rows.")] = None,
+) -> None:
+    """List the rows that a lake set aside, or replay the ones that were corrected."""
+    from events.mapping import load_mapping
+    from events.replay import quarantined, reasons_by_table, replay, write_rows
+
+    if action == "list":
+        found = quarantined(lake, reason)
+        for table, name, count in reasons_by_table(found):
+            typer.echo(f"{table}: {name} {count:,}")
+        typer.echo(f"{found.height:,} rows in quarantine{'' if reason is None else f' for {reason}'}")
+        if out is not None:
+            typer.echo(f"{write_rows(found, out):,} rows written to {out}")
+        return
+    if mapping is None or rows is None:
+        missing = "--mapping" if mapping is None else "--rows"
+        raise SettingsError(f"{missing}: replay must have it; `shoplens quarantine list --out FILE` writes the rows")
+    for table, account in replay(lake, load_mapping(mapping), rows).items():
+        typer.echo(account.line(f"{table}, replayed"))

@@ -3,26 +3,27 @@
 import hashlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
-from events.account import TableAccount, count_reasons
-from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.duplicates import OTHER_CONTENT, distinct
+from events.account import TableAccount
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 from events.ids import salt_of
 from events.items import CONTENT_SCHEMA, every_item, riding_content
 from events.labels import Labels
 from events.mapping import EventTable, Mapping
 from events.plain import plain
-from events.quarantine import quarantine
 from events.readers import find_files, read_table, select_files, table_name
 from events.records import Rows, flat_rows
+from events.settle import Part, Settled, settle
 from events.sides import read_side
 from events.transform import transform
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 
+REPLAYED_SCHEMA = {"table": pl.String(), "row": pl.Int64()}
 _IDLE = timedelta(minutes=30)  # Google Analytics' session time-out
 
 
@@ -42,6 +43,7 @@ class Ingested:
         item_content: What rode on events, see `events.items`.
         unread: Files of given folders that no table of the mapping reads.
         digest: Of the mapping and the files: the same again is the same digest.
+        replayed: table and row of quarantined rows of a lake that this reading stands for.
     """
 
     events: pl.DataFrame
@@ -55,18 +57,7 @@ class Ingested:
     item_content: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CONTENT_SCHEMA))
     unread: tuple[str, ...] = ()
     digest: str = ""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One file, read for one entry of the mapping's `events`."""
-
-    path: Path
-    spec: EventTable
-    label: str
-    rows_in: int
-    events: pl.DataFrame
-    quarantined: pl.DataFrame
+    replayed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REPLAYED_SCHEMA))
 
 
 def _unread(mapping: Mapping, inputs: list[Path], files: list[Path]) -> tuple[str, ...]:
@@ -86,8 +77,8 @@ def _unread(mapping: Mapping, inputs: list[Path], files: list[Path]) -> tuple[st
     return tuple(path.name for path in unread)
 
 
-def _read_parts(mapping: Mapping, files: list[Path], labels: Labels) -> list[_Part]:
-    parts: list[_Part] = []
+def _read_parts(mapping: Mapping, files: list[Path], labels: Labels) -> list[Part]:
+    parts: list[Part] = []
     before: dict[str, int] = {}
     for place, spec in enumerate(mapping.events, start=1):
         found = select_files(files, spec.table)
@@ -108,33 +99,11 @@ def _rows(path: Path, spec: EventTable) -> Rows:
     return flat_rows(read_table(path, spec.csv.separator, spec.csv.header), spec)
 
 
-def _read_part(path: Path, label: str, spec: EventTable, mapping: Mapping, salt: str) -> _Part:
+def _read_part(path: Path, label: str, spec: EventTable, mapping: Mapping, salt: str) -> Part:
     rows = _rows(path, spec)
     done = transform(rows, spec, mapping, label, salt)
-    return _Part(path, spec, label, rows.frame.height, done.events, done.quarantined)
-
-
-def _clash_rows(part: _Part, rows: pl.Series) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA of rows whose id was seen with other content; rare, so the file is read again."""
-    if rows.is_empty():
-        return pl.DataFrame(schema=QUARANTINE_SCHEMA)
-    marked = pl.DataFrame({"_row": rows}).with_columns(pl.lit([OTHER_CONTENT]).alias("_reasons"))
-    return quarantine(plain(_rows(part.path, part.spec).frame)[rows.to_list()], marked, part.label)
-
-
-def _settle(parts: list[_Part]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, TableAccount]]:
-    """Return one event an id, with its `_part`, all that is set aside, and the accounts."""
-    frames = [part.events.with_columns(pl.lit(n, dtype=pl.Int32).alias("_part")) for n, part in enumerate(parts)]
-    done = distinct(pl.concat(frames, how="diagonal") if len(frames) > 1 else frames[0])
-    accepted = dict(done.events["_part"].value_counts().iter_rows())
-    repeated = dict(done.repeated.value_counts().iter_rows())
-    set_aside, accounts = [], {}
-    for n, part in enumerate(parts):
-        clashing = _clash_rows(part, done.clashes.filter(pl.col("_part") == n)["_row"])
-        aside = pl.concat([part.quarantined, clashing])
-        accounts[part.label] = TableAccount(part.rows_in, accepted.get(n, 0), count_reasons(aside), repeated.get(n, 0))
-        set_aside.append(aside)
-    return done.events, pl.concat(set_aside), accounts
+    again = partial(_rows, path, spec)
+    return Part(label, rows.frame.height, done.events, done.quarantined, lambda: plain(again().frame))
 
 
 def derive_sessions(events: pl.DataFrame) -> pl.DataFrame:
@@ -147,6 +116,11 @@ def derive_sessions(events: pl.DataFrame) -> pl.DataFrame:
     first = pl.when(new).then(pl.col("event_time").dt.epoch("s")).forward_fill()
     derived = pl.concat_str([pl.col("_who"), first.cast(pl.String)], separator="-")
     return ordered.with_columns(pl.coalesce("session_id", derived).alias("session_id")).drop("_who")
+
+
+def contract_events(settled: Settled) -> pl.DataFrame:
+    """Return EVENT_SCHEMA of accepted events, with sessions, sorted by event_time and event_id."""
+    return derive_sessions(settled.events.select(list(EVENT_SCHEMA))).sort("event_time", "event_id")
 
 
 def _digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
@@ -167,13 +141,9 @@ def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
     files = find_files(inputs)
     unread = _unread(mapping, inputs, files)
     labels = Labels(files)
-    parts = _read_parts(mapping, files, labels)
-    events, quarantined, accounts = _settle(parts)
-    names = {n: part.label for n, part in enumerate(parts)}
-    del parts  # a year of events is in memory twice otherwise
-    origin = events.select("event_id", pl.col("_part").replace_strict(names, return_dtype=pl.String).alias("table"))
-    content = riding_content(events)
-    events = derive_sessions(events.select(list(EVENT_SCHEMA))).sort("event_time", "event_id")
+    settled = settle(_read_parts(mapping, files, labels))
+    content = riding_content(settled.events)
+    events, accounts = contract_events(settled), settled.accounts
     items, users, campaigns = (
         read_side(files, name, schema, mapping, labels)
         for name, schema in (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
@@ -185,9 +155,9 @@ def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
         items=every_item(items.rows, content, events["item_id"]),
         users=users.rows,
         campaigns=campaigns.rows,
-        quarantined=pl.concat([quarantined, items.quarantined, users.quarantined, campaigns.quarantined]),
+        quarantined=pl.concat([settled.quarantined, items.quarantined, users.quarantined, campaigns.quarantined]),
         accounts=accounts,
-        origin=origin,
+        origin=settled.origin,
         item_table=items.rows,
         item_content=content,
         unread=unread,

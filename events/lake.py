@@ -135,7 +135,9 @@ def _write_sides(folder: Path, work: Path, done: Ingested, clashing: pl.DataFram
     for name, rows in (("users", done.users), ("campaigns", done.campaigns)):
         schema, key = _SIDES[name]
         sides[name] = _newest(_held_side(folder, name, schema), rows, key)
-    aside = pl.concat([_held_side(folder, "quarantine", QUARANTINE_SCHEMA), done.quarantined, _as_quarantine(clashing)])
+    held = _held_side(folder, "quarantine", QUARANTINE_SCHEMA)
+    held = held.join(done.replayed, on=["table", "row"], how="anti", maintain_order="left")
+    aside = pl.concat([held, done.quarantined, _as_quarantine(clashing)])
     sides["quarantine"] = aside.unique(_SIDES["quarantine"][1], keep="first", maintain_order=True)
     for name, frame in sides.items():
         frame.write_parquet(work / f"{name}.parquet")

@@ -16,9 +16,9 @@ from shoplens.local.airflow import ACTIVE, AirflowApi
 
 _SIGNS = {"success": "[green]✔[/]", "failed": "[red]✘[/]", "running": "[yellow]▶[/]", "skipped": "[dim]-[/]"}
 _QUIET_SECONDS = 20.0
-_CHATTER = re.compile(
-    r"[IWEF]\d{4} \d\d:\d\d:"
-)  # glog, which TensorFlow's C++ writes: no progress, and in the log anyway
+# What libraries write on their own account is no progress; the log has it: glog's and absl's lines, Python's warnings.
+_CHATTER = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
+_WARNING = re.compile(r"\S+:\d+: \w*Warning: ")  # the line after it is the source line that caused it
 _FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -29,6 +29,16 @@ def seconds_of(task: dict[str, Any]) -> float:
     begin = datetime.fromisoformat(task["start_date"])
     end = datetime.fromisoformat(task["end_date"]) if task["end_date"] else datetime.now(UTC)
     return (end - begin).total_seconds()
+
+
+def progress_of(lines: list[str]) -> list[str]:
+    """Return the lines that are a stage's own words."""
+    before = ["", *lines]
+    return [
+        line
+        for last, line in zip(before, lines, strict=False)
+        if not _CHATTER.match(line) and not _WARNING.match(line) and not _WARNING.match(last)
+    ]
 
 
 class Follower:
@@ -43,7 +53,7 @@ class Follower:
         if task["state"] != "running":
             return ""
         lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
-        said = [line.strip() for line in lines if line.strip() and not _CHATTER.match(line.strip())]
+        said = progress_of([line.strip() for line in lines if line.strip()])
         return said[-1][:90] if said else ""
 
     def _table(self, tasks: list[dict[str, Any]]) -> Table:

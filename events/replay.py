@@ -1,0 +1,151 @@
+"""Quarantined rows of a lake: written out to be corrected, and brought in again.
+
+A row is written as one line of JSON: its `_table`, `_row` and `_reasons`, then the columns of the source. Whoever
+corrects it changes columns only; `_table` and `_row` say which row of the quarantine it stands for.
+"""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from events.account import TableAccount
+from events.contract import CAMPAIGN_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
+from events.ids import salt_of
+from events.ingest import Ingested, contract_events
+from events.items import every_item, riding_content
+from events.lake import append, is_lake
+from events.mapping import EventTable, Mapping
+from events.plain import plain
+from events.readers import read_table, table_name
+from events.records import Rows
+from events.settle import Part, settle
+from events.transform import transform
+from shoplens.digest import file_digest
+from shoplens.errors import SourceError
+from shoplens.files import whole_file
+
+_KEYS = ("_table", "_row", "_reasons")
+
+
+def quarantined(lake: Path, reason: str | None = None) -> pl.DataFrame:
+    """Return QUARANTINE_SCHEMA of a lake, of all rows or of those with a reason.
+
+    Raises:
+        SourceError: the folder is no lake.
+    """
+    if not is_lake(lake):
+        raise SourceError(
+            f"--lake: must be a lake; {lake} is none. Name the folder that `shoplens ingest --lake` filled"
+        )
+    path = lake / "quarantine.parquet"
+    rows = read_table(path) if path.exists() else pl.DataFrame(schema=QUARANTINE_SCHEMA)
+    return rows if reason is None else rows.filter(pl.col("reasons").list.contains(reason))
+
+
+def reasons_by_table(rows: pl.DataFrame) -> list[tuple[str, str, int]]:
+    """Return (table, reason, count), the most frequent first; a row with several reasons counts under each."""
+    counted = rows.explode("reasons").group_by("table", "reasons").len()
+    return counted.sort("len", "table", "reasons", descending=[True, False, False]).rows()
+
+
+def write_rows(rows: pl.DataFrame, target: Path) -> int:
+    """Write QUARANTINE_SCHEMA rows to be corrected; return how many.
+
+    Events whose id the lake holds with other content have no row number and are left out: there is nothing to correct
+    in them by themselves, the source is right or the lake is.
+    """
+    chosen = rows.filter(pl.col("row").is_not_null())
+    with whole_file(target) as work, work.open("w", encoding="utf-8") as stream:
+        for row in chosen.iter_rows(named=True):
+            keys = {"_table": row["table"], "_row": row["row"], "_reasons": row["reasons"]}
+            stream.write(json.dumps(keys | json.loads(row["raw"]), ensure_ascii=False) + "\n")
+    return chosen.height
+
+
+def _entry(table: str, mapping: Mapping) -> tuple[EventTable, str]:
+    """Return the entry of the mapping that read the table of that label, and the salt of its ids."""
+    file, _, place = table.removesuffix(")").partition(" (events ")
+    fitting = [
+        (spec, n) for n, spec in enumerate(mapping.events) if spec.table in ("*", table_name(Path(file))) or place
+    ]
+    if place:
+        fitting = [(spec, n) for spec, n in fitting if n == int(place) - 1]
+    if not fitting:
+        raise SourceError(
+            f"_table: must be a table of events that mapping {mapping.name} reads; received {table!r}. Give the "
+            f"mapping it was read with; rows of items, users and campaigns are corrected in their file"
+        )
+    spec, n = fitting[0]
+    before = sum(other.table == spec.table for other in mapping.events[:n])
+    return spec.model_copy(update={"each": None}), salt_of(spec.table, before)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    frame = read_table(path)
+    missing = [name for name in ("_table", "_row") if name not in frame.columns or frame[name].null_count()]
+    if missing:
+        raise SourceError(
+            f"{path}: {', '.join(missing)}: every line must have it, as `shoplens quarantine list --out` wrote it. "
+            f"Put it back"
+        )
+    return frame
+
+
+def _own_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns of the source that any of these rows has: tables of other columns are in the same file."""
+    columns = [name for name in frame.columns if name not in _KEYS]
+    return frame.select(name for name in columns if frame[name].null_count() < frame.height)
+
+
+def _part(frame: pl.DataFrame, table: str, mapping: Mapping) -> Part:
+    """Read the corrected rows of one table; their row numbers are places in `frame`."""
+    spec, salt = _entry(table, mapping)
+    own = _own_columns(frame)
+    absent = [name for name in spec.sources.values() if name not in own.columns]
+    own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
+    done = transform(Rows(own, frozenset()), spec, mapping, table, salt)
+    return Part(table, frame.height, done.events, done.quarantined, lambda: plain(own))
+
+
+def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return QUARANTINE_SCHEMA rows under the row numbers that the lake's quarantine knows them by."""
+    named = [
+        aside.filter(pl.col("table") == table).with_columns(
+            pl.col("row").replace_strict(dict(enumerate(frame["_row"])), return_dtype=pl.Int64)
+        )
+        for table, frame in frames.items()
+    ]
+    return pl.concat(named)
+
+
+def replay(lake: Path, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
+    """Bring corrected rows into their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
+
+    Args:
+        lake: The lake.
+        mapping: The mapping that the rows were read with, or a corrected one.
+        corrected: What `write_rows` wrote, corrected.
+
+    Raises:
+        SourceError: no lake, no such file, or a line that does not say which row it stands for.
+        MappingError: the mapping reads something that the rows lack.
+    """
+    quarantined(lake)
+    frame = _read(corrected)
+    frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
+    settled = settle([_part(rows, table, mapping) for table, rows in frames.items()])
+    content = riding_content(settled.events)
+    done = Ingested(
+        events=contract_events(settled),
+        items=every_item(pl.DataFrame(schema=ITEM_SCHEMA), content, settled.events["item_id"]),
+        users=pl.DataFrame(schema=USER_SCHEMA),
+        campaigns=pl.DataFrame(schema=CAMPAIGN_SCHEMA),
+        quarantined=_in_quarantine(settled.quarantined, frames),
+        accounts=settled.accounts,
+        origin=settled.origin,
+        item_content=content,
+        digest=file_digest(corrected),
+        replayed=frame.select(pl.col("_table").alias("table"), pl.col("_row").cast(pl.Int64).alias("row")),
+    )
+    return append(lake, mapping, done)

@@ -1,0 +1,160 @@
+"""Rows that a lake set aside: listed, corrected, replayed."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from events.account import TableAccount
+from events.ingest import read_source
+from events.lake import append
+from events.replay import quarantined, reasons_by_table, replay, write_rows
+from shoplens.digest import folder_digest
+from shoplens.errors import SourceError
+from shoplens.files import read_json
+
+TABLES = """events:
+  - table: log
+    columns: {event_time: t, user_id: u, event_name: what, item_id: i, price: p}
+    event_names: {view: view_item}
+"""
+HEAD = "t,u,what,i,p"
+GOOD = "2024-01-01,u1,view,i1,1.5"
+
+
+@pytest.fixture
+def shop(mapping_of, write, tmp_path: Path):
+    """A lake of five rows of which three are set aside, and its mapping."""
+    mapping = mapping_of(TABLES)
+    source = write(
+        "log.csv", HEAD, GOOD, "soon,u1,view,i2,1", "2024-01-02,,view,i3,dear", GOOD, "2024-01-03,u2,look,i4,2"
+    )
+    lake = tmp_path / "lake"
+    append(lake, mapping, read_source(mapping, [source]))
+    return lake, mapping
+
+
+def corrected(lake: Path, tmp_path: Path, **change: str) -> Path:
+    """Write the quarantine out, with columns of every row changed."""
+    path = tmp_path / "rows.jsonl"
+    write_rows(quarantined(lake), path)
+    rows = [json.loads(line) | change for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def events(lake: Path) -> pl.DataFrame:
+    return pl.concat(pl.read_parquet(path) for path in sorted(lake.glob("events/*/part.parquet"))).sort("event_time")
+
+
+def test_the_list_names_table_and_reason(shop) -> None:
+    lake, _ = shop
+    assert sorted(reasons_by_table(quarantined(lake))) == [
+        ("log.csv", "event_name_unknown", 1),
+        ("log.csv", "event_time_not_a_time", 1),
+        ("log.csv", "price_not_a_number", 1),
+        ("log.csv", "who_missing", 1),
+    ]
+    assert quarantined(lake, "who_missing")["row"].to_list() == [2]
+
+
+def test_corrected_rows_go_in_and_leave_the_quarantine(shop, tmp_path: Path) -> None:
+    lake, mapping = shop
+    rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", what="view", p="3")
+    assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 3)}
+    assert events(lake)["item_id"].sort().to_list() == ["i1", "i2", "i3", "i4"]
+    assert quarantined(lake).is_empty()
+    assert read_json(lake / "accounts.json")[-1]["tables"]["log.csv"]["accepted"] == 3
+
+
+def test_replayed_again_nothing_changes(shop, tmp_path: Path) -> None:
+    lake, mapping = shop
+    rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", what="view", p="3")
+    replay(lake, mapping, rows)
+    before = folder_digest(lake)
+    assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 0, {}, 3)}
+    assert folder_digest(lake) == before
+
+
+def test_what_is_still_wrong_stays_under_its_row_with_the_reasons_of_now(shop, tmp_path: Path) -> None:
+    lake, mapping = shop
+    rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", p="3")
+    assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 2, {"event_name_unknown": 1})}
+    left = quarantined(lake)
+    assert left.select("table", "row", "reasons").rows() == [("log.csv", 4, ["event_name_unknown"])]
+    assert json.loads(left["raw"][0])["t"] == "2024-01-05"
+
+
+def test_some_rows_may_be_replayed_alone(shop, tmp_path: Path) -> None:
+    lake, mapping = shop
+    rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", what="view", p="3")
+    rows.write_text(rows.read_text().splitlines()[1] + "\n")
+    replay(lake, mapping, rows)
+    assert quarantined(lake)["row"].sort().to_list() == [1, 4]
+
+
+def test_a_row_corrected_into_one_that_the_lake_has_is_a_duplicate(shop, tmp_path: Path) -> None:
+    lake, mapping = shop
+    rows = corrected(lake, tmp_path, t="2024-01-01", u="u1", what="view", i="i1", p="1.5")
+    assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 0, {}, 3)}
+    assert quarantined(lake).is_empty()
+    assert events(lake).height == 1
+
+
+def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, write, tmp_path: Path) -> None:
+    tables = (
+        "events:\n  - table: log\n    each: basket\n    columns: {event_id: n, event_time: t, user_id: u, "
+        "item_id: basket.sku, price: basket.price}\n    constants: {event_name: purchase}\n"
+    )
+    record = {
+        "n": "m1",
+        "t": "2024-01-01",
+        "u": "u1",
+        "basket": [{"sku": "a", "price": "1"}, {"sku": "b", "price": "x"}],
+    }
+    mapping, lake = mapping_of(tables), tmp_path / "lake"
+    append(lake, mapping, read_source(mapping, [write("log.jsonl", json.dumps(record))]))
+    rows = corrected(lake, tmp_path, **{"basket.price": "2"})
+    assert replay(lake, mapping, rows) == {"log.jsonl": TableAccount(1, 1)}
+    assert events(lake).sort("event_id").select("event_id", "item_id", "price").rows() == [
+        ("m1:0", "a", 1.0),
+        ("m1:1", "b", 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"_row": 1, "t": "2024-01-01"}', "_table: every line must have it"),
+        ('{"_table": "log.csv", "t": "2024-01-01"}', "_row: every line must have it"),
+        ('{"_table": "people.csv", "_row": 1, "u": "x"}', r"must be a table of events that mapping shop reads.*people"),
+        ("no json", "cannot be read as jsonl"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(shop, write, line: str, message: str) -> None:
+    lake, mapping = shop
+    before = folder_digest(lake)
+    with pytest.raises(SourceError, match=message):
+        replay(lake, mapping, write("rows.jsonl", line))
+    assert folder_digest(lake) == before
+
+
+def test_the_command(shop, tmp_path: Path) -> None:
+    lake, _ = shop
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["shoplens", "quarantine", *words, "--lake", str(lake)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    listed = run("list", "--reason", "who_missing", "--out", str(tmp_path / "rows.jsonl")).stdout
+    assert "log.csv: who_missing 1" in listed
+    assert "1 rows written to" in listed
+    assert "--mapping: replay must have it" in run("replay").stderr
+    path = tmp_path / "rows.jsonl"
+    path.write_text(path.read_text().replace('"u": null', '"u": "u9"').replace("dear", "3"))
+    done = run("replay", "--mapping", str(tmp_path / "shop.yaml"), "--rows", str(path))
+    assert done.stdout == "log.csv, replayed: 1 rows in = 1 accepted + 0 quarantined + 0 exact duplicates\n", (
+        done.stderr
+    )
