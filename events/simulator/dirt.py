@@ -1,0 +1,97 @@
+"""Dirt: rows of the log made wrong on purpose, each in one named way, and how many of each."""
+
+import numpy as np
+import polars as pl
+
+from events.simulator.draws import Ints, keys, uniform
+from events.simulator.kinds import KINDS
+from events.simulator.rows import CODE
+
+_HOUR_MS = 3_600_000
+_CLEAN = -1
+_BAD_DAY = "2025-02-30 25:61:00"
+
+
+def _befalls(kind: str) -> pl.Expr:
+    of = {
+        "all": pl.lit(value=True),
+        "priced": pl.col("price").is_not_null(),
+        "review": pl.col("action") == CODE["review"],
+        "purchase": pl.col("action") == CODE["order"],
+    }
+    return of[KINDS[kind].befalls]
+
+
+def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
+    """Return the place of its kind in `rates` for every row, or -1 for a clean one."""
+    draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
+    start, chosen = 0.0, pl.lit(_CLEAN)
+    for place, (kind, rate) in enumerate(rates.items()):
+        hit = (draw >= start) & (draw < start + rate) & _befalls(kind)
+        chosen = pl.when(hit).then(pl.lit(place)).otherwise(chosen)
+        start += rate
+    return rows.select(chosen.cast(pl.Int64).alias("kind"))["kind"].to_numpy()
+
+
+def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame:
+    """Return the rows with their `kind` of dirt (null: clean), shifted times, and places in the file changed.
+
+    Args:
+        rows: ROWS, sorted.
+        seed: Of the simulation.
+        rates: Share of the rows that each kind can befall.
+    """
+    if not rates:
+        return rows.with_columns(pl.lit(None, dtype=pl.String).alias("kind"))
+    kind = pl.Series("kind", list(rates)).gather(pl.Series(_chosen(rows, seed, rates)).replace(_CLEAN, None))
+    hours = pl.lit(pl.Series(1.0 + 47.0 * uniform(keys(seed, "dirt hours", rows["id"].to_numpy()), 0)))
+    shift = (hours * _HOUR_MS).cast(pl.Int64)
+    marked = rows.with_columns(pl.lit(kind).alias("kind")).with_columns(
+        # Within the day: the file is written a day at a time. A row with none after it stays in its place, and clean.
+        pl.when(pl.col("kind") == "out_of_order").then(pl.col("ts") + shift // 16).otherwise("ts").alias("_place"),
+        pl.when(pl.col("kind") == "future_clock").then(pl.col("ts") + shift).otherwise("ts").alias("_ts"),
+        pl.when(pl.col("kind") == "future_clock")
+        .then(pl.col("delay") - shift)
+        .when(pl.col("kind") == "late")
+        .then(pl.col("delay") + 24 * _HOUR_MS + 3 * shift)
+        .otherwise("delay")
+        .alias("delay"),
+    )
+    ordered = marked.sort("_place", "id")
+    overtaken = pl.col("ts") < pl.col("ts").cum_max()
+    return ordered.with_columns(
+        pl.when((pl.col("kind") != "out_of_order") | overtaken).then("kind"), pl.col("_ts").alias("ts")
+    ).drop("_place", "_ts")
+
+
+def write_wrong(log: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
+    """Return LOG with the wrong values written in, and rows that are there twice; `kind` is that of every row."""
+    is_kind = {name: pl.col("kind").fill_null("") == name for name in KINDS}
+
+    def nothing(column: str, *kinds: str) -> pl.Expr:
+        return pl.when(~pl.any_horizontal([is_kind[name] for name in kinds])).then(column).alias(column)
+
+    dirty = log.with_columns(kind.alias("kind")).with_columns(
+        nothing("id", "missing_id"),
+        nothing("customer", "missing_user"),
+        nothing("visitor", "missing_user"),
+        nothing("sku", "missing_item"),
+        pl.when(is_kind["bad_time"]).then(pl.lit(_BAD_DAY)).otherwise(nothing("ts", "missing_time")).alias("ts"),
+        pl.when(is_kind["unknown_event"])
+        .then(pl.lit("heartbeat"))
+        .otherwise(nothing("action", "missing_event"))
+        .alias("action"),
+        pl.when(is_kind["bad_number"])
+        .then(pl.col("unit_price").str.replace(".", ",", literal=True) + " €")
+        .when(is_kind["negative_price"])
+        .then("-" + pl.col("unit_price"))
+        .otherwise("unit_price")
+        .alias("unit_price"),
+        pl.when(is_kind["rating_out_of_range"]).then(pl.lit(10)).otherwise("stars").alias("stars"),
+    )
+    times = pl.when(is_kind["duplicate"] | is_kind["id_with_other_content"]).then(2).otherwise(1)
+    twice = dirty.with_columns(times.alias("_times"), pl.int_range(pl.len()).alias("_row"))
+    counted = np.repeat(np.arange(twice.height), twice["_times"].to_numpy())
+    whole = twice[counted]
+    other = is_kind["id_with_other_content"] & ~pl.col("_row").is_first_distinct()
+    return whole.with_columns(pl.when(other).then(pl.lit("/moved")).otherwise("page").alias("page")).select(log.columns)

@@ -1,0 +1,96 @@
+"""Random numbers that are a function of what they are for, whatever else is drawn and in whatever order.
+
+A stateful generator would tie every number to the size of the chunks that draw them. Here each user, day and visit has
+a 64-bit key, and the n-th number of a key is the n-th output of SplitMix64 started at it (Steele, Lea, Flood, "Fast
+splittable pseudorandom number generators", OOPSLA 2014, figure 18).
+"""
+
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio, made odd: the paper's increment
+_WORD = 2**64
+_PAIR = 1 << 20  # lanes of the second number of a normal draw: beyond any lane that is asked for
+_MOST = 63
+
+
+def mix(words: Keys) -> Keys:
+    """Return the words scrambled, one to one: different words stay different."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def word(seed: int, purpose: str) -> np.uint64:
+    """Return the 64-bit word of a seed and a purpose."""
+    return np.uint64(int.from_bytes(blake2b(f"{seed}\0{purpose}".encode(), digest_size=8).digest(), "little"))
+
+
+def keys(seed: int, purpose: str, *parts: npt.ArrayLike) -> Keys:
+    """Return one key for every element of `parts`, whole numbers that are broadcast together.
+
+    Args:
+        seed: Of the whole simulation.
+        purpose: What is drawn; two purposes share no numbers.
+        parts: Numbers from 0, such as the user and the day.
+    """
+    key = np.atleast_1d(word(seed, purpose))
+    for part in parts:
+        steps = np.atleast_1d(part).astype(np.uint64) + np.uint64(1)
+        key = mix(key + steps * np.uint64(_GOLDEN))
+    return key
+
+
+def again(key: Keys, purpose: str) -> Keys:
+    """Return keys of the same things for another purpose."""
+    return mix(key ^ word(0, purpose))
+
+
+def uniform(key: Keys, lane: int) -> Floats:
+    """Return a number in [0, 1) for every key; `lane`, from 0, counts what is drawn with it."""
+    step = np.uint64((lane + 1) * _GOLDEN % _WORD)
+    return (mix(key + step) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normal(key: Keys, lane: int) -> Floats:
+    """Return a standard normal number for every key (Box and Muller, 1958)."""
+    radius = np.sqrt(-2.0 * np.log1p(-uniform(key, lane)))
+    return radius * np.cos(2.0 * np.pi * uniform(key, lane + _PAIR))
+
+
+def poisson(draw: Floats, mean: Floats) -> Ints:
+    """Return Poisson counts by inversion of uniform draws; means up to 20, where 63 is beyond any draw."""
+    count = np.zeros(draw.shape, dtype=np.int64)
+    term = np.exp(-mean)
+    total = term.copy()
+    for k in range(1, _MOST + 1):
+        more = draw >= total
+        if not more.any():
+            break
+        count += more
+        term = term * mean / k
+        total += term
+    return count
+
+
+def pick(draw: Floats, cumulative: Floats) -> Ints:
+    """Return, for every row, the first column whose cumulative chance is above the draw.
+
+    Args:
+        draw: In [0, 1). (rows,)
+        cumulative: Growing to about 1. (rows, columns) or (columns,)
+    """
+    above = (draw[:, None] >= cumulative[..., :-1]).sum(axis=1)
+    return np.asarray(above, dtype=np.int64)
+
+
+def logistic(value: Floats) -> Floats:
+    """Return 1 / (1 + exp(-value))."""
+    return 1.0 / (1.0 + np.exp(-value))
