@@ -12,6 +12,7 @@ from events.account import TableAccount
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 from events.ids import salt_of
 from events.items import CONTENT_SCHEMA, every_item, riding_content
+from events.joins import joined
 from events.labels import Labels
 from events.mapping import EventTable, Mapping
 from events.plain import plain
@@ -81,29 +82,38 @@ def _read_parts(mapping: Mapping, files: list[Path], labels: Labels) -> list[Par
     parts: list[Part] = []
     before: dict[str, int] = {}
     for place, spec in enumerate(mapping.events, start=1):
-        found = select_files(files, spec.table)
-        if not found:
-            names = ", ".join(sorted({table_name(path) for path in files}))
-            raise SourceError(
-                f"mapping {mapping.name}: table {spec.table} is none of the given ones ({names}); give it too, or take "
-                f"it out of the mapping"
-            )
+        found = _files_of(files, spec.table, mapping)
+        others = [] if spec.join is None else _files_of(files, spec.join.table, mapping)
         # The id is derived from the name of the mapped table, so that the same rows in another file are duplicates.
         salt = salt_of(spec.table, before.get(spec.table, 0))
         before[spec.table] = before.get(spec.table, 0) + 1
-        parts += [_read_part(path, labels.take(path, f"events {place}"), spec, mapping, salt) for path in found]
+        parts += [_read_part(path, labels.take(path, f"events {place}"), spec, mapping, salt, others) for path in found]
     return parts
 
 
-def _rows(path: Path, spec: EventTable) -> Rows:
-    return flat_rows(read_table(path, spec.csv.separator, spec.csv.header), spec)
+def _rows(path: Path, spec: EventTable, others: list[Path], mapping: str) -> Rows:
+    frame = read_table(path, spec.csv.separator, spec.csv.header)
+    if spec.join is not None:
+        frame = joined(plain(frame), spec.join, others, spec.table, mapping)
+    return flat_rows(frame, spec)
 
 
-def _read_part(path: Path, label: str, spec: EventTable, mapping: Mapping, salt: str) -> Part:
-    rows = _rows(path, spec)
+def _read_part(path: Path, label: str, spec: EventTable, mapping: Mapping, salt: str, others: list[Path]) -> Part:
+    rows = _rows(path, spec, others, mapping.name)
     done = transform(rows, spec, mapping, label, salt)
-    again = partial(_rows, path, spec)
+    again = partial(_rows, path, spec, others, mapping.name)
     return Part(label, rows.frame.height, done.events, done.quarantined, lambda: plain(again().frame))
+
+
+def _files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
+    found = select_files(files, table)
+    if not found:
+        names = ", ".join(sorted({table_name(path) for path in files}))
+        raise SourceError(
+            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or take "
+            f"it out of the mapping"
+        )
+    return found
 
 
 def derive_sessions(events: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ events:
     event_names: {buy: purchase}
     reject: [{column: price, at_most: 0, reason: no_sale_price}]
     items: {category: category_path, brand: brand}      # content of items that rides on the events
+    join: {table: orders, key: order}   # columns of a second table
     each: products              # one event an element of this list of the record
     optional: [products]        # columns that a file may lack
     missing: ["(not set)"]      # texts that stand for no value
@@ -23,6 +24,7 @@ A column of an event may be an address inside a record (`properties.product_id`,
 `events.records`), or a list of them: the first that holds anything.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +96,26 @@ class Csv(_Strict):
     header: tuple[str, ...] = Field(default=(), description="Names of the columns of a file that has no header.")
 
 
+class Elapsed(_Strict):
+    """Times that a source tells as days since a person's row before: they are summed from a start that we choose."""
+
+    start: date
+    by: str
+    order: str = Field(description="Column that numbers a person's rows.")
+    days: str = Field(description="Column with the days since the row before; empty for the first.")
+    hour: str = Field(description="Column with the hour of the day.")
+    into: str = Field(description="What the time is called as a column.")
+
+
+class Join(_Strict):
+    """Columns of a second table, found by a shared key."""
+
+    table: str
+    key: str
+    elapsed: Elapsed | None = None
+    csv: Csv = Csv()
+
+
 class TimePlus(_Strict):
     """A column that says how long after event_time's own column something happened."""
 
@@ -106,6 +128,7 @@ class EventTable(_Strict):
 
     table: str
     columns: dict[str, Source]
+    join: Join | None = None
     each: str | None = Field(default=None, description="Address of a list: every element is an event.")
     optional: tuple[str, ...] = Field(default=(), description="Columns that a file may lack.")
     missing: tuple[str, ...] = Field(default=(), description="Texts that stand for no value.")
@@ -170,13 +193,6 @@ class EventTable(_Strict):
         return {name: name_of(source) for name, source in self.columns.items()}
 
 
-class Join(_Strict):
-    """Columns of a second table, found by a shared key."""
-
-    table: str
-    key: str
-
-
 class SideTable(_Strict):
     """Items, users or campaigns."""
 
@@ -223,7 +239,8 @@ class Mapping(_Strict):
     def tables(self) -> tuple[str, ...]:
         """Names of all tables that the mapping reads."""
         sides = [side for side in (self.items, self.users, self.campaigns) if side is not None]
-        joined = [side.join.table for side in sides if side.join is not None]
+        joins = [*(table.join for table in self.events), *(side.join for side in sides)]
+        joined = [join.table for join in joins if join is not None]
         return tuple(dict.fromkeys([*(e.table for e in self.events), *(s.table for s in sides), *joined]))
 
 

@@ -8,13 +8,13 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA, UTC_TIME
+from events.joins import joined, require_columns
 from events.labels import Labels
-from events.mapping import SIDE_KEYS, Join, Mapping, SideTable
+from events.mapping import SIDE_KEYS, Mapping, SideTable
 from events.plain import plain, require_plain
 from events.quarantine import quarantine, reasons_of
 from events.readers import read_table, select_files
 from events.times import moment, require_times
-from events.transform import require_columns
 from events.values import columns_of, given, number, path, text
 from shoplens.errors import SourceError
 
@@ -57,27 +57,11 @@ def _map(frame: pl.DataFrame, key: str, spec: SideTable, schema: dict[str, Any],
     ).with_row_index("_row")
 
 
-def _joined(frame: pl.DataFrame, join: Join, files: list[Path], spec: SideTable, mapping: Mapping) -> pl.DataFrame:
-    """Return the table with the columns of its second table; the keys are compared as text."""
-    more = pl.concat([plain(read_table(file)) for file in files], how="diagonal_relaxed").unique(maintain_order=True)
-    for part, name in ((frame, spec.table), (more, join.table)):
-        require_columns(part.columns, [join.key], name, mapping.name)
-    right = more.with_columns(text(more, join.key).alias("_key")).drop(join.key).filter(pl.col("_key").is_not_null())
-    again = right.filter(pl.col("_key").is_duplicated())["_key"]
-    if not again.is_empty():
-        raise SourceError(
-            f"mapping {mapping.name}: {join.table}.{join.key}: a joined table must have one row a key; "
-            f"received several for {again[0]!r}. Leave one"
-        )
-    left = frame.with_columns(text(frame, join.key).alias("_key"))
-    return left.join(right, on="_key", how="left", maintain_order="left").drop("_key")
-
-
 def _read(files: list[Path], spec: SideTable, others: list[Path], mapping: Mapping) -> list[pl.DataFrame]:
     """Return the table of every file, each with all columns that the mapping reads and any of them has."""
     frames = [read_table(file, spec.csv.separator, spec.csv.header) for file in files]
     if spec.join is not None:
-        frames = [_joined(plain(frame), spec.join, others, spec, mapping) for frame in frames]
+        frames = [joined(plain(frame), spec.join, others, spec.table, mapping.name) for frame in frames]
     columns = list(dict.fromkeys(name for frame in frames for name in frame.columns))
     require_columns(columns, _needed(spec), spec.table, mapping.name)
     read = []

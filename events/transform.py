@@ -7,13 +7,13 @@ import polars as pl
 from events.contract import ATTRIBUTES, EVENT_SCHEMA, UTC_TIME
 from events.ids import content_ids
 from events.items import content_columns
+from events.joins import require_columns
 from events.mapping import EventTable, Mapping, Reject
 from events.plain import plain, require_plain
 from events.quarantine import quarantine, reasons_of
 from events.records import POSITION, Rows
 from events.times import moment, require_times
 from events.values import columns_of, given, number, text
-from shoplens.errors import MappingError
 
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
@@ -30,16 +30,6 @@ class Transformed:
 
     events: pl.DataFrame
     quarantined: pl.DataFrame
-
-
-def require_columns(columns: list[str], needed: list[str], table: str, mapping: str) -> None:
-    """Raise a MappingError that names the columns that the mapping reads and the table lacks."""
-    missing = [name for name in dict.fromkeys(needed) if name not in columns]
-    if missing:
-        raise MappingError(
-            f"mapping {mapping}: table {table} must have column(s) {', '.join(missing)}; it has "
-            f"{', '.join(columns)}. Correct the mapping or give the right file"
-        )
 
 
 def _typed(frame: pl.DataFrame, name: str, column: str, spec: EventTable, mapping: Mapping) -> pl.Expr:

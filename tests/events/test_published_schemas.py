@@ -14,13 +14,12 @@ from events.mapping import load_mapping
 def ingest(root: Path, tmp_path: Path):
     """Write files of a source and read them through its mapping."""
 
-    def run(name: str, **files: str | list[dict]) -> Ingested:
+    def run(name: str, files: dict[str, str | list[dict]]) -> Ingested:
         folder = tmp_path / name
         folder.mkdir()
         for file, content in files.items():
             text = content if isinstance(content, str) else "\n".join(map(json.dumps, content))
-            ending = ".jsonl" if not isinstance(content, str) else ""
-            (folder / f"{file.replace('__', '.').replace('_', '-')}{ending}").write_text(text + "\n")
+            (folder / file).write_text(text + "\n")
         return read_source(load_mapping(root / f"events/mappings/{name}.yaml"), [folder])
 
     return run
@@ -65,7 +64,7 @@ def test_ga4(ingest) -> None:
         ),
         event("purchase", second + 4, [hat], ecommerce={"transaction_id": "(not set)"}),
     ]
-    done = ingest("ga4", events_20240105=log)
+    done = ingest("ga4", {"events_20240105.jsonl": log})
     (account,) = done.accounts.values()
     assert (account.rows_in, account.accepted, account.quarantined) == (6, 5, {"no_shopping_event": 1})
     assert rows(done, "event_name", "item_id", "quantity", "amount", "currency", "order_id", "user_id") == [
@@ -109,7 +108,7 @@ def test_segment(ingest) -> None:
         call("m4", "Product Reviewed", {"product_id": "h1", "rating": "4", "review_body": "warm"}),
         call("m5", "Coupon Applied", {}),
     ]
-    done = ingest("segment", calls=log)
+    done = ingest("segment", {"calls.jsonl": log})
     (account,) = done.accounts.values()
     assert account.rows_in == 7
     assert account.quarantined == {"no_track_call": 1, "event_name_unknown": 1}
@@ -139,7 +138,7 @@ def test_google_retail(ingest) -> None:
             purchaseTransaction={"id": "T1", "revenue": 33, "currencyCode": "USD"},
         ),
     ]
-    done = ingest("google_retail", events=log)
+    done = ingest("google_retail", {"events.jsonl": log})
     assert rows(done, "event_name", "user_id", "anonymous_id", "item_id", "quantity", "order_id")[0] == (
         "search", "u1", "v1", None, None, None,
     )  # fmt: skip
@@ -156,7 +155,7 @@ def test_rees46(ingest) -> None:
         "2019-10-01 00:00:01 UTC,cart,3900821,2053013552326770905,appliances.environment.water_heater,aqua,33.20,55,9\n"
         "2019-10-01 00:00:02 UTC,remove_from_cart,3900821,2053013552326770905,,aqua,33.20,55,9"
     )
-    done = ingest("rees46", **{"2019_Oct__csv": text})
+    done = ingest("rees46", {"2019-Oct.csv": text})
     assert rows(done, "event_name", "user_id", "session_id", "price") == [
         ("view_item", "541312140", "72d76fde", 35.79),
         ("add_to_cart", "55", "9", 33.2),
@@ -171,17 +170,19 @@ def test_retailrocket(ingest) -> None:
         "1433221332117,257597,view,355908,\n"
         "1433222276276,599528,transaction,356475,4000"
     )
-    done = ingest("retailrocket", events__csv=text, category_tree__csv="categoryid,parentid\n1016,213")
+    done = ingest("retailrocket", {"events.csv": text, "category_tree.csv": "categoryid,parentid\n1016,213"})
     assert done.events["event_time"][0].isoformat() == "2015-06-02T05:02:12.117000+00:00"
     assert rows(done, "event_name", "order_id") == [("view_item", None), ("purchase", "4000")]
-    assert done.unread == ("category-tree.csv",)
+    assert done.unread == ("category_tree.csv",)
 
 
 def test_yoochoose(ingest) -> None:
     done = ingest(
         "yoochoose",
-        yoochoose_clicks__dat="1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:54:09.868Z,214536500,0",
-        yoochoose_buys__dat="1,2014-04-07T10:56:09.868Z,214536500,0,1\n1,2014-04-07T10:56:10Z,214536502,12462,2",
+        {
+            "yoochoose-clicks.dat": "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:54:09.868Z,214536500,0",
+            "yoochoose-buys.dat": "1,2014-04-07T10:56:09.868Z,214536500,0,1\n1,2014-04-07T10:56:10Z,214536502,12462,2",
+        },
     )
     assert rows(done, "event_name", "item_id", "price", "quantity") == [
         ("view_item", "214536502", None, None),
@@ -194,13 +195,17 @@ def test_yoochoose(ingest) -> None:
 def test_diginetica(ingest) -> None:
     done = ingest(
         "diginetica",
-        train_item_views__csv="sessionId;userId;itemId;timeframe;eventdate\n1;NA;81766;526309;2016-05-09",
-        train_purchases__csv="sessionId;userId;timeframe;eventdate;ordernumber;itemId\n1;NA;600000;2016-05-09;7;81766",
-        train_queries__csv=(
-            "queryId;sessionId;userId;timeframe;duration;eventdate;searchstring.tokens;categoryId;items;is.test\n"
-            "1;1;NA;1000;309;2016-05-09;12,34;0;81766,9;FALSE"
-        ),
-        products__csv="itemId;pricelog2;product.name.tokens\n81766;8;4875,776",
+        {
+            "train-item-views.csv": "sessionId;userId;itemId;timeframe;eventdate\n1;NA;81766;526309;2016-05-09",
+            "train-purchases.csv": (
+                "sessionId;userId;timeframe;eventdate;ordernumber;itemId\n1;NA;600000;2016-05-09;7;81766"
+            ),
+            "train-queries.csv": (
+                "queryId;sessionId;userId;timeframe;duration;eventdate;searchstring.tokens;categoryId;items;is.test\n"
+                "1;1;NA;1000;309;2016-05-09;12,34;0;81766,9;FALSE"
+            ),
+            "products.csv": "itemId;pricelog2;product.name.tokens\n81766;8;4875,776",
+        },
     )
     assert rows(done, "event_name", "item_id", "query") == [
         ("search", None, "12,34"),
@@ -213,7 +218,7 @@ def test_diginetica(ingest) -> None:
 
 
 def test_taobao_as_published_and_the_real_slice(ingest, root: Path, real_data: Path) -> None:
-    done = ingest("taobao", UserBehavior__csv="1,2268318,2520377,pv,1511544070\n1,2333346,2520771,fav,1511561733")
+    done = ingest("taobao", {"UserBehavior.csv": "1,2268318,2520377,pv,1511544070\n1,2333346,2520771,fav,1511561733"})
     (account,) = done.accounts.values()
     assert account.quarantined == {"favourite": 1}
     assert rows(done, "event_name", "item_id") == [("view_item", "2268318")]
@@ -224,6 +229,34 @@ def test_taobao_as_published_and_the_real_slice(ingest, root: Path, real_data: P
     # counted with DuckDB: 110,300 rows, of them 3,383 fav
     assert (account.rows_in, account.quarantined) == (110_300, {"favourite": 3_383})
     assert real.events.filter(real.events["event_name"] == "purchase").height <= 2_493
+
+
+def test_instacart(ingest) -> None:
+    done = ingest(
+        "instacart",
+        {
+            "orders.csv": (
+                "order_id,user_id,eval_set,order_number,order_dow,order_hour_of_day,days_since_prior_order\n"
+                "3,1,prior,2,3,07,15.0\n2,1,prior,1,2,08,\n9,2,prior,1,2,10,\n5,1,prior,3,3,12,21.0"
+            ),
+            "order_products__prior.csv": (
+                "order_id,product_id,add_to_cart_order,reordered\n2,196,1,0\n3,196,1,1\n5,24,2,0\n9,24,1,0\n7,24,1,0"
+            ),
+            "products.csv": "product_id,product_name,aisle_id,department_id\n196,Soda,77,7\n24,Eggs,86,16",
+            "departments.csv": "department_id,department\n7,beverages\n16,dairy eggs",
+        },
+    )
+    # user 1: day 0 at 8, 15 days later at 7, 21 days after that at 12; an order that `orders` lacks has no time
+    assert [(who, str(when)[:16], what) for who, when, what in rows(done, "user_id", "event_time", "item_id")] == [
+        ("1", "2016-01-01 08:00", "196"),
+        ("2", "2016-01-01 10:00", "24"),
+        ("1", "2016-01-16 07:00", "196"),
+        ("1", "2016-02-06 12:00", "24"),
+    ]
+    account = done.accounts["order_products__prior.csv"]
+    assert (account.rows_in, account.accepted, sum(account.quarantined.values())) == (5, 4, 1)
+    soda = done.items.filter(done.items["item_id"] == "196")
+    assert soda.select("title", "category").rows() == [("Soda", "beverages")]
 
 
 def test_gzip_is_read_too(root: Path, tmp_path: Path) -> None:
