@@ -9,7 +9,7 @@ from events.simulator.kinds import KINDS
 from shoplens.errors import SettingsError
 
 DONE = "simulation.json"
-_LIMITS = {"users": (1, 2**31), "items": (1, 10**6), "days": (1, 3_650), "seed": (0, 2**63 - 1)}
+_LIMITS = {"users": (1, 10**7), "items": (1, 10**6), "days": (1, 3_650), "seed": (0, 2**63 - 1)}
 _FIRST, _LAST = date(1970, 1, 2), date(2189, 1, 1)  # ten years later is still before `events.times.LATEST`
 
 
@@ -101,8 +101,12 @@ def read_dirt(pairs: list[str]) -> dict[str, float]:
 
 
 def require_place(out: Path) -> None:
-    """Raise a SettingsError where `out` holds anything but an earlier simulation, which is replaced."""
+    """Raise a SettingsError where `out` holds anything but an earlier simulation, which is replaced, or cannot be."""
     if out.is_dir() and ((out / DONE).is_file() or not any(out.iterdir())):
         return
     if out.exists():
         raise _reject("out", "a new or an empty folder, or an earlier simulation", str(out), "Name another place")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _reject("out", "a folder that can be made", str(out), f"{error.strerror}: name another place") from error
