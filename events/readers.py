@@ -1,5 +1,6 @@
 """Files to tables: CSV, Parquet, JSON Lines. Nothing is interpreted beyond what the format itself says."""
 
+import codecs
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,8 @@ from shoplens.errors import SourceError
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".dat", ".dat.gz")
 _KINDS = (*_TEXT, ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 _SHOWN = 200
+_START = 65_536
+_GZIP = b"\x1f\x8b"
 
 
 def kind_of(path: Path) -> str | None:
@@ -57,6 +60,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
 
 
+def _require_text(path: Path) -> None:
+    """Raise a SourceError where a text file begins as no UTF-8 text does: in UTF-16, or with NUL bytes."""
+    with path.open("rb") as stream:
+        start = stream.read(_START)
+    if start.startswith(_GZIP):
+        return  # whatever is inside, the reader unpacks and says
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start.partition(b"\n")[0]:
+        raise SourceError(
+            f"{path}: must be UTF-8 text; its first line holds NUL bytes, as UTF-16 does. Convert it, for example with "
+            f"`iconv -f UTF-16 -t UTF-8`"
+        )
+
+
 def _named(frame: pl.DataFrame, header: tuple[str, ...], path: Path) -> pl.DataFrame:
     if frame.width != len(header):
         raise SourceError(
@@ -81,6 +97,7 @@ def read_table(path: Path, separator: str = ",", header: tuple[str, ...] = ()) -
     try:
         if kind == ".parquet":
             return pl.read_parquet(path, glob=False, hive_partitioning=False)
+        _require_text(path)
         if kind in _TEXT:
             frame = pl.read_csv(path, infer_schema=False, glob=False, separator=separator, has_header=not header)
             return _named(frame, header, path) if header else frame
