@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ import pytest
 
 from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
+from events.simulator.choices import choose, expected_units, open_shop
 from events.simulator.draws import keys, normal, pick, poisson, uniform
 from events.simulator.ids import pack
 from events.simulator.kinds import KINDS
+from events.simulator.people import next_mood
 from events.simulator.plan import Plan, read_day, read_dirt
 from events.simulator.run import simulate
+from events.simulator.visits import user_days, visits_of
+from events.simulator.world import build_world
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
@@ -78,7 +84,7 @@ def test_the_same_arguments_give_the_same_bytes_whatever_the_chunk(dirty: Path, 
 
 
 def test_another_seed_gives_another_shop(dirty: Path, tmp_path: Path) -> None:
-    simulate(Plan(**{**SMALL.__dict__, "seed": 4}), tmp_path / "other")
+    simulate(replace(SMALL, seed=4), tmp_path / "other")
     for name in ("log", "products", "customers", "truth/users"):
         assert not pl.read_parquet(tmp_path / f"other/{name}.parquet").equals(
             pl.read_parquet(dirty / f"{name}.parquet")
@@ -169,15 +175,14 @@ def test_the_suites_find_every_row_that_is_theirs(dirty: Path, read: Ingested, t
 
 
 def test_rows_out_of_order_lie_after_later_ones(tmp_path: Path) -> None:
-    simulate(Plan(**{**SMALL.__dict__, "dirt": {"out_of_order": 0.05}}), tmp_path / "shop")
+    simulate(replace(SMALL, dirt={"out_of_order": 0.05}), tmp_path / "shop")
     rows = pl.read_parquet(tmp_path / "shop/log.parquet")
-    # the log's times are text that sorts as it should
     late = rows.filter(pl.col("ts").str.to_datetime(TIME) < pl.col("ts").str.to_datetime(TIME).cum_max())
     assert late.height == rows_with(tmp_path / "shop")["out_of_order"] > 0
 
 
 def test_a_rate_is_the_share_of_the_rows_that_a_kind_can_befall(tmp_path: Path) -> None:
-    simulate(Plan(**{**SMALL.__dict__, "dirt": {"negative_price": 0.1}}), tmp_path / "shop")
+    simulate(replace(SMALL, dirt={"negative_price": 0.1}), tmp_path / "shop")
     prices = pl.read_parquet(tmp_path / "shop/log.parquet")["unit_price"].drop_nulls()
     hit = rows_with(tmp_path / "shop")["negative_price"]
     assert hit == prices.str.starts_with("-").sum()
@@ -249,6 +254,22 @@ def test_articles_sell_as_much_as_is_true(clean: Path, log: pl.DataFrame) -> Non
     assert ((both["qty"] - both["expected_units"]).abs() <= near).all()
     assert both["qty"].sum() == pytest.approx(both["expected_units"].sum(), rel=0.08)
     assert np.corrcoef(both["qty"], both["expected_units"])[0, 1] > 0.9
+
+
+def test_units_fall_on_what_is_shown_as_often_as_is_true() -> None:
+    world = replace(build_world(Plan(users=20_000, items=400, days=1, seed=11)), scale=8.0)
+    today = user_days(world, 0, next_mood(11, 0, None, 20_000), np.arange(20_000))
+    visits = visits_of(world, 0, today)
+    done = choose(world, open_shop(world, 0), visits)
+    assert done.chance[done.shown].min() > 0
+    assert done.chance[~done.shown].max() == 0
+    assert done.chance.sum(axis=1) == pytest.approx(1)
+    expected = (visits.buys * expected_units(world, visits.user))[:, None] * done.chance
+    edges = np.quantile(done.chance[done.shown], np.linspace(0, 1, 11))
+    for low, high in pairwise(edges):
+        within = done.shown & (done.chance >= low) & (done.chance < high)
+        # As above; with the x of 0.19 of the average person the variance is below 2 times that of a Poisson count.
+        assert abs(done.units[within].sum() - expected[within].sum()) <= 4 * (2 * expected[within].sum()) ** 0.5
 
 
 def test_people_buy_what_they_like(clean: Path, log: pl.DataFrame) -> None:
