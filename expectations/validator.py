@@ -17,7 +17,6 @@ from shoplens.errors import BrokenTableError
 ROW_KEY = "_row"  # place of a row in its file, from 0: a key also where ids are missing or repeated
 _EXAMPLES = 3
 _SUMMARY = {"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES}
-_ROWS = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW_KEY]}
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,24 @@ def _check_errors(table: str, results: list[Any]) -> None:
                 )
 
 
+def _failing_rows(batch: Any, config: Any, count: int) -> set[int]:
+    """Return the places of all rows that fail an expectation that `count` rows fail."""
+    # Great Expectations' SQL engine stops at partial_unexpected_count rows, 20 by default, in COMPLETE results too.
+    every = {
+        "result_format": "COMPLETE",
+        "unexpected_index_column_names": [ROW_KEY],
+        "partial_unexpected_count": count,
+    }
+    again = batch.validate(config.to_domain_obj(), result_format=every)
+    places = {int(index[ROW_KEY]) for index in again.result["unexpected_index_list"]}
+    if len(places) != count:
+        raise BrokenTableError(
+            f"{config.type}({_column(config)}): {count:,} rows fail but {len(places):,} were found: this is a bug, "
+            f"report it with the version of great-expectations"
+        )
+    return places
+
+
 class TableValidator:
     """Validates tables of one context; the data source is made once."""
 
@@ -120,10 +137,10 @@ class TableValidator:
         found = []
         for result in results:
             config = result.expectation_config
-            found.append((config.type, _column(config), int(result.result.get("unexpected_count") or 0)))
+            count = int(result.result.get("unexpected_count") or 0)
+            found.append((config.type, _column(config), count))
             if not result.success:
-                again = batch_data.validate(config.to_domain_obj(), result_format=_ROWS)
-                places = {int(index[ROW_KEY]) for index in again.result["unexpected_index_list"]}
+                places = _failing_rows(batch_data, config, count)
                 reason = config.meta["reason"]
                 failed[reason] = sorted({*failed.get(reason, []), *places})
         return TableResult(table, rows, failed, found)

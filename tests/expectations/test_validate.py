@@ -77,6 +77,26 @@ def test_bad_rows_are_set_aside_with_all_their_reasons_and_good_ones_go_through(
     assert read_json(out / "dataset.json")["rows"] == 20
 
 
+@pytest.mark.parametrize("count", [20, 21, 250, 3000])
+def test_every_bad_row_is_found_however_many(world: Any, params: Params, count: int) -> None:
+    """Great Expectations' SQL engine returns 20 of them unless it is told otherwise."""
+    changes = [{"price": -1.0}, {"event_name": "dance"}, {"item_id": None}]
+    bad = [changes[k % 3] for k in range(count)]
+    settings = world(*bad, {"event_id": "twice"}, {"event_id": "twice"}, beside=count)
+    lenient = params.expectations.model_copy(update={"max_bad_share": 0.9})
+    validate(params.model_copy(update={"expectations": lenient}), settings)
+    found = read_json(settings.outs_dir / "validated/validation.json")["events"]
+    assert (found["rows_in"], found["accepted"], found["quarantined"]) == (2 * count + 2, count, count + 2)
+    assert found["reasons"] == {
+        "event_id_repeated": 2,
+        "event_name_unknown": (count + 1) // 3,
+        "item_id_missing": count // 3,
+        "price_negative": (count + 2) // 3,
+    }
+    good = pl.read_parquet(settings.outs_dir / "validated/events.parquet")
+    assert good["price"].min() == 2.0
+
+
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
