@@ -1,0 +1,66 @@
+"""A model of a flat table in a folder: byte-identical for the same model.
+
+model.json              name, target, threshold, columns
+preprocessing.joblib    fitted on training rows
+estimator.joblib, or network.json and network.weights.h5
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import polars as pl
+from sklearn.compose import ColumnTransformer
+
+from shoplens.errors import ModelError
+from shoplens.files import read_json, write_json
+from training.table.columns import Column
+from training.table.inputs import to_inputs
+from training.table.models import Learner, Scores, restore
+
+_CARD, _PREPROCESSING = "model.json", "preprocessing.joblib"
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A trained model with all it needs.
+
+    Attributes:
+        threshold: Probability from which the decision is yes.
+    """
+
+    name: str
+    target: str
+    threshold: float
+    columns: tuple[Column, ...]
+    preprocessing: ColumnTransformer
+    learner: Learner
+
+    def predict(self, frame: pl.DataFrame) -> Scores:
+        """Return (rows,) probabilities that the target is true; the frame has the typed columns."""
+        return self.learner.predict(np.asarray(self.preprocessing.transform(to_inputs(frame, self.columns))))
+
+    def save(self, folder: Path) -> None:
+        """Write it into an existing folder."""
+        joblib.dump(self.preprocessing, folder / _PREPROCESSING)
+        self.learner.save(folder)
+        columns = [asdict(column) for column in self.columns]
+        card = {"name": self.name, "target": self.target, "threshold": self.threshold, "columns": columns}
+        write_json(folder / _CARD, card)
+
+
+def load(folder: Path) -> TableModel:
+    """Read a model; only ever from a folder that we wrote: joblib can run code.
+
+    Raises:
+        ModelError: the folder holds none.
+    """
+    try:
+        card = read_json(folder / _CARD)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {folder}: cannot be read ({error}); run `shoplens table`") from error
+    columns = tuple(Column(**column) for column in card["columns"])
+    preprocessing = joblib.load(folder / _PREPROCESSING)
+    learner = restore(card["name"], folder)
+    return TableModel(card["name"], card["target"], card["threshold"], columns, preprocessing, learner)

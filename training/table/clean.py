@@ -1,0 +1,154 @@
+"""From a file to typed rows, with the account: rows in = used + quarantined by reason + exact duplicates."""
+
+import gzip
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from events.readers import kind_of, read_table
+from shoplens.errors import SettingsError, SourceError
+from training.table.columns import Column, is_nested, read_column
+from training.table.target import read_target
+
+ROW, REASON = "shoplens_row", "shoplens_reason"
+_SEPARATORS = (",", ";", "\t", "|")
+_LONGEST_LINE = 1_000_000  # bytes
+# A time that one row in a hundred lacks still orders the rest; one that is missing more often (the moment of the
+# purchase) does not say when a row was.
+_TIMED = 0.99
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of the rows."""
+
+    rows: int
+    used: int
+    quarantined: dict[str, int]
+    duplicates: int
+
+    def __str__(self) -> str:
+        set_aside = sum(self.quarantined.values())
+        reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(self.quarantined.items()))
+        return (
+            f"{self.rows:,} rows in = {self.used:,} used + {set_aside:,} quarantined"
+            f"{f' ({reasons})' if reasons else ''} + {self.duplicates:,} exact duplicates"
+        )
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Typed rows that have a target.
+
+    Attributes:
+        frame: (rows, columns) typed values, without the target.
+        label: (rows,) 0 or 1.
+        copy_of: (rows,) equal for rows that are exact duplicates.
+        columns: Of the frame, in the file's order.
+        time: The column that orders the rows, if there is one.
+        dropped: Column -> why it is no input.
+        quarantine: Rows as the file holds them, with their number in the file (from 1) and the reason.
+        doubles: Groups of all rows with a target, copies included: what a plain split would have seen.
+        double_label: Labels of the same rows.
+    """
+
+    frame: pl.DataFrame
+    label: NDArray[np.int8]
+    copy_of: NDArray[np.int64]
+    columns: tuple[Column, ...]
+    time: str | None
+    quarantine: pl.DataFrame
+    account: Account
+    doubles: NDArray[np.int64]
+    double_label: NDArray[np.int8]
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def _separator(path: Path) -> str:
+    """Return the separator that the first line of a text file holds most often."""
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+            first = stream.readline(_LONGEST_LINE).decode("utf-8", errors="replace")
+    except (OSError, EOFError):
+        return _SEPARATORS[0]  # the reader says what is wrong with the file
+    return max(_SEPARATORS, key=first.count)
+
+
+def read_flat(path: Path) -> pl.DataFrame:
+    """Read a file as a table; the separator of text is found.
+
+    Raises:
+        SourceError: the file is missing, unreadable, of no known kind, or has no rows.
+    """
+    if not path.is_file():
+        raise SourceError(f"--data: {path}: no such file")
+    kind = kind_of(path)
+    if kind is None:
+        raise SourceError(f"--data: {path}: unknown kind of file; must be .csv, .csv.gz, .tsv, .parquet or .jsonl")
+    is_text = kind != ".parquet" and "js" not in kind
+    frame = read_table(path, separator=_separator(path)) if is_text else read_table(path)
+    if frame.is_empty():
+        raise SourceError(f"--data: {path}: must hold rows; it has none")
+    return frame
+
+
+def _time_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
+    """Return the column that orders the rows: the one asked for, else the first time that nearly every row has."""
+    times = [one.name for one in columns if one.kind == "time"]
+    if asked is not None and asked not in times:
+        raise SettingsError(
+            f"--time: must be a column of times; received {asked!r}. Times of this table: {', '.join(times) or 'none'}"
+        )
+    known = [name for name in times if typed[name].is_not_null().mean() >= _TIMED]  # type: ignore[operator]
+    return asked if asked is not None else next(iter(known), None)
+
+
+def _groups(frame: pl.DataFrame) -> NDArray[np.int64]:
+    """Return (rows,): the place of the first row that is equal in every column."""
+    plain = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if is_nested(kind))
+    first = pl.col(ROW).first().over(plain.columns)
+    return plain.with_row_index(ROW).select(first.cast(pl.Int64)).to_series().to_numpy()
+
+
+def _columns(frame: pl.DataFrame, target: str) -> tuple[list[Column], dict[str, pl.Series], dict[str, str]]:
+    """Return the columns, their values, and the nested ones with the reason why they are none."""
+    nested = {name: f"holds {kind}, which no model reads" for name, kind in frame.schema.items() if is_nested(kind)}
+    read = [read_column(frame, name) for name in frame.columns if name != target and name not in nested]
+    return [one for one, _ in read], {one.name: values for one, values in read}, nested
+
+
+def clean(frame: pl.DataFrame, target: str, time: str | None = None, keep_duplicates: bool = False) -> Cleaned:
+    """Type the columns and sort the rows out.
+
+    Args:
+        frame: The table as the file holds it.
+        target: The column to predict.
+        time: The column that orders the rows; default the first time that nearly every row has.
+        keep_duplicates: Whether exact duplicates are used, as rows of their own.
+
+    Raises:
+        SettingsError: a named column is not there, or is no time.
+        BrokenTableError: the target does not hold two values.
+    """
+    label, reason = read_target(frame, target)
+    columns, typed, nested = _columns(frame, target)
+    time = _time_column(columns, typed, time)
+    if time is not None:
+        untimed = pl.lit(f"{time}: missing or unreadable")
+        reason = pl.select(pl.coalesce(reason, pl.when(typed[time].is_null()).then(untimed))).to_series()
+    good = reason.is_null()
+    group = _groups(frame.filter(good))
+    first = group == np.arange(len(group))
+    use = np.ones_like(first) if keep_duplicates else first
+    rows = pl.DataFrame(list(typed.values())).filter(good)
+    labels = label.filter(good).cast(pl.Int8).to_numpy()
+    set_aside = frame.with_row_index(ROW, offset=1).with_columns(reason.alias(REASON)).filter(~good)
+    counts = dict(sorted(Counter(reason.drop_nulls().to_list()).items()))
+    account = Account(len(frame), int(use.sum()), counts, int((~use).sum()))
+    return Cleaned(
+        rows.filter(use), labels[use], group[use], tuple(columns), time, set_aside, account, group, labels, nested
+    )  # fmt: skip

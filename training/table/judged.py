@@ -1,0 +1,92 @@
+"""Every model trained on the same rows; the best of the validation rows is chosen, and all are judged on the test rows."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shoplens.stage import console
+from training.evaluation.bootstrap import intervals, paired_difference, purchase_samples, user_weights
+from training.evaluation.metrics import Array, purchase_metrics
+from training.table.artifact import TableModel
+from training.table.columns import Column
+from training.table.inputs import preprocessing, to_inputs
+from training.table.models import MODEL_NAMES, Labels, Scores, make
+from training.table.split import PARTS, Split
+
+MAIN = "average_precision"
+THRESHOLD = 0.5
+RESAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what it says of the held-out rows.
+
+    Attributes:
+        validation: Average precision on the validation rows: what the choice rests on.
+        score: (test rows,) probabilities.
+        samples: Metric -> (RESAMPLES + 1,) on the test rows.
+    """
+
+    model: TableModel
+    validation: float
+    score: Scores
+    samples: dict[str, Array]
+
+
+def parts_of(frame: pl.DataFrame, split: Split) -> dict[str, pl.DataFrame]:
+    """Return the rows of each part."""
+    return {name: frame.filter(pl.Series(split.where(name))) for name in PARTS}
+
+
+def train_all(
+    frame: pl.DataFrame, label: Labels, columns: tuple[Column, ...], split: Split, target: str, seed: int
+) -> Iterator[Trained]:
+    """Yield every model of MODEL_NAMES, trained and judged, from simple to deep.
+
+    Preprocessing is fitted on the training rows; each row of the test set is its own cluster of the bootstrap.
+    """
+    parts = parts_of(frame, split)
+    labels = {name: label[split.where(name)] for name in PARTS}
+    fitted = preprocessing(columns).fit(to_inputs(parts["train"], columns))
+    matrix = {name: np.asarray(fitted.transform(to_inputs(rows, columns))) for name, rows in parts.items()}
+    weight = user_weights(np.arange(len(labels["test"])).astype(str), RESAMPLES, seed)
+    for name in MODEL_NAMES:
+        began = time.monotonic()
+        learner = make(name, seed)
+        learner.fit((matrix["train"], labels["train"]), (matrix["validation"], labels["validation"]))
+        validation = purchase_metrics(labels["validation"].astype(np.float32), learner.predict(matrix["validation"]))
+        score = learner.predict(matrix["test"])
+        samples = purchase_samples(labels["test"].astype(np.float64), score, weight, THRESHOLD)
+        found = Trained(TableModel(name, target, THRESHOLD, columns, fitted, learner), validation[MAIN], score, samples)
+        shown = intervals({MAIN: samples[MAIN]})[MAIN]
+        console.print(f"{name:20} {MAIN} {shown} ({time.monotonic() - began:.1f} s)")
+        yield found
+
+
+def best(trained: list[Trained]) -> Trained:
+    """Return the model with the highest average precision on the validation rows; of equals, the simplest."""
+    return max(trained, key=lambda one: one.validation)
+
+
+def as_metrics(trained: list[Trained], chosen: Trained) -> dict[str, Any]:
+    """Return model -> metrics on the test rows with their intervals, and the chosen model minus each other."""
+    return {
+        one.model.name: {
+            "test": {metric: interval.as_json() for metric, interval in intervals(one.samples).items()},
+            "validation": {MAIN: round(one.validation, 6)},
+            "chosen_minus_this": {MAIN: paired_difference(chosen.samples[MAIN], one.samples[MAIN]).as_json()},
+        }
+        for one in trained
+    }
+
+
+def curve_scores(trained: list[Trained], chosen: Trained) -> dict[str, NDArray[np.float32]]:
+    """Return the scores to draw: the chosen one first, as "model", the others but the base rate by name."""
+    others = {one.model.name: one.score for one in trained if one is not chosen and one.model.name != "base_rate"}
+    return {"model": chosen.score, **others}

@@ -1,0 +1,83 @@
+"""A small dense network (Keras), reproducible from its seed. Importing this imports TensorFlow."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shoplens.stage import console
+from training.table.models import Labels, Matrix, Scores
+
+_WIDTHS = (64, 32)
+_DROPOUT = 0.2
+_EPOCHS, _PATIENCE, _BATCH, _RATE = 60, 6, 256, 2e-3
+_EVERY = 10  # epochs between two lines
+_FAR = 8.0  # standard deviations: a value further out says no more, and would drive a network where it never was
+_CARD, _WEIGHTS = "network.json", "network.weights.h5"
+
+
+class _Lines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """A line every few epochs."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Say how far it is."""
+        if logs and epoch % _EVERY == 0:
+            console.print(f"  epoch {epoch + 1}: loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}")
+
+
+def _build(inputs: int) -> keras.Model:
+    layers: list[keras.Layer] = [keras.Input((inputs,))]  # (batch, inputs)
+    for width in _WIDTHS:
+        layers += [keras.layers.Dense(width, activation="relu"), keras.layers.Dropout(_DROPOUT)]
+    return keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])  # (batch, 1)
+
+
+def _near(matrix: Matrix) -> Scores:
+    return np.clip(matrix, -_FAR, _FAR).astype(np.float32)
+
+
+class Network:
+    """Two hidden layers with dropout, stopped early by the loss on validation rows."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.model: keras.Model = None
+
+    def fit(self, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels]) -> None:
+        """See `Learner.fit`."""
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(self.seed)
+        self.model = _build(train[0].shape[1])
+        self.model.compile(optimizer=keras.optimizers.Adam(_RATE), loss="binary_crossentropy", jit_compile=False)
+        stop = keras.callbacks.EarlyStopping("val_loss", patience=_PATIENCE, restore_best_weights=True)
+        self.model.fit(
+            _near(train[0]),
+            train[1].astype(np.float32),
+            validation_data=(_near(validation[0]), validation[1].astype(np.float32)),
+            epochs=_EPOCHS,
+            batch_size=_BATCH,
+            callbacks=[stop, _Lines()],
+            verbose=0,
+        )
+
+    def predict(self, matrix: Matrix) -> Scores:
+        """See `Learner.predict`; called, not `predict()`, which leaks in a loop (Keras 13118)."""
+        near = _near(matrix)
+        parts = [np.asarray(self.model(near[at : at + 8_192], training=False)) for at in range(0, len(near), 8_192)]
+        return np.asarray(np.concatenate(parts)[:, 0], dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the architecture and the weights."""
+        (folder / _CARD).write_text(f'{{"inputs": {self.model.input_shape[1]}}}\n', encoding="utf-8")
+        self.model.save_weights(folder / _WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Network":
+        """Read them."""
+        from shoplens.files import read_json
+
+        network = cls(0)
+        network.model = _build(read_json(folder / _CARD)["inputs"])
+        network.model.load_weights(folder / _WEIGHTS)
+        return network
