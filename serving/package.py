@@ -80,17 +80,17 @@ def git_revision(root: Path) -> str:
     return f"{revision}+changes" if changed else revision
 
 
-def pinned_requirements(lock: Path) -> str:
-    """Return the lines of requirements.txt, each package of the service at its version in uv.lock.
+def pinned_requirements(lock: Path, needs: tuple[str, ...] = _NEEDS) -> str:
+    """Return the lines of requirements.txt, each package that a service needs at its version in uv.lock.
 
     Raises:
         ReleaseError: the lock lacks one.
     """
     versions = {one["name"]: one["version"] for one in tomllib.loads(lock.read_text())["package"] if "version" in one}
-    missing = [name for name in _NEEDS if name not in versions]
+    missing = [name for name in needs if name not in versions]
     if missing:
         raise ReleaseError(f"{lock}: lacks {', '.join(missing)}, which the service imports; run `uv lock`")
-    return "".join(f"{name}=={versions[name]}\n" for name in _NEEDS)
+    return "".join(f"{name}=={versions[name]}\n" for name in needs)
 
 
 def popular_items(outs: Path) -> list[dict[str, Any]]:

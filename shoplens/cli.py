@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "materialize": ("features.cli:materialize", "Bring snapshots and recent events into the online store."),
     "train": ("training.cli:train", "Train and judge one model alone, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
+    "table": ("serving.table.cli:table", "Learn from a flat table, one row a session, and leave a report and a Bento."),
     "gate": ("serving.cli:gate", "Judge the packaged model against the one in service, and keep the verdict."),
     "release": ("serving.cli:release", "Build the Bento of an accepted package and put it into service."),
     "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),

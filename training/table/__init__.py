@@ -1,4 +1,4 @@
-"""A flat table, one row a session: typed, cleaned, split, searched for leaks, learned by every tabular model, explained.
+"""A flat table, one row a session: cleaned, split, searched for leaks, learned by every tabular model, explained.
 
 For teams without an event log. No feature store and no event contract here; nothing knows a service.
 """

@@ -7,6 +7,7 @@ estimator.joblib, or network.json and network.weights.h5
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -15,8 +16,8 @@ from sklearn.compose import ColumnTransformer
 
 from shoplens.errors import ModelError
 from shoplens.files import read_json, write_json
-from training.table.columns import Column
 from training.table.inputs import to_inputs
+from training.table.kinds import Column
 from training.table.models import Learner, Scores, restore
 
 _CARD, _PREPROCESSING = "model.json", "preprocessing.joblib"
@@ -28,6 +29,7 @@ class TableModel:
 
     Attributes:
         threshold: Probability from which the decision is yes.
+        example: Column -> a typical value of the training rows, as JSON: nobody's row.
     """
 
     name: str
@@ -36,6 +38,7 @@ class TableModel:
     columns: tuple[Column, ...]
     preprocessing: ColumnTransformer
     learner: Learner
+    example: dict[str, Any]
 
     def predict(self, frame: pl.DataFrame) -> Scores:
         """Return (rows,) probabilities that the target is true; the frame has the typed columns."""
@@ -46,7 +49,13 @@ class TableModel:
         joblib.dump(self.preprocessing, folder / _PREPROCESSING)
         self.learner.save(folder)
         columns = [asdict(column) for column in self.columns]
-        card = {"name": self.name, "target": self.target, "threshold": self.threshold, "columns": columns}
+        card = {
+            "name": self.name,
+            "target": self.target,
+            "threshold": self.threshold,
+            "columns": columns,
+            "example": self.example,
+        }
         write_json(folder / _CARD, card)
 
 
@@ -63,4 +72,4 @@ def load(folder: Path) -> TableModel:
     columns = tuple(Column(**column) for column in card["columns"])
     preprocessing = joblib.load(folder / _PREPROCESSING)
     learner = restore(card["name"], folder)
-    return TableModel(card["name"], card["target"], card["threshold"], columns, preprocessing, learner)
+    return TableModel(card["name"], card["target"], card["threshold"], columns, preprocessing, learner, card["example"])

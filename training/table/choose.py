@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shoplens.errors import BrokenTableError, SettingsError
 from shoplens.stage import console
-from training.table.columns import Column
+from training.table.kinds import Column
 from training.table.leaks import Strength, strength
 
 _ID_NAME = re.compile(r"(?i:(^|[_\s-])(id|uuid|guid)$)|[a-z](Id|ID)$")

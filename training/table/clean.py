@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from events.readers import kind_of, read_table
 from shoplens.errors import SettingsError, SourceError
-from training.table.columns import Column, is_nested, read_column
+from training.table.columns import is_nested, read_column
+from training.table.kinds import Column
 from training.table.target import read_target
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
@@ -107,7 +108,7 @@ def _time_column(columns: list[Column], typed: dict[str, pl.Series], asked: str 
     return asked if asked is not None else next(iter(known), None)
 
 
-def _groups(frame: pl.DataFrame) -> NDArray[np.int64]:
+def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
     """Return (rows,): the place of the first row that is equal in every column."""
     plain = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if is_nested(kind))
     first = pl.col(ROW).first().over(plain.columns)
@@ -141,7 +142,7 @@ def clean(frame: pl.DataFrame, target: str, time: str | None = None, keep_duplic
         untimed = pl.lit(f"{time}: missing or unreadable")
         reason = pl.select(pl.coalesce(reason, pl.when(typed[time].is_null()).then(untimed))).to_series()
     good = reason.is_null()
-    group = _groups(frame.filter(good))
+    group = groups_of(frame.filter(good))
     first = group == np.arange(len(group))
     use = np.ones_like(first) if keep_duplicates else first
     rows = pl.DataFrame(list(typed.values())).filter(good)

@@ -1,16 +1,14 @@
 """What the columns of a flat table are: a number, a boolean, a category or a time, read from text where it is text."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
 from events.contract import UTC_TIME
 from events.times import moment
 from events.values import number, text
+from training.table.kinds import Column, Kind
 
-Kind = Literal["number", "boolean", "category", "time"]
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; "\n" in two signs is MySQL's
 TRUE, FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 # A column with one unreadable cell in twenty is a column of that kind with mistakes in it; with more it is text.
@@ -19,21 +17,6 @@ _TIME_NAME = re.compile(r"(^|[_\s])(time|timestamp|ts|date|datetime|at)$", re.IG
 _DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 _EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units in a second
 _EPOCH_SECONDS = (946_684_800, 4_102_444_800)  # 2000 to 2100: smaller numbers are amounts or durations
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column and its kind.
-
-    Attributes:
-        nullable: Whether it has missing values in the table.
-        unreadable: Cells that hold something that is not of the kind; they count as missing.
-    """
-
-    name: str
-    kind: Kind
-    nullable: bool
-    unreadable: int = 0
 
 
 def is_nested(kind: pl.DataType) -> bool:

@@ -14,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from training.table.columns import Column
+from training.table.kinds import Column
 
 _MISSING = "(missing)"
 _RARE = 10  # training rows: a category that is seen less often shares a column with the other rare ones
@@ -63,3 +63,20 @@ def preprocessing(columns: tuple[Column, ...]) -> ColumnTransformer:
         dtype=np.float64,
     )
     return ColumnTransformer([("numbers", scaled, numbers), ("categories", one_hot, categories)])
+
+
+def typical_row(frame: pl.DataFrame, columns: tuple[Column, ...]) -> dict[str, Any]:
+    """Return a typical value of every column as JSON: a median, the commonest value, the latest moment."""
+    row: dict[str, Any] = {}
+    for column in columns:
+        values = frame[column.name].drop_nulls()
+        if values.is_empty():
+            row[column.name] = None
+        elif column.kind == "number":
+            middle = round(float(values.median()), 6)  # type: ignore[arg-type]  # numbers
+            row[column.name] = int(middle) if middle.is_integer() else middle
+        elif column.kind == "time":
+            row[column.name] = values.max().isoformat()  # type: ignore[union-attr]  # moments
+        else:
+            row[column.name] = values.mode().sort()[0]
+    return row

@@ -1,4 +1,4 @@
-"""Every model trained on the same rows; the best of the validation rows is chosen, and all are judged on the test rows."""
+"""Every model on the same rows: the best on the validation rows is chosen, all are judged on the test rows."""
 
 import time
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from shoplens.stage import console
 from training.evaluation.bootstrap import intervals, paired_difference, purchase_samples, user_weights
 from training.evaluation.metrics import Array, purchase_metrics
 from training.table.artifact import TableModel
-from training.table.columns import Column
-from training.table.inputs import preprocessing, to_inputs
+from training.table.inputs import preprocessing, to_inputs, typical_row
+from training.table.kinds import Column
 from training.table.models import MODEL_NAMES, Labels, Scores, make
 from training.table.split import PARTS, Split
 
@@ -55,6 +55,7 @@ def train_all(
     labels = {name: label[split.where(name)] for name in PARTS}
     fitted = preprocessing(columns).fit(to_inputs(parts["train"], columns))
     matrix = {name: np.asarray(fitted.transform(to_inputs(rows, columns))) for name, rows in parts.items()}
+    example = typical_row(parts["train"], columns)
     weight = user_weights(np.arange(len(labels["test"])).astype(str), RESAMPLES, seed)
     for name in MODEL_NAMES:
         began = time.monotonic()
@@ -63,10 +64,10 @@ def train_all(
         validation = purchase_metrics(labels["validation"].astype(np.float32), learner.predict(matrix["validation"]))
         score = learner.predict(matrix["test"])
         samples = purchase_samples(labels["test"].astype(np.float64), score, weight, THRESHOLD)
-        found = Trained(TableModel(name, target, THRESHOLD, columns, fitted, learner), validation[MAIN], score, samples)
+        model = TableModel(name, target, THRESHOLD, columns, fitted, learner, example)
         shown = intervals({MAIN: samples[MAIN]})[MAIN]
         console.print(f"{name:20} {MAIN} {shown} ({time.monotonic() - began:.1f} s)")
-        yield found
+        yield Trained(model, validation[MAIN], score, samples)
 
 
 def best(trained: list[Trained]) -> Trained:

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
-from training.table.columns import Column
+from training.table.kinds import Column
 
 # Where it is filled, the answer "no" is at least a hundred times rarer than over all rows, and it is filled for at
 # least half of the rows whose answer is "yes".

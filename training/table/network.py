@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shoplens.stage import console
+from shoplens.files import read_json
 from training.table.models import Labels, Matrix, Scores
 
 _WIDTHS = (64, 32)
@@ -22,6 +22,8 @@ class _Lines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Say how far it is."""
+        from shoplens.stage import console  # not in a Bento, where nothing is trained
+
         if logs and epoch % _EVERY == 0:
             console.print(f"  epoch {epoch + 1}: loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}")
 
@@ -75,8 +77,6 @@ class Network:
     @classmethod
     def load(cls, folder: Path) -> "Network":
         """Read them."""
-        from shoplens.files import read_json
-
         network = cls(0)
         network.model = _build(read_json(folder / _CARD)["inputs"])
         network.model.load_weights(folder / _WEIGHTS)

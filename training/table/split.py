@@ -97,8 +97,8 @@ def split(
         counts = np.bincount(label[part == index], minlength=2)
         if counts.min() < _LEAST:
             raise BrokenTableError(
-                f"target: the {name} rows, split {how}, must have at least {_LEAST} of each value; they have {counts[1]} "
-                f"true and {counts[0]} false. Bring more rows"
+                f"target: the {name} rows, split {how}, must have at least {_LEAST} of each value; they have "
+                f"{counts[1]} true and {counts[0]} false. Bring more rows"
             )
     groups, labels = doubles
     plain = _by_seed(labels, np.arange(len(groups)), seed)

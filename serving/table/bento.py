@@ -1,0 +1,105 @@
+"""From a model of a flat table to its Bento: a deterministic package, whose digest is the version.
+
+model/                    training.table.artifact
+table.json                what it was made from; the columns that it does not read, with the reasons
+requirements.txt          pinned to uv.lock
+manifest.json             digest of every file
+shoplens/ training/ serving/      the code that the service imports, and no other
+"""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.package import code_root, pinned_requirements
+from serving.table.predictor import ABOUT, MANIFEST, table_version
+from shoplens.digest import file_digest
+from shoplens.files import write_json
+
+NAME = "shoplens_table"
+CODE = (
+    *(f"shoplens/{name}.py" for name in ("__init__", "digest", "errors", "files")),
+    "training/__init__.py",
+    *(f"training/table/{name}.py" for name in ("__init__", "artifact", "inputs", "kinds", "models", "network")),
+    "serving/__init__.py",
+    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "routes", "schemas", "service")),
+)
+_NEEDS = ("bentoml", "fastapi", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy")
+_NETWORK_NEEDS = ("keras", "tensorflow-cpu")
+_INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "**/*.h5", "*.txt"]
+_DESCRIPTION = """\
+# ShopLens: a flat table
+
+`POST /predict` takes one row as a JSON object with the columns that the model reads, and answers probability, decision
+and model_version. `GET /version` says what is in service. A request that breaks a rule is answered with 400 and the
+name of the field. Types and an example: `/openapi.json`.
+"""
+
+
+@dataclass(frozen=True)
+class Bento:
+    """A built Bento.
+
+    Attributes:
+        version: Digest of its package.
+        file: The exported file, for `bentoml import`.
+        folder: The same unpacked, for `bentoml serve`.
+    """
+
+    version: str
+    file: Path
+    folder: Path
+
+
+def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
+    """Gather the package in the empty folder `out`; return its version.
+
+    Args:
+        model: The folder of the model.
+        content: What metrics.json holds.
+        lock: uv.lock.
+        out: Where to.
+    """
+    shutil.copytree(model, out / "model")
+    for name in CODE:
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(code_root() / name, target)
+    dropped = {one["column"]: one["dropped"] for one in content["columns"] if one["dropped"]}
+    dropped[content["target"]] = "it is the target"
+    write_json(out / ABOUT, {"data": content["data"], "dropped": dropped})
+    needs = _NEEDS + (_NETWORK_NEEDS if content["chosen"]["model"] == "neural_network" else ())
+    (out / "requirements.txt").write_text(pinned_requirements(lock, needs), encoding="utf-8")
+    files = {path.relative_to(out).as_posix(): file_digest(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    write_json(out / MANIFEST, {"files": files})
+    return table_version(out)
+
+
+def build_bento(package: Path, version: str, out: Path) -> Bento:
+    """Build the Bento of a package, export it into `out` as one file, and unpack it to `out`/bento.
+
+    The Bento store is BENTOML_HOME; what is there already is not built again.
+    """
+    import bentoml
+
+    tag = f"{NAME}:{version}"
+    try:
+        bento = bentoml.bentos.get(tag)
+    except bentoml.exceptions.NotFound:
+        with contextlib.chdir(package):  # BentoML takes requirements only relative to the working folder
+            bento = bentoml.bentos.build(
+                "serving.table.service:ShopLensTable",
+                name=NAME,
+                version=version,
+                build_ctx=".",
+                include=_INCLUDED,
+                python={"requirements_txt": "requirements.txt", "lock_packages": False},
+                description=_DESCRIPTION,
+                labels={"project": "shoplens"},
+            )
+    file, folder = out / f"{NAME}-{version}.bento", out / "bento"
+    bentoml.export_bento(tag, str(file))
+    shutil.copytree(bento.path, folder)
+    return Bento(version, file, folder)

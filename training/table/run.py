@@ -1,0 +1,162 @@
+"""The whole way of a flat table: clean, split, choose columns, train, judge, explain; and the files that it leaves."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from shoplens.digest import file_digest, folder_digest
+from shoplens.files import write_json
+from shoplens.stage import console
+from training.evaluation.plots import write_calibration, write_curves
+from training.explanation.permutation import Importance
+from training.explanation.plots import write_importance
+from training.table.choose import Choice, choose
+from training.table.clean import Cleaned, clean, groups_of, read_flat
+from training.table.importance import importance
+from training.table.judged import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
+from training.table.split import PARTS, Split, crossing, split
+
+PART = "shoplens_part"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        data: The file.
+        target: The column to predict.
+        time: The column that orders the rows; default the first time that nearly every row has.
+        keep: Columns that are inputs whatever is found.
+        keep_duplicates: Whether exact duplicates are rows of their own.
+        seed: Of everything that is drawn.
+    """
+
+    data: Path
+    target: str
+    time: str | None = None
+    keep: frozenset[str] = field(default_factory=frozenset)
+    keep_duplicates: bool = False
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found."""
+
+    request: Request
+    cleaned: Cleaned
+    split: Split
+    choice: Choice
+    trained: list[Trained]
+    chosen: Trained
+    importances: list[Importance]
+
+
+def analyse(request: Request) -> Analysis:
+    """Run the whole way, with a line of progress a step.
+
+    Raises:
+        SourceError: the file cannot be read.
+        SettingsError: a named column is not there, or is not what its option needs.
+        BrokenTableError: the target does not hold two values, or there are too few rows or columns.
+    """
+    cleaned = clean(read_flat(request.data), request.target, request.time, request.keep_duplicates)
+    console.print(f"{request.data.name}: {cleaned.account}")
+    time = None if cleaned.time is None else cleaned.frame[cleaned.time]
+    divided = split(cleaned.label, cleaned.copy_of, time, (cleaned.doubles, cleaned.double_label), request.seed)
+    console.print(f"split {divided.how}")
+    parts, train = parts_of(cleaned.frame, divided), divided.where("train")
+    choice = choose(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed)
+    names = [column.name for column in choice.columns]
+    console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
+    rows = cleaned.frame.select(names)
+    trained = list(train_all(rows, cleaned.label, choice.columns, divided, request.target, request.seed))
+    chosen = best(trained)
+    console.print(f"chosen on the validation rows: {chosen.model.name}")
+    label = cleaned.label[divided.where("test")]
+    found = importance(chosen.model, parts["test"].select(names), label, request.seed)
+    return Analysis(request, cleaned, divided, choice, trained, chosen, found)
+
+
+def _columns(found: Analysis) -> list[dict[str, Any]]:
+    """Return every column of the table: its kind, what it says alone, and what became of it."""
+    total = len(found.cleaned.frame)
+    dropped = found.cleaned.dropped | found.choice.dropped
+    lines: list[dict[str, Any]] = []
+    for column in found.cleaned.columns:
+        missing = found.cleaned.frame[column.name].null_count()
+        lines.append(
+            {
+                "column": column.name,
+                "kind": column.kind,
+                "missing": round(missing / total, 6),
+                "unreadable_cells": column.unreadable,
+                "roc_auc_alone": round(found.choice.strengths[column.name].roc_auc, 6),
+                "dropped": dropped.get(column.name),
+                "kept_although": found.choice.kept.get(column.name),
+            }
+        )
+    nested = [{"column": name, "kind": "nested", "dropped": why} for name, why in found.cleaned.dropped.items()]
+    return sorted(lines, key=lambda one: -one["roc_auc_alone"]) + nested
+
+
+def summary(found: Analysis, model: Path) -> dict[str, Any]:
+    """Return the content of metrics.json; no clock, and no place in it."""
+    cleaned, account = found.cleaned, found.cleaned.account
+    same = groups_of(cleaned.frame.select(column.name for column in found.choice.columns))
+    return {
+        "data": {"file": found.request.data.name, "digest": file_digest(found.request.data)},
+        "target": found.request.target,
+        "seed": found.request.seed,
+        "account": {
+            "rows": account.rows,
+            "used": account.used,
+            "quarantined": account.quarantined,
+            "exact_duplicates": account.duplicates,
+        },
+        "share_true": {
+            "used": round(float(cleaned.label.mean()), 6),
+            "with_duplicates": round(float(cleaned.double_label.mean()), 6),
+        },
+        "time": cleaned.time,
+        "split": found.split.as_json() | {"same_inputs_crossing": crossing(found.split.part, same)},
+        "columns": _columns(found),
+        "models": as_metrics(found.trained, found.chosen),
+        "chosen": {
+            "model": found.chosen.model.name,
+            "by": f"{MAIN} on the validation rows",
+            "threshold": THRESHOLD,
+            "digest": folder_digest(model),
+        },
+        "importance": {
+            one.name: {name: round(getattr(one, name), 6) for name in ("value", "low", "high")}
+            for one in found.importances
+        },
+    }
+
+
+def _plots(found: Analysis, folder: Path) -> None:
+    label = found.cleaned.label[found.split.where("test")].astype(np.float32)
+    scores = curve_scores(found.trained, found.chosen)
+    write_curves(label, scores, folder)
+    write_calibration(label, scores, folder)
+    write_importance(found.importances, "table", MAIN, folder)
+
+
+def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
+    """Write cleaned.parquet, quarantine.parquet, model/, plots/ and metrics.json; return what metrics.json holds."""
+    for name in ("model", "plots"):
+        (folder / name).mkdir()
+    part = pl.Series(PART, [PARTS[index] for index in found.split.part])
+    target = pl.Series(found.request.target, found.cleaned.label.astype(bool))
+    found.cleaned.frame.with_columns(target, part).write_parquet(folder / "cleaned.parquet")
+    found.cleaned.quarantine.write_parquet(folder / "quarantine.parquet")
+    found.chosen.model.save(folder / "model")
+    _plots(found, folder / "plots")
+    content = summary(found, folder / "model")
+    write_json(folder / "metrics.json", content)
+    return content
