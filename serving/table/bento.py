@@ -26,7 +26,9 @@ CODE = (
     "serving/__init__.py",
     *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "routes", "schemas", "service")),
 )
-_NEEDS = ("bentoml", "fastapi", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy")
+_NEEDS = (
+    "bentoml", "fastapi", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy", "threadpoolctl",
+)  # fmt: skip
 _NETWORK_NEEDS = ("keras", "tensorflow-cpu")
 _INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "**/*.h5", "*.txt"]
 _DESCRIPTION = """\
@@ -102,4 +104,5 @@ def build_bento(package: Path, version: str, out: Path) -> Bento:
     file, folder = out / f"{NAME}-{version}.bento", out / "bento"
     bentoml.export_bento(tag, str(file))
     shutil.copytree(bento.path, folder)
+    folder.chmod(0o755)  # BentoML's store is its owner's alone; a result is not
     return Bento(version, file, folder)

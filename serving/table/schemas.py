@@ -14,8 +14,11 @@ def _moment(value: Any) -> Any:
     """Return a time that is given as text; a number would be read in a unit that nobody stated."""
     if not isinstance(value, str):
         raise ValueError("must be text in ISO 8601, such as 2026-11-25T12:30:00Z")
-    moment = datetime.fromisoformat(value)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the year 1 east of Greenwich was the year 0
+        raise ValueError("must be a moment in ISO 8601, such as 2026-11-25T12:30:00Z") from error
 
 
 _TYPES: dict[str, Any] = {

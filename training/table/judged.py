@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
 
 from shoplens.stage import console
 from training.evaluation.bootstrap import intervals, paired_difference, purchase_samples, user_weights
@@ -44,20 +45,40 @@ def parts_of(frame: pl.DataFrame, split: Split) -> dict[str, pl.DataFrame]:
     return {name: frame.filter(pl.Series(split.where(name))) for name in PARTS}
 
 
-def train_all(
-    frame: pl.DataFrame, label: Labels, columns: tuple[Column, ...], split: Split, target: str, seed: int
-) -> Iterator[Trained]:
-    """Yield every model of MODEL_NAMES, trained and judged, from simple to deep.
+def fit_preprocessing(frame: pl.DataFrame, columns: tuple[Column, ...], split: Split) -> ColumnTransformer:
+    """Return the preprocessing, fitted on the training rows of the frame and no others."""
+    return preprocessing(columns).fit(to_inputs(parts_of(frame, split)["train"], columns))
 
-    Preprocessing is fitted on the training rows; each row of the test set is its own cluster of the bootstrap.
+
+def train_all(
+    frame: pl.DataFrame,
+    label: Labels,
+    columns: tuple[Column, ...],
+    split: Split,
+    target: str,
+    seed: int,
+    names: tuple[str, ...] = MODEL_NAMES,
+) -> Iterator[Trained]:
+    """Yield the models, trained on the training rows and judged on the test rows, in the order of `names`.
+
+    Each row of the test set is its own cluster of the bootstrap.
+
+    Args:
+        frame: (rows, columns) typed values.
+        label: (rows,) 0 or 1.
+        columns: The inputs.
+        split: Which row is on which side.
+        target: Name of what is predicted.
+        seed: Of the models and of the resamples.
+        names: Of MODEL_NAMES.
     """
     parts = parts_of(frame, split)
     labels = {name: label[split.where(name)] for name in PARTS}
-    fitted = preprocessing(columns).fit(to_inputs(parts["train"], columns))
+    fitted = fit_preprocessing(frame, columns, split)
     matrix = {name: np.asarray(fitted.transform(to_inputs(rows, columns))) for name, rows in parts.items()}
     example = typical_row(parts["train"], columns)
     weight = user_weights(np.arange(len(labels["test"])).astype(str), RESAMPLES, seed)
-    for name in MODEL_NAMES:
+    for name in names:
         began = time.monotonic()
         learner = make(name, seed)
         learner.fit((matrix["train"], labels["train"]), (matrix["validation"], labels["validation"]))

@@ -1,6 +1,8 @@
 """The tabular models by name, from simple to deep; each answers `fit` and `predict` on the prepared matrix."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,12 +13,14 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int8]
 Scores = NDArray[np.float32]
 MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "boosted_trees", "neural_network")
 _FILE = "estimator.joblib"
+_LARGE = 10_000_000  # numbers in a matrix
 
 
 class Learner(Protocol):
@@ -32,6 +36,19 @@ class Learner(Protocol):
         """Write what was learned, the same bytes for the same model."""
 
 
+def _threads(matrix: Matrix) -> AbstractContextManager[Any]:
+    """Hold OpenMP to one thread for a small matrix: waiting for each other, threads took ten times as long."""
+    limited: AbstractContextManager[Any] = _controller().limit(
+        limits=1 if matrix.size < _LARGE else None, user_api="openmp"
+    )
+    return limited
+
+
+@cache
+def _controller() -> Any:
+    return ThreadpoolController()  # looks through the loaded libraries once, not at every prediction
+
+
 class Sklearn:
     """A classifier of scikit-learn."""
 
@@ -40,11 +57,13 @@ class Sklearn:
 
     def fit(self, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels]) -> None:
         """See `Learner.fit`."""
-        self.estimator.fit(*train)
+        with _threads(train[0]):
+            self.estimator.fit(*train)
 
     def predict(self, matrix: Matrix) -> Scores:
         """See `Learner.predict`."""
-        return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float32)
+        with _threads(matrix):
+            return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write scikit-learn's own persistence."""

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shoplens.files import read_json
+from shoplens.files import read_json, write_json
 from training.table.models import Labels, Matrix, Scores
 
 _WIDTHS = (64, 32)
@@ -30,9 +30,11 @@ class _Lines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
 
 def _build(inputs: int) -> keras.Model:
     layers: list[keras.Layer] = [keras.Input((inputs,))]  # (batch, inputs)
-    for width in _WIDTHS:
-        layers += [keras.layers.Dense(width, activation="relu"), keras.layers.Dropout(_DROPOUT)]
-    return keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])  # (batch, 1)
+    for place, width in enumerate(_WIDTHS):
+        layers.append(keras.layers.Dense(width, activation="relu", name=f"hidden_{place}"))
+        layers.append(keras.layers.Dropout(_DROPOUT, name=f"dropout_{place}"))
+    # Names of our own: Keras counts its layers in a process, and writes their names into the file of weights.
+    return keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid", name="answer")], name="network")
 
 
 def _near(matrix: Matrix) -> Scores:
@@ -71,8 +73,10 @@ class Network:
 
     def save(self, folder: Path) -> None:
         """Write the architecture and the weights."""
-        (folder / _CARD).write_text(f'{{"inputs": {self.model.input_shape[1]}}}\n', encoding="utf-8")
-        self.model.save_weights(folder / _WEIGHTS)
+        write_json(folder / _CARD, {"inputs": self.model.input_shape[1]})
+        plain = _build(self.model.input_shape[1])  # without the optimizer, whose state would be kept too
+        plain.set_weights(self.model.get_weights())
+        plain.save_weights(folder / _WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path) -> "Network":

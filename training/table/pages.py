@@ -25,6 +25,7 @@ th, td { text-align: left; padding: 7px 12px; border-bottom: 1px solid var(--lin
 th { color: var(--soft); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
 tr.strong td { background: var(--strong); font-weight: 600; }
+small { color: var(--soft); white-space: nowrap; display: inline-block; font-size: 12px; font-weight: 400; }
 td:first-child { font-weight: 600; }
 .pictures { display: flex; flex-wrap: wrap; gap: 14px; }
 .pictures img { flex: 1 1 340px; min-width: 0; max-width: 100%; border: 1px solid var(--line); border-radius: 8px;
@@ -34,6 +35,7 @@ code { font: 13px ui-monospace, monospace; background: var(--strong); padding: 1
 pre { background: var(--card); border: 1px solid var(--line); border-left: 3px solid var(--accent); border-radius: 8px;
   padding: 12px 16px; overflow-x: auto; font: 13px/1.6 ui-monospace, monospace; }
 """
+_INTERVAL, _SMALL = re.compile(r" (\[[-\d., ]+\])$"), r" <small>\1</small>"
 
 
 def _cell(text: str) -> str:
@@ -62,7 +64,7 @@ def _markdown(block: Block) -> str:
 def _html_table(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...], strong: frozenset[int]) -> str:
     lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
     for place, row in enumerate(rows):
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        cells = "".join(f"<td>{_INTERVAL.sub(_SMALL, html.escape(cell))}</td>" for cell in row)
         lines.append(f'<tr class="strong">{cells}</tr>' if place in strong else f"<tr>{cells}</tr>")
     return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 

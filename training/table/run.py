@@ -17,6 +17,7 @@ from training.table.choose import Choice, choose
 from training.table.clean import Cleaned, clean, groups_of, read_flat
 from training.table.importance import importance
 from training.table.judged import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
+from training.table.models import MODEL_NAMES
 from training.table.split import PARTS, Split, crossing, split
 
 PART = "shoplens_part"
@@ -33,6 +34,7 @@ class Request:
         keep: Columns that are inputs whatever is found.
         keep_duplicates: Whether exact duplicates are rows of their own.
         seed: Of everything that is drawn.
+        models: Of MODEL_NAMES, the base rate among them.
     """
 
     data: Path
@@ -41,6 +43,7 @@ class Request:
     keep: frozenset[str] = field(default_factory=frozenset)
     keep_duplicates: bool = False
     seed: int = 42
+    models: tuple[str, ...] = MODEL_NAMES
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def analyse(request: Request) -> Analysis:
     names = [column.name for column in choice.columns]
     console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
     rows = cleaned.frame.select(names)
-    trained = list(train_all(rows, cleaned.label, choice.columns, divided, request.target, request.seed))
+    trained = list(
+        train_all(rows, cleaned.label, choice.columns, divided, request.target, request.seed, request.models)
+    )
     chosen = best(trained)
     console.print(f"chosen on the validation rows: {chosen.model.name}")
     label = cleaned.label[divided.where("test")]
