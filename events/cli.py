@@ -22,7 +22,7 @@ def ingest(
             raise SettingsError(f"--guess: must have one file; received {len(inputs)}. Name the file of events")
         typer.echo(propose(inputs[0]), nl=False)
         return
-    from events.ingest import read_source
+    from events.ingest import read_source, require_some
     from events.lake import append
     from events.mapping import load_mapping
 
@@ -31,6 +31,7 @@ def ingest(
         raise SettingsError(f"{missing}: must be given; write a mapping yourself, or start with `--guess` and one file")
     source = load_mapping(mapping)
     done = read_source(source, inputs)
+    require_some(done, source)
     if done.unread:
         typer.echo(f"not read, no table of the mapping: {', '.join(done.unread)}")
     for table, account in append(lake, source, done).items():

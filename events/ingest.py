@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from events.account import TableAccount
+from events.account import TableAccount, count_reasons
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 from events.ids import salt_of
 from events.items import CONTENT_SCHEMA, every_item, riding_content
@@ -173,3 +173,12 @@ def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
         unread=unread,
         digest=_digest(mapping, files, list(accounts)),
     )
+
+
+def require_some(done: Ingested, mapping: Mapping) -> None:
+    """Raise a SourceError where there were rows of events, and not one became an event."""
+    if done.events.height or done.quarantined.is_empty():
+        return
+    counts = sorted(count_reasons(done.quarantined).items(), key=lambda one: (-one[1], one[0]))
+    shown = ", ".join(f"{reason} {count:,}" for reason, count in counts)
+    raise SourceError(f"mapping {mapping.name}: some rows must become events; none did ({shown}). Correct the mapping")

@@ -80,6 +80,7 @@ class Path_(_Strict):  # noqa: N801  (Path is pathlib's)
     split: str
 
 
+Delay = Annotated[float, Field(ge=0, le=_TEN_YEARS, allow_inf_nan=False)]
 Category = str | tuple[str, ...] | Path_
 Source = str | tuple[str, ...]  # several: the first that holds anything
 
@@ -138,6 +139,7 @@ class EventTable(_Strict):
     event_names: dict[str, str] = Field(
         default={}, validate_default=True, description="The source's event name -> the contract's."
     )
+    ingest_delay_seconds: Delay | None = Field(default=None, description="In place of the mapping's.")
     time_plus: TimePlus | None = Field(default=None, description="What is added to event_time.")
     time_format: str | None = Field(default=None, description="strptime format, or epoch_s, epoch_ms, epoch_us.")
     negative_quantity: Literal["refund", "keep"] = "keep"
@@ -199,6 +201,7 @@ class SideTable(_Strict):
     table: str
     columns: dict[str, Category]
     own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")
+    time_format: str | None = Field(default=None, description="strptime format of its times.")
     csv: Csv = Csv()
     join: Join | None = None
 
@@ -210,7 +213,7 @@ class Mapping(_Strict):
     description: str = ""
     identity: Literal["user", "session"]
     time_zone: str
-    ingest_delay_seconds: Annotated[float, Field(ge=0, le=_TEN_YEARS, allow_inf_nan=False)] = 0.0
+    ingest_delay_seconds: Delay = 0.0
     events: tuple[EventTable, ...] = Field(min_length=1)
     items: SideTable | None = None
     users: SideTable | None = None
@@ -273,7 +276,9 @@ def load_mapping(path: Path) -> Mapping:
     try:
         text = path.read_text(encoding="utf-8")
         tree, content = yaml.compose(text), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise MappingError(f"{path}: {error.strerror}. Name a mapping file, as in events/mappings") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise MappingError(f"{path}: must be YAML: {' '.join(str(error).split())}. Correct it") from error
     try:
         return Mapping.model_validate(content)

@@ -73,6 +73,25 @@ def _require_text(path: Path) -> None:
         )
 
 
+def _require_whole(path: Path, separator: str) -> None:
+    """Raise a SourceError where a CSV file ends in the middle of a row: without a line end, and with fewer columns."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        first = stream.readline(_START)
+        stream.seek(max(0, size - _START))
+        end = stream.read()
+    if end.endswith((b"\n", b"\r")) or b"\n" not in end:
+        return
+    last = end.rpartition(b"\n")[2]
+    mark = separator.encode()
+    # Quotes may hold separators and line ends: only a plain last line is judged.
+    if b'"' not in last + first and last.count(mark) < first.count(mark):
+        raise SourceError(
+            f"{path}: must end with a whole row; its last line has {last.count(mark) + 1} of {first.count(mark) + 1} "
+            f"columns and no line end: the file was cut off. Bring the whole file, or take the last line out"
+        )
+
+
 def _named(frame: pl.DataFrame, header: tuple[str, ...], path: Path) -> pl.DataFrame:
     if frame.width != len(header):
         raise SourceError(
@@ -99,6 +118,8 @@ def read_table(path: Path, separator: str = ",", header: tuple[str, ...] = ()) -
             return pl.read_parquet(path, glob=False, hive_partitioning=False)
         _require_text(path)
         if kind in _TEXT:
+            if not kind.endswith(".gz"):
+                _require_whole(path, separator)
             frame = pl.read_csv(path, infer_schema=False, glob=False, separator=separator, has_header=not header)
             return _named(frame, header, path) if header else frame
         with path.open("rb") as stream:  # a path would be taken for a pattern: read_ndjson has no glob=False

@@ -38,7 +38,9 @@ def _column(frame: pl.DataFrame, name: str, kind: Any, spec: SideTable, mapping:
         return path(frame, category)
     if not isinstance(category, str):
         return path(frame, category).cast(kind, strict=False)
-    return moment(frame, category, mapping.time_zone, None) if kind == UTC_TIME else number(frame, category, kind)
+    if kind == UTC_TIME:
+        return moment(frame, category, mapping.time_zone, spec.time_format)
+    return number(frame, category, kind)
 
 
 def _map(frame: pl.DataFrame, key: str, spec: SideTable, schema: dict[str, Any], mapping: Mapping) -> pl.DataFrame:
@@ -99,7 +101,7 @@ def read_side(files: list[Path], name: str, schema: dict[str, Any], mapping: Map
     parts, set_aside, heights = [], [], []
     for place, frame in enumerate(_read(found, spec, others, mapping)):
         require_plain(frame, _needed(spec), where)
-        require_times(frame, times, None, where)
+        require_times(frame, times, spec.time_format, where)
         raw = plain(frame)
         mapped = _map(raw, SIDE_KEYS[name], spec, schema, mapping)
         bad = mapped["_reasons"].list.len() > 0

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from events.fetch import fetch as fetch_source
-from events.ingest import Ingested, read_source
+from events.ingest import Ingested, read_source, require_some
 from events.lake import check_identity, freeze_lake, is_lake, read_frozen
 from events.mapping import Mapping, load_mapping
 from shoplens.digest import file_digest
@@ -61,7 +61,9 @@ def _take_slice(done: Ingested, data: DataParams) -> tuple[pl.DataFrame, dict[st
 def _dataset(events: pl.DataFrame, data: DataParams, identity: str, digest: str) -> dict[str, Any]:
     first, last = events["event_time"].min(), events["event_time"].max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):
-        raise SourceError("events: none is left after data.as_of and data.user_share; widen them")
+        raise SourceError(
+            "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
+        )
     return {
         "source": data.source if "/" not in data.source else Path(data.source).name,
         "mapping": data.mapping,
@@ -89,6 +91,7 @@ def ingest(params: Params, settings: Settings) -> None:
         console.print(f"not read, no table of the mapping: {', '.join(done.unread)}")
     for table, account in done.accounts.items():
         console.print(account.line(table))
+    require_some(done, mapping)
     events, left_out = _take_slice(done, params.data)
     if any(left_out.values()):
         console.print(f"slice: {events.height:,} events kept, left out {left_out}")
@@ -101,6 +104,8 @@ def ingest(params: Params, settings: Settings) -> None:
         done.campaigns.write_parquet(out / "campaigns.parquet")
         done.quarantined.write_parquet(out / "quarantine.parquet")
         tables = {table: account.as_json() for table, account in done.accounts.items()}
-        write_json(out / "account.json", {"tables": tables, "kept": events.height, "left_out": left_out})
+        declared = sorted({rule.reason for table in mapping.events for rule in table.reject})
+        kept = {"kept": events.height, "left_out": left_out, "declared_reasons": declared}
+        write_json(out / "account.json", {"tables": tables, **kept})
         digest = file_digest(out / "events.parquet")
         write_json(out / "dataset.json", _dataset(events, params.data, mapping.identity, digest))

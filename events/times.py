@@ -15,11 +15,20 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 _LATEST_SECOND = int(LATEST.timestamp())
 _DAY = 86_400
 # The time of day before the offset keeps the "-01" of a bare date from being taken for one.
+_DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b"
 _OFFSET = r"(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(Z|z|UTC|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)$"
 
 
+def _two_ways(frame: pl.DataFrame, column: str) -> str | None:
+    """Return a value of a text column that begins with two numbers of which either may be the day."""
+    matching = frame.filter(pl.col(column).str.contains(_DAY_OR_MONTH))
+    return None if matching.is_empty() else str(matching[column][0])
+
+
 def require_times(frame: pl.DataFrame, columns: list[str], time_format: str | None, where: str) -> None:
-    """Raise a MappingError where a column is of a type that holds no time, or a number without its unit.
+    """Raise a MappingError where a column holds no times, or times that can be read in two ways.
+
+    Those are numbers without a unit, and dates that begin with the day or the month.
 
     Args:
         frame: The table.
@@ -35,6 +44,12 @@ def require_times(frame: pl.DataFrame, columns: list[str], time_format: str | No
                 f"{where}: time_format: a time must be text, a timestamp, or a number with one of "
                 f"{', '.join(_EPOCHS)}; received {time_format!r} for column {column} of type {kind}. Name the unit, "
                 f"or map another column"
+            )
+        value = _two_ways(frame, column) if kind == pl.String and time_format is None else None
+        if value is not None:
+            raise MappingError(
+                f"{where}: time_format: column {column} must say whether the day or the month comes first; received "
+                f'{value!r}. Set time_format, such as "%m/%d/%Y %H:%M" (month first) or "%d/%m/%Y %H:%M"'
             )
 
 

@@ -109,7 +109,8 @@ def _derived(spec: EventTable, mapping: Mapping) -> list[list[pl.Expr]]:
     second: list[pl.Expr] = []
     if spec.amount == "price * quantity":
         second.append(_finite(pl.col("price") * pl.col("quantity")).alias("amount"))
-    delay = pl.duration(microseconds=int(mapping.ingest_delay_seconds * 1_000_000))
+    seconds = mapping.ingest_delay_seconds if spec.ingest_delay_seconds is None else spec.ingest_delay_seconds
+    delay = pl.duration(microseconds=int(seconds * 1_000_000))
     booked = (pl.col("event_time") + delay).cast(UTC_TIME)
     second.append(pl.coalesce("ingested_at", booked).alias("ingested_at"))
     return [first, second]

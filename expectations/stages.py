@@ -11,6 +11,7 @@ from events.contract import QUARANTINE_SCHEMA
 from expectations.data_docs import build_data_docs
 from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
 from shoplens.digest import file_digest
+from shoplens.errors import BrokenTableError
 from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
@@ -58,13 +59,32 @@ def _summary(result: TableResult) -> dict[str, Any]:
     }
 
 
+def _require_readable(account: dict[str, Any], max_bad_share: float) -> None:
+    """Stop the run when more than a set share of a source's rows could not be read.
+
+    Rows that the mapping itself turns away (`reject`) are not among them.
+    """
+    for table, counts in account["tables"].items():
+        reasons = {r: n for r, n in counts["quarantined"].items() if r not in account["declared_reasons"]}
+        bad = sum(reasons.values())
+        if bad > max_bad_share * counts["rows_in"]:
+            worst = max(reasons, key=lambda reason: reasons[reason])
+            raise BrokenTableError(
+                f"table {table}: {bad:,} of {counts['rows_in']:,} rows could not be read, more than "
+                f"expectations.max_bad_share {max_bad_share:g}; most: {worst}, {reasons[worst]:,} rows, see "
+                f"outs/events/quarantine.parquet. Correct the mapping, or name what may be lost under `reject`"
+            )
+
+
 def validate(params: Params, settings: Settings) -> None:
     """Hold every table against its suite.
 
     Raises:
-        BrokenTableError: a table misses a column, is empty, or has more than `expectations.max_bad_share` bad rows.
+        BrokenTableError: a table misses a column, is empty, or has more than `expectations.max_bad_share` bad rows;
+            or more than that share of a source's rows could not be read.
     """
     source = settings.outs_dir / "events"
+    _require_readable(read_json(source / "account.json"), params.expectations.max_bad_share)
     tables = {table: source / f"{table}.parquet" for table in TABLES}
     with whole_folder(settings.outs_dir / "validated") as out, tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "tables.duckdb"

@@ -58,7 +58,7 @@ class LoopParams(_Strict):
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1, description="Epochs without a better validation loss before stopping.")
     batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "lion"]
     max_train_rows: int = Field(ge=1, description="Training rows drawn at random, by seed, when there are more.")
 
@@ -126,7 +126,7 @@ class GateParams(_Strict):
 class Params(_Strict):
     """All of `params.yaml`."""
 
-    seed: int
+    seed: int = Field(ge=0, le=2**32 - 1, strict=True, description="What every draw at random starts from.")
     data: DataParams
     expectations: ExpectationsParams
     features: FeaturesParams

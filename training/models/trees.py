@@ -24,7 +24,9 @@ class _Trees(Model):
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Fit on the training rows; a missing value goes its own way at each split."""
-        self.trees = self._make().fit(train.inputs.tabular, train.labels.astype(np.int8))
+        # A feature that no training row has (a shop without brands) cannot be binned; as a constant it splits nothing.
+        absent = np.isnan(train.inputs.tabular).all(axis=0)
+        self.trees = self._make().fit(np.where(absent, 0.0, train.inputs.tabular), train.labels.astype(np.int8))
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""

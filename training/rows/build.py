@@ -49,7 +49,7 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     """Build the rows of `task` from `outs/validated` and `outs/features`.
 
     Raises:
-        ModelError: a split has no row.
+        ModelError: a split has no row, or nobody (or everybody) buys.
     """
     dataset = read_json(outs / "validated/dataset.json")
     events = pl.read_parquet(outs / "validated/events.parquet", columns=_COLUMNS)
@@ -73,6 +73,13 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     for name, part in parts.items():
         if len(part) == 0:
             raise ModelError(f"train.rows: the {name} split of {task} has no row; bring more data or change the weeks")
+    if task == "purchase" and len(np.unique(parts["train"].labels)) < 2:
+        label = int(parts["train"].labels[0])
+        raise ModelError(
+            f"train.purchase: rows to learn from must have both labels; all {len(parts['train']):,} have {label}. "
+            f"{'No purchase is among the events' if label == 0 else 'Everybody always buys'}: see the mapping's "
+            f"event_names, or train.rows"
+        )
     return Rows(**parts, learned_until=_learned_until(parts, dataset["identity"], params))
 
 
