@@ -21,7 +21,7 @@ from training.table.kinds import Column
 IMPURE, COVERED = 0.01, 0.5
 _LEAST = 10  # rows: fewer agree by chance
 # PageValues, the strongest honest column we have seen, reaches 0.86 and the best model of that whole table 0.93; an
-# answer of which one row in fifty is wrong still reaches 0.98.
+# answer of which one row in a hundred is wrong still reaches 0.99.
 AUC = 0.98
 _FOLDS = 3
 _LEAVES = 32
