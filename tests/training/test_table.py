@@ -117,11 +117,21 @@ def test_rows_in_are_used_quarantined_and_duplicates() -> None:
     assert (kept.account.used, kept.account.duplicates) == (97, 0)
 
 
+def test_lists_and_records_are_no_inputs_and_say_so() -> None:
+    frame = user_behavior(200).with_columns(
+        pl.Series("items", [[n % 3, 1] for n in range(200)]), pl.Series("page", [{"n": n % 5} for n in range(200)])
+    )
+    cleaned = clean(pl.concat([frame, frame[:4]]), "is_purchased")
+    assert cleaned.account.duplicates == 4
+    assert cleaned.dropped["items"] == "holds List(Int64), which no model reads"
+    assert set(cleaned.dropped) == {"items", "page"}
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(f"a{separator}b\n1{separator}2\n")
-    assert read_flat(path).columns == ["a", "b"]
+    path.write_text(f'"a|,"{separator}b\n1{separator}2\n')
+    assert read_flat(path).columns == ["a|,", "b"]
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """From a file to typed rows, with the account: rows in = used + quarantined by reason + exact duplicates."""
 
 import gzip
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,7 @@ def _separator(path: Path) -> str:
     try:
         with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
             first = stream.readline(_LONGEST_LINE).decode("utf-8", errors="replace")
+        first = re.sub(r'"[^"]*("|$)', "", first)  # a quoted name may hold anything
     except (OSError, EOFError):
         return _SEPARATORS[0]  # the reader says what is wrong with the file
     return max(_SEPARATORS, key=first.count)
@@ -110,7 +112,8 @@ def _time_column(columns: list[Column], typed: dict[str, pl.Series], asked: str 
 
 def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
     """Return (rows,): the place of the first row that is equal in every column."""
-    plain = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if is_nested(kind))
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]  # Polars groups by none of these
+    plain = frame.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
     first = pl.col(ROW).first().over(plain.columns)
     return plain.with_row_index(ROW).select(first.cast(pl.Int64)).to_series().to_numpy()
 

@@ -98,7 +98,8 @@ def split(
         if counts.min() < _LEAST:
             raise BrokenTableError(
                 f"target: the {name} rows, split {how}, must have at least {_LEAST} of each value; they have "
-                f"{counts[1]} true and {counts[0]} false. Bring more rows"
+                f"{counts[1]} true and {counts[0]} false. Bring more rows; equal rows lie on one side, or "
+                f"are set aside without --keep-duplicates"
             )
     groups, labels = doubles
     plain = _by_seed(labels, np.arange(len(groups)), seed)
