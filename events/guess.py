@@ -13,7 +13,7 @@ import polars as pl
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, UTC_TIME
 from events.readers import read_table, table_name
-from events.times import moment
+from events.times import day_or_month_first, moment
 from events.values import number, text
 from shoplens.errors import SourceError
 
@@ -69,6 +69,12 @@ _EVENT_WORDS: dict[str, tuple[str, ...]] = {
     "review": ("review", "rate", "productreviewed"),
 }
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_DAY_OR_MONTH = tuple(
+    f"{date.replace('/', mark)}{time}"
+    for mark in "/.-"
+    for date in ("%d/%m/%Y", "%m/%d/%Y")
+    for time in (" %H:%M", " %H:%M:%S", "")
+)
 _EPOCHS = {"epoch_s": 1e9, "epoch_ms": 1e12, "epoch_us": 1e15}  # -> the number of September 2001
 
 
@@ -119,7 +125,16 @@ def _time_format(frame: pl.DataFrame, column: str) -> tuple[bool, str | None]:
         return bool(fits), fits[0] if fits else None
     if kind != pl.String:
         return False, None
-    return _share(frame, moment(frame, column, "UTC", None), column) >= _MOST, None
+    return _text_format(frame, column)
+
+
+def _text_format(frame: pl.DataFrame, column: str) -> tuple[bool, str | None]:
+    """Return whether a text column holds times, and their format if they begin with the day or the month."""
+    if day_or_month_first(frame, column) is None:
+        return _share(frame, moment(frame, column, "UTC", None), column) >= _MOST, None
+    shares = {form: _share(frame, moment(frame, column, "UTC", form), column) for form in _DAY_OR_MONTH}
+    best = max(shares, key=lambda form: shares[form])  # the first of equals: where no day is above 12, a person decides
+    return (True, best) if shares[best] >= _MOST else (False, None)
 
 
 def _event_names(frame: pl.DataFrame, column: str) -> tuple[dict[str, str], list[str]]:
@@ -214,6 +229,10 @@ def _content(frame: pl.DataFrame, guess: Guess) -> list[str]:
     return lines
 
 
+def _doubt(guess: Guess) -> str:
+    return "  # the day first, or the month: is it so?" if str(guess.time_format).startswith(("%d", "%m")) else ""
+
+
 def propose(path: Path) -> str:
     """Return a mapping, as commented YAML, for a file of events.
 
@@ -243,7 +262,7 @@ def propose(path: Path) -> str:
         "    columns:",
         *_columns(frame, guess),
         *_events(guess),
-        *([f"    time_format: {guess.time_format}"] if guess.time_format else []),
+        *([f"    time_format: {_quoted(guess.time_format)}{_doubt(guess)}"] if guess.time_format else []),
         *_derived(frame, guess),
         *_content(frame, guess),
         *([f"    # kept as attributes: {', '.join(guess.rest)}"] if guess.rest else []),

@@ -19,7 +19,7 @@ _DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b"
 _OFFSET = r"(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(Z|z|UTC|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)$"
 
 
-def _two_ways(frame: pl.DataFrame, column: str) -> str | None:
+def day_or_month_first(frame: pl.DataFrame, column: str) -> str | None:
     """Return a value of a text column that begins with two numbers of which either may be the day."""
     matching = frame.filter(pl.col(column).str.contains(_DAY_OR_MONTH))
     return None if matching.is_empty() else str(matching[column][0])
@@ -45,7 +45,7 @@ def require_times(frame: pl.DataFrame, columns: list[str], time_format: str | No
                 f"{', '.join(_EPOCHS)}; received {time_format!r} for column {column} of type {kind}. Name the unit, "
                 f"or map another column"
             )
-        value = _two_ways(frame, column) if kind == pl.String and time_format is None else None
+        value = day_or_month_first(frame, column) if kind == pl.String and time_format is None else None
         if value is not None:
             raise MappingError(
                 f"{where}: time_format: column {column} must say whether the day or the month comes first; received "

@@ -39,19 +39,25 @@ def release(
 
     A package that does not become ready in time is taken out of service again.
     """
+    from features.store import places, read_state
     from serving.release import put_into_service
 
     settings = load_settings()
     version, changed, seconds = put_into_service(settings, url or settings.service_url, wait_ready)
-    typer.echo(f"model {version} {'released' if changed else 'unchanged'}; ready after {seconds:.1f} s")
+    ready = f"; ready after {seconds:.1f} s" if wait_ready > 0 else ""
+    typer.echo(f"model {version} {'released' if changed else 'unchanged'}{ready}")
+    if read_state(places(settings)) is None:
+        typer.echo("the online store is empty: everybody gets the fallback until `shoplens materialize`", err=True)
     typer.echo(json.dumps({"digest": version, "changed": changed}, sort_keys=True))
 
 
 def supervise(
-    port: Annotated[int, typer.Option(help="Port of the service.", envvar="SERVICE_PORT")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the service.", envvar="SERVICE_PORT")] = 3000,
     host: Annotated[str, typer.Option(help="Address that the service binds.")] = "127.0.0.1",
 ) -> None:
     """Keep `bentoml serve` running on the released model; end with SIGTERM."""
     from serving.supervisor import Supervisor
+    from shoplens.local.ports import require_free
 
+    require_free("SERVICE_PORT", port, host)
     Supervisor(load_settings(), host, port).run()

@@ -15,7 +15,7 @@ from types import FrameType
 
 from serving.places import current_version, places
 from shoplens.environment import tool_variables
-from shoplens.files import write_json
+from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
 _PDEATHSIG = 1  # prctl(2): PR_SET_PDEATHSIG
@@ -103,7 +103,8 @@ class Supervisor:
                 served = None
             time.sleep(0.3)
         self._stop()
-        self._where.status.unlink(missing_ok=True)
+        if self._where.status.exists() and read_json(self._where.status)["supervisor"] == os.getpid():
+            self._where.status.unlink()
 
 
 def _group_alive(group: int, leader: "subprocess.Popen[bytes]") -> bool:

@@ -4,6 +4,7 @@ Settings choose between the embedded default and the production engine (`SHOPLEN
 live in `params.yaml` (see `shoplens.params`).
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -43,7 +44,10 @@ class Settings(BaseSettings):
     )
     online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Address of Redis, when it is the store.")
-    service_url: str = Field(default="http://127.0.0.1:3000", description="Where a release waits for the service.")
+    service_url: str = Field(
+        default_factory=lambda: f"http://127.0.0.1:{os.environ.get('SERVICE_PORT', '3000')}",
+        description="Where a release waits for the service.",
+    )
     package: Path | None = Field(default=None, description="The packaged model to serve; default var/service/current.")
 
     @cached_property

@@ -24,6 +24,8 @@ USER = "admin"
 POOL = "workspace"
 DAGS = ("computation", "materialize", "deploy")
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
+# The scheduler would serve its logs on 0.0.0.0:8793; the API server reads the files, which are on this machine.
+_OPTIONS = {"scheduler": ("--skip-serve-logs",)}
 MIGRATION = "db-migrate"  # no component, but a process that an interrupted start may leave behind
 ACTIVE = ("queued", "running")
 _UP_SECONDS = 180.0
@@ -120,7 +122,7 @@ def start_components(settings: Settings, environment: dict[str, str]) -> None:
     airflow = str(settings.root / ".venv-airflow/bin/airflow")
     for part in COMPONENTS:
         if leader(settings, part) is None:
-            start(settings, part, [airflow, part], environment)
+            start(settings, part, [airflow, part, *_OPTIONS.get(part, ())], environment)
 
 
 def _last_written(root: Path) -> datetime:

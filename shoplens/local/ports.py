@@ -38,10 +38,15 @@ def choose_ports(settings: Settings, running: bool) -> Ports:
 
     Raises:
         LocalRunError: the platform runs on another port than the environment asks for.
+        SettingsError: one port is asked for twice.
     """
     kept = kept_ports(settings) if running else None
     default = kept or Ports()
     ports = Ports(port_setting("AIRFLOW_PORT", default.airflow), port_setting("SERVICE_PORT", default.service))
+    if ports.airflow == ports.service:
+        raise SettingsError(
+            f"AIRFLOW_PORT, SERVICE_PORT: must be two ports; received {ports.airflow} for both. Choose another for one"
+        )
     if kept is not None and ports != kept:
         raise LocalRunError(
             f"AIRFLOW_PORT {ports.airflow}, SERVICE_PORT {ports.service}: the platform is running on {kept.airflow} "
@@ -62,8 +67,8 @@ def port_setting(name: str, default: int) -> int:
     return int(given)
 
 
-def require_free(name: str, port: int) -> None:
-    """Check that nobody listens on a port of 127.0.0.1.
+def require_free(name: str, port: int, host: str = "127.0.0.1") -> None:
+    """Check that nobody listens on a port of an address.
 
     Raises:
         PortInUseError: somebody does.
@@ -71,8 +76,8 @@ def require_free(name: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             raise PortInUseError(
-                f"{name}: port {port} of 127.0.0.1 is in use; end what uses it, or choose another: {name}=… make demo"
+                f"{name}: port {port} of {host} is in use; end what uses it, or choose another: {name}=… in front"
             ) from error

@@ -89,6 +89,8 @@ CASES = [
     bad("a time with a made-up zone", "event_time_not_a_time", t="2024-01-01 10:00:00 Mars/Olympus"),
     Case("mixed time zones", csv(GOOD, row(t="2024-01-01T10:00:00+02:00"), row(t="2024-01-01T10:00:00Z", i="i2")), 3),
     Case("spaces around a time", csv(GOOD, row(t=" 2024-01-02 10:00:00 ")), 2),
+    Case("day or month first", csv(row(t="12/1/2009 7:45"), row(t="13/1/2009 7:45")), error="must say whether the day"),
+    Case("a short year", csv(row(t="1.2.24")), error='received \'1.2.24\'. Set time_format, such as "%m/%d/%Y'),
     # people
     bad("nobody", "who_missing", u=""),
     bad("blanks for a person", "who_missing", u="   "),
@@ -137,6 +139,8 @@ CASES = [
     Case("random bytes", bytes(range(256)) * 4, error="log.csv"),
     Case("a row too short", csv(GOOD, "2024-01-01 10:00:00,u1,view\n"), error=None, accepted=2),
     Case("a row too long", csv(GOOD, row().rstrip("\n") + ",more,still more\n"), error="log.csv"),
+    Case("cut off in the middle of a row", csv(GOOD) + b"2024-01-01,u2,vie", error="must end with a whole row"),
+    Case("cut off in the last value, which cannot be seen", csv(GOOD, row(u="u2", q="12"))[:-2], 2),
     Case("an open quote", csv(GOOD, '2024-01-01,"u1,view,i1,1,1\n'), error="log.csv"),
     Case("a line break inside quotes", csv(GOOD, row(u='"a\nb"')), 2),
     Case("semicolons", csv(GOOD).replace(b",", b";"), error="must have column"),

@@ -96,3 +96,19 @@ def test_names_that_yaml_would_misread_are_quoted(write, tmp_path: Path) -> None
     (table,) = mapping.events
     assert (mapping.name, table.columns["event_time"]) == ("log_1_log_x", "Event: time")
     assert table.event_names == {"View": "view_item"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("12/1/2009 7:45", "12/31/2009 7:45", "%m/%d/%Y %H:%M"),
+        ("1/12/2009 7:45", "31/12/2009 7:45", "%d/%m/%Y %H:%M"),
+        ("01.12.2009", "31.12.2009", "%d.%m.%Y"),
+    ],
+)
+def test_the_day_or_the_month_first_is_seen_in_the_values(write, tmp_path: Path, first, second, expected) -> None:
+    path = write("log.csv", "date,user_id,sku", f"{first},u1,a", f"{second},u2,b")
+    mapping = guessed(path, tmp_path)
+    assert mapping.events[0].time_format == expected
+    assert "is it so?" in propose(path)
+    assert read_source(mapping, [path]).events["event_time"].dt.month().to_list() == [12, 12]

@@ -147,3 +147,13 @@ def test_an_unreadable_file_is_said(tmp_path: Path, name: str, content: bytes, s
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=said):
         read_source(load_mapping(tmp_path / "shop.yaml"), [tmp_path / name])
+
+
+@pytest.mark.parametrize(("time_format", "month"), [("%m/%d/%Y %H:%M", 12), ("%d/%m/%Y %H:%M", 1)])
+def test_dates_that_begin_with_day_or_month_are_read_as_the_mapping_says(mapping_of, write, time_format, month) -> None:
+    tables = (
+        'events:\n  - table: "*"\n    columns: {event_time: t, user_id: u}\n'
+        f'    constants: {{event_name: view_item}}\n    time_format: "{time_format}"\n'
+    )
+    done = read_source(mapping_of(tables), [write("log.csv", "t,u", "12/1/2009 7:45,u1")])
+    assert (done.events["event_time"][0].month, done.events["event_time"][0].minute) == (month, 45)

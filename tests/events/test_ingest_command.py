@@ -47,3 +47,21 @@ def test_a_lake_that_is_a_file_is_one_line(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "SourceError: --lake: must be a lake, a new or an empty folder; log.csv is a file" in line
+
+
+def test_a_mapping_that_reads_nothing_leaves_no_lake(
+    call: Callable[..., subprocess.CompletedProcess[str]], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    write("log.csv", "ts,who", "soon,ann", "later,bob")
+    done = call("--lake", "lake", "log.csv")
+    assert done.returncode == 1
+    assert "some rows must become events; none did (event_time_not_a_time 2). Correct the mapping" in done.stderr
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_mapping_that_is_not_there_is_said(
+    call: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "shop.yaml").unlink()
+    done = call("--lake", "lake", ".")
+    assert "MappingError: shop.yaml: No such file or directory. Name a mapping file" in done.stderr

@@ -164,3 +164,17 @@ def test_two_runs_leave_the_same_bytes_and_pages_about_the_last(world: Any, para
     page = data_docs_index(settings)
     assert "events" in page.read_text()
     assert len(list(page.parent.glob("validations/events/**/*.html"))) == 1
+
+
+def test_a_source_that_can_hardly_be_read_stops_the_run(world: Any, params: Params) -> None:
+    settings = world()
+    path = settings.outs_dir / "events/account.json"
+    counts = {"rows_in": 100, "accepted": 20, "quarantined": {"no_sale": 20, "event_time_not_a_time": 60}}
+    write_json(path, {"tables": {"log.csv": counts}, "declared_reasons": ["no_sale"]})
+    with pytest.raises(
+        BrokenTableError, match=r"log\.csv: 60 of 100 rows could not be read.*event_time_not_a_time, 60"
+    ):
+        validate(params, settings)
+    # what the mapping turns away by a rule of its own is no mishap
+    write_json(path, {"tables": {"log.csv": counts}, "declared_reasons": ["no_sale", "event_time_not_a_time"]})
+    validate(params, settings)

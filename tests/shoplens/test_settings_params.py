@@ -18,6 +18,9 @@ def test_the_projects_own_parameters_are_valid(root: Path) -> None:
     ("change", "named"),
     [
         ({"seed": "soon"}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"train": {"purchase": {"loop": {"learning_rate": float("inf")}}}}, "train.purchase.loop.learning_rate"),
         ({"train": {"purchase": {"model": "oracle"}}}, "train.purchase.model"),
         ({"train": {"purchase": {"loop": {"epochs": 0}}}}, "train.purchase.loop.epochs"),
         ({"data": {"user_share": 1.5}}, "data.user_share"),

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,26 @@ def test_every_model_learns_is_kept_and_comes_back(task, name, rows, recipe, cat
     else:
         assert after.shape == (100, catalogue.size)
         assert np.isneginf(after[:, :2]).all()
+
+
+@pytest.mark.parametrize("name", [name for task, name in CASES if task == "purchase"])
+def test_a_feature_that_the_shop_does_not_have_is_no_obstacle(name, rows, recipe, catalogue) -> None:
+    """A log without brands has no share of the favourite brand: a whole column is missing, in serving perhaps not."""
+    found = rows("purchase")
+    column = found.train.inputs.names.index("noise")
+    for part in (found.train, found.validation):
+        part.inputs.tabular[:, column] = np.nan
+    model = model_class(name)(recipe("purchase", epochs=1), catalogue)
+    model.fit(found.train, found.validation, None)
+    assert np.isfinite(model.predict(found.test.inputs)).all()
+
+
+def test_a_loss_that_does_not_stay_finite_is_said(rows, recipe, catalogue) -> None:
+    wild = recipe("purchase", epochs=1)
+    wild = dataclasses.replace(wild, loop=wild.loop.model_copy(update={"learning_rate": 1e38}))
+    found = rows("purchase")
+    with pytest.raises(ModelError, match=r"train\.purchase\.loop\.learning_rate: the loss must stay finite"):
+        model_class("cnn")(wild, catalogue).fit(found.train, found.validation, None)
 
 
 @pytest.mark.parametrize("name", ["personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"])
