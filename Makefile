@@ -47,6 +47,7 @@ status: ## Say what is running and what is in service
 	@if [ -x .venv/bin/shoplens ]; then shoplens status; else echo "nothing is running: there is no .venv here; \`make env\` makes it, \`make demo\` all"; fi
 
 compare: env ## Train every model on the data of params.yaml and write the comparison table
+	$(if $(ARGS),,dvc repro features)
 	shoplens compare $(ARGS)
 
 lint: env ## ruff, mypy strict in both environments, import-linter

@@ -19,7 +19,7 @@ from training.evaluation.metrics import PURCHASE_METRICS, RANKING_METRICS
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
 from training.models.registry import model_names
-from training.rows.build import build_rows
+from training.rows.build import build_rows, require_features
 from training.rows.rowset import TASKS, Task
 
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
@@ -106,6 +106,7 @@ def compare(params: Params, settings: Settings, target: Path) -> Path:
 
     A model that cannot do a task shows n/a. Killed and run again, it goes on with the next model.
     """
+    require_features(settings.outs_dir)
     prepare_device(params.train.device)
     dataset = read_json(settings.outs_dir / "validated/dataset.json")
     title = f"# Comparison on {Path(dataset['mapping']).stem}: {dataset['rows']:,} events"

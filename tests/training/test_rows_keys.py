@@ -1,10 +1,12 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from shoplens.errors import ModelError
-from shoplens.params import RowsParams
+from shoplens.params import RowsParams, load_params
+from training.rows.build import build_rows
 from training.rows.keys import next_item_keys, purchase_keys
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -122,3 +124,8 @@ def test_no_label_window_reaches_into_the_next_split() -> None:
     horizon = timedelta(days=10)
     assert edges["train"][1] + horizon <= edges["validation"][0]
     assert edges["validation"][1] + horizon <= edges["test"][0]
+
+
+def test_without_features_there_is_nothing_to_learn_from(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"validated/dataset\.json.*must be there.*run `dvc repro features`"):
+        build_rows("purchase", load_params(root / "params.yaml"), tmp_path)

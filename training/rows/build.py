@@ -45,12 +45,21 @@ def _sample(keys: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
     return keys[np.sort(chosen)]
 
 
+def require_features(outs: Path) -> None:
+    """Raise a ModelError where the stage `features` has left nothing to learn from."""
+    needed = ("validated/dataset.json", "validated/events.parquet", "features/catalogue.parquet")
+    missing = [name for name in needed if not (outs / name).is_file()]
+    if missing:
+        raise ModelError(f"{outs}: {', '.join(missing)}: must be there to learn from; run `dvc repro features`")
+
+
 def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     """Build the rows of `task` from `outs/validated` and `outs/features`.
 
     Raises:
-        ModelError: a split has no row, or nobody (or everybody) buys.
+        ModelError: the stage `features` has not run, a split has no row, or nobody (or everybody) buys.
     """
+    require_features(outs)
     dataset = read_json(outs / "validated/dataset.json")
     events = pl.read_parquet(outs / "validated/events.parquet", columns=_COLUMNS)
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
