@@ -164,6 +164,7 @@ def test_leaks_are_found_and_what_is_only_strong_is_not() -> None:
     frame = frame.drop("purchase_amount").with_columns(
         pl.Series("order_id", [f"o{n}" if yes else None for n, yes in enumerate(bought)]),
         pl.Series("paid_at", ["2021-01-02 10:00:00" if yes else None for yes in half]),
+        pl.Series("coupon_redeemed", ["yes" if yes else "no" for yes in half]),
         pl.Series("reason_for_leaving", [None if yes else "price" for yes in bought]),
         pl.Series("status", ["done" if yes != odd else "open" for yes, odd in zip(bought, wrong, strict=True)]),
         pl.Series("loyalty", bought * 40 + random.normal(0, 5, len(frame))),
@@ -177,7 +178,7 @@ def test_leaks_are_found_and_what_is_only_strong_is_not() -> None:
     )
     used, dropped = chosen_of(frame, "is_purchased")
     assert used == {"browse_time", "search_result_count", "cart_adds"}
-    for name in ("order_id", "paid_at", "reason_for_leaving", "status", "loyalty"):
+    for name in ("order_id", "paid_at", "coupon_redeemed", "reason_for_leaving", "status", "loyalty"):
         assert dropped[name].startswith("leaks the target"), name
     assert "alone it reaches ROC AUC 0.99" in dropped["status"]
     assert dropped["shop"] == "constant: one value in every row"

@@ -1,7 +1,7 @@
 """Columns that give the target away, found on the training rows alone (docs/decisions/2026-11-25-leaks-in-a-table.md).
 
-Two rules. A column whose being filled (or not zero) says that the answer is yes is written after the answer; and a
-column that alone orders rows it has not seen nearly perfectly is the answer under another name.
+Two rules. A column whose being filled (a number: not zero; a boolean: true) says that the answer is yes is written
+after the answer; and a column that alone orders rows it has not seen nearly perfectly is the answer under another name.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,10 @@ _LEAST = 10  # rows: fewer agree by chance
 # PageValues, the strongest honest column we have seen, reaches 0.86 and the best model of that whole table 0.93; an
 # answer of which one row in a hundred is wrong still reaches 0.99.
 AUC = 0.98
+_STATES: dict[Any, tuple[str, str]] = {
+    pl.Float64: ("not zero", "zero or missing"),
+    pl.Boolean: ("true", "false or missing"),
+}
 _FOLDS = 3
 _LEAVES = 32
 
@@ -41,11 +45,10 @@ class Strength:
 
 
 def present(values: pl.Series) -> NDArray[np.bool_]:
-    """Return (rows,): whether a value is filled and, a number, not zero."""
-    there = values.is_not_null()
+    """Return (rows,): whether a value is filled and, a number, not zero, a boolean, true."""
     if values.dtype == pl.Float64:
-        there &= values.fill_null(0.0) != 0
-    return np.asarray(there.to_numpy())
+        return np.asarray((values.fill_null(0.0) != 0).to_numpy())
+    return np.asarray((values.fill_null(False) if values.dtype == pl.Boolean else values.is_not_null()).to_numpy())
 
 
 def gives_away(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
@@ -62,7 +65,7 @@ def gives_away(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
 
 
 def _presence_leak(values: pl.Series, label: NDArray[np.int8]) -> str | None:
-    words = ("not zero", "zero or missing") if values.dtype == pl.Float64 else ("filled", "missing")
+    words = _STATES.get(values.dtype, ("filled", "missing"))
     there = present(values)
     for word, state in zip(words, (there, ~there), strict=True):
         if gives_away(state, label):

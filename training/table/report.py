@@ -57,7 +57,9 @@ Block = Heading | Words | Table | Pictures | Code
 
 
 def _interval(found: dict[str, float]) -> str:
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    # Adding zero turns the minus zero that rounding leaves into zero.
+    value, low, high = (round(found[name], 3) + 0.0 for name in ("value", "low", "high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _head(name: str, content: dict[str, Any]) -> list[Block]:
