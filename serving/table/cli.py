@@ -44,7 +44,14 @@ def table(
         version = _leave_bento(content, settings.root / "uv.lock", work)
         serve = serve_lines(place, found.chosen.model.example)
         write_pages(name, content, work, serve)
-    typer.echo(str(found.cleaned.account))
+    _say(str(found.cleaned.account), content, version)
+    typer.echo(f"report: {place / 'report.html'}")
+    typer.echo(f"serve it with:\n{serve}")
+
+
+def _say(account: str, content: dict[str, Any], version: str) -> None:
+    """Print what became of rows and columns, and how good the chosen model is."""
+    typer.echo(account)
     for column in content["columns"]:
         if column["dropped"]:
             typer.echo(f"dropped {column['column']}: {column['dropped']}")
@@ -54,8 +61,6 @@ def table(
         f"{chosen['model']}: average precision {test['value']:.4f} [{test['low']:.4f}, {test['high']:.4f}] on the test "
         f"rows; model {chosen['digest'][:16]}, Bento {version}"
     )
-    typer.echo(f"report: {place / 'report.html'}")
-    typer.echo(f"serve it with:\n{serve}")
 
 
 def require_ours(place: Path) -> None:

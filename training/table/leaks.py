@@ -14,8 +14,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
-from training.table.kinds import Column
-
 # Where it is filled, the answer "no" is at least a hundred times rarer than over all rows, and it is filled for at
 # least half of the rows whose answer is "yes".
 IMPURE, COVERED = 0.01, 0.5
@@ -115,12 +113,3 @@ def strength(values: pl.Series, label: NDArray[np.int8], seed: int) -> Strength:
     if leak is None and auc >= AUC:
         leak = f"leaks the target: alone it reaches ROC AUC {auc:.3f} on rows not seen (from {AUC} on it is dropped)"
     return Strength(auc, leak)
-
-
-def as_json(found: dict[str, Strength], columns: tuple[Column, ...]) -> list[dict[str, Any]]:
-    """Return every column with its kind and its strength, the strongest first."""
-    ordered = sorted(columns, key=lambda one: (-found[one.name].roc_auc, one.name))
-    return [
-        {"column": one.name, "kind": one.kind, "roc_auc": round(found[one.name].roc_auc, 6), "nullable": one.nullable}
-        for one in ordered
-    ]
