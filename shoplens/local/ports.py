@@ -79,5 +79,5 @@ def require_free(name: str, port: int, host: str = "127.0.0.1") -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PortInUseError(
-                f"{name}: port {port} of {host} is in use; end what uses it, or choose another, as in {name}=… make demo"
+                f"{name}: port {port} of {host} is in use; end what uses it, or choose another: {name}=… make demo"
             ) from error
