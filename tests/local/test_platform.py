@@ -122,6 +122,8 @@ def test_interrupted_it_goes_on_and_killed_in_the_middle_it_is_run_again_and_end
     assert "materialize.materialize failed; the end of its log:" in again.stderr
     assert "FeatureError" in again.stderr
     assert httpx.get(f"{base}/api/v2/version", trust_env=False).status_code == 200
+    heard = [one for process, _ in marked(settings) for one in process.net_connections() if one.status == "LISTEN"]
+    assert {one.laddr.ip for one in heard} == {"127.0.0.1"}, "loopback only"
 
     elsewhere = shoplens("demo", {**environment, "AIRFLOW_PORT": free_port()})
     assert elsewhere.returncode == 1
