@@ -19,6 +19,7 @@ from shoplens.errors import SourceError
 
 _SAMPLE = 50_000
 _MOST = 0.95  # of the values of a column must be what its name says
+_MOSTLY = 0.5  # of the values of a category hold a dot: it is a path
 _MOST_EVENTS = 40  # distinct values: more are no names of events
 
 # Contract column -> what shops call it, the surest first; compared in lower case without separators.
@@ -222,9 +223,9 @@ def _events(guess: Guess) -> list[str]:
 def _content(frame: pl.DataFrame, guess: Guess) -> list[str]:
     lines = ["    items:"] if guess.content else []
     for name, column in guess.content.items():
-        values = frame.select(text(frame, column).drop_nulls()).to_series()
-        dotted = name == "category" and len(values) and bool((values.str.count_matches(r"\w\.\w") > 0).mean() > 0.5)  # type: ignore[operator]
-        source = f'{{column: {_quoted(column)}, split: "."}}' if dotted else _quoted(column)
+        dotted = frame.select(text(frame, column).str.contains(r"\w\.\w").mean()).item()  # null where it is empty
+        is_path = name == "category" and (dotted or 0.0) > _MOSTLY
+        source = f'{{column: {_quoted(column)}, split: "."}}' if is_path else _quoted(column)
         lines.append(f"      {name}: {source}")
     return lines
 

@@ -7,6 +7,7 @@ addresses together name the first of them that holds anything. A record need not
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -41,12 +42,12 @@ def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
     return None
 
 
-def _inside(value: pl.Expr, kind: pl.DataType, fields: list[str]) -> pl.Expr | None:
+def _inside(value: pl.Expr, kind: Any, fields: list[str]) -> pl.Expr | None:
     for name in fields:
         inner = next((f for f in kind.fields if f.name == name), None) if isinstance(kind, pl.Struct) else None
         if inner is None:
             return None
-        value, kind = value.struct.field(name), inner.dtype  # type: ignore[assignment]
+        value, kind = value.struct.field(name), inner.dtype
     return value
 
 

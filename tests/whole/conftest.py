@@ -45,6 +45,12 @@ class Project:
             who = {"NAME": "Test", "EMAIL": "test@localhost", "DATE": "1704067200 +0000"}
             self.environment |= {f"GIT_{role}_{part}": value for part, value in who.items()}
 
+    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that may fail."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
     def run(self, *command: str) -> str:
         """Run a command in the project and return what it printed; fail the test with that when it fails."""
         result = subprocess.run(

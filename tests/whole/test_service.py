@@ -44,14 +44,7 @@ def released(project) -> dict[str, Any]:
     """The project with a loaded store and a first release, at the second try; what the commands said."""
     said = {name: project.run("shoplens", name) for name in ("materialize", "gate")}
     url = f"http://127.0.0.1:{free_port()}"  # where nothing answers
-    failed = subprocess.run(
-        ["shoplens", "release", "--wait-ready", "0.1", "--url", url],
-        cwd=project.folder,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    failed = project.attempt("shoplens", "release", "--wait-ready", "0.1", "--url", url)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "nothing is in service again" in failed.stderr
     assert not (project.folder / "var/service/current").exists()
@@ -229,28 +222,14 @@ def test_a_worse_model_is_refused_and_the_old_one_still_answers(project, release
     try:
         project.set_params({"train": heads})
         project.run("dvc", "repro")
-        gate = subprocess.run(
-            ["shoplens", "gate"],
-            cwd=project.folder,
-            env=project.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        gate = project.attempt("shoplens", "gate")
         assert gate.returncode == 3, gate.stdout + gate.stderr
         verdict = json.loads(gate.stdout.strip().splitlines()[-1])
         assert verdict["current"] == released["release"]["digest"]
         kept = read_json(project.folder / f"var/service/verdicts/{verdict['model_version']}.json")
         assert kept["accepted"] is False
         assert any(head["difference"]["low"] < -0.005 for head in kept["heads"].values())
-        refused = subprocess.run(
-            ["shoplens", "release"],
-            cwd=project.folder,
-            env=project.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        refused = project.attempt("shoplens", "release")
         assert refused.returncode == 1
         assert "the gate has refused it" in refused.stderr
         answer = service.post("/predict_purchase", json={"user_id": user}).json()
