@@ -6,8 +6,13 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' 2>/dev/null && { command -v $$p; break; }; done)
 UV := $(shell command -v uv || echo .tools/uv/bin/uv)
 # GPU=1 or GPU=0 chooses; any other word keeps what is installed: a platform that runs must not lose its TensorFlow.
-INSTALLED_GROUP := $(firstword $(patsubst .venv/.synced-%,%,$(wildcard .venv/.synced-cpu .venv/.synced-gpu)))
+STAMPS := .venv/.synced-cpu .venv/.synced-gpu .venv/.synced-cpu-spark .venv/.synced-gpu-spark
+INSTALLED_GROUP := $(firstword $(patsubst %-spark,%,$(patsubst .venv/.synced-%,%,$(wildcard $(STAMPS)))))
 DEVICE_GROUP := $(if $(GPU),$(if $(filter 0,$(GPU)),cpu,gpu),$(or $(INSTALLED_GROUP),cpu))
+# Spark is 450 MB that only tests and whoever outgrew one machine need (SPARK=1); once installed it stays.
+SPARK ?= $(if $(filter test,$(MAKECMDGOALS)),1,$(if $(wildcard .venv/.synced-*-spark),1))
+SPARK_GROUP := $(if $(filter 1,$(SPARK)),spark)
+STAMP := .venv/.synced-$(DEVICE_GROUP)$(SPARK_GROUP:%=-%)
 export UV_PYTHON_DOWNLOADS := never
 export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
@@ -24,10 +29,10 @@ help: ## List these words
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
 # The stamp is made old first, and make must not remove it: after an interrupted sync the next word goes on with it.
-.PRECIOUS: .venv/.synced-cpu .venv/.synced-gpu
-.venv/.synced-$(DEVICE_GROUP): pyproject.toml uv.lock | $(UV)
+.PRECIOUS: $(STAMPS)
+$(STAMP): pyproject.toml uv.lock | $(UV)
 	@[ ! -d .venv ] || { rm -f .venv/.synced-*; touch -d @0 $@; }
-	UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --locked --python "$(PYTHON)" --no-default-groups --group pipeline --group dev --group $(DEVICE_GROUP)
+	UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --locked --python "$(PYTHON)" --no-default-groups --group pipeline --group dev --group $(DEVICE_GROUP) $(SPARK_GROUP:%=--group %)
 	echo 'import shoplens.environment; shoplens.environment.apply()' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shoplens_environment.pth"
 	touch $@
 
@@ -35,7 +40,7 @@ help: ## List these words
 	UV_PROJECT_ENVIRONMENT=.venv-airflow $(UV) sync --quiet --locked --python "$(PYTHON)" --no-install-project --only-group orchestrator --only-group orchestrator-dev
 	touch $@
 
-env: .venv/.synced-$(DEVICE_GROUP) .venv-airflow/.synced ## Make both environments
+env: $(STAMP) .venv-airflow/.synced ## Make both environments
 
 demo: env ## Run the whole platform on real shopping data and leave a prediction service answering
 	shoplens demo

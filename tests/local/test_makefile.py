@@ -28,14 +28,23 @@ def stamp(project: Path, group: str) -> None:
     (project / ".venv" / f".synced-{group}").touch()
 
 
-@pytest.mark.parametrize("words", [["test"], ["demo"], ["demo", "GPU="]])
+@pytest.mark.parametrize("words", [["lint"], ["demo"], ["demo", "GPU="]])
 @pytest.mark.parametrize("installed", ["cpu", "gpu"])
 def test_a_word_without_gpu_keeps_what_is_installed(project: Path, installed: str, words: list[str]) -> None:
     stamp(project, installed)
     assert "--group dev" not in make(project, "-n", *words), "the environment is current"
     (project / "uv.lock").touch()
     os.utime(project / ".venv" / f".synced-{installed}", (0, 0))
-    assert f"--group dev --group {installed}\n" in make(project, "-n", *words), "and is made current with its own group"
+    assert f"--group dev --group {installed} \n" in make(project, "-n", *words), "and is made current with its own group"
+
+
+@pytest.mark.parametrize("installed", ["cpu", "gpu"])
+def test_tests_add_spark_and_nothing_takes_it_away(project: Path, installed: str) -> None:
+    stamp(project, installed)
+    assert f"--group dev --group {installed} --group spark\n" in make(project, "-n", "test")
+    (project / ".venv" / f".synced-{installed}").rename(project / ".venv" / f".synced-{installed}-spark")
+    for word in ("test", "demo", "env"):
+        assert "--group dev" not in make(project, "-n", word)
 
 
 @pytest.mark.parametrize(
