@@ -35,7 +35,9 @@ def test_a_word_without_gpu_keeps_what_is_installed(project: Path, installed: st
     assert "--group dev" not in make(project, "-n", *words), "the environment is current"
     (project / "uv.lock").touch()
     os.utime(project / ".venv" / f".synced-{installed}", (0, 0))
-    assert f"--group dev --group {installed} \n" in make(project, "-n", *words), "and is made current with its own group"
+    assert f"--group dev --group {installed} \n" in make(project, "-n", *words), (
+        "and is made current with its own group"
+    )
 
 
 @pytest.mark.parametrize("installed", ["cpu", "gpu"])
