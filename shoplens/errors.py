@@ -10,7 +10,8 @@ ShopLensError
 ├── ModelError             a model, its parameters or its artifact do not fit
 ├── ReleaseError           a package cannot be built, judged or put into service
 │   └── IncomparableError       the model in service cannot be asked about today's held-out rows
-├── StageBusyError         another process is already writing this stage's outs
+├── StageBusyError         another process is already writing this stage's outs, or this log
+├── CollectorBusyError     the collector has all it can hold; the same events may be sent again in a moment
 └── LocalRunError          the platform on one machine cannot start, run or stop
     └── PortInUseError
 """
@@ -58,6 +59,10 @@ class IncomparableError(ReleaseError):
 
 class StageBusyError(ShopLensError):
     """Another process is already writing this stage's outs."""
+
+
+class CollectorBusyError(ShopLensError):
+    """The collector has all it can hold; nothing was taken, and the same events may be sent again in a moment."""
 
 
 class LocalRunError(ShopLensError):

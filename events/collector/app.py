@@ -1,0 +1,116 @@
+"""`POST /events` over HTTP: one JSON event, a list of them, or NDJSON; every event gets its verdict."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events.collector.batcher import Batcher
+from events.collector.incoming import NOT_JSON, Incoming, read_json_body, read_lines
+from events.collector.intake import Verdict
+from shoplens.errors import CollectorBusyError
+
+_BODY_BYTES = 16 << 20
+_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
+_AGAIN_SECONDS = "1"
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(content), status, headers, "application/json")
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return _json({"error": message}, status, headers)
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    told: dict[str, Any] = {"event_id": verdict.event_id, "status": verdict.status}
+    if verdict.reasons:
+        told |= {"reasons": verdict.reasons, "problem": verdict.problem}
+    return told
+
+
+def _answer(verdicts: list[Verdict]) -> Response:
+    counts = {"accepted": 0, "duplicate": 0, "quarantined": 0}
+    for verdict in verdicts:
+        counts[verdict.status] += 1
+    broken = len(verdicts) == 1 and verdicts[0].reasons == (NOT_JSON,)
+    return _json({**counts, "events": [_told(verdict) for verdict in verdicts]}, 400 if broken else 200)
+
+
+class Collector:
+    """The endpoints, over a batcher."""
+
+    def __init__(self, batcher: Batcher, status: Callable[[], dict[str, Any]], token: str | None) -> None:
+        """Answer with `status()` under /status; ask senders for `token` where there is one."""
+        self._batcher, self._status, self._token = batcher, status, token
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/events", self.events, methods=["POST"]),
+                Route("/status", self.status, methods=["GET"]),
+                Route("/readyz", self.ready, methods=["GET"]),
+                Route("/livez", self.live, methods=["GET"]),
+            ]
+        )
+
+    def _refused(self, request: Request) -> Response | None:
+        if self._token is not None:
+            sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(sent.encode(), self._token.encode()):
+                return _error(
+                    401, "authorization: must be `Bearer` and the collector's token", {"www-authenticate": "Bearer"}
+                )
+        if int(request.headers.get("content-length") or 0) > _BODY_BYTES:
+            return _too_large()
+        return None
+
+    async def events(self, request: Request) -> Response:
+        """Take events; answer when they are on disk."""
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _BODY_BYTES:
+                return _too_large()
+        if not body.strip():
+            return _error(400, "body: must hold an event, a list of events or NDJSON; received nothing")
+        try:
+            answer = self._batcher.submit(_reader(request.headers.get("content-type", "")), bytes(body))
+            return _answer(await asyncio.wrap_future(answer))
+        except CollectorBusyError as error:
+            return _error(503, str(error), {"retry-after": _AGAIN_SECONDS})
+        except OSError as error:
+            message = f"log: cannot be written ({error.strerror}); nothing was taken, send it again later"
+            return _error(503, message, {"retry-after": _AGAIN_SECONDS})
+
+    async def status(self, request: Request) -> Response:
+        """Say how far the log and its followers are."""
+        return _json(self._status())
+
+    async def ready(self, request: Request) -> Response:
+        """Say whether events reach all followers."""
+        problems = {name: one["problem"] for name, one in self._status()["followers"].items() if one["problem"]}
+        return _json({"ready": not problems, "problems": problems}, 503 if problems else 200)
+
+    async def live(self, request: Request) -> Response:
+        """Say that somebody is here."""
+        return _json({"live": True})
+
+
+def _too_large() -> Response:
+    return _error(413, f"body: must have at most {_BODY_BYTES:,} bytes; send it in parts")
+
+
+def _reader(content_type: str) -> Callable[[bytes], list[Incoming]]:
+    return read_lines if content_type.split(";")[0].strip().lower() in _LINES else read_json_body

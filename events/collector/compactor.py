@@ -1,0 +1,27 @@
+"""The follower that brings the log into the lake."""
+
+from collections.abc import Sequence
+
+from events.collector.log import Record
+from events.collector.records import tables_of
+from events.lake import append_events
+
+
+class Compactor:
+    """Adds records to the lake, a batch all or nothing; a batch that was added before changes nothing."""
+
+    name = "compact"
+
+    def __init__(self, lake: str, identity: str) -> None:
+        """Name the lake, a folder or URL, and the kind of identity of its events."""
+        self._lake, self._identity = lake, identity
+
+    def rewind(self) -> bool:
+        """Return False: what is in the lake stays."""
+        return False
+
+    def follow(self, records: Sequence[Record]) -> None:
+        """Append events and what was set aside."""
+        events, quarantined = tables_of(records)
+        batch = f"collector:{records[0].position}-{records[-1].position}"
+        append_events(self._lake, self._identity, events, quarantined, batch)
