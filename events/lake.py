@@ -20,7 +20,7 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.commit import is_ours, locked, whole_change
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.duplicates import OTHER_CONTENT
+from events.duplicates import OTHER_CONTENT, distinct
 from events.ingest import Ingested
 from events.items import CONTENT_SCHEMA, every_item, first_content
 from events.known import known_events
@@ -30,6 +30,7 @@ from shoplens.errors import SourceError
 from shoplens.files import read_json, write_json
 
 _MARKER = "lake.json"
+LIVE = "live"  # what batches of events that came one by one are called in the account
 _SIDES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "items": (ITEM_SCHEMA, ["item_id"]),
     "users": (USER_SCHEMA, ["user_id"]),
@@ -49,11 +50,15 @@ def check_identity(folder: Path, mapping: Mapping) -> None:
     Raises:
         SourceError: they differ, or the lake's cannot be read.
     """
+    _check(folder, mapping.identity, f"mapping {mapping.name}")
+
+
+def _check(folder: Path, identity: str, whose: str) -> None:
     held = _read_json(folder / _MARKER, dict).get("identity")
-    if held != mapping.identity:
+    if held != identity:
         raise SourceError(
-            f"lake: {folder} holds events whose identity is {held!r}; mapping {mapping.name} has "
-            f"{mapping.identity!r}: give it a lake of its own"
+            f"lake: {folder} holds events whose identity is {held!r}; {whose} has {identity!r}: "
+            f"give it a lake of its own"
         )
 
 
@@ -82,6 +87,10 @@ def open_lake(folder: Path, mapping: Mapping) -> None:
     Raises:
         SourceError: it holds another kind of identity, or the place is a file or holds something else.
     """
+    _open(folder, mapping.identity, f"mapping {mapping.name}")
+
+
+def _open(folder: Path, identity: str, whose: str) -> None:
     _check_place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,8 +98,8 @@ def open_lake(folder: Path, mapping: Mapping) -> None:
         raise SourceError(f"--lake: {folder} cannot be made: {error.strerror}. Name another place") from error
     with locked(folder):
         if not is_lake(folder):
-            write_json(folder / _MARKER, {"identity": mapping.identity})
-        check_identity(folder, mapping)
+            write_json(folder / _MARKER, {"identity": identity})
+        _check(folder, identity, whose)
 
 
 def _day_path(date: str) -> Path:
@@ -153,12 +162,12 @@ def _as_quarantine(clashing: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _write_accounts(folder: Path, work: Path, done: Ingested, mapping: Mapping, tables: dict[str, Any]) -> None:
+def _write_accounts(folder: Path, work: Path, done: Ingested, name: str, tables: dict[str, Any]) -> None:
     path = folder / "accounts.json"
     kept = _read_json(path, list) if path.exists() else []
     # A run that was killed after its change, and is run again, must not be accounted for twice.
     if not done.digest or all(entry.get("inputs") != done.digest for entry in kept):
-        kept = [*kept, {"mapping": mapping.name, "inputs": done.digest, "tables": tables}]
+        kept = [*kept, {"mapping": name, "inputs": done.digest, "tables": tables}]
     text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (work / "accounts.json").write_text(text, encoding="utf-8")
 
@@ -175,9 +184,62 @@ def append(folder: Path, mapping: Mapping, done: Ingested) -> dict[str, TableAcc
         SourceError: see `open_lake`; or a file of the lake cannot be read.
     """
     open_lake(folder, mapping)
+    given_ids = any("event_id" in spec.columns for spec in mapping.events)
+    return _change(folder, mapping.name, done, everywhere=given_ids)
+
+
+def append_events(
+    lake: Path, identity: str, events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str
+) -> TableAccount:
+    """Add a batch of events that came one by one, all or nothing; return its account.
+
+    Args:
+        lake: The lake; made if it is new.
+        identity: `user` or `session`, as in a mapping.
+        events: EVENT_SCHEMA, in the order in which they came; of several with one id the first counts.
+        quarantined: QUARANTINE_SCHEMA, what was set aside before.
+        batch_id: Names the batch, once and for ever: a batch that the lake holds changes nothing, whatever is in it.
+
+    Returns:
+        rows_in = events and quarantined; accepted, quarantined by reason (clashes of ids among them), exact
+        duplicates. For a batch that the lake holds, the account of then.
+
+    Raises:
+        SourceError: see `open_lake`; or a file of the lake cannot be read.
+    """
+    _open(lake, identity, f"batch {batch_id}")
+    with locked(lake):
+        path = lake / "accounts.json"
+        kept = _read_json(path, list) if path.exists() else []
+    for entry in kept:
+        if entry.get("inputs") == batch_id:
+            return TableAccount(**entry["tables"][LIVE])
+    return _change(lake, LIVE, _batch(events, quarantined, batch_id), everywhere=True)[LIVE]
+
+
+def _batch(events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str) -> Ingested:
+    numbered = events.select(pl.lit(0, dtype=pl.Int32).alias("_part"), *EVENT_SCHEMA).with_row_index("_row")
+    settled = distinct(numbered)
+    again = numbered.join(settled.clashes, on=["_part", "_row"], how="semi").with_columns(pl.lit(LIVE).alias("table"))
+    aside = pl.concat([quarantined.select(list(QUARANTINE_SCHEMA)), _as_quarantine(again)])
+    kept = settled.events.select(list(EVENT_SCHEMA)).sort("event_time", "event_id")
+    rows_in = events.height + quarantined.height
+    account = TableAccount(rows_in, kept.height, count_reasons(aside), settled.repeated.len())
+    return Ingested(
+        events=kept,
+        items=every_item(pl.DataFrame(schema=ITEM_SCHEMA), pl.DataFrame(schema=CONTENT_SCHEMA), kept["item_id"]),
+        users=pl.DataFrame(schema=USER_SCHEMA),
+        campaigns=pl.DataFrame(schema=CAMPAIGN_SCHEMA),
+        quarantined=aside,
+        accounts={LIVE: account},
+        origin=kept.select("event_id", pl.lit(LIVE).alias("table")),
+        digest=batch_id,
+    )
+
+
+def _change(folder: Path, name: str, done: Ingested, *, everywhere: bool) -> dict[str, TableAccount]:
     with locked(folder):
-        given_ids = any("event_id" in spec.columns for spec in mapping.events)
-        known = known_events(folder, done.events, everywhere=given_ids)
+        known = known_events(folder, done.events, everywhere=everywhere)
         origin = known.join(done.origin, on="event_id", how="left", maintain_order="left")
         accounts = _count(done.accounts, origin.filter("same")["table"], None)
         accounts = _count(accounts, origin.filter(~pl.col("same"))["table"], OTHER_CONTENT)
@@ -186,7 +248,7 @@ def append(folder: Path, mapping: Mapping, done: Ingested) -> dict[str, TableAcc
         with whole_change(folder) as work:
             _write_days(folder, work, new)
             _write_sides(folder, work, done, clashing)
-            _write_accounts(folder, work, done, mapping, {table: a.as_json() for table, a in accounts.items()})
+            _write_accounts(folder, work, done, name, {table: a.as_json() for table, a in accounts.items()})
     return accounts
 
 
