@@ -18,6 +18,7 @@ VIEW_MEANING: dict[str, str] = {
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
 }
 RECENT_DESCRIPTIONS: dict[str, str] = {
+    "recent_event_ids": "Id of each event: what tells a repeated one, and orders those of one moment (id).",
     "recent_item_ids": "Item of each event (id; empty: no item).",
     "recent_event_names": "Name of each event, as in the event contract (name).",
     "recent_event_times": "When each event happened (microseconds since 1970, UTC).",

@@ -149,7 +149,7 @@ class OnlineReader:
         catalogue: Catalogue,
         now: np.datetime64,
     ) -> UserState:
-        items, names, times, quantities, amounts, orders = (values[name][0] or [] for name in _LISTS)
+        _, items, names, times, quantities, amounts, orders = (values[name][0] or [] for name in _LISTS)
         features = {name: _plain(value) for name, (value, _) in values.items() if name not in _LISTS}
         taken = values["recency_days"]
         return UserState(

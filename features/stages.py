@@ -64,6 +64,7 @@ def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataF
     Only what was received before `high_water` is among them: training does not know more at that moment.
     """
     columns = {
+        "recent_event_ids": pl.col("event_id"),
         "recent_item_ids": pl.col("item_id").fill_null(""),
         "recent_event_names": pl.col("event_name").cast(pl.String),
         "recent_event_times": pl.col("event_time").dt.epoch("us"),
@@ -73,8 +74,8 @@ def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataF
     }
     return (
         events.filter(pl.col("user_id").is_not_null() & (pl.max_horizontal("event_time", "ingested_at") < high_water))
-        .select("user_id", "event_time", "event_id", **columns)
-        .sort("user_id", "event_time", "event_id")
+        .select("user_id", "event_time", **columns)
+        .sort("user_id", "event_time", "recent_event_ids")
         .group_by("user_id", maintain_order=True)
         .agg(pl.col("event_time").last().alias("event_timestamp"), pl.col(*columns).tail(n))
     )

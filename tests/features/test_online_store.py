@@ -115,7 +115,7 @@ def test_an_expired_snapshot_is_missing(story: Any, catalogue: Catalogue) -> Non
 def _push(settings: Settings, when: str, item: str) -> None:
     moment = pd.Timestamp(when, tz="UTC")
     row = {
-        "user_id": ["ann"], "event_timestamp": [moment], "recent_item_ids": [[item]],
+        "user_id": ["ann"], "event_timestamp": [moment], "recent_event_ids": [[f"e-{item}"]], "recent_item_ids": [[item]],
         "recent_event_names": [["view_item"]], "recent_event_times": [[moment.value // 1000]],
         "recent_quantities": [[0.0]], "recent_amounts": [[0.0]], "recent_order_keys": [["s9"]],
     }  # fmt: skip
