@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
@@ -86,7 +87,8 @@ class Collector:
         if not body.strip():
             return _error(400, "body: must hold an event, a list of events or NDJSON; received nothing")
         try:
-            answer = self._batcher.submit(_reader(request.headers.get("content-type", "")), bytes(body))
+            read = partial(_reader(request.headers.get("content-type", "")), bytes(body))
+            answer = self._batcher.submit(read, len(body))
             return _answer(await asyncio.wrap_future(answer))
         except CollectorBusyError as error:
             return _error(503, str(error), {"retry-after": _AGAIN_SECONDS})

@@ -17,8 +17,8 @@ _WAITING_BYTES = 64 << 20  # what may wait in memory; beyond it senders are aske
 
 @dataclass
 class _Request:
-    read: Callable[[bytes], list[Incoming]]
-    body: bytes
+    read: Callable[[], list[Incoming]]
+    size: int
     answer: "Future[list[Verdict]]" = field(default_factory=Future)
 
 
@@ -35,20 +35,20 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
 
-    def submit(self, read: Callable[[bytes], list[Incoming]], body: bytes) -> "Future[list[Verdict]]":
-        """Hand in a body and how it is read; the answer comes when it is on disk.
+    def submit(self, read: Callable[[], list[Incoming]], size: int) -> "Future[list[Verdict]]":
+        """Hand in what is read into events, `size` bytes of it; the answer comes when they are on disk.
 
         Raises:
             CollectorBusyError: too much is waiting, or the collector is ending.
         """
         with self._lock:
-            if self._closed or self._waiting + len(body) > self._limit:
+            if self._closed or self._waiting + size > self._limit:
                 raise CollectorBusyError(
                     f"collector: {self._waiting:,} bytes wait to be written, and {self._limit:,} may; send it again in "
                     f"a second"
                 )
-            self._waiting += len(body)
-            request = _Request(read, body)
+            self._waiting += size
+            request = _Request(read, size)
             self._queue.put(request)
         return request.answer
 
@@ -72,7 +72,7 @@ class Batcher:
             if request is None:
                 return requests, parts, True
             requests.append(request)
-            parts.append(request.read(request.body))
+            parts.append(request.read())
             events += len(parts[-1])
         return requests, parts, False
 
@@ -91,4 +91,4 @@ class Batcher:
                     request.answer.set_result(verdicts[place : place + len(part)])
                     place += len(part)
             with self._lock:
-                self._waiting -= sum(len(request.body) for request in requests)
+                self._waiting -= sum(request.size for request in requests)

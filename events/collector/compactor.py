@@ -1,6 +1,7 @@
 """The follower that brings the log into the lake."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from events.collector.log import Record
 from events.collector.records import tables_of
@@ -12,9 +13,9 @@ class Compactor:
 
     name = "compact"
 
-    def __init__(self, lake: str, identity: str) -> None:
-        """Name the lake, a folder or URL, and the kind of identity of its events."""
-        self._lake, self._identity = lake, identity
+    def __init__(self, lake: Path, identity: str, log_id: str) -> None:
+        """Name the lake, the kind of identity of its events, and the log that they come from."""
+        self._lake, self._identity, self._log_id = lake, identity, log_id
 
     def rewind(self) -> bool:
         """Return False: what is in the lake stays."""
@@ -23,5 +24,5 @@ class Compactor:
     def follow(self, records: Sequence[Record]) -> None:
         """Append events and what was set aside."""
         events, quarantined = tables_of(records)
-        batch = f"collector:{records[0].position}-{records[-1].position}"
+        batch = f"collector:{self._log_id}:{records[0].position}-{records[-1].position}"
         append_events(self._lake, self._identity, events, quarantined, batch)

@@ -74,12 +74,14 @@ class Incoming:
         reasons: Why it cannot be an event; empty for a good one.
         raw: What was sent, as text; kept only of bad ones.
         problem: The first error for a person: field, rule.
+        has_id: Whether the id is the sender's, and not derived from the content.
     """
 
     event: dict[str, Any]
     reasons: tuple[str, ...] = ()
     raw: str = ""
     problem: str = field(default="", compare=False)
+    has_id: bool = True
 
 
 def _reason(error: Any) -> str:
@@ -137,7 +139,7 @@ def _accept(event: dict[str, Any], raw: bytes) -> Incoming:
     reasons = _missing(event)
     if reasons:
         return _bad(raw, reasons, f"{reasons[0].removesuffix('_missing')}: must be given")
-    return Incoming(_filled(event))
+    return Incoming(_filled(event), has_id=bool(event.get("event_id")))
 
 
 def read_one(raw: bytes) -> Incoming:

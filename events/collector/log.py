@@ -1,6 +1,7 @@
 """The append log: what was answered is in here, on disk.
 
     FOLDER/.lock                          held by the one collector that writes
+    FOLDER/id                             of this log: positions of another one mean nothing in it
     FOLDER/00000000000000000000.log       a segment; its name is the position of its first byte
     FOLDER/torn-POSITION.bin              bytes after the last whole record, cut off when the log was opened
 
@@ -12,6 +13,7 @@ import fcntl
 import io
 import os
 import threading
+import uuid
 import zlib
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from shoplens.errors import StageBusyError
+from shoplens.files import whole_file
 
 _SEGMENT_BYTES = 64 << 20
 _DIGITS = 20
@@ -69,6 +72,7 @@ class EventLog:
         except BlockingIOError:
             self._lock.close()
             raise StageBusyError(f"{folder}: another collector writes this log; stop it, or use its address") from None
+        self.id = self._identity()
         self._news = threading.Condition()
         self._end = self._recover()
         self._file = self._open_segment()
@@ -93,6 +97,13 @@ class EventLog:
     def begin(self) -> int:
         """Position of the first record that is still kept."""
         return self._segments()[0]
+
+    def _identity(self) -> str:
+        path = self._folder / "id"
+        if not path.exists():
+            with whole_file(path) as work:
+                work.write_text(uuid.uuid4().hex, encoding="ascii")
+        return path.read_text(encoding="ascii")
 
     def _segments(self) -> list[int]:
         return sorted(int(path.stem) for path in self._folder.glob("*.log"))

@@ -1,0 +1,130 @@
+"""Events out of Kafka: one message is one event, and an offset is committed only after its event is on disk."""
+
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from events.collector.batcher import Batcher
+from events.collector.incoming import Incoming, read_one
+from shoplens.errors import CollectorBusyError, SettingsError
+
+_log = logging.getLogger(__name__)
+_BATCH_MESSAGES = 5_000
+_POLL_SECONDS = 0.2
+_PAUSE_SECONDS = 0.5
+# Commits are ours to make, after the effect; a new group begins with what the topic still holds.
+_OURS: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+}
+
+
+def options(bootstrap: str, group: str, more: str) -> dict[str, Any]:
+    """Return librdkafka's configuration.
+
+    Args:
+        bootstrap: HOST:PORT, one or several.
+        group: The consumer group.
+        more: Further options as a JSON object, such as {"security.protocol": "SASL_SSL", …}.
+
+    Raises:
+        SettingsError: `more` is no JSON object, or sets an option that makes the collector lose events.
+    """
+    try:
+        given = json.loads(more or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise SettingsError(
+            "SHOPLENS_KAFKA_OPTIONS: must be a JSON object of librdkafka's options; received something else"
+        )
+    taken = sorted(set(given) & {"enable.auto.commit", "enable.auto.offset.store"})
+    if taken:
+        raise SettingsError(
+            f"SHOPLENS_KAFKA_OPTIONS: {taken[0]} must not be set: offsets are committed after the effect"
+        )
+    return {**_OURS, **given, "bootstrap.servers": bootstrap, "group.id": group}
+
+
+def _read(messages: Sequence[Any]) -> list[Incoming]:
+    """Check messages; an event without an id is known by its place in Kafka, which is the same in every delivery."""
+    found = []
+    for message in messages:
+        one = read_one(message.value())
+        if not one.reasons and not one.has_id:
+            place = f"kafka:{message.topic()}:{message.partition()}:{message.offset()}"
+            one = replace(one, event={**one.event, "event_id": place})
+        found.append(one)
+    return found
+
+
+class KafkaSource:
+    """Reads topics in a thread of its own and hands their events to the batcher."""
+
+    def __init__(self, config: Mapping[str, Any], topics: list[str], batcher: Batcher) -> None:
+        """Subscribe; nothing is read before `start`."""
+        from confluent_kafka import Consumer
+
+        self.problem: str | None = None
+        self.taken = 0
+        self._batcher, self._ending = batcher, threading.Event()
+        self._consumer = Consumer({**config, "error_cb": self._note, "logger": _log})
+        self._consumer.subscribe(topics)
+        self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the batch in hand; what was not committed comes again."""
+        self._ending.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def _note(self, error: Any) -> None:
+        self.problem = str(error)
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            batch = self._consumer.consume(_BATCH_MESSAGES, _POLL_SECONDS)
+            for message in batch:
+                if message.error() is not None:
+                    self._note(message.error())
+            messages = [message for message in batch if message.error() is None]
+            if messages and self._take([message for message in messages if message.value() is not None]):
+                self._commit(messages)
+
+    def _take(self, messages: list[Any]) -> bool:
+        """Hand messages in until they are on disk; False when the collector ends before."""
+        size = sum(len(message.value()) for message in messages)
+        while not self._ending.is_set():
+            try:
+                self._batcher.submit(partial(_read, messages), size).result()
+            except (CollectorBusyError, OSError) as error:  # Kafka keeps them meanwhile
+                self._note(error)
+                self._ending.wait(_PAUSE_SECONDS)
+            else:
+                self.problem = None
+                self.taken += len(messages)
+                return True
+        return False
+
+    def _commit(self, messages: Sequence[Any]) -> None:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        after: dict[tuple[str, int], int] = {}
+        for message in messages:
+            place = (message.topic(), message.partition())
+            after[place] = max(after.get(place, 0), message.offset() + 1)
+        try:
+            self._consumer.commit(
+                offsets=[TopicPartition(*place, offset) for place, offset in after.items()], asynchronous=False
+            )
+        except KafkaException as error:  # they come again, and change nothing: their ids are known
+            self._note(error)
