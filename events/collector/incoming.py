@@ -1,7 +1,7 @@
 """What a sender says, against the event contract: one event at a time, each good or with its reasons."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
@@ -113,9 +113,10 @@ def _missing(event: dict[str, Any]) -> list[str]:
     return reasons
 
 
-def _content_id(event: dict[str, Any]) -> str:
-    """Derive an id from all that an event says: the same again is the same id."""
+def content_digest(event: dict[str, Any]) -> str:
+    """Return a digest of all that an event says of what happened: when it came, and its session, are not of it."""
     said = {name: event[name] for name in sorted(event) if name not in ("ingested_at", "session_id")}
+    said["event_time"] = said["event_time"].astimezone(UTC)
     return blake2b(to_json(said), digest_size=12).hexdigest()
 
 
@@ -131,7 +132,7 @@ def _filled(event: dict[str, Any]) -> dict[str, Any]:
             if value is not None
         ]
     if "event_id" not in given:
-        given["event_id"] = _content_id(given)
+        given["event_id"] = content_digest(given)
     return given
 
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from events.collector.incoming import Incoming
+from events.collector.incoming import Incoming, content_digest
 from events.collector.log import EventLog, Record
 from events.collector.records import accepted, events_of, frame_of, set_aside
 from events.collector.sessions import Sessions
+from events.duplicates import OTHER_CONTENT
 
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA -> a list of reasons a row
 Status = Literal["accepted", "duplicate", "quarantined"]
@@ -75,7 +76,7 @@ class Intake:
             clock: When events reach us.
         """
         self._log, self._check, self._clock = log, check, clock
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids: OrderedDict[str, str] = OrderedDict()  # event id -> digest of its content
         self._sessions = Sessions()
         place = log.begin
         while place < log.end:
@@ -84,17 +85,22 @@ class Intake:
 
     def _remember(self, records: list[Record]) -> None:
         for event in events_of(records):
-            self._know(event["event_id"])
+            self._know(event)
             who = event.get("user_id") or event["anonymous_id"]
             self._sessions.note(who, event["event_time"], event["session_id"])
 
-    def _know(self, event_id: str) -> bool:
-        """Remember an id; say whether it was known."""
-        known = event_id in self._ids
-        self._ids[event_id] = None
+    def _know(self, event: dict[str, Any]) -> None:
+        self._ids[event["event_id"]] = content_digest(event)
         if len(self._ids) > _IDS_KEPT:
             self._ids.popitem(last=False)
-        return known
+
+    def _again(self, event: dict[str, Any]) -> Verdict:
+        """Return the verdict on an event whose id is known."""
+        event_id = event["event_id"]
+        if content_digest(event) == self._ids[event_id]:
+            return Verdict(event_id, "duplicate")
+        problem = "event_id: must name one event; another one came with this id before"
+        return Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
 
     def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event with the moment it reached us, in UTC, and its session."""
@@ -124,9 +130,9 @@ class Intake:
                 problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
                 verdicts[place] = Verdict(event_id, "quarantined", (IN_FUTURE,), problem)
             elif event_id in self._ids:
-                verdicts[place] = Verdict(event_id, "duplicate")
+                verdicts[place] = self._again(one.event)
             else:
-                self._know(event_id)
+                self._know(one.event)
                 new_ids.append(event_id)
                 fresh.append(self._completed(one.event))
                 places.append(place)
