@@ -1,0 +1,150 @@
+"""Verdicts: what is on disk when they are given, and what is not taken twice."""
+
+import json
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.collector.incoming import Incoming, read_json_body
+from events.collector.intake import Clock, Verdict
+from shoplens.errors import CollectorBusyError
+from tests.events.collector.conftest import Taking, event
+
+
+def read(*events: dict[str, Any]) -> list[Incoming]:
+    return read_json_body(json.dumps(events).encode())
+
+
+def statuses(verdicts: list[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
+    return [(one.status, one.reasons) for one in verdicts]
+
+
+def test_each_event_has_its_verdict_and_its_place(taking: Taking) -> None:
+    verdicts = taking.intake.take(
+        read(
+            event("a"),
+            event("b", price=-1.0),
+            event("a"),  # the same again
+            event("a", item_id="milk"),  # the same id, something else
+            event("c", minute=60 * 24 * 8),  # a week is as far as events may run ahead of frozen data
+            {"event_id": "d"},
+            event("e", minute=60 * 24 * 7),
+        )
+    )
+    assert statuses(verdicts) == [
+        ("accepted", ()),
+        ("quarantined", ("price_negative",)),
+        ("duplicate", ()),
+        ("quarantined", ("event_id_with_other_content",)),
+        ("quarantined", ("event_time_in_future",)),
+        ("quarantined", ("event_time_missing", "event_name_missing", "who_missing")),
+        ("accepted", ()),
+    ]
+    events, aside = taking.tables()
+    assert events["event_id"].to_list() == ["a", "e"]
+    assert [reasons[0] for reasons in aside["reasons"].to_list()] == [
+        "price_negative",
+        "event_id_with_other_content",
+        "event_time_in_future",
+        "event_time_missing",
+    ]
+    assert json.loads(aside["raw"][1])["item_id"] == "milk"
+    corrected = taking.intake.take(read(event("b", price=1.0), event("c")))
+    assert statuses(corrected) == [("accepted", ()), ("accepted", ())]
+
+
+def test_a_collector_that_starts_again_knows_what_it_took(tmp_path: Path) -> None:
+    taking = Taking(tmp_path / "log")
+    taking.intake.take(read(event("a"), event("b", minute=20)))
+    taking.close()
+    again = Taking(tmp_path / "log")
+    assert statuses(again.intake.take(read(event("a"), event("c", minute=45)))) == [("duplicate", ()), ("accepted", ())]
+    events, _ = again.tables()
+    assert events["session_id"].n_unique() == 1, "the session goes on: 25 idle minutes"
+    again.close()
+
+
+def test_sessions_end_after_thirty_idle_minutes_and_late_events_join_theirs(taking: Taking) -> None:
+    first = int(datetime(2026, 11, 25, 10, tzinfo=UTC).timestamp())
+    taking.intake.take(
+        read(
+            event("a"),
+            event("b", minute=30),
+            event("c", minute=60.1),
+            event("d", minute=70, session_id="own"),
+            event("e", minute=75),
+            event("f", minute=-20),  # late, and before all: a session of its own that the newer one outlives
+            event("g", minute=80),
+            event("h", minute=1, user_id=None, anonymous_id="x"),
+        )
+    )
+    events, _ = taking.tables()
+    names = dict(events.select("event_id", "session_id").iter_rows())
+    assert names == {
+        "a": f"ann-{first}",
+        "b": f"ann-{first}",
+        "c": f"ann-{first + 3606}",
+        "d": "own",
+        "e": "own",
+        "f": f"ann-{first - 1200}",
+        "g": "own",
+        "h": f"x-{first + 60}",
+    }
+
+
+def test_on_the_data_s_clock_an_event_comes_when_it_says(taking: Taking) -> None:
+    late = "2026-11-25T11:30:00+00:00"
+    taking.intake.take(read(event("a"), event("b", minute=1, ingested_at=late)))
+    events, _ = taking.tables()
+    assert events["ingested_at"].to_list() == [
+        datetime(2026, 11, 25, 10, tzinfo=UTC),
+        datetime(2026, 11, 25, 11, 30, tzinfo=UTC),
+    ]
+
+
+def test_on_the_wall_s_clock_nobody_says_when_it_came() -> None:
+    clock, before = Clock(), datetime.now(UTC)
+    came = clock.ingested({"event_time": before - timedelta(days=1), "ingested_at": before - timedelta(days=1)})
+    assert before <= came <= datetime.now(UTC)
+    ahead = before + timedelta(seconds=30)  # a sender's clock is a little fast: nothing comes before it happens
+    assert clock.ingested({"event_time": ahead}) == ahead
+    assert before + timedelta(seconds=59) < clock.limit() < before + timedelta(seconds=70)
+
+
+def test_a_batch_is_many_requests_and_each_hears_its_own(taking: Taking) -> None:
+    answers: list[Future[list[Verdict]]] = [
+        taking.batcher.submit(partial(read, event(f"e{n % 40}"), event(f"f{n}", price=-1.0)), 100) for n in range(80)
+    ]
+    found = [statuses(answer.result(20)) for answer in answers]
+    assert found[0] == [("accepted", ()), ("quarantined", ("price_negative",))]
+    assert [one[0][0] for one in found] == ["accepted"] * 40 + ["duplicate"] * 40
+    events, aside = taking.tables()
+    assert (events.height, aside.height) == (40, 80)
+
+
+def test_beyond_what_fits_senders_are_asked_to_come_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    import threading
+
+    gate = threading.Event()
+    taking = Taking(tmp_path / "log", take=lambda incoming: gate.wait(20) and taking.intake.take(incoming))
+    taking.batcher._limit = 250
+    held = [taking.batcher.submit(partial(read, event(f"e{n}")), 100) for n in range(2)]
+    with pytest.raises(CollectorBusyError, match="200 bytes wait to be written, and 250 may"):
+        taking.batcher.submit(partial(read, event("e2")), 100)
+    gate.set()
+    assert [one.result(20)[0].status for one in held] == ["accepted", "accepted"]
+    assert taking.batcher.submit(partial(read, event("e2")), 100).result(20)[0].status == "accepted"
+    taking.close()
+
+
+def test_a_refused_write_takes_nothing(taking: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fdatasync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            taking.batcher.submit(partial(read, event("a")), 10).result(20)
+    assert taking.log.end == 0
+    assert taking.batcher.submit(partial(read, event("a")), 10).result(20)[0].status == "accepted"
