@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shoplens.errors import SettingsError
@@ -47,6 +47,13 @@ class Settings(BaseSettings):
     service_url: str = Field(
         default_factory=lambda: f"http://127.0.0.1:{os.environ.get('SERVICE_PORT', '3000')}",
         description="Where a release waits for the service.",
+    )
+    collector_token: SecretStr | None = Field(default=None, description="What senders of events must show, if set.")
+    kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka that the collector reads, too.")
+    kafka_topics: str = Field(default="shoplens", description="Topics that the collector reads, separated by commas.")
+    kafka_group: str = Field(default="shoplens", description="Consumer group of the collector.")
+    kafka_options: SecretStr = Field(
+        default=SecretStr("{}"), description="Further options of librdkafka, a JSON object: security, for example."
     )
     package: Path | None = Field(default=None, description="The packaged model to serve; default var/service/current.")
 

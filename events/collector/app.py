@@ -19,7 +19,7 @@ from shoplens.errors import CollectorBusyError
 
 _BODY_BYTES = 16 << 20
 _LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
-_AGAIN_SECONDS = "1"
+_LATER = {"retry-after": "1"}
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -48,9 +48,18 @@ def _answer(verdicts: list[Verdict]) -> Response:
 class Collector:
     """The endpoints, over a batcher."""
 
-    def __init__(self, batcher: Batcher, status: Callable[[], dict[str, Any]], token: str | None) -> None:
-        """Answer with `status()` under /status; ask senders for `token` where there is one."""
-        self._batcher, self._status, self._token = batcher, status, token
+    def __init__(
+        self, batcher: Batcher, status: Callable[[], dict[str, Any]], full: Callable[[], str], token: str | None
+    ) -> None:
+        """Give what comes to the batcher.
+
+        Args:
+            batcher: Takes events.
+            status: What /status answers.
+            full: Says why no more events can be taken; empty when they can.
+            token: What senders must show, if anything.
+        """
+        self._batcher, self._status, self._full, self._token = batcher, status, full, token
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -72,6 +81,8 @@ class Collector:
                 )
         if int(request.headers.get("content-length") or 0) > _BODY_BYTES:
             return _too_large()
+        if self._full():
+            return _error(503, f"{self._full()}; nothing was taken, send it again later", _LATER)
         return None
 
     async def events(self, request: Request) -> Response:
@@ -91,10 +102,10 @@ class Collector:
             answer = self._batcher.submit(read, len(body))
             return _answer(await asyncio.wrap_future(answer))
         except CollectorBusyError as error:
-            return _error(503, str(error), {"retry-after": _AGAIN_SECONDS})
+            return _error(503, str(error), _LATER)
         except OSError as error:
             message = f"log: cannot be written ({error.strerror}); nothing was taken, send it again later"
-            return _error(503, message, {"retry-after": _AGAIN_SECONDS})
+            return _error(503, message, _LATER)
 
     async def status(self, request: Request) -> Response:
         """Say how far the log and its followers are."""

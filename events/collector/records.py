@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 import polars as pl
@@ -42,19 +43,23 @@ def frame_of(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame({name: [event.get(name) for event in events] for name in EVENT_SCHEMA}, schema=EVENT_SCHEMA)
 
 
+def _number(raw: str) -> int:
+    return int.from_bytes(blake2b(raw.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
+
+
 def tables_of(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the rest.
 
-    The row of what was set aside is its position in the log.
+    The row of what was set aside is a number made of its text: sent again, it is the same one.
     """
     good = [record.content for record in records if not record.content.startswith(_ASIDE)]
-    bad = [(record.position, from_json(record.content)) for record in records if record.content.startswith(_ASIDE)]
+    bad = [from_json(record.content) for record in records if record.content.startswith(_ASIDE)]
     quarantined = pl.DataFrame(
         {
             "table": [TABLE] * len(bad),
-            "row": [position for position, _ in bad],
-            "reasons": [one["reasons"] for _, one in bad],
-            "raw": [one["aside"] for _, one in bad],
+            "row": [_number(one["aside"]) for one in bad],
+            "reasons": [one["reasons"] for one in bad],
+            "raw": [one["aside"] for one in bad],
         },
         schema=QUARANTINE_SCHEMA,
     )
