@@ -1,4 +1,4 @@
-"""The commands `shoplens ingest` and `quarantine`."""
+"""The commands `shoplens ingest`, `quarantine` and `lake`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from shoplens.errors import SettingsError
 def ingest(
     inputs: Annotated[list[Path], typer.Argument(help="Files (CSV, CSV.gz, Parquet, JSON Lines) or folders of them.")],
     mapping: Annotated[Path | None, typer.Option(help="The mapping file of the source.")] = None,
-    lake: Annotated[Path | None, typer.Option(help="The lake to add to; made if it is new.")] = None,
+    lake: Annotated[str | None, typer.Option(help="The lake to add to, a folder or a URL; made if it is new.")] = None,
     guess: Annotated[bool, typer.Option("--guess", help="Print a mapping for a file, to be read and edited.")] = False,
 ) -> None:
     """Bring anybody's log into the lake through a mapping file; print and keep the account of every row."""
@@ -23,24 +23,31 @@ def ingest(
         typer.echo(propose(inputs[0]), nl=False)
         return
     from events.ingest import read_source, require_some
-    from events.lake import append
+    from events.lake import append, late_days
+    from events.lake.sources import changed_since, source_columns
     from events.mapping import load_mapping
 
     if mapping is None or lake is None:
         missing = "--mapping" if mapping is None else "--lake"
         raise SettingsError(f"{missing}: must be given; write a mapping yourself, or start with `--guess` and one file")
     source = load_mapping(mapping)
+    columns = source_columns(source, inputs)
+    version, changes = changed_since(lake, source, columns)
+    for line in changes:
+        typer.echo(line)
     done = read_source(source, inputs)
     require_some(done, source)
     if done.unread:
         typer.echo(f"not read, no table of the mapping: {', '.join(done.unread)}")
-    for table, account in append(lake, source, done).items():
+    for table, account in append(lake, source, done, columns).items():
         typer.echo(account.line(table))
+    if late := late_days(lake, version):
+        typer.echo(f"late, reports of these days are to be made anew: {', '.join(map(str, late))}")
 
 
 def quarantine(
     action: Annotated[Literal["list", "replay"], typer.Argument(help="List the rows, or bring corrected ones in.")],
-    lake: Annotated[Path, typer.Option(help="The lake that set them aside.")],
+    lake: Annotated[str, typer.Option(help="The lake that set them aside, a folder or a URL.")],
     reason: Annotated[str | None, typer.Option(help="list: only rows with this reason.")] = None,
     out: Annotated[Path | None, typer.Option(help="list: write the rows here, as JSON Lines to be corrected.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="replay: the mapping file that reads them.")] = None,
@@ -63,3 +70,20 @@ def quarantine(
         raise SettingsError(f"{missing}: replay must have it; `shoplens quarantine list --out FILE` writes the rows")
     for table, account in replay(lake, load_mapping(mapping), rows).items():
         typer.echo(account.line(f"{table}, replayed"))
+
+
+def lake(
+    action: Annotated[Literal["status", "vacuum"], typer.Argument(help="Say what it holds, or tidy it.")],
+    lake: Annotated[str, typer.Option(help="The lake, a folder or a URL.")],
+    since: Annotated[int, typer.Option(min=0, help="status: the version after which late days count.")] = 0,
+) -> None:
+    """Say what a lake holds and to which days events came late; or delete files that no version of it names."""
+    from events.lake import lake_status
+    from events.lake.place import existing
+    from events.lake.vacuum import vacuum
+
+    if action == "vacuum":
+        typer.echo(f"{vacuum(existing(lake)[0]):,} files deleted that no version of the last day names")
+        return
+    for line in lake_status(lake, since).lines(since):
+        typer.echo(line)

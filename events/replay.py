@@ -10,11 +10,12 @@ from pathlib import Path
 import polars as pl
 
 from events.account import TableAccount
-from events.contract import CAMPAIGN_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
+from events.contract import CAMPAIGN_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 from events.ids import salt_of
 from events.ingest import Ingested, contract_events
 from events.items import every_item, riding_content
-from events.lake import append, is_lake
+from events.lake import append, lake_quarantine
+from events.lake.store import Place
 from events.mapping import EventTable, Mapping
 from events.plain import plain
 from events.readers import read_table, table_name
@@ -28,18 +29,13 @@ from shoplens.files import whole_file
 _KEYS = ("_table", "_row", "_reasons")
 
 
-def quarantined(lake: Path, reason: str | None = None) -> pl.DataFrame:
+def quarantined(lake: Place, reason: str | None = None) -> pl.DataFrame:
     """Return QUARANTINE_SCHEMA of a lake, of all rows or of those with a reason.
 
     Raises:
-        SourceError: the folder is no lake.
+        SourceError: there is no lake.
     """
-    if not is_lake(lake):
-        raise SourceError(
-            f"--lake: must be a lake; {lake} is none. Name the folder that `shoplens ingest --lake` filled"
-        )
-    path = lake / "quarantine.parquet"
-    rows = read_table(path) if path.exists() else pl.DataFrame(schema=QUARANTINE_SCHEMA)
+    rows = lake_quarantine(lake)
     return rows if reason is None else rows.filter(pl.col("reasons").list.contains(reason))
 
 
@@ -119,11 +115,11 @@ def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.D
     return pl.concat(named)
 
 
-def replay(lake: Path, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
+def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
     """Bring corrected rows into their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
 
     Args:
-        lake: The lake.
+        lake: The lake, a folder or an fsspec URL.
         mapping: The mapping that the rows were read with, or a corrected one.
         corrected: What `write_rows` wrote, corrected.
 

@@ -10,6 +10,7 @@ import polars as pl
 from events.fetch import fetch as fetch_source
 from events.ingest import Ingested, read_source, require_some
 from events.lake import check_identity, freeze_lake, is_lake, read_frozen
+from events.lake.store import is_url
 from events.mapping import Mapping, load_mapping
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
@@ -27,8 +28,8 @@ def fetch(params: Params, settings: Settings) -> None:
     """
     mapping = load_mapping(settings.root / params.data.mapping)
     with whole_folder(settings.outs_dir / "raw") as out:
-        source = settings.root / params.data.source
-        if is_lake(source):
+        source = params.data.source if is_url(params.data.source) else settings.root / params.data.source
+        if is_url(source) or is_lake(source):
             check_identity(source, mapping)
             freeze_lake(source, out, _until(params.data))
             return

@@ -1,7 +1,9 @@
 """What the tests of ingest and of the lake share: a small shop, written as real files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
+from uuid import uuid4
 
 import pytest
 
@@ -33,3 +35,42 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return to
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real HTTP server that speaks S3, on this machine; yields its address."""
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log_request(self, *_: object) -> None:
+            pass
+
+    # One request at a time: moto looks for a file and writes it in two steps, where S3 does both in one.
+    application = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, application, threaded=False, request_handler=Quiet)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket, as a URL; the environment says how to reach it."""
+    import s3fs
+
+    given = {"AWS_ENDPOINT_URL": s3_server, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    for name, value in (given | {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}).items():
+        monkeypatch.setenv(name, value)
+    name = f"shop-{uuid4().hex}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new lake may be made: in a folder, or on S3."""
+    return str(tmp_path / "lake") if request.param == "folder" else f"{request.getfixturevalue('bucket')}/lakes/shop"

@@ -1,19 +1,39 @@
+"""What a lake does, in a folder and on S3."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Event, Thread
 
 import polars as pl
 import pytest
 
 from events.account import TableAccount
 from events.ingest import read_source
-from events.lake import append, freeze_lake, read_frozen
-from events.mapping import load_mapping
-from shoplens.digest import folder_digest
+from events.lake import (
+    append,
+    append_events,
+    freeze_lake,
+    lake_accounts,
+    lake_digest,
+    lake_quarantine,
+    lake_version,
+    late_days,
+    read_events,
+    read_frozen,
+    touched_days,
+)
+from events.lake.manifest import newest
+from events.lake.store import open_store
+from events.mapping import Mapping
 from shoplens.errors import SourceError
 
-MAPPING = """\
-name: shop
-identity: user
-time_zone: UTC
+Load = Callable[[str], Mapping]
+Write = Callable[..., Path]
+Ingest = Callable[..., TableAccount]
+
+TABLES = """\
+ingest_delay_seconds: 3600
 events:
   - table: "*"
     columns: {event_id: id, event_time: ts, user_id: who, item_id: sku}
@@ -22,52 +42,199 @@ events:
 ROWS = ["1,2024-07-01 10:00:00,ann,a", "2,2024-07-01 11:00:00,bob,b", "3,2024-07-02 10:00:00,ann,c"]
 
 
-def ingest(folder: Path, lake: Path, rows: list[str]) -> TableAccount:
-    (folder / "shop.yaml").write_text(MAPPING)
-    (folder / "log.csv").write_text("\n".join(["id,ts,who,sku", *rows]) + "\n")
-    mapping = load_mapping(folder / "shop.yaml")
-    return append(lake, mapping, read_source(mapping, [folder / "log.csv"]))["log.csv"]
+@pytest.fixture
+def ingest(mapping_of: Load, write: Write, place: str) -> Ingest:
+    mapping = mapping_of(TABLES)
+
+    def run(*rows: str) -> TableAccount:
+        return append(place, mapping, read_source(mapping, [write("log.csv", "id,ts,who,sku", *rows)]))["log.csv"]
+
+    return run
 
 
-def test_events_lie_by_day_and_reading_again_changes_nothing(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    assert ingest(tmp_path, lake, ROWS) == TableAccount(3, 3, {}, 0)
-    assert sorted(p.name for p in (lake / "events").iterdir()) == ["event_date=2024-07-01", "event_date=2024-07-02"]
-    before = folder_digest(lake / "events")
-    assert ingest(tmp_path, lake, ROWS) == TableAccount(3, 0, {}, 3)
-    assert folder_digest(lake / "events") == before
+def days_of(place: str) -> dict[str, tuple[str, ...]]:
+    """Return the files of every day."""
+    manifest = newest(open_store(place))
+    return {name: tuple(file.path for file in day.files) for name, day in manifest.days.items()}
 
 
-def test_a_late_event_lands_in_its_own_day_and_other_days_stay(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    ingest(tmp_path, lake, ROWS)
-    second = (lake / "events/event_date=2024-07-02/part.parquet").read_bytes()
-    assert ingest(tmp_path, lake, ["9,2024-07-01 10:30:00,eve,a"]) == TableAccount(1, 1, {}, 0)
-    first = pl.read_parquet(lake / "events/event_date=2024-07-01/part.parquet")
-    assert first["event_id"].to_list() == ["1", "9", "2"], "in the order of time"
-    assert (lake / "events/event_date=2024-07-02/part.parquet").read_bytes() == second
+def frozen(place: str, target: Path, until: datetime | None = None) -> pl.DataFrame:
+    target.mkdir()
+    freeze_lake(place, target, until)
+    return read_frozen(target).events
 
 
-def test_an_id_that_the_lake_holds_with_another_content_is_set_aside(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    ingest(tmp_path, lake, ROWS)
-    account = ingest(tmp_path, lake, [ROWS[0].replace(",a", ",z"), ROWS[1]])
-    assert account == TableAccount(2, 0, {"event_id_with_other_content": 1}, 1)
-    assert "z" in pl.read_parquet(lake / "quarantine.parquet")["raw"][0]
+def test_events_lie_by_day_and_reading_again_changes_nothing(ingest: Ingest, place: str) -> None:
+    assert ingest(*ROWS) == TableAccount(3, 3, {}, 0)
+    assert list(days_of(place)) == ["2024-07-01", "2024-07-02"]
+    before = lake_digest(place)
+    assert ingest(*ROWS) == TableAccount(3, 0, {}, 3)
+    assert lake_version(place) == 1
+    assert lake_digest(place) == before
+    assert len(lake_accounts(place)) == 1
 
 
-def test_a_frozen_lake_is_the_events_in_order(tmp_path: Path) -> None:
-    lake, frozen = tmp_path / "lake", tmp_path / "frozen"
-    ingest(tmp_path, lake, ROWS[::-1])
-    frozen.mkdir()
-    freeze_lake(lake, frozen)
-    done = read_frozen(frozen)
-    assert done.events["event_id"].to_list() == ["1", "2", "3"]
-    assert done.accounts["lake"] == TableAccount(3, 3, {}, 0)
+def test_a_late_event_lands_in_its_own_day_and_marks_it(ingest: Ingest, place: str) -> None:
+    ingest(*ROWS)
+    before = days_of(place)
+    assert ingest("9,2024-07-01 10:30:00,eve,a") == TableAccount(1, 1, {}, 0)
+    assert days_of(place)["2024-07-02"] == before["2024-07-02"]
+    assert read_events(place)["event_id"].to_list() == ["1", "9", "2", "3"], "in the order of time"
+    assert touched_days(place, 0) == [date(2024, 7, 1), date(2024, 7, 2)]
+    assert touched_days(place, 1) == late_days(place, 1) == [date(2024, 7, 1)]
+    # a day after all others and one between them
+    ingest("10,2024-07-09 10:00:00,eve,a", "11,2024-07-02 23:00:00,eve,a", "12,2024-06-01 00:00:00,eve,a")
+    assert touched_days(place, 2) == [date(2024, 6, 1), date(2024, 7, 2), date(2024, 7, 9)]
+    # the newest day was the 2nd of July: what is of it is not late
+    assert late_days(place, 2) == [date(2024, 6, 1)]
+    assert touched_days(place, 3) == []
+    assert sorted(entry["late_days"] for entry in lake_accounts(place)) == [[], ["2024-06-01"], ["2024-07-01"]]
 
 
-def test_a_folder_of_other_things_is_no_lake(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/letter.txt").write_text("dear")
+def test_an_id_that_the_lake_holds_with_another_content_is_set_aside(ingest: Ingest, place: str) -> None:
+    ingest(*ROWS)
+    # the same id: other item; nothing new; on another day
+    account = ingest(ROWS[0].replace(",a", ",z"), ROWS[1], ROWS[2].replace("07-02", "07-09"))
+    assert account == TableAccount(3, 0, {"event_id_with_other_content": 2}, 1)
+    assert any("z" in raw for raw in lake_quarantine(place)["raw"])
+    assert list(days_of(place)) == ["2024-07-01", "2024-07-02"]
+    ingest(ROWS[0].replace(",a", ",z"))
+    assert lake_quarantine(place).height == 2, "set aside once"
+
+
+def test_a_frozen_lake_is_the_events_in_order_as_they_were_known(ingest: Ingest, place: str, tmp_path: Path) -> None:
+    ingest(*ROWS[::-1])
+    assert frozen(place, tmp_path / "all")["event_id"].to_list() == ["1", "2", "3"]
+    # every event is booked an hour after it happened: at 11:30 the one of 11:00 is not known yet
+    known = frozen(place, tmp_path / "known", datetime(2024, 7, 1, 11, 30, tzinfo=UTC))
+    assert known["event_id"].to_list() == ["1"]
+    (tmp_path / "again").mkdir()
+    freeze_lake(place, tmp_path / "again")
+    for path in (tmp_path / "all").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_the_digest_is_of_what_is_held_and_not_of_how_it_came(
+    mapping_of: Load, write: Write, tmp_path: Path, ingest: Ingest, place: str
+) -> None:
+    ingest(*ROWS, "4,soon,ann,a")
+    mapping, other = mapping_of(TABLES), str(tmp_path / "other")
+    for row in (ROWS[2], ROWS[0], ROWS[0], ROWS[1]):
+        append(other, mapping, read_source(mapping, [write("log.csv", "id,ts,who,sku", row)]))
+    assert lake_digest(other) != lake_digest(place)
+    append(other, mapping, read_source(mapping, [write("log.csv", "id,ts,who,sku", *ROWS, "4,soon,ann,a")]))
+    assert lake_digest(other) == lake_digest(place)
+
+
+@pytest.mark.parametrize(("leave_out", "same"), [([], False), (["user_id", "session_id"], True)])
+def test_columns_that_do_not_count_can_be_left_out_of_the_digest(
+    mapping_of: Load, write: Write, tmp_path: Path, leave_out: list[str], same: bool
+) -> None:
+    digests = []
+    for who in ("ann", "eve"):
+        source = write("log.csv", "id,ts,who,sku", ROWS[0].replace("ann", who))
+        append(tmp_path / who, mapping_of(TABLES), read_source(mapping_of(TABLES), [source]))
+        digests.append(lake_digest(tmp_path / who, leave_out))
+    assert (digests[0] == digests[1]) is same
+
+
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_many_appends_to_a_day_are_few_files(ingest: Ingest, place: str) -> None:
+    for n in range(20):
+        ingest(f"{n},2024-07-01 10:00:{n:02},ann,a", f"bad-{n},soon,ann,a")
+    manifest = newest(open_store(place))
+    # 20 = a whole of 15 (8, then 7 more) and 5; index, quarantine and accounts: runs of 8 are merged as they are full
+    assert [len(day.files) for day in manifest.days.values()] == [6]
+    assert [file.rows for file in manifest.days["2024-07-01"].files] == [15, 1, 1, 1, 1, 1]
+    for runs in (manifest.index, manifest.quarantine, manifest.accounts):
+        assert sorted(file.rows for file in runs) == [1, 1, 1, 1, 8, 8]
+    assert read_events(place)["event_id"].to_list() == [str(n) for n in range(20)]
+    assert ingest("3,2024-07-01 10:00:03,ann,a", "19,2024-07-01 10:00:19,ann,a") == TableAccount(2, 0, {}, 2)
+
+
+def test_a_reader_beside_a_writer_sees_whole_appends(ingest: Ingest, place: str) -> None:
+    ingest("0a,2024-07-01 10:00:00,ann,a", "0b,2024-07-02 10:00:00,ann,a")
+    ended, seen = Event(), []
+
+    def read() -> None:
+        while not ended.is_set():
+            seen.append(sorted(read_events(place)["event_id"].to_list()))
+
+    reader = Thread(target=read)
+    reader.start()
+    try:
+        for n in range(1, 6):
+            ingest(f"{n}a,2024-07-01 10:00:00,ann,a", f"{n}b,2024-07-02 10:00:00,ann,a")
+    finally:
+        ended.set()
+        reader.join()
+    whole = [sorted(f"{n}{half}" for n in range(upto) for half in "ab") for upto in range(1, 7)]
+    assert seen
+    assert all(one in whole for one in seen)
+
+
+def test_writers_at_the_same_time_lose_nothing_and_know_each_other(ingest: Ingest, place: str) -> None:
+    ingest(*ROWS)
+    events = read_events(place)
+    aside = pl.DataFrame(schema={"table": pl.String, "row": pl.Int64, "reasons": pl.List(pl.String), "raw": pl.String})
+    accounts: dict[int, list[TableAccount]] = {0: [], 1: []}
+
+    def write_batches(writer: int) -> None:
+        for n in range(3):
+            # one event of its own, and one that both bring
+            ids = [f"{writer}-{n}", f"both-{n}"]
+            batch = events.head(2).with_columns(pl.Series("event_id", ids))
+            accounts[writer].append(append_events(place, "user", batch, aside, f"batch-{writer}-{n}"))
+
+    threads = [Thread(target=write_batches, args=(writer,)) for writer in accounts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # 3 rows, and of 12 given 6 alone and 3 together
+    assert read_events(place).height == read_events(place)["event_id"].n_unique() == 3 + 6 + 3
+    assert lake_version(place) == 1 + 6
+    both = [account for those in accounts.values() for account in those]
+    assert sum(account.accepted for account in both) == 9
+    assert sum(account.exact_duplicates for account in both) == 3
+    again = append_events(place, "user", events, aside, "batch-0-0")
+    assert again == accounts[0][0]
+    assert lake_version(place) == 7
+
+
+def test_a_folder_of_other_things_is_no_lake(ingest: Ingest, place: str) -> None:
+    open_store(place).write("letter.txt", b"dear")
     with pytest.raises(SourceError, match="holds other things"):
-        ingest(tmp_path, tmp_path / "home", ROWS)
+        ingest(*ROWS)
+
+
+def test_what_is_no_lake_is_said(place: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
+        freeze_lake(place, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/lake", "no write that fails where a file is"),
+        ("s3://", "must name a bucket and a prefix"),
+        ("s3://no-such-bucket-anywhere/lake", "cannot be reached|cannot be made|no such"),
+    ],
+)
+def test_a_place_that_cannot_hold_a_lake_is_said(
+    url: str, said: str, mapping_of: Load, write: Write, bucket: str
+) -> None:
+    mapping = mapping_of(TABLES)
+    with pytest.raises(SourceError, match=said) as caught:
+        append(url, mapping, read_source(mapping, [write("log.csv", "id,ts,who,sku", *ROWS)]))
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_and_file_urls_are_places(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+    mapping = mapping_of(TABLES)
+    done = read_source(mapping, [write("log.csv", "id,ts,who,sku", *ROWS)])
+    places = ["memory://lake-of-a-test", f"file://{tmp_path}/lake"]
+    for url in places:
+        append(url, mapping, done)
+        append(url, mapping, done)
+    assert lake_digest(places[0]) == lake_digest(places[1]) == lake_digest(tmp_path / "lake")

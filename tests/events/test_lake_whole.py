@@ -1,6 +1,5 @@
 """The lake under kills, at the same time, and under damage."""
 
-import json
 import random
 import shutil
 import signal
@@ -14,9 +13,11 @@ import pytest
 
 from events.account import TableAccount
 from events.ingest import read_source
-from events.lake import append, freeze_lake
+from events.lake import append, freeze_lake, lake_accounts, lake_digest, lake_version, read_events
+from events.lake.manifest import newest, path_of
+from events.lake.store import LocalStore, open_store
+from events.lake.vacuum import vacuum
 from events.mapping import Mapping
-from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 
 Load = Callable[[str], Mapping]
@@ -31,7 +32,8 @@ events:
 """
 HEAD = "id,ts,who,sku,brand"
 ROWS = ["1,2024-07-01 10:00:00,ann,a,acme", "2,2024-07-02 10:00:00,bob,b,", "3,soon,bob,b,"]
-# Ends itself by SIGKILL at the N-th touch of a file of the lake; N = -1: lives, and says how many there were.
+# Ends itself by SIGKILL at the N-th touch of a file of the lake, or the N-th word to S3; N = -1: lives, and says how
+# many there were.
 CHILD = """\
 import os, signal, sys
 from pathlib import Path
@@ -39,14 +41,15 @@ from events.ingest import read_source
 from events.lake import append
 from events.mapping import load_mapping
 
-mapping, lake, log, stop = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+mapping, lake, log, stop = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 source = load_mapping(mapping)
 done = read_source(source, [log])
 touches = 0
 
 def watch(event, args):
     global touches
-    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir") and str(lake) in str(args[0]):
+    files = event in ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir") and lake in str(args[0])
+    if files or event == "socket.connect":
         touches += 1
         if touches == stop:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -57,40 +60,76 @@ sys.stdout.write(str(touches))
 """
 
 
-def run(root: Path, lake: Path, log: Path, stop: int) -> subprocess.CompletedProcess[str]:
+def run(root: Path, lake: Path | str, log: Path, stop: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CHILD, str(log.parent / "shop.yaml"), str(lake), str(log), str(stop)]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
 
 
-def content(lake: Path) -> dict[str, str]:
-    return {p.relative_to(lake).as_posix(): file_digest(p) for p in lake.rglob("*") if p.is_file() and p.stat().st_size}
+def content(lake: Path | str) -> tuple[str, list[str]]:
+    """Return the digest of a lake, and its accounts."""
+    return lake_digest(lake), sorted(str(entry) for entry in lake_accounts(lake))
 
 
+def copied(before: str, target: str) -> str:
+    """Copy the files of one place to another."""
+    source, to = open_store(before), open_store(target)
+    for path in source.files():
+        to.write(path, source.read(path))
+    return target
+
+
+# one point in every fifth of the append, drawn at random; on S3, where a word costs more, in every half
+@pytest.mark.parametrize(("place", "pieces"), [("folder", 5), ("s3", 2)], indirect=["place"])
 def test_an_append_killed_anywhere_and_run_again_leaves_the_same_lake_and_account(
-    mapping_of: Load, write: Write, tmp_path: Path, root: Path
+    mapping_of: Load, write: Write, root: Path, place: str, pieces: int
 ) -> None:
-    mapping_of(TABLES)
+    mapping = mapping_of(TABLES)
     first = write("first.csv", HEAD, *ROWS)
     # the second adds a day, adds to a day, repeats, and clashes
     second = write("second.csv", HEAD, ROWS[0], "9,2024-07-02 11:00:00,eve,c,bold", "8,2024-07-03 10:00:00,eve,a,",
                    "2,2024-07-05 10:00:00,bob,b,", "7,late,eve,a,")  # fmt: skip
-    before, calm = tmp_path / "before", tmp_path / "calm"
-    run(root, before, first, -1)
-    shutil.copytree(before, calm)
-    touches = int(run(root, calm, second, -1).stdout)
-    (entry,) = [e for e in json.loads((calm / "accounts.json").read_text()) if "second.csv" in e["tables"]]
+    before, calm = f"{place}-before", f"{place}-calm"
+    append(before, mapping, read_source(mapping, [first]))
+    touches = int(run(root, copied(before, calm), second, -1).stdout)
+    (entry,) = [e for e in lake_accounts(calm) if "second.csv" in e["tables"]]
     clash_and_bad = {"event_id_with_other_content": 1, "event_time_not_a_time": 1}
     assert entry["tables"]["second.csv"] == TableAccount(5, 2, clash_and_bad, 1).as_json()
     draw = random.Random(7)  # noqa: S311  (no secret)
-    # one point in every fifth of the append, drawn at random
-    for fifth in range(5):
-        stop = 1 + int(touches * (fifth + draw.random()) / 5)
-        lake = tmp_path / f"killed-at-{stop}"
-        shutil.copytree(before, lake)
+    for piece in range(pieces):
+        stop = 1 + int(touches * (piece + draw.random()) / pieces)
+        lake = copied(before, f"{place}-killed-at-{stop}")
         assert run(root, lake, second, stop).returncode == -signal.SIGKILL
-        again = run(root, lake, second, -1)
-        assert again.returncode == 0, again.stderr
+        again = append(lake, mapping, read_source(mapping, [second]))
+        assert again["second.csv"].rows_in == 5
         assert content(lake) == content(calm), f"killed at touch {stop} of {touches}"
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+def test_an_append_killed_between_its_files_and_its_manifest_never_was(
+    mapping_of: Load, write: Write, root: Path, place: str
+) -> None:
+    mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
+    more = write("more.csv", HEAD, "4,2024-07-02 11:00:00,eve,c,bold")
+    append(place, mapping, read_source(mapping, [log]))
+    before, files = content(place), set(open_store(place).files())
+    calm = copied(place, f"{place}-calm")
+    touches = int(run(root, calm, more, -1).stdout)
+    # its last touches publish the manifest: the first of these that leaves the version as it was
+    for stop in range(touches, 0, -1):
+        assert run(root, place, more, stop).returncode == -signal.SIGKILL
+        if lake_version(place) == 1:
+            break
+        open_store(place).delete(path_of(2))
+    left = set(open_store(place).files()) - files
+    assert {path.partition("/")[0] for path in left} >= {"events", "index", "accounts"}
+    assert content(place) == before
+    append(place, mapping, read_source(mapping, [more]))
+    assert content(place) == content(calm)
+    # what was left behind goes after its time, and what counts stays
+    named = newest(open_store(place)).files()
+    assert vacuum(open_store(place), grace=-1) > 0
+    assert set(open_store(place).files()) == named | {"lake.json", path_of(2)}
+    assert content(place) == content(calm)
 
 
 def test_a_new_lake_killed_at_birth_is_made_by_the_next_run(
@@ -99,26 +138,27 @@ def test_a_new_lake_killed_at_birth_is_made_by_the_next_run(
     mapping_of(TABLES)
     log = write("log.csv", HEAD, *ROWS)
     run(root, tmp_path / "calm", log, -1)
-    for stop in (2, 4):
+    for stop in (2, 6):
         lake = tmp_path / f"lake-{stop}"
         assert run(root, lake, log, stop).returncode == -signal.SIGKILL
         assert run(root, lake, log, -1).returncode == 0
         assert content(lake) == content(tmp_path / "calm")
 
 
-def test_ingests_at_the_same_time_lose_nothing(mapping_of: Load, write: Write, tmp_path: Path, root: Path) -> None:
+@pytest.mark.parametrize(("place", "writers"), [("folder", 4), ("s3", 2)], indirect=["place"])
+def test_ingests_at_the_same_time_lose_nothing(
+    mapping_of: Load, write: Write, tmp_path: Path, root: Path, place: str, writers: int
+) -> None:
     mapping_of(TABLES)
     logs = [
         write(f"log{n}.csv", HEAD, *(f"{n}-{m},2024-07-{m:02} 10:00:00,ann,a,acme" for m in range(1, 29)))
-        for n in range(4)
+        for n in range(writers)
     ]
-    lake = tmp_path / "lake"
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "shop.yaml"), str(lake)]
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "shop.yaml"), place]
     children = [subprocess.Popen([*command, str(log), "-1"], cwd=root, stdout=subprocess.DEVNULL) for log in logs]
-    assert [child.wait(60) for child in children] == [0, 0, 0, 0]
-    days = [pl.read_parquet(day) for day in (lake / "events").glob("*/part.parquet")]
-    assert sum(day.height for day in days) == 4 * 28
-    assert len(json.loads((lake / "accounts.json").read_text())) == 4
+    assert [child.wait(60) for child in children] == [0] * writers
+    assert read_events(place)["event_id"].n_unique() == read_events(place).height == writers * 28
+    assert len(lake_accounts(place)) == lake_version(place) == writers
 
 
 def ingest(lake: Path, mapping: Mapping, *logs: Path) -> dict[str, TableAccount]:
@@ -130,20 +170,28 @@ def test_the_same_id_on_another_day_is_found(mapping_of: Load, write: Write, tmp
     ingest(lake, mapping, write("log.csv", HEAD, *ROWS))
     account = ingest(lake, mapping, write("more.csv", HEAD, "1,2024-07-09 10:00:00,ann,a,acme", ROWS[1]))
     assert account["more.csv"] == TableAccount(2, 0, {"event_id_with_other_content": 1}, 1)
-    assert not (lake / "events/event_date=2024-07-09").exists()
+    assert "2024-07-09" not in newest(open_store(lake)).days
 
 
 def test_reading_again_changes_nothing_at_all(mapping_of: Load, write: Write, tmp_path: Path) -> None:
     mapping, lake = mapping_of(TABLES), tmp_path / "lake"
     log = write("log.csv", HEAD, *ROWS)
     ingest(lake, mapping, log)
-    before = content(lake)
+    before = open_store(lake).files()
     assert ingest(lake, mapping, log)["log.csv"] == TableAccount(3, 0, {"event_time_not_a_time": 1}, 2)
-    assert content(lake) == before
+    assert lake_version(lake) == 1
+    assert set(newest(open_store(lake)).files()) <= set(before)
 
 
-def brands(folder: Path) -> dict[str, str | None]:
-    return dict(pl.read_parquet(folder / "items.parquet").select("item_id", "brand").iter_rows())
+def items(lake: Path) -> pl.DataFrame:
+    target = lake.with_name(f"frozen-{len(list(lake.parent.iterdir()))}")
+    target.mkdir()
+    freeze_lake(lake, target)
+    return pl.read_parquet(target / "items.parquet")
+
+
+def brands(lake: Path) -> dict[str, str | None]:
+    return dict(items(lake).select("item_id", "brand").iter_rows())
 
 
 def test_what_rode_on_events_is_kept_where_it_was_first_seen(mapping_of: Load, write: Write, tmp_path: Path) -> None:
@@ -165,7 +213,7 @@ def test_of_an_items_table_the_newest_known_value_wins(mapping_of: Load, write: 
     ingest(lake, mapping, log, write("1/products.csv", "sku,brand,name", "a,acme,Pear", "b,bold,Fig"))
     ingest(lake, mapping, log, write("2/products.csv", "sku,brand,name", "a,,Plum", "c,cool,"))
     assert brands(lake) == {"a": "acme", "b": "bold", "c": "cool"}
-    assert pl.read_parquet(lake / "items.parquet")["title"].to_list() == ["Plum", "Fig", None]
+    assert items(lake)["title"].to_list() == ["Plum", "Fig", None]
 
 
 def test_what_is_left_of_killed_writes_does_not_make_a_lake_unusable(
@@ -175,7 +223,7 @@ def test_what_is_left_of_killed_writes_does_not_make_a_lake_unusable(
     lake.mkdir()
     (lake / ".lake.json.123.tmp").write_text("{")
     ingest(lake, mapping_of(TABLES), write("log.csv", HEAD, *ROWS))
-    (lake / ".accounts.json.123.tmp").write_text("[")
+    (lake / "manifests/.000000000002.json.123.tmp").write_text("{")
     (lake / "events/event_date=2024-07-01/.part.parquet.9.tmp").write_text("torn")
     ingest(lake, mapping_of(TABLES), write("log.csv", HEAD, *ROWS))
     (tmp_path / "frozen").mkdir()
@@ -186,9 +234,11 @@ def test_what_is_left_of_killed_writes_does_not_make_a_lake_unusable(
     ("damaged", "said"),
     [
         ("lake.json", "must be JSON"),
-        ("accounts.json", "must be JSON"),
-        ("events/event_date=2024-07-02/part.parquet", "cannot be read as parquet"),
-        ("users.parquet", "cannot be read as parquet"),
+        ("manifests/000000000001.json", "must be the manifest of a lake"),
+        ("events", "cannot be read as parquet"),
+        ("index", "cannot be read as parquet"),
+        ("accounts", "cannot be read as parquet"),
+        ("quarantine", "cannot be read as parquet"),
     ],
 )
 def test_a_damaged_file_is_said_in_one_line(
@@ -196,11 +246,20 @@ def test_a_damaged_file_is_said_in_one_line(
 ) -> None:
     mapping, lake, log = mapping_of(TABLES), tmp_path / "lake", write("log.csv", HEAD, *ROWS)
     ingest(lake, mapping, log)
-    (lake / damaged).write_bytes(b"torn")
+    path = next(name for name in sorted(LocalStore(lake).files()) if name.startswith(damaged))
+    (lake / path).write_bytes(b"torn")
     with pytest.raises(SourceError, match=said) as caught:
         ingest(lake, mapping, log)
-    assert damaged in str(caught.value)
+    assert path in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_was_taken_away_is_said(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+    mapping, lake, log = mapping_of(TABLES), tmp_path / "lake", write("log.csv", HEAD, *ROWS)
+    ingest(lake, mapping, log)
+    shutil.rmtree(lake / "events/event_date=2024-07-01")
+    with pytest.raises(SourceError, match="no such file: the lake was tidied while it was read"):
+        read_events(lake)
 
 
 def test_a_lake_that_is_a_file_and_one_of_another_identity_are_refused(

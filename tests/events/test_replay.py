@@ -4,16 +4,13 @@ import json
 import subprocess
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from events.account import TableAccount
 from events.ingest import read_source
-from events.lake import append
+from events.lake import append, lake_accounts, lake_digest, lake_version, read_events
 from events.replay import quarantined, reasons_by_table, replay, write_rows
-from shoplens.digest import folder_digest
 from shoplens.errors import SourceError
-from shoplens.files import read_json
 
 TABLES = """events:
   - table: log
@@ -45,10 +42,6 @@ def corrected(lake: Path, tmp_path: Path, **change: str) -> Path:
     return path
 
 
-def events(lake: Path) -> pl.DataFrame:
-    return pl.concat(pl.read_parquet(path) for path in sorted(lake.glob("events/*/part.parquet"))).sort("event_time")
-
-
 def test_the_list_names_table_and_reason(shop) -> None:
     lake, _ = shop
     assert sorted(reasons_by_table(quarantined(lake))) == [
@@ -64,18 +57,18 @@ def test_corrected_rows_go_in_and_leave_the_quarantine(shop, tmp_path: Path) -> 
     lake, mapping = shop
     rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", what="view", p="3")
     assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 3)}
-    assert events(lake)["item_id"].sort().to_list() == ["i1", "i2", "i3", "i4"]
+    assert read_events(lake)["item_id"].sort().to_list() == ["i1", "i2", "i3", "i4"]
     assert quarantined(lake).is_empty()
-    assert read_json(lake / "accounts.json")[-1]["tables"]["log.csv"]["accepted"] == 3
+    assert [entry["tables"]["log.csv"]["accepted"] for entry in lake_accounts(lake)] == [1, 3]
 
 
 def test_replayed_again_nothing_changes(shop, tmp_path: Path) -> None:
     lake, mapping = shop
     rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", what="view", p="3")
     replay(lake, mapping, rows)
-    before = folder_digest(lake)
+    before = lake_digest(lake), lake_version(lake)
     assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 0, {}, 3)}
-    assert folder_digest(lake) == before
+    assert (lake_digest(lake), lake_version(lake)) == before
 
 
 def test_what_is_still_wrong_stays_under_its_row_with_the_reasons_of_now(shop, tmp_path: Path) -> None:
@@ -100,7 +93,7 @@ def test_a_row_corrected_into_one_that_the_lake_has_is_a_duplicate(shop, tmp_pat
     rows = corrected(lake, tmp_path, t="2024-01-01", u="u1", what="view", i="i1", p="1.5")
     assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 0, {}, 3)}
     assert quarantined(lake).is_empty()
-    assert events(lake).height == 1
+    assert read_events(lake).height == 1
 
 
 def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, write, tmp_path: Path) -> None:
@@ -118,7 +111,7 @@ def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, wri
     append(lake, mapping, read_source(mapping, [write("log.jsonl", json.dumps(record))]))
     rows = corrected(lake, tmp_path, **{"basket.price": "2"})
     assert replay(lake, mapping, rows) == {"log.jsonl": TableAccount(1, 1)}
-    assert events(lake).sort("event_id").select("event_id", "item_id", "price").rows() == [
+    assert read_events(lake).sort("event_id").select("event_id", "item_id", "price").rows() == [
         ("m1:0", "a", 1.0),
         ("m1:1", "b", 2.0),
     ]
@@ -135,10 +128,10 @@ def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, wri
 )
 def test_a_file_of_another_kind_is_refused(shop, write, line: str, message: str) -> None:
     lake, mapping = shop
-    before = folder_digest(lake)
+    before = lake_digest(lake), lake_version(lake)
     with pytest.raises(SourceError, match=message):
         replay(lake, mapping, write("rows.jsonl", line))
-    assert folder_digest(lake) == before
+    assert (lake_digest(lake), lake_version(lake)) == before
 
 
 def test_the_command(shop, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Events into the lake: all of an append or nothing, however many write at the same time.
+
+An append looks at the newest version, writes what it adds under new names, and publishes the next version. Where
+another writer was first, only what that one added is looked at: a long append is not begun anew by short ones.
+"""
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from events.account import TableAccount, count_reasons
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
+from events.duplicates import OTHER_CONTENT, distinct
+from events.ingest import Ingested
+from events.items import CONTENT_SCHEMA, every_item
+from events.lake.index import KNOWN_SCHEMA, day_events, known_events, with_indexed
+from events.lake.index import tidied as tidied_index
+from events.lake.manifest import Day, File, Manifest, newest, publish
+from events.lake.place import opened
+from events.lake.sides import (
+    ACCOUNTS,
+    QUARANTINE,
+    as_quarantine,
+    find_account,
+    tidied,
+    with_account,
+    with_quarantined,
+    with_sides,
+)
+from events.lake.sources import Sources, changes, merged_sources
+from events.lake.store import Place, Store
+from events.lake.tables import FAN, write_file
+from events.lake.vacuum import GRACE, sweep
+from events.mapping import Mapping
+from shoplens.errors import SourceError
+
+LIVE = "live"  # what batches of events that came one by one are called in the account
+_TRIES = 1000
+_SHORT, _LONG = 0.01, 1.0  # seconds between tries
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What becomes of the events of an append, given which of them the lake holds."""
+
+    new: pl.DataFrame
+    clashing: pl.DataFrame
+    accounts: dict[str, TableAccount]
+
+
+@dataclass
+class _Written:
+    """Files that an append has written for its new events, kept while it tries to publish them."""
+
+    days: dict[str, File] = field(default_factory=dict)
+    index: tuple[File, ...] = ()
+
+
+def _count(accounts: dict[str, TableAccount], rows: pl.Series, reason: str | None) -> dict[str, TableAccount]:
+    counts = dict(rows.value_counts().iter_rows())
+    return {table: account.moved(counts.get(table, 0), reason) for table, account in accounts.items()}
+
+
+def _split(done: Ingested, known: pl.DataFrame) -> _Split:
+    origin = known.join(done.origin, on="event_id", how="left", maintain_order="left")
+    accounts = _count(done.accounts, origin.filter("same")["table"], None)
+    accounts = _count(accounts, origin.filter(~pl.col("same"))["table"], OTHER_CONTENT)
+    clashing = done.events.join(origin.filter(~pl.col("same")), on="event_id", how="inner", maintain_order="left")
+    return _Split(done.events.join(known, on="event_id", how="anti", maintain_order="left"), clashing, accounts)
+
+
+def _write_events(store: Store, new: pl.DataFrame) -> _Written:
+    dated = new.with_columns(pl.col("event_time").dt.date().cast(pl.String).alias("_date"))
+    days = {}
+    for (date,), rows in dated.partition_by("_date", as_dict=True, include_key=False).items():
+        ordered = rows.select(list(EVENT_SCHEMA)).sort("event_time", "event_id")
+        days[str(date)] = write_file(store, f"events/event_date={date}", ordered)
+    return _Written(days, with_indexed(store, (), new))
+
+
+def _with_days(store: Store, held: Manifest, written: dict[str, File]) -> tuple[dict[str, Day], list[str]]:
+    """Return the days with new files, and which of these lie before the newest day that the lake held."""
+    days, last = dict(held.days), max(held.days, default="")
+    late = sorted(date for date in written if date < last)
+    for date, file in written.items():
+        before = days.get(date)
+        files = (*(before.files if before else ()), file)
+        day = Day(changed=held.version + 1, late=before.late if before else 0, files=files)
+        if len(files) >= FAN:
+            whole = write_file(store, f"events/event_date={date}", day_events(store, day))
+            day = day.model_copy(update={"files": (whole,)})
+        days[date] = day.model_copy(update={"late": held.version + 1}) if date in late else day
+    return dict(sorted(days.items())), late
+
+
+def _next(
+    store: Store, held: Manifest, name: str, done: Ingested, split: _Split, written: _Written, sources: Sources
+) -> Manifest | None:
+    days, late = _with_days(store, held, written.days)
+    # Nothing of an event that is set aside is believed.
+    content = done.item_content.join(split.clashing.select("event_id"), on="event_id", how="anti")
+    new = {"item_table": done.item_table, "users": done.users, "campaigns": done.campaigns}
+    aside = pl.concat([done.quarantined, as_quarantine(split.clashing)])
+    quarantine = with_quarantined(store, held.quarantine, aside, done.replayed)
+    tables: dict[str, Any] = {table: account.as_json() for table, account in split.accounts.items()}
+    return held.next(
+        days=days,
+        index=tidied_index(store, (*held.index, *written.index)),
+        quarantine=tidied(store, quarantine, QUARANTINE),
+        accounts=tidied(store, with_account(store, held.accounts, name, done.digest, tables, late), ACCOUNTS),
+        sides=with_sides(store, held, new, content),
+        sources=merged_sources(held.sources, name, sources),
+    )
+
+
+def _publish(store: Store, manifest: Manifest | None, started: float) -> bool:
+    if manifest is None:
+        return True
+    if time.time() - started > GRACE / 2:
+        raise SourceError(
+            f"lake: {store.name}: an append must end within {GRACE // 7200} hours, before its files count as left "
+            f"behind; this one took longer. Bring in less at a time"
+        )
+    return publish(store, manifest)
+
+
+def _append(
+    store: Store, name: str, done: Ingested, sources: Sources, *, once: bool = False
+) -> dict[str, TableAccount]:
+    """Publish a version with what was read, or, with `once`, nothing where its inputs have an account already."""
+    started, held = time.time(), newest(store)
+    runs, accounts = held.index, held.accounts
+    known, written = pl.DataFrame(schema=KNOWN_SCHEMA), None
+    split = _split(done, known)
+    for tries in range(_TRIES):
+        if once and (before := find_account(store, accounts, done.digest)) is not None:
+            return {table: TableAccount(**account) for table, account in before.items()}
+        more = known_events(store, held, runs, split.new)
+        if written is None or more.height:
+            known = pl.concat([known, more])
+            split = _split(done, known)
+            written = _write_events(store, split.new)
+        manifest = _next(store, held, name, done, split, written, sources)
+        if _publish(store, manifest, started):
+            sweep(store, manifest)
+            return split.accounts
+        time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
+        newer = newest(store)
+        runs = tuple(run for run in newer.index if run not in held.index)
+        accounts = tuple(file for file in newer.accounts if file not in held.accounts)
+        held = newer
+    raise SourceError(f"lake: {store.name}: other writers were first {_TRIES} times. Run it again")
+
+
+def append(place: Place, mapping: Mapping, done: Ingested, sources: Sources | None = None) -> dict[str, TableAccount]:
+    """Add what was read to the lake, all or nothing; return the accounts, with events that it holds as duplicates.
+
+    Args:
+        place: A folder or an fsspec URL; made if it is new.
+        mapping: What the files were read through.
+        done: What was read.
+        sources: The columns of the files (`events.lake.sources`), to be held against those of the next append.
+
+    Raises:
+        SourceError: see `opened`; a file of the lake cannot be read; or a column of the source does not fit.
+    """
+    store = opened(place, mapping.identity, f"mapping {mapping.name}")
+    changes(newest(store).sources, mapping, sources or {})
+    return _append(store, mapping.name, done, sources or {})
+
+
+def append_events(
+    lake: Place, identity: str, events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str
+) -> TableAccount:
+    """Add a batch of events that came one by one, all or nothing; return its account.
+
+    Args:
+        lake: A folder or an fsspec URL; made if it is new.
+        identity: `user` or `session`, as in a mapping.
+        events: EVENT_SCHEMA, in the order in which they came; of several with one id the first counts.
+        quarantined: QUARANTINE_SCHEMA, what was set aside before.
+        batch_id: Names the batch, once and for ever: a batch that the lake holds changes nothing, whatever is in it.
+
+    Returns:
+        rows_in = events and quarantined; accepted, quarantined by reason (clashes of ids among them), exact
+        duplicates. For a batch that the lake holds, the account of then.
+
+    Raises:
+        SourceError: see `opened`; no batch_id; or a file of the lake cannot be read.
+    """
+    if not batch_id:
+        raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
+    store = opened(lake, identity, f"batch {batch_id}")
+    return _append(store, LIVE, _batch(events, quarantined, batch_id), {}, once=True)[LIVE]
+
+
+def _batch(events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str) -> Ingested:
+    numbered = events.select(pl.lit(0, dtype=pl.Int32).alias("_part"), *EVENT_SCHEMA).with_row_index("_row")
+    settled = distinct(numbered)
+    again = numbered.join(settled.clashes, on=["_part", "_row"], how="semi").with_columns(pl.lit(LIVE).alias("table"))
+    aside = pl.concat([quarantined.select(list(QUARANTINE_SCHEMA)), as_quarantine(again)])
+    kept = settled.events.select(list(EVENT_SCHEMA)).sort("event_time", "event_id")
+    rows_in = events.height + quarantined.height
+    account = TableAccount(rows_in, kept.height, count_reasons(aside), settled.repeated.len())
+    return Ingested(
+        events=kept,
+        items=every_item(pl.DataFrame(schema=ITEM_SCHEMA), pl.DataFrame(schema=CONTENT_SCHEMA), kept["item_id"]),
+        users=pl.DataFrame(schema=USER_SCHEMA),
+        campaigns=pl.DataFrame(schema=CAMPAIGN_SCHEMA),
+        quarantined=aside,
+        accounts={LIVE: account},
+        origin=kept.select("event_id", pl.lit(LIVE).alias("table")),
+        digest=batch_id,
+    )
