@@ -59,9 +59,10 @@ def _write_snapshots(path: Path, key: str, snapshots: ir.Table) -> pa.Table:
 
 
 def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataFrame:
-    """Return one row a user: event_timestamp (of the last event) and lists of the last `n` events, oldest first.
+    """Return one row a user: event_timestamp and lists of the last `n` events, oldest first.
 
-    Only what was received before `high_water` is among them: training does not know more at that moment.
+    Only what was received before `high_water` is among them: training does not know more at that moment. The
+    event_timestamp is when the last of them became known, so that of two rows of a user the later knows more.
     """
     columns = {
         "recent_event_ids": pl.col("event_id"),
@@ -74,10 +75,10 @@ def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataF
     }
     return (
         events.filter(pl.col("user_id").is_not_null() & (pl.max_horizontal("event_time", "ingested_at") < high_water))
-        .select("user_id", "event_time", **columns)
+        .select("user_id", "event_time", pl.max_horizontal("event_time", "ingested_at").alias("_known"), **columns)
         .sort("user_id", "event_time", "recent_event_ids")
         .group_by("user_id", maintain_order=True)
-        .agg(pl.col("event_time").last().alias("event_timestamp"), pl.col(*columns).tail(n))
+        .agg(pl.col("_known").max().alias("event_timestamp"), pl.col(*columns).tail(n))
     )
 
 
