@@ -39,6 +39,7 @@ _WIDER: dict[str, tuple[str, ...]] = {
     "text": (),
     "nested": (),
 }
+_WIDER["empty"] = tuple(_WIDER)
 _NUMBERS = ("int32", "int64", "float")
 _DATE = r"^\d{4}-\d{2}-\d{2}$|^\d{1,2}[./]\d{1,2}[./]\d{4}$"
 _TIME = r"^(\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{4})[T ]\d{1,2}:\d{2}"
@@ -102,13 +103,13 @@ def _kind(values: pl.Series) -> tuple[str, bool]:
     return ("boolean" if kind == pl.Boolean else "nested"), True
 
 
-def _column(values: pl.Series, rows: int) -> Column | None:
-    """Return what is known of a column, None of one without a value; nothing of a single row is kept."""
+def _column(values: pl.Series, rows: int) -> Column:
+    """Return what is known of a column as a whole; nothing of a single row is kept."""
     held = values.drop_nulls()
     if held.dtype == pl.String:
         held = held.filter(held != "")
     if held.is_empty() or held.dtype == pl.Null:
-        return None
+        return Column(kind="empty", declared=False, given=0.0, length=0.0, distinct=0.0)
     kind, declared = _kind(held)
     texts = held.cast(pl.String, strict=False) if kind != "nested" else pl.Series([""])
     return Column(
@@ -128,10 +129,6 @@ def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any
                 yield spec.join.table, spec.join
 
 
-def _wider(one: Column, other: Column) -> Column:
-    return other if other.kind in _WIDER[one.kind] else one
-
-
 def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
     """Return what the tables of a source look like, from the first rows of their files.
 
@@ -146,8 +143,7 @@ def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
             head = _head(path, spec)
             for name in head.columns:
                 column = _column(head[name], head.height)
-                if column is not None:
-                    columns[name] = _wider(columns[name], column) if name in columns else column
+                columns[name] = _widest(columns[name], column) if name in columns else column
     return {table: columns for table, columns in found.items() if columns}
 
 
@@ -215,7 +211,7 @@ def _changes_of(mapping: Mapping, table: str, old: dict[str, Column], new: dict[
     for name, was in old.items():
         if name not in new:
             said.append(_gone(where, name, was, free, added, read=name in roles and name not in optional))
-        elif new[name].kind != was.kind:
+        elif new[name].kind not in (was.kind, "empty") and was.kind != "empty":
             said += _typed(where, name, was, new[name], roles.get(name))
     events = table in {spec.table for spec in mapping.events}
     for name, column in free.items():
