@@ -119,9 +119,9 @@ def online_config(settings: Settings, sqlite_path: Path | None = None) -> dict[s
         SettingsError: the address of Redis is no redis:// URL.
     """
     if settings.online_store == "sqlite":
-        from features.newest_wins import STORE_TYPE
+        from features.online_stores.plugins import SQLITE_TYPE
 
-        return {"type": STORE_TYPE, "path": str(sqlite_path or places(settings).online)}
+        return {"type": SQLITE_TYPE, "path": str(sqlite_path or places(settings).online)}
     url = urlparse(settings.redis_url)
     if url.scheme not in {"redis", "rediss"} or not url.hostname:
         raise SettingsError("SHOPLENS_REDIS_URL: must look like redis://HOST:PORT/DB; received something else")
