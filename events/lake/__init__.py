@@ -13,7 +13,7 @@ mapping is kept once.
 """
 
 from events.lake.append import LIVE, append, append_events
-from events.lake.freeze import freeze_lake, read_events, read_frozen
+from events.lake.freeze import freeze_lake, known_since, read_events, read_frozen
 from events.lake.place import check_identity, is_lake, open_lake
 from events.lake.status import (
     lake_accounts,
@@ -32,6 +32,7 @@ __all__ = [
     "check_identity",
     "freeze_lake",
     "is_lake",
+    "known_since",
     "lake_accounts",
     "lake_digest",
     "lake_quarantine",

@@ -96,6 +96,17 @@ def read_frozen(folder: Path) -> Ingested:
     )
 
 
+def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
+    """Yield, a day at a time, EVENT_SCHEMA of the events that became known at or after a moment.
+
+    Raises:
+        SourceError: there is no lake, or one of its files cannot be read.
+    """
+    store, manifest, _ = existing(place)
+    for day in known_days(store, manifest):
+        yield day.filter((pl.col("event_time") >= moment) | (pl.col("ingested_at") >= moment))
+
+
 def read_events(place: Place) -> pl.DataFrame:
     """Return EVENT_SCHEMA of a whole lake, sorted: for lakes that fit into memory."""
     store, manifest, _ = existing(place)
