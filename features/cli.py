@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -16,3 +18,22 @@ def materialize() -> None:
     with stage("materialize", settings):
         report = load(settings)
     typer.echo(json.dumps(dataclasses.asdict(report), sort_keys=True))
+
+
+def collect(
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of `POST /events`.", envvar="COLLECTOR_PORT")
+    ] = 3001,
+    host: Annotated[str, typer.Option(help="Address that it binds.")] = "127.0.0.1",
+    lake: Annotated[Path | None, typer.Option(help="The lake that events go to; default var/lake.")] = None,
+    compact_seconds: Annotated[float, typer.Option(min=0.0, help="How long an event may wait for that.")] = 60.0,
+    online: Annotated[bool, typer.Option(help="Push the last events of users to the online store, too.")] = True,
+) -> None:
+    """Take events over HTTP, and from Kafka where SHOPLENS_KAFKA_SERVERS is set, until SIGTERM."""
+    from features.live.collect import Plan, serve
+    from shoplens.local.ports import require_free
+    from shoplens.settings import load_settings
+
+    require_free("COLLECTOR_PORT", port, host)
+    settings = load_settings()
+    serve(settings, Plan(lake or settings.var_dir / "lake", compact_seconds, online), host, port)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from features.catalogue import Catalogue
 from features.definitions import RECENT_DESCRIPTIONS
 from features.recent import RecentEvents, recent_from_arrays
-from features.store import Places, StoreState, open_store, places, read_state, store_errors
+from features.store import Places, StoreState, data_moment, open_store, places, read_state, store_errors
 from shoplens.errors import StoreUnavailableError
 from shoplens.settings import Settings
 
@@ -65,7 +65,7 @@ class OnlineReader:
         self._opened: _Opened | None = None
 
     def now(self) -> np.datetime64:
-        """Return the moment that predictions are made for (UTC): the high-water mark, or the wall clock.
+        """Return the moment that predictions are made for (UTC): just after the last event known, or the wall clock.
 
         Raises:
             StoreUnavailableError: the clock is the data's, and nothing was loaded yet.
@@ -76,7 +76,7 @@ class OnlineReader:
     def _now(self, state: StoreState) -> np.datetime64:
         if self._settings.clock == "wall":
             return np.datetime64("now", "us")
-        moment = datetime.fromisoformat(state.high_water)
+        moment = data_moment(self._where, state)
         return np.datetime64(moment.replace(tzinfo=None), "us")
 
     def _stamp(self) -> tuple[Any, ...]:

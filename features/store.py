@@ -4,11 +4,13 @@ registry.db                 Feast's registry, applied only when definitions chan
 offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` points at the last
 online/DIGEST.db            SQLite; `online.db` points at the one in use
 state.json                  what the online store holds; written last, so it never promises what is not there
+live.json                   the first moment after the last event that was collected and pushed
 """
 
 import dataclasses
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -75,6 +77,11 @@ class Places:
         """What the online store holds."""
         return self.home / "state.json"
 
+    @property
+    def live(self) -> Path:
+        """Until when collected events were pushed."""
+        return self.home / "live.json"
+
 
 def places(settings: Settings) -> Places:
     """Return where the feature store of these settings is."""
@@ -97,6 +104,23 @@ def read_state(where: Places) -> StoreState | None:
         return StoreState(**content)
     except TypeError as error:
         raise StoreUnavailableError(f"{where.state}: has other fields ({error}); run `shoplens materialize`") from error
+
+
+def data_moment(where: Places, state: StoreState) -> datetime:
+    """Return where the data's clock stands (UTC): just after the last event loaded, or collected and pushed."""
+    loaded = datetime.fromisoformat(state.high_water)
+    try:
+        live = read_json(where.live)
+        same = live["lineage"] == state.lineage  # of other data nothing follows
+        return max(loaded, datetime.fromisoformat(live["high_water"])) if same else loaded
+    except (OSError, ValueError, KeyError):
+        return loaded
+
+
+def write_live(where: Places, state: StoreState, moment: datetime) -> None:
+    """Move the data's clock forward to just after a collected event; it never goes back."""
+    if moment > data_moment(where, state):
+        write_json(where.live, {"lineage": state.lineage, "high_water": moment.isoformat()})
 
 
 def write_state(where: Places, state: StoreState) -> None:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("events.simulator.cli:simulate", "Simulate a shop whose truth is known: its log, with dirt if asked."),
     "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
     "materialize": ("features.cli:materialize", "Bring snapshots and recent events into the online store."),
+    "collect": ("features.cli:collect", "Take events over HTTP and Kafka: into the lake, and online at once."),
     "train": ("training.cli:train", "Train and judge one model alone, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
     "table": ("serving.table.cli:table", "Learn from a flat table, one row a session, and leave a report and a Bento."),

@@ -56,9 +56,9 @@ def row_of(event: dict[str, Any]) -> RecentRow:
     )
 
 
-def rows_of(lists: dict[str, Sequence[Any]]) -> list[RecentRow]:
-    """Return the rows of a user's stored lists."""
-    columns = {field: lists[name] for name, field in LISTS.items()}
+def rows_of(lists: dict[str, Sequence[Any] | None]) -> list[RecentRow]:
+    """Return the rows of a user's stored lists; none where there are none."""
+    columns = {field: lists[name] or () for name, field in LISTS.items()}
     return [RecentRow(*values) for values in zip(*(columns[name] for name in RecentRow._fields), strict=True)]
 
 
