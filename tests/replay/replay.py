@@ -7,7 +7,6 @@ that the collector filled and read online after it was materialized, with that o
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -83,9 +82,8 @@ def collecting(project: Project) -> Iterator[str]:
         "--compact-seconds",
         "1",
     ]
-    environment = {**os.environ, "SHOPLENS_ROOT": str(project.settings.root)}
     with (project.settings.root / "collector.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=project.settings.root, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=project.settings.root, env=project.environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         _until(lambda: httpx.get(f"{address}/livez").status_code == 200, project)

@@ -1,5 +1,6 @@
 """A project folder in which a day of events can be streamed through the live path, and the same computed in batch."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,11 +38,16 @@ class Project:
         shutil.copytree(ROOT / "events/mappings", root / "events/mappings")
         return cls(Settings(root=root), load_params(root / "params.yaml"))
 
-    def use_mapping(self, mapping: str) -> "Project":
-        """Return the project with another mapping in its parameters."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its commands are run with."""
+        return {**os.environ, "SHOPLENS_ROOT": str(self.settings.root)}
+
+    def use_mapping(self, mapping: str, source: str | None = None) -> "Project":
+        """Return the project with another mapping, and another source, in its parameters."""
         path = self.settings.root / "params.yaml"
         params = yaml.safe_load(path.read_text())
-        params["data"]["mapping"] = mapping
+        params["data"] |= {"mapping": mapping, **({"source": source} if source else {})}
         path.write_text(yaml.safe_dump(params))
         return Project(self.settings, load_params(path))
 
