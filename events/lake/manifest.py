@@ -129,4 +129,4 @@ def newest(store: Store) -> Manifest:
 
 def publish(store: Store, manifest: Manifest) -> bool:
     """Make a version the newest one; False where another writer was first."""
-    return store.create(path_of(manifest.version), manifest.model_dump_json(indent=1).encode())
+    return store.create(path_of(manifest.version), manifest.model_dump_json().encode())

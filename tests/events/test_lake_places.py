@@ -1,0 +1,141 @@
+"""A lake on S3 as people use it: the commands, the stage that freezes it; and stores that cannot hold one."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from events.ingest import read_source
+from events.lake import append, lake_digest, read_events
+from events.lake.store import open_store
+from events.mapping import Mapping
+from events.stages import fetch, ingest
+from shoplens.digest import folder_digest
+from shoplens.errors import SourceError
+from shoplens.params import load_params
+from shoplens.settings import Settings
+
+Load = Callable[[str], Mapping]
+Write = Callable[..., Path]
+
+TABLES = """\
+events:
+  - table: log
+    columns: {event_id: id, event_time: ts, user_id: who, item_id: sku}
+    constants: {event_name: view_item}
+users: {table: people, columns: {user_id: who, birth_year: born}}
+"""
+HEAD = "id,ts,who,sku"
+ROWS = ["1,2024-07-01 10:00:00,ann,a", "2,2024-07-02 10:00:00,bob,b", "3,soon,bob,b"]
+
+
+@pytest.fixture
+def source(mapping_of: Load, write: Write) -> tuple[Mapping, list[Path]]:
+    return mapping_of(TABLES), [write("in/log.csv", HEAD, *ROWS), write("in/people.csv", "who,born", "ann,1980")]
+
+
+def test_the_commands_on_s3(
+    source: tuple[Mapping, list[Path]], tmp_path: Path, bucket: str, call: Callable[..., str]
+) -> None:
+    lake = ("--lake", f"{bucket}/lake")
+    call("ingest", "--mapping", "shop.yaml", *lake, "in")
+    assert "log.csv: event_time_not_a_time 1" in call("quarantine", "list", "--out", "rows.jsonl", *lake)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(json.loads(rows.read_text()) | {"ts": "2024-07-03 10:00:00"}) + "\n")
+    assert "1 accepted" in call("quarantine", "replay", "--mapping", "shop.yaml", "--rows", "rows.jsonl", *lake)
+    assert call("lake", "status", *lake).splitlines()[:2] == [
+        f"{bucket}/lake: version 2, identity user",
+        "3 events of 3 days, 2024-07-01 to 2024-07-03",
+    ]
+
+
+def test_a_lake_on_s3_is_frozen_as_one_in_a_folder(
+    source: tuple[Mapping, list[Path]], tmp_path: Path, root: Path, bucket: str
+) -> None:
+    found = load_params(root / "params.yaml")
+    digests = []
+    for place in (f"{bucket}/lake", str(tmp_path / "lake")):
+        append(place, source[0], read_source(*source))
+        data = {"source": place, "mapping": "shop.yaml", "as_of": None, "user_share": 1.0}
+        params = found.model_copy(update={"data": found.data.model_copy(update=data)})
+        settings = Settings(root=tmp_path, outs=Path(f"outs-{len(digests)}"))
+        fetch(params, settings)
+        ingest(params, settings)
+        digests.append((folder_digest(settings.outs_dir / "raw"), folder_digest(settings.outs_dir / "events")))
+    assert digests[0] == digests[1]
+    assert pl.read_parquet(tmp_path / "outs-0/raw/users.parquet").rows() == [("ann", None, None, 1980)]
+    assert lake_digest(f"{bucket}/lake") == lake_digest(tmp_path / "lake")
+
+
+def test_a_url_that_holds_no_lake_is_said(
+    source: tuple[Mapping, list[Path]], tmp_path: Path, root: Path, bucket: str
+) -> None:
+    found = load_params(root / "params.yaml")
+    data = {"source": f"{bucket}/nothing", "mapping": "shop.yaml", "as_of": None, "user_share": 1.0}
+    with pytest.raises(SourceError, match=rf"must be a lake; {bucket}/nothing is none"):
+        fetch(found.model_copy(update={"data": found.data.model_copy(update=data)}), Settings(root=tmp_path))
+
+
+def test_a_store_that_overwrites_what_it_was_told_to_leave_is_refused(
+    source: tuple[Mapping, list[Path]], careless_s3_server: str, new_bucket: Callable[[str], str]
+) -> None:
+    with pytest.raises(SourceError, match=r"writes over a file that it was told to leave \(If-None-Match\)"):
+        append(f"{new_bucket(careless_s3_server)}/lake", source[0], read_source(*source))
+
+
+def test_a_store_that_does_not_let_us_in_is_said_in_one_line(
+    source: tuple[Mapping, list[Path]], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens on the discard port
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(SourceError, match=r"cannot be reached.*credentials") as caught:
+        append(f"{bucket}/lake", source[0], read_source(*source))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_created_once(place: str) -> None:
+    store = open_store(place)
+    assert [store.create("a/one.json", content) for content in (b"first", b"second")] == [True, False]
+    assert store.read("a/one.json") == b"first"
+    assert store.names("a") == ["one.json"]
+    assert list(store.files()) == ["a/one.json"]
+    store.delete("a/one.json")
+    assert store.names("a") == []
+
+
+_OPENED: list[str] = []
+_WATCHED: list[str] = []
+
+
+def _watch(event: str, args: tuple[object, ...]) -> None:
+    if event == "open" and _WATCHED and _WATCHED[0] in str(args[0]) and args[1] == "r":
+        _OPENED.append(str(args[0]))
+
+
+def test_an_append_reads_the_days_that_it_shares_an_id_with_and_no_other(
+    mapping_of: Load, write: Write, tmp_path: Path
+) -> None:
+    mapping, lake = mapping_of(TABLES.replace("users:", "#")), tmp_path / "lake"
+
+    def bring(*rows: str) -> set[str]:
+        """Append the rows; return the days that were read meanwhile."""
+        done = read_source(mapping, [write("log.csv", HEAD, *rows)])
+        _OPENED.clear()
+        _WATCHED[:] = [f"{lake}/events"]
+        try:
+            append(lake, mapping, done)
+        finally:
+            _WATCHED.clear()
+        return {Path(path).parent.name for path in _OPENED if path.endswith(".parquet")}
+
+    sys.addaudithook(_watch)
+    assert bring(*(f"{n},2024-{1 + n // 28:02}-{1 + n % 28:02} 10:00:00,ann,a" for n in range(200))) == set()
+    # 100 events of days that the lake has, under new ids
+    assert bring(*(f"new-{n},2024-{1 + n // 28:02}-{1 + n % 28:02} 10:00:00,ann,a" for n in range(100))) == set()
+    # of ids that it has, one in its own day and one in another: 5 is of the 6th of January, 30 of the 3rd of February
+    shared = ["5,2024-01-06 10:00:00,ann,a", "30,2024-03-01 10:00:00,ann,a", "later,2024-05-01 10:00:00,ann,a"]
+    assert bring(*shared) == {"event_date=2024-01-06", "event_date=2024-02-03"}
+    assert read_events(lake).height == 301
