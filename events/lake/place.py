@@ -11,7 +11,7 @@ from typing import Any
 
 from events.lake.legacy import is_ours, migrate
 from events.lake.manifest import Manifest, newest
-from events.lake.store import LocalStore, Place, Store, open_store
+from events.lake.store import LocalStore, Place, Store, creates_once, open_store
 from events.mapping import Mapping
 from events.readers import first_line
 from shoplens.errors import SourceError
@@ -85,11 +85,11 @@ def _make(store: Store, identity: str) -> dict[str, Any]:
     marker = {"identity": identity, "schema_version": SCHEMA_VERSION}
     _check_place(store)
     try:
-        made = store.create(MARKER, _written(marker))
-        again = store.create(MARKER, _written(marker) + b"\n")
+        once = creates_once(store)
+        made = once and store.create(MARKER, _written(marker))
     except OSError as error:
         raise SourceError(f"--lake: {store.name} cannot be made: {error.strerror}. Name another place") from error
-    if again:
+    if not once:
         raise SourceError(
             f"--lake: {store.name}: its store writes over a file that it was told to leave (If-None-Match), so that "
             f"two writers would overwrite one another. Use another store, or a newer version of this one"

@@ -7,10 +7,11 @@ that is written only if there is none of that name (`create`), which is how a ve
 import contextlib
 import errno
 import os
-import shutil
 import tempfile
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -27,6 +28,7 @@ Place = str | Path
 CONDITIONAL = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _CONFLICT = "ConditionalRequestConflict"  # S3's answer to a write that met another one of the same name
 _TRIES = 5
+_PROBES = 4
 
 
 class Store(ABC):
@@ -158,8 +160,8 @@ class LocalStore(Store):
 class RemoteStore(Store):
     """A prefix of an object store, or of fsspec's memory. Credentials and endpoint come from the environment."""
 
-    # The memory of one process has no other writers than its threads.
-    _alone = Lock()
+    # The memory of one process has no other writers than its threads; its file system looks first, and then writes.
+    _memory = Lock()
 
     def __init__(self, url: str) -> None:
         self.name = url.rstrip("/")
@@ -207,7 +209,7 @@ class RemoteStore(Store):
         with self._said():
             for _ in range(_TRIES):
                 try:
-                    with self._alone:
+                    with self._memory if self.name.startswith("memory:") else contextlib.nullcontext():
                         self._fs.pipe_file(self._at(path), content, mode="create")
                     return True
                 except OSError as error:
@@ -267,6 +269,21 @@ def _written(info: dict[str, Any]) -> float:
     return float(moment.timestamp()) if hasattr(moment, "timestamp") else float(moment)
 
 
+def creates_once(store: Store) -> bool:
+    """Say whether, of several files created under one name at the same time, the store keeps exactly one.
+
+    Stores that speak S3 may not know the condition, or look first and then write
+    (https://github.com/seaweedfs/seaweedfs/issues/7153 and 8800).
+    """
+    path = f".{uuid.uuid4().hex}.tmp"
+    try:
+        with ThreadPoolExecutor(_PROBES) as pool:
+            made = pool.map(lambda n: store.create(path, f"{n}".encode()), range(_PROBES))
+            return sum(made) == 1
+    finally:
+        store.delete(path)
+
+
 def is_url(place: Place) -> bool:
     """Say whether a place is named by a URL rather than by a path."""
     return isinstance(place, str) and "://" in place
@@ -292,9 +309,3 @@ def open_store(place: Place) -> Store:
     if not rest.strip("/"):
         raise SourceError(f"--lake: must name a bucket and a prefix, as s3://bucket/prefix; received {url!r}")
     return RemoteStore(url)
-
-
-def copy_in(store: Store, path: str, source: Path) -> None:
-    """Write a file of this machine to `path`."""
-    with store.new(path) as place:
-        shutil.copyfile(source, place)

@@ -58,7 +58,7 @@ def check_shoplens(root: Path, words: list[str]) -> None:
     command = shoplens_command(name)
     with command.make_context(name, list(arguments), resilient_parsing=False) as context:
         values = [str(value) for value in context.params.values() if value is not None]
-    check_files(root, [value for value in values if "/" in value and not value.startswith(("http", "["))])
+    check_files(root, [value for value in values if "/" in value and not value.startswith(("http", "s3://", "["))])
 
 
 def check_dvc(root: Path, words: list[str]) -> None:
