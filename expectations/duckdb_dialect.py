@@ -5,10 +5,14 @@ result on rollback (`fetchall` then gives no row, and the engine fails with "lis
 reads, so this dialect has no transaction to roll back.
 """
 
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import duckdb_engine
 import sqlalchemy.dialects
+
+MEMORY_LIMIT = "2GB"  # what does not fit, such as the ids of a large table, is spilled beside the database
 
 
 class ReadingDialect(duckdb_engine.Dialect):  # type: ignore[misc]  # duckdb-engine ships no types
@@ -26,4 +30,11 @@ class ReadingDialect(duckdb_engine.Dialect):  # type: ignore[misc]  # duckdb-eng
 def connection_string(path: str) -> str:
     """Return the SQLAlchemy address of a DuckDB file, after making the dialect known."""
     sqlalchemy.dialects.registry.register("duckdb.reading", __name__, ReadingDialect.__name__)
-    return f"duckdb+reading:///{path}"
+    return f"duckdb+reading:///{path}?memory_limit={MEMORY_LIMIT}"
+
+
+def bounded_connection(database: str, spill: Path) -> duckdb.DuckDBPyConnection:
+    """Return a connection of bounded memory, in UTC, that spills to the folder `spill`."""
+    connection = duckdb.connect(database, config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(spill)})
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection

@@ -1,8 +1,9 @@
-"""The row expectations of the events' suite as one check over a Polars frame, for events that have just arrived.
+"""The row expectations of a suite as one check over a Polars frame: for rows in passing, and events just arrived.
 
-Great Expectations validates tables; an event that has just arrived cannot wait for it. The suite stays the one
-definition: its own expectation objects are walked and turned into Polars expressions, and a kind that has no
-translation here raises before the first event is judged. Whether an id is unique only the stores can tell.
+Great Expectations counts the rows of a table that fail; it names them at a Python object each, and cannot look at an
+event that has just arrived. The suite stays the one definition: its own expectation objects are walked and turned into
+Polars expressions, and a kind that has no translation here raises before the first row is judged. Uniqueness is no
+matter of one row: `unique_columns` says of which columns it is asked.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ import polars as pl
 
 from shoplens.errors import SettingsError
 
-_LEFT_TO_STORES = "expect_column_values_to_be_unique"
+_UNIQUE = "expect_column_values_to_be_unique"
 _BOTH_MISSING = "both_values_are_missing"
 
 Translation = Callable[[Any], pl.Expr]  # an expectation -> true where a row fails it, null where it does not apply
@@ -65,7 +66,7 @@ _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
 
 def _unknown(expectation: Any, what: str) -> SettingsError:
     return SettingsError(
-        f"suite events: {expectation.expectation_type} with {what} has no translation for single events; add one to "
+        f"suite: {expectation.expectation_type} with {what} has no translation for single rows; add one to "
         f"expectations/rows.py, or state the rule with one of {', '.join(sorted(_TRANSLATIONS))}"
     )
 
@@ -108,11 +109,27 @@ def compile_rules(expectations: Iterable[Any]) -> dict[str, pl.Expr]:
     rules: dict[str, pl.Expr] = {}
     for expectation in expectations:
         reason = (expectation.meta or {}).get("reason")
-        if reason is None or expectation.expectation_type == _LEFT_TO_STORES:
+        if reason is None or expectation.expectation_type == _UNIQUE:
             continue
         fails = _fails(expectation)
         rules[reason] = rules[reason] | fails if reason in rules else fails
     return dict(sorted(rules.items()))
+
+
+def unique_columns(expectations: Iterable[Any]) -> dict[str, str]:
+    """Return reason -> column whose values must each be there once."""
+    return {e.meta["reason"]: e.column for e in expectations if e.meta and e.expectation_type == _UNIQUE}
+
+
+def reasons_of(rules: dict[str, pl.Expr]) -> pl.Expr:
+    """Return the reasons of every row as List(String), in the order of the rules.
+
+    Args:
+        rules: Reason -> true where a row fails; null counts as false.
+    """
+    if not rules:
+        return pl.lit([], dtype=pl.List(pl.String))
+    return pl.concat_list([pl.when(fails).then(pl.lit(reason)) for reason, fails in rules.items()]).list.drop_nulls()
 
 
 @cache
@@ -132,5 +149,4 @@ def failing_reasons(events: pl.DataFrame) -> pl.Series:
     Returns:
         `reasons`, List(String), one list a row.
     """
-    named = [pl.when(fails).then(pl.lit(reason)) for reason, fails in event_rules().items()]
-    return events.select(pl.concat_list(named).list.drop_nulls().alias("reasons")).to_series()
+    return events.select(reasons_of(event_rules()).alias("reasons")).to_series()

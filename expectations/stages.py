@@ -1,14 +1,13 @@
 """The stage `validate`: outs/events to outs/validated; bad rows to quarantine, a broken table stops the run."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from events.contract import QUARANTINE_SCHEMA
+from events.lake.tables import GroupedWriter
 from expectations.data_docs import build_data_docs
+from expectations.sift import Sifted, sift
 from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
 from shoplens.digest import file_digest
 from shoplens.errors import BrokenTableError
@@ -20,41 +19,12 @@ from shoplens.stage import console
 TABLES = ("events", "items", "users", "campaigns")
 
 
-def _quarantine(table: str, frame: pl.DataFrame, bad: dict[int, list[str]]) -> pl.DataFrame:
-    rows = frame[list(bad)]
-    return pl.DataFrame(
-        {
-            "table": [table] * len(bad),
-            "row": list(bad),
-            "reasons": list(bad.values()),
-            "raw": rows.select(pl.struct(pl.all()).struct.json_encode()).to_series(),
-        },
-        schema=QUARANTINE_SCHEMA,
-    )
-
-
-def _keep_good(source: Path, out: Path, result: TableResult, max_bad_share: float) -> pl.DataFrame:
-    """Write the good rows of a table; return the bad ones for quarantine."""
-    name = f"{result.table}.parquet"
-    if not result.failed:
-        shutil.copyfile(source / name, out / name)
-        return pl.DataFrame(schema=QUARANTINE_SCHEMA)
-    frame = pl.read_parquet(source / name)
-    require_few_bad(result, frame, max_bad_share)
-    bad = result.bad_rows()
-    set_aside = _quarantine(result.table, frame, bad)
-    good = frame.with_row_index("_row").filter(~pl.col("_row").is_in(list(bad))).drop("_row")
-    good.write_parquet(out / name, row_group_size=1 << 17)
-    return set_aside
-
-
-def _summary(result: TableResult) -> dict[str, Any]:
-    bad = len(result.bad_rows())
+def _summary(result: TableResult, sifted: Sifted) -> dict[str, Any]:
     return {
-        "rows_in": result.rows,
-        "accepted": result.rows - bad,
-        "quarantined": bad,
-        "reasons": {reason: len(rows) for reason, rows in result.failed.items()},
+        "rows_in": sifted.rows,
+        "accepted": sifted.good,
+        "quarantined": len(sifted.bad),
+        "reasons": result.failed,
         "expectations": [f"{kind}({column}): {count} fail" for kind, column, count in result.expectations],
     }
 
@@ -76,6 +46,30 @@ def _require_readable(account: dict[str, Any], max_bad_share: float) -> None:
             )
 
 
+def _judge(tables: dict[str, Path], settings: Settings) -> list[TableResult]:
+    """Run the suites and build Data Docs; return what was found of each table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        database = Path(scratch) / "tables.duckdb"
+        with open_tables(database, tables) as context:
+            validator = TableValidator(context, database)
+            try:
+                return [validator.validate(table) for table in tables]
+            finally:
+                # A broken table is when the pages are needed most.
+                console.print(f"Data Docs: {build_data_docs(context, settings)}")
+
+
+def _keep_good(result: TableResult, source: Path, out: Path, quarantine: GroupedWriter, share: float) -> Sifted:
+    """Write the good rows of a table; a broken one stops the run, before the pass over its rows if that is plain."""
+    require_few_bad(result, max(result.failed.values(), default=0), share)
+    name = f"{result.table}.parquet"
+    sifted = sift(source / name, out / name, result, quarantine)
+    require_few_bad(result, len(sifted.bad), share)
+    bad = len(sifted.bad)
+    console.print(f"{result.table}: {sifted.rows:,} rows in = {sifted.good:,} accepted + {bad:,} quarantined")
+    return sifted
+
+
 def validate(params: Params, settings: Settings) -> None:
     """Hold every table against its suite.
 
@@ -83,31 +77,14 @@ def validate(params: Params, settings: Settings) -> None:
         BrokenTableError: a table misses a column, is empty, or has more than `expectations.max_bad_share` bad rows;
             or more than that share of a source's rows could not be read.
     """
-    source = settings.outs_dir / "events"
-    _require_readable(read_json(source / "account.json"), params.expectations.max_bad_share)
-    tables = {table: source / f"{table}.parquet" for table in TABLES}
-    with whole_folder(settings.outs_dir / "validated") as out, tempfile.TemporaryDirectory() as scratch:
-        database = Path(scratch) / "tables.duckdb"
-        with open_tables(database, tables) as context:
-            validator = TableValidator(context, database)
-            try:
-                results = [validator.validate(table) for table in TABLES]
-            finally:
-                # A broken table is when the pages are needed most.
-                page = build_data_docs(context, settings)
-        set_aside = [_keep_good(source, out, result, params.expectations.max_bad_share) for result in results]
-        for result in results:
-            bad = len(result.bad_rows())
-            console.print(
-                f"{result.table}: {result.rows:,} rows in = {result.rows - bad:,} accepted + {bad:,} quarantined"
-            )
-        pl.concat(set_aside).write_parquet(out / "quarantine.parquet")
-        write_json(out / "validation.json", {result.table: _summary(result) for result in results})
-        dataset = read_json(source / "dataset.json")
-        events = results[0]
-        dataset |= {
-            "rows": events.rows - len(events.bad_rows()),
-            "digest": file_digest(out / "events.parquet"),
-        }
-        write_json(out / "dataset.json", dataset)
-    console.print(f"Data Docs: {page}")
+    source, share = settings.outs_dir / "events", params.expectations.max_bad_share
+    _require_readable(read_json(source / "account.json"), share)
+    with whole_folder(settings.outs_dir / "validated") as out:
+        results = _judge({table: source / f"{table}.parquet" for table in TABLES}, settings)
+        quarantine = GroupedWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA)
+        sifted = [_keep_good(result, source, out, quarantine, share) for result in results]
+        quarantine.close()
+        kept = dict(zip(TABLES, sifted, strict=True))
+        write_json(out / "validation.json", {r.table: _summary(r, kept[r.table]) for r in results})
+        events = {"rows": kept["events"].good, "digest": file_digest(out / "events.parquet")}
+        write_json(out / "dataset.json", read_json(source / "dataset.json") | events)

@@ -1,6 +1,6 @@
-"""Running the suites over Parquet tables on DuckDB, and the rows that fail."""
+"""Running the suites over Parquet tables on DuckDB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +8,34 @@ from typing import Any
 
 import duckdb
 import great_expectations as gx
+from great_expectations import ExpectationSuite
 from great_expectations.data_context import AbstractDataContext
 
-from expectations.duckdb_dialect import connection_string
+from expectations.duckdb_dialect import MEMORY_LIMIT, connection_string
 from expectations.suites import build_suites
 from shoplens.errors import BrokenTableError
 
-ROW_KEY = "_row"  # place of a row in its file, from 0: a key also where ids are missing or repeated
 _EXAMPLES = 3
 _SUMMARY = {"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one row expectation found.
+
+    Attributes:
+        kind: The expectation's type.
+        column: What it is about.
+        reason: Under which a failing row goes to quarantine.
+        count: Rows that fail.
+        examples: Values of a few of them.
+    """
+
+    kind: str
+    column: str
+    reason: str
+    count: int
+    examples: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -26,32 +45,32 @@ class TableResult:
     Attributes:
         table: Which.
         rows: Rows checked.
-        failed: Reason -> rows (places in the file, sorted) that fail it.
         expectations: (expectation, column, rows that fail) in the order of the suite.
+        findings: The row expectations that some row fails.
     """
 
     table: str
     rows: int
-    failed: dict[str, list[int]]
     expectations: list[tuple[str, str, int]]
+    findings: list[Finding]
 
-    def bad_rows(self) -> dict[int, list[str]]:
-        """Return row -> its reasons, both sorted."""
-        found: dict[int, list[str]] = {}
-        for reason, rows in sorted(self.failed.items()):
-            for row in rows:
-                found.setdefault(row, []).append(reason)
-        return dict(sorted(found.items()))
+    @property
+    def failed(self) -> dict[str, int]:
+        """Return reason -> rows that fail for it, sorted; a row may fail for several."""
+        return {found.reason: found.count for found in sorted(self.findings, key=lambda found: found.reason)}
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+    """Make the rows of some Parquet files a view; a column that only some of them have is empty in the others."""
+    connection.read_parquet([str(path) for path in paths], union_by_name=True).create_view(name)
 
 
 @contextmanager
-def open_tables(database: Path, tables: dict[str, Path]) -> Iterator[AbstractDataContext]:
+def open_tables(database: Path, tables: Mapping[str, Path | Sequence[Path]]) -> Iterator[AbstractDataContext]:
     """Yield an in-memory Great Expectations context over views of Parquet files in a DuckDB file."""
-    with duckdb.connect(str(database)) as connection:
-        for name, path in tables.items():
-            view = connection.read_parquet(str(path), file_row_number=True)
-            columns = ", ".join(f'"{column}"' for column in view.columns if column != "file_row_number")
-            view.project(f"{columns}, file_row_number AS {ROW_KEY}").create_view(name)
+    with duckdb.connect(str(database), config={"memory_limit": MEMORY_LIMIT}) as connection:
+        for name, paths in tables.items():
+            create_view(connection, name, [paths] if isinstance(paths, Path) else paths)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     yield context
@@ -84,22 +103,10 @@ def _check_errors(table: str, results: list[Any]) -> None:
                 )
 
 
-def _failing_rows(batch: Any, config: Any, count: int) -> set[int]:
-    """Return the places of all rows that fail an expectation that `count` rows fail."""
-    # Great Expectations' SQL engine stops at partial_unexpected_count rows, 20 by default, in COMPLETE results too.
-    every = {
-        "result_format": "COMPLETE",
-        "unexpected_index_column_names": [ROW_KEY],
-        "partial_unexpected_count": count,
-    }
-    again = batch.validate(config.to_domain_obj(), result_format=every)
-    places = {int(index[ROW_KEY]) for index in again.result["unexpected_index_list"]}
-    if len(places) != count:
-        raise BrokenTableError(
-            f"{config.type}({_column(config)}): {count:,} rows fail but {len(places):,} were found: this is a bug, "
-            f"report it with the version of great-expectations"
-        )
-    return places
+def _finding(result: Any) -> Finding:
+    config, found = result.expectation_config, result.result
+    examples = tuple(found.get("partial_unexpected_list") or ())
+    return Finding(config.type, _column(config), config.meta["reason"], int(found["unexpected_count"]), examples)
 
 
 class TableValidator:
@@ -110,61 +117,59 @@ class TableValidator:
         self._source = context.data_sources.add_sql("lake", connection_string=connection_string(str(database)))
         self._suites = build_suites()
 
+    def run(self, table: str, suite: ExpectationSuite) -> list[Any]:
+        """Run a suite over a table or view, so that Data Docs have a page of it; return Great Expectations' results.
+
+        Raises:
+            BrokenTableError: an expectation cannot be computed.
+        """
+        asset = self._source.add_table_asset(table, table_name=table)
+        batch = asset.add_batch_definition_whole_table("whole")
+        definition = self.context.validation_definitions.add(
+            gx.ValidationDefinition(name=table, data=batch, suite=self.context.suites.add(suite))
+        )
+        checkpoint = self.context.checkpoints.add(
+            gx.Checkpoint(name=table, validation_definitions=[definition], result_format=_SUMMARY)
+        )
+        (outcome,) = checkpoint.run().run_results.values()
+        return list(outcome.results)
+
     def validate(self, table: str) -> TableResult:
         """Run the suite of `table`.
 
         Raises:
             BrokenTableError: a table expectation fails, or one cannot be computed.
         """
-        asset = self._source.add_table_asset(table, table_name=table)
-        batch = asset.add_batch_definition_whole_table("whole")
-        suite = self.context.suites.add(self._suites[table])
-        definition = self.context.validation_definitions.add(
-            gx.ValidationDefinition(name=table, data=batch, suite=suite)
-        )
-        checkpoint = self.context.checkpoints.add(
-            gx.Checkpoint(name=table, validation_definitions=[definition], result_format=_SUMMARY)
-        )
-        (outcome,) = checkpoint.run().run_results.values()
-        results = list(outcome.results)
+        results = self.run(table, self._suites[table])
         broken = [r for r in results if not r.success and "reason" not in r.expectation_config.meta]
         if broken:
             _raise_broken(table, broken[0])
         _check_errors(table, results)
-        batch_data = batch.get_batch()
         rows = next((int(r.result["element_count"]) for r in results if "element_count" in r.result), 0)
-        failed: dict[str, list[int]] = {}
-        found = []
-        for result in results:
-            config = result.expectation_config
-            count = int(result.result.get("unexpected_count") or 0)
-            found.append((config.type, _column(config), count))
-            if not result.success:
-                places = _failing_rows(batch_data, config, count)
-                reason = config.meta["reason"]
-                failed[reason] = sorted({*failed.get(reason, []), *places})
-        return TableResult(table, rows, failed, found)
+        found = [
+            (r.expectation_config.type, _column(r.expectation_config), int(r.result.get("unexpected_count") or 0))
+            for r in results
+        ]
+        return TableResult(table, rows, found, [_finding(r) for r in results if not r.success])
 
 
-def require_few_bad(result: TableResult, raw: Any, max_bad_share: float) -> None:
+def require_few_bad(result: TableResult, bad: int, max_bad_share: float) -> None:
     """Stop the run when more than a set share of a table's rows is bad.
 
     Args:
         result: What was found.
-        raw: Polars frame of the table, for the examples.
+        bad: Rows that fail at least one expectation; or a number that they are not less than.
         max_bad_share: `expectations.max_bad_share`.
 
     Raises:
         BrokenTableError: naming the expectation that fails most, how many rows, and three example values.
     """
-    bad = len(result.bad_rows())
     if bad <= max_bad_share * result.rows:
         return
-    kind, column, count = max(result.expectations, key=lambda found: found[2])
-    rows = next(rows for rows in result.failed.values() if len(rows) == max(map(len, result.failed.values())))
-    examples = raw[rows[:_EXAMPLES]][column].to_list() if column in raw.columns else rows[:_EXAMPLES]
+    worst = max(result.findings, key=lambda found: found.count)
     raise BrokenTableError(
         f"table {result.table}: {bad:,} of {result.rows:,} rows are bad, more than expectations.max_bad_share "
-        f"{max_bad_share:g}; most fail {kind}({column}): {count:,} rows, such as {examples}. Correct the mapping or "
-        "the source; raise expectations.max_bad_share only if these rows may be lost"
+        f"{max_bad_share:g}; most fail {worst.kind}({worst.column}): {worst.count:,} rows, such as "
+        f"{list(worst.examples)}. Correct the mapping or the source; raise expectations.max_bad_share only if these "
+        f"rows may be lost"
     )

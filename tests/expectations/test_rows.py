@@ -6,14 +6,16 @@ from typing import Any
 import great_expectations.expectations as gxe
 import polars as pl
 import pytest
+from great_expectations import ExpectationSuite
 from great_expectations.expectations.row_conditions import Column
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA
+from expectations.duckdb_dialect import connection_string
 from expectations.rows import compile_rules, event_rules, failing_reasons
 from expectations.suites import build_suites
-from expectations.validator import TableValidator, open_tables
+from expectations.validator import open_tables
 from shoplens.errors import SettingsError
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
@@ -37,10 +39,22 @@ EVENT = st.fixed_dictionaries(
 
 
 def _by_great_expectations(events: pl.DataFrame, folder: Path) -> list[list[str]]:
-    events.write_parquet(folder / "events.parquet")
+    """Return the reasons of every row, as Great Expectations' SQL engine finds them on DuckDB."""
+    with_places = events.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
+    with_places.write_parquet(folder / "events.parquet")
+    every = {"result_format": "COMPLETE", "unexpected_index_column_names": ["_row"], "partial_unexpected_count": 1000}
     with open_tables(folder / "tables.duckdb", {"events": folder / "events.parquet"}) as context:
-        bad = TableValidator(context, folder / "tables.duckdb").validate("events").bad_rows()
-    return [[r for r in bad.get(row, []) if r != "event_id_repeated"] for row in range(events.height)]
+        source = context.data_sources.add_sql(
+            "lake", connection_string=connection_string(str(folder / "tables.duckdb"))
+        )
+        batch = source.add_table_asset("events", table_name="events").add_batch_definition_whole_table("whole")
+        rules = [e for e in build_suites()["events"].expectations if e.meta]
+        found = batch.get_batch().validate(ExpectationSuite("rows", expectations=rules), result_format=every)
+    reasons: list[set[str]] = [set() for _ in range(events.height)]
+    for result in found.results:
+        for failing in result.result.get("unexpected_index_list") or []:
+            reasons[failing["_row"]].add(result.expectation_config.meta["reason"])
+    return [sorted(those - {"event_id_repeated"}) for those in reasons]
 
 
 @pytest.mark.stores
@@ -87,7 +101,7 @@ def test_every_reason_of_the_suite_but_uniqueness_has_a_rule() -> None:
 )
 def test_a_rule_without_a_translation_is_refused_before_any_event_is_judged(expectation: Any, what: str) -> None:
     expectation.meta = {"reason": "some_reason"}
-    with pytest.raises(SettingsError, match=rf"{what}.*has no translation for single events"):
+    with pytest.raises(SettingsError, match=rf"{what}.*has no translation for single rows"):
         compile_rules([expectation])
 
 

@@ -110,7 +110,7 @@ def test_every_bad_row_is_found_however_many(world: Any, params: Params, count: 
         ({"dwell_seconds": -0.5}, "dwell_seconds_negative"),
     ],
 )
-def test_each_rule_finds_its_row(world: Any, params: Params, event: dict, reason: str) -> None:
+def test_each_rule_finds_its_row(world: Any, params: Params, event: dict[str, Any], reason: str) -> None:
     settings = world(event)
     validate(params, settings)
     aside = pl.read_parquet(settings.outs_dir / "validated/quarantine.parquet")
