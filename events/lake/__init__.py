@@ -12,7 +12,7 @@ Reading a file again changes nothing: events are known by their id, and the acco
 mapping is kept once.
 """
 
-from events.lake.append import LIVE, append, append_events
+from events.lake.append import LIVE, append, append_chunks, append_events
 from events.lake.freeze import freeze_lake, known_since, read_events, read_frozen
 from events.lake.place import check_identity, is_lake, open_lake
 from events.lake.status import (
@@ -28,6 +28,7 @@ from events.lake.status import (
 __all__ = [
     "LIVE",
     "append",
+    "append_chunks",
     "append_events",
     "check_identity",
     "freeze_lake",

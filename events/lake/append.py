@@ -1,11 +1,13 @@
 """Events into the lake: all of an append or nothing, however many write at the same time.
 
-An append looks at the newest version, writes what it adds under new names, and publishes the next version. Where
-another writer was first, only what that one added is looked at: a long append is not begun anew by short ones.
+An append looks at the newest version, writes what it adds under new names, a chunk at a time, and publishes the next
+version. Where another writer was first, only that what that one added is looked at: a long append is not begun anew by
+short ones, unless they brought the same events.
 """
 
 import random
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTI
 from events.duplicates import OTHER_CONTENT, distinct
 from events.ingest import Ingested
 from events.items import CONTENT_SCHEMA, every_item
-from events.lake.index import KNOWN_SCHEMA, day_events, known_events, with_indexed
+from events.lake.index import day_events, known_events, share_an_id, with_indexed
 from events.lake.index import tidied as tidied_index
 from events.lake.manifest import Day, File, Manifest, newest, publish
 from events.lake.place import opened
@@ -38,25 +40,30 @@ from events.mapping import Mapping
 from shoplens.errors import SourceError
 
 LIVE = "live"  # what batches of events that came one by one are called in the account
+Chunks = Callable[[], Iterable[pl.DataFrame]]
+_CHUNK = 1 << 20
 _TRIES = 1000
 _SHORT, _LONG = 0.01, 1.0  # seconds between tries
 
 
 @dataclass(frozen=True)
-class _Split:
-    """What becomes of the events of an append, given which of them the lake holds."""
+class _Arrival:
+    """What is brought to a lake: `done`, but for its events, which come as `events` (see `append_chunks`)."""
 
-    new: pl.DataFrame
-    clashing: pl.DataFrame
-    accounts: dict[str, TableAccount]
+    name: str
+    done: Ingested
+    events: Chunks
+    sources: Sources
 
 
 @dataclass
 class _Written:
-    """Files that an append has written for its new events, kept while it tries to publish them."""
+    """What an append has found and written of its events, kept while it tries to publish it."""
 
-    days: dict[str, File] = field(default_factory=dict)
+    accounts: dict[str, TableAccount]
+    days: dict[str, list[File]] = field(default_factory=dict)
     index: tuple[File, ...] = ()
+    clashing: list[pl.DataFrame] = field(default_factory=list)
 
 
 def _count(accounts: dict[str, TableAccount], rows: pl.Series, reason: str | None) -> dict[str, TableAccount]:
@@ -64,30 +71,36 @@ def _count(accounts: dict[str, TableAccount], rows: pl.Series, reason: str | Non
     return {table: account.moved(counts.get(table, 0), reason) for table, account in accounts.items()}
 
 
-def _split(done: Ingested, known: pl.DataFrame) -> _Split:
-    origin = known.join(done.origin, on="event_id", how="left", maintain_order="left")
-    accounts = _count(done.accounts, origin.filter("same")["table"], None)
-    accounts = _count(accounts, origin.filter(~pl.col("same"))["table"], OTHER_CONTENT)
-    clashing = done.events.join(origin.filter(~pl.col("same")), on="event_id", how="inner", maintain_order="left")
-    return _Split(done.events.join(known, on="event_id", how="anti", maintain_order="left"), clashing, accounts)
-
-
-def _write_events(store: Store, new: pl.DataFrame) -> _Written:
+def _write_chunk(store: Store, held: Manifest, chunk: pl.DataFrame, written: _Written) -> None:
+    """Write the events of a chunk that the lake does not hold, and note what becomes of the others."""
+    known = known_events(store, held, held.index, chunk)
+    met = chunk.join(known, on="event_id", how="inner", maintain_order="left")
+    clashing = met.filter(~pl.col("same"))
+    written.accounts = _count(written.accounts, met.filter("same")["table"], None)
+    written.accounts = _count(written.accounts, clashing["table"], OTHER_CONTENT)
+    written.clashing.append(clashing.select("event_id", as_quarantine(clashing).to_struct("aside")))
+    new = chunk.join(known, on="event_id", how="anti", maintain_order="left").select(list(EVENT_SCHEMA))
     dated = new.with_columns(pl.col("event_time").dt.date().cast(pl.String).alias("_date"))
-    days = {}
     for (date,), rows in dated.partition_by("_date", as_dict=True, include_key=False).items():
-        ordered = rows.select(list(EVENT_SCHEMA)).sort("event_time", "event_id")
-        days[str(date)] = write_file(store, f"events/event_date={date}", ordered)
-    return _Written(days, with_indexed(store, (), new))
+        file = write_file(store, f"events/event_date={date}", rows.sort("event_time", "event_id"))
+        written.days.setdefault(str(date), []).append(file)
+    written.index = with_indexed(store, written.index, new)
 
 
-def _with_days(store: Store, held: Manifest, written: dict[str, File]) -> tuple[dict[str, Day], list[str]]:
+def _write_events(store: Store, held: Manifest, arrival: _Arrival) -> _Written:
+    written = _Written(arrival.done.accounts)
+    for chunk in arrival.events():
+        _write_chunk(store, held, chunk, written)
+    return written
+
+
+def _with_days(store: Store, held: Manifest, written: dict[str, list[File]]) -> tuple[dict[str, Day], list[str]]:
     """Return the days with new files, and which of these lie before the newest day that the lake held."""
     days, last = dict(held.days), max(held.days, default="")
     late = sorted(date for date in written if date < last)
-    for date, file in written.items():
+    for date, new in written.items():
         before = days.get(date)
-        files = (*(before.files if before else ()), file)
+        files = (*(before.files if before else ()), *new)
         day = Day(changed=held.version + 1, late=before.late if before else 0, files=files)
         if len(files) >= FAN:
             whole = write_file(store, f"events/event_date={date}", day_events(store, day))
@@ -96,23 +109,24 @@ def _with_days(store: Store, held: Manifest, written: dict[str, File]) -> tuple[
     return dict(sorted(days.items())), late
 
 
-def _next(
-    store: Store, held: Manifest, name: str, done: Ingested, split: _Split, written: _Written, sources: Sources
-) -> Manifest | None:
+def _next(store: Store, held: Manifest, arrival: _Arrival, written: _Written) -> Manifest | None:
+    done = arrival.done
     days, late = _with_days(store, held, written.days)
+    clashing = pl.concat(written.clashing) if written.clashing else pl.DataFrame(schema={"event_id": pl.String})
     # Nothing of an event that is set aside is believed.
-    content = done.item_content.join(split.clashing.select("event_id"), on="event_id", how="anti")
+    content = done.item_content.join(clashing, on="event_id", how="anti")
     new = {"item_table": done.item_table, "users": done.users, "campaigns": done.campaigns}
-    aside = pl.concat([done.quarantined, as_quarantine(split.clashing)])
-    quarantine = with_quarantined(store, held.quarantine, aside, done.replayed)
-    tables: dict[str, Any] = {table: account.as_json() for table, account in split.accounts.items()}
+    aside = [done.quarantined] + ([clashing["aside"].struct.unnest()] if clashing.height else [])
+    quarantine = with_quarantined(store, held.quarantine, pl.concat(aside), done.replayed)
+    tables: dict[str, Any] = {table: account.as_json() for table, account in written.accounts.items()}
+    accounts = with_account(store, held.accounts, arrival.name, done.digest, tables, late)
     return held.next(
         days=days,
         index=tidied_index(store, (*held.index, *written.index)),
         quarantine=tidied(store, quarantine, QUARANTINE),
-        accounts=tidied(store, with_account(store, held.accounts, name, done.digest, tables, late), ACCOUNTS),
+        accounts=tidied(store, accounts, ACCOUNTS),
         sides=with_sides(store, held, new, content),
-        sources=merged_sources(held.sources, name, sources),
+        sources=merged_sources(held.sources, arrival.name, arrival.sources),
     )
 
 
@@ -121,38 +135,62 @@ def _publish(store: Store, manifest: Manifest | None, started: float) -> bool:
         return True
     if time.time() - started > GRACE / 2:
         raise SourceError(
-            f"lake: {store.name}: an append must end within {GRACE // 7200} hours, before its files count as left "
+            f"lake: {store.name}: an append must end within {GRACE // 7200:.0f} hours, before its files count as left "
             f"behind; this one took longer. Bring in less at a time"
         )
     return publish(store, manifest)
 
 
-def _append(
-    store: Store, name: str, done: Ingested, sources: Sources, *, once: bool = False
-) -> dict[str, TableAccount]:
+def _append(store: Store, arrival: _Arrival, *, once: bool = False) -> dict[str, TableAccount]:
     """Publish a version with what was read, or, with `once`, nothing where its inputs have an account already."""
     started, held = time.time(), newest(store)
-    runs, accounts = held.index, held.accounts
-    known, written = pl.DataFrame(schema=KNOWN_SCHEMA), None
-    split = _split(done, known)
+    accounts, written = held.accounts, None
     for tries in range(_TRIES):
-        if once and (before := find_account(store, accounts, done.digest)) is not None:
+        if once and (before := find_account(store, accounts, arrival.done.digest)) is not None:
             return {table: TableAccount(**account) for table, account in before.items()}
-        more = known_events(store, held, runs, split.new)
-        if written is None or more.height:
-            known = pl.concat([known, more])
-            split = _split(done, known)
-            written = _write_events(store, split.new)
-        manifest = _next(store, held, name, done, split, written, sources)
+        if written is None:
+            started, written = time.time(), _write_events(store, held, arrival)
+        manifest = _next(store, held, arrival, written)
         if _publish(store, manifest, started):
             sweep(store, manifest)
-            return split.accounts
+            return written.accounts
         time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
         newer = newest(store)
-        runs = tuple(run for run in newer.index if run not in held.index)
         accounts = tuple(file for file in newer.accounts if file not in held.accounts)
+        if share_an_id(store, tuple(run for run in newer.index if run not in held.index), written.index):
+            written = None
         held = newer
     raise SourceError(f"lake: {store.name}: other writers were first {_TRIES} times. Run it again")
+
+
+def _chunks(done: Ingested) -> Chunks:
+    def sliced() -> Iterable[pl.DataFrame]:
+        for start in range(0, done.events.height, _CHUNK):
+            chunk = done.events.slice(start, _CHUNK)
+            yield chunk.join(done.origin, on="event_id", how="left", maintain_order="left")
+
+    return sliced
+
+
+def append_chunks(
+    place: Place, mapping: Mapping, done: Ingested, events: Chunks, sources: Sources | None = None
+) -> dict[str, TableAccount]:
+    """Add what was read to the lake as `append` does, its events a chunk at a time: memory is that of a chunk.
+
+    Args:
+        place: A folder or an fsspec URL; made if it is new.
+        mapping: What the files were read through.
+        done: What was read; its own `events` and `origin` do not count, its accounts are those of all chunks.
+        events: Returns the chunks, each time it is called: EVENT_SCHEMA and the `table` (a label) that each event is
+            of, one row an id over all chunks. Chunks that follow the time make the fewest files.
+        sources: See `append`.
+
+    Raises:
+        SourceError: see `append`.
+    """
+    store = opened(place, mapping.identity, f"mapping {mapping.name}")
+    changes(newest(store).sources, mapping, sources or {})
+    return _append(store, _Arrival(mapping.name, done, events, sources or {}))
 
 
 def append(place: Place, mapping: Mapping, done: Ingested, sources: Sources | None = None) -> dict[str, TableAccount]:
@@ -167,9 +205,7 @@ def append(place: Place, mapping: Mapping, done: Ingested, sources: Sources | No
     Raises:
         SourceError: see `opened`; a file of the lake cannot be read; or a column of the source does not fit.
     """
-    store = opened(place, mapping.identity, f"mapping {mapping.name}")
-    changes(newest(store).sources, mapping, sources or {})
-    return _append(store, mapping.name, done, sources or {})
+    return append_chunks(place, mapping, done, _chunks(done), sources)
 
 
 def append_events(
@@ -194,7 +230,8 @@ def append_events(
     if not batch_id:
         raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
     store = opened(lake, identity, f"batch {batch_id}")
-    return _append(store, LIVE, _batch(events, quarantined, batch_id), {}, once=True)[LIVE]
+    done = _batch(events, quarantined, batch_id)
+    return _append(store, _Arrival(LIVE, done, _chunks(done), {}), once=True)[LIVE]
 
 
 def _batch(events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str) -> Ingested:

@@ -63,6 +63,18 @@ def _suspects(store: Store, runs: tuple[File, ...], ids: pl.Series) -> pl.DataFr
     return pl.concat(found)
 
 
+def share_an_id(store: Store, some: tuple[File, ...], others: tuple[File, ...]) -> bool:
+    """Say whether two sets of runs of an index seem to share an id."""
+    for run in some:
+        for group in row_groups(store, run, ["id"]):
+            for other in others:
+                if any(
+                    not group.join(mine, on="id", how="semi").is_empty() for mine in row_groups(store, other, ["id"])
+                ):
+                    return True
+    return False
+
+
 def _marked(events: pl.DataFrame, name: str) -> pl.DataFrame:
     return events.select("event_id", pl.struct(_CONTENT).hash(seed=0).alias(name))
 

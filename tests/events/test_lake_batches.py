@@ -1,6 +1,8 @@
 """Batches of events that came one by one, into the lake: each once, whatever is tried again."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake import append_events, freeze_lake, read_frozen
+from events.ingest import Ingested, read_source
+from events.lake import append, append_chunks, append_events, freeze_lake, lake_digest, lake_version, read_frozen
+from events.mapping import Mapping
 from shoplens.errors import SourceError
 
 
@@ -81,3 +85,70 @@ def test_a_batch_of_another_identity_is_refused(tmp_path: Path) -> None:
     append_events(tmp_path / "lake", "user", events(("1", 1, "a")), NONE_ASIDE, "batch-1")
     with pytest.raises(SourceError, match="identity is 'user'; batch batch-2 has 'session'"):
         append_events(tmp_path / "lake", "session", events(("2", 1, "a")), NONE_ASIDE, "batch-2")
+
+
+TABLES = """\
+events:
+  - table: log
+    columns: {event_id: id, event_time: ts, user_id: who, item_id: sku}
+    constants: {event_name: view_item}
+    items: {brand: brand}
+"""
+
+
+@pytest.fixture
+def read(mapping_of, write) -> tuple[Mapping, Ingested]:
+    """20 events of 10 days, of which two bring a brand, and a row that is set aside."""
+    rows = [f"{n},2024-07-{1 + n // 2:02} 10:00:00,ann,item-{n},{'acme' if n in (3, 7) else ''}" for n in range(20)]
+    mapping = mapping_of(TABLES)
+    return mapping, read_source(mapping, [write("log.csv", "id,ts,who,sku,brand", *rows, "20,soon,ann,a,")])
+
+
+def in_chunks(done: Ingested, size: int) -> Iterator[pl.DataFrame]:
+    labelled = done.events.join(done.origin, on="event_id", maintain_order="left")
+    yield from (labelled.slice(start, size) for start in range(0, labelled.height, size))
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_chunks_are_one_append(read: tuple[Mapping, Ingested], tmp_path: Path, size: int) -> None:
+    mapping, done = read
+    hollow = replace(done, events=done.events.clear(), origin=done.origin.clear())
+    for lake in (tmp_path / "whole", tmp_path / "chunked"):
+        # 3 is held with other content, 5 just so
+        some = done.events.filter(pl.col("event_id").is_in(["3", "5"]))
+        changed = some.with_columns(
+            pl.when(pl.col("event_id") == "3").then(pl.lit("z")).otherwise("item_id").alias("item_id")
+        )
+        append_events(lake, "user", changed, NONE_ASIDE, "before")
+    whole = append(tmp_path / "whole", mapping, done)
+    chunked = append_chunks(tmp_path / "chunked", mapping, hollow, lambda: in_chunks(done, size))
+    assert chunked == whole
+    # 21 rows = 18 accepted + 1 bad time + 1 clash + 1 duplicate
+    reasons = {"event_time_not_a_time": 1, "event_id_with_other_content": 1}
+    assert whole["log.csv"] == TableAccount(21, 18, reasons, 1)
+    assert lake_digest(tmp_path / "chunked") == lake_digest(tmp_path / "whole")
+    assert lake_version(tmp_path / "chunked") == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "readings", "accepted"), [("100", 1, 20), ("4", 2, 19)], ids=["apart", "overlapping"]
+)
+def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
+    read: tuple[Mapping, Ingested], tmp_path: Path, other: str, readings: int, accepted: int
+) -> None:
+    mapping, done = read
+    lake, begun = tmp_path / "lake", []
+
+    def chunks() -> Iterator[pl.DataFrame]:
+        begun.append(1)
+        for n, chunk in enumerate(in_chunks(done, 10)):
+            if n == 1 and len(begun) == 1:  # another writer is first, in the middle of our append
+                event = done.events.filter(pl.col("event_id") == "4").with_columns(pl.lit(other).alias("event_id"))
+                append_events(lake, "user", event, NONE_ASIDE, "other")
+            yield chunk
+
+    account = append_chunks(lake, mapping, done, chunks)["log.csv"]
+    assert account == TableAccount(21, accepted, {"event_time_not_a_time": 1}, 20 - accepted)
+    assert len(begun) == readings
+    assert len(held(lake, tmp_path)) == accepted + 1
+    assert lake_version(lake) == 2
