@@ -12,11 +12,11 @@ def materialize() -> None:
     """Load outs/features into the online store; the last line is JSON with the digest and what changed."""
     from features.materialize import materialize as load
     from shoplens.settings import load_settings
-    from shoplens.stage import stage
+    from shoplens.stage import console, stage
 
     settings = load_settings()
     with stage("materialize", settings):
-        report = load(settings)
+        report = load(settings, console.print)
     typer.echo(json.dumps(dataclasses.asdict(report), sort_keys=True))
 
 

@@ -2,7 +2,9 @@
 
 registry.db                 Feast's registry, applied only when definitions change
 offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` points at the last
-online/DIGEST.db            SQLite; `online.db` points at the one in use
+online/GENERATION.db        SQLite; `online.db` points at the one in use
+redis.json                  Redis: which generation of keys is in use, and which there may be besides
+erased.json                 tombstones: hashes of the ids of people who were erased
 state.json                  what the online store holds; written last, so it never promises what is not there
 live.json                   the first moment after the last event that was collected and pushed
 """
@@ -13,14 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
-from shoplens.errors import SettingsError, StoreUnavailableError
+from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+
+    from features.online_stores.rows import RowStore
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,20 @@ class Places:
     def online(self) -> Path:
         """Link to the SQLite file in use."""
         return self.home / "online.db"
+
+    def sqlite(self, generation: str) -> Path:
+        """SQLite file of a generation."""
+        return self.home / "online" / f"{generation}.db"
+
+    @property
+    def redis(self) -> Path:
+        """Which generation of Redis is in use."""
+        return self.home / "redis.json"
+
+    @property
+    def erased(self) -> Path:
+        """Tombstones of people who were erased."""
+        return self.home / "erased.json"
 
     @property
     def state(self) -> Path:
@@ -136,36 +153,78 @@ def point(link: Path, target: Path) -> None:
     work.replace(link)
 
 
-def online_config(settings: Settings, sqlite_path: Path | None = None) -> dict[str, Any]:
-    """Return Feast's configuration of the online store that the settings choose.
+def in_use(settings: Settings) -> str | None:
+    """Return the generation of the online store that is read and pushed to; None where none was loaded.
+
+    A load either adds to the generation in use or makes another one, in which nothing pushed meanwhile is.
+    """
+    where = places(settings)
+    if settings.online_store == "sqlite":
+        return where.online.resolve().stem if where.online.is_file() else None
+    return redis_generations(where)[0]
+
+
+def redis_generations(where: Places) -> tuple[str | None, list[str]]:
+    """Return the generation of Redis in use, and all that there may be.
 
     Raises:
-        SettingsError: the address of Redis is no redis:// URL.
+        StoreUnavailableError: what was kept of them cannot be understood.
     """
+    try:
+        content = read_json(where.redis)
+        return content["in_use"], content["made"]
+    except FileNotFoundError:
+        return None, []
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreUnavailableError(f"{where.redis}: cannot be read ({error}); remove it and materialize") from error
+
+
+def online_config(settings: Settings, generation: str | None = None) -> dict[str, Any]:
+    """Return Feast's configuration of the online store of the settings, by default of the generation in use."""
     if settings.online_store == "sqlite":
         from features.online_stores.plugins import SQLITE_TYPE
 
-        return {"type": SQLITE_TYPE, "path": str(sqlite_path or places(settings).online)}
-    url = urlparse(settings.redis_url)
-    if url.scheme not in {"redis", "rediss"} or not url.hostname:
-        raise SettingsError("SHOPLENS_REDIS_URL: must look like redis://HOST:PORT/DB; received something else")
-    parts = [f"{url.hostname}:{url.port or 6379}", f"db={url.path.strip('/') or 0}"]
-    parts += [f"{name}={value}" for name, value in (("username", url.username), ("password", url.password)) if value]
-    parts += ["ssl=true"] if url.scheme == "rediss" else []
-    return {"type": "redis", "connection_string": ",".join(parts)}
+        where = places(settings)
+        return {"type": SQLITE_TYPE, "path": str(where.sqlite(generation) if generation else where.online)}
+    from features.online_stores.redis_plugin import REDIS_TYPE
+
+    return {"type": REDIS_TYPE, "url": settings.redis_url, "generation": generation or in_use(settings) or "none"}
 
 
-def open_store(settings: Settings, sqlite_path: Path | None = None) -> "FeatureStore":
-    """Open the feature store of these settings; nothing is read or connected yet."""
+def open_rows(settings: Settings, generation: str | None = None) -> "RowStore":
+    """Open the rows of the online store, by default of the generation in use; nothing is connected yet.
+
+    Raises:
+        SettingsError: the address of Redis cannot be understood.
+    """
+    if settings.online_store == "sqlite":
+        from features.online_stores.sqlite_rows import SqliteRows
+
+        where = places(settings)
+        return SqliteRows(where.sqlite(generation) if generation else where.online)
+    from features.online_stores.redis_rows import RedisRows
+
+    return RedisRows(settings.redis_url.get_secret_value(), generation or in_use(settings) or "none")
+
+
+def open_store(settings: Settings, generation: str | None = None, registry: Path | None = None) -> "FeatureStore":
+    """Open the feature store of these settings; nothing is read or connected yet.
+
+    Args:
+        settings: Of the project.
+        generation: Of the online store; by default the one in use.
+        registry: Feast's registry; by default the one in use.
+    """
     from feast import FeatureStore
 
     from features.repo import repo_config
 
-    return FeatureStore(config=repo_config(places(settings).registry, online_config(settings, sqlite_path)))
+    config = repo_config(registry or places(settings).registry, online_config(settings, generation))
+    return FeatureStore(config=config)
 
 
 def close_store(store: "FeatureStore") -> None:
-    """Let go of the SQLite file that `store` holds open; other stores close with the process."""
+    """Let go of the online store that `store` holds open."""
     online = store._get_provider().online_store  # Feast offers no public way to its store
     if hasattr(online, "disconnect"):
         online.disconnect()

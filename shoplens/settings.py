@@ -42,8 +42,12 @@ class Settings(BaseSettings):
         default="data",
         description="What 'now' is when serving: the online store's high-water mark (frozen data), or the wall clock.",
     )
+    engine: Literal["duckdb", "spark"] = Field(default="duckdb", description="What computes the daily feature views.")
     online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Address of Redis, when it is the store.")
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="Address of Redis, when it is the store: redis://, rediss:// or unix://.",
+    )
     service_url: str = Field(
         default_factory=lambda: f"http://127.0.0.1:{os.environ.get('SERVICE_PORT', '3000')}",
         description="Where a release waits for the service.",

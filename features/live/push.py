@@ -12,7 +12,7 @@ from features.live.lists import RecentRow, joined, lists_of, micros, row_of, row
 from features.online_stores.access import OnlineRows
 from features.online_stores.rows import Key
 from features.online_stores.shape import Row
-from features.store import StoreState, places, read_state, write_live
+from features.store import StoreState, in_use, places, read_state, write_live
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
@@ -31,8 +31,10 @@ class _Target:
 
     @classmethod
     def of(cls, settings: Settings, state: StoreState) -> "_Target":
-        online = places(settings).online
-        return cls(state.lineage, str(online.readlink()) if settings.online_store == "sqlite" else "redis")
+        generation = in_use(settings)
+        if generation is None:
+            raise StoreUnavailableError(f"{places(settings).home}: must hold a loaded store; run `shoplens materialize`")
+        return cls(state.lineage, generation)
 
 
 class OnlinePush:
@@ -95,10 +97,7 @@ class OnlinePush:
         state = read_state(self._where)
         if state is None:
             raise StoreUnavailableError(f"{self._where.state}: is missing; run `shoplens materialize`")
-        try:
-            return _Target.of(self._settings, state), state
-        except OSError as error:
-            raise StoreUnavailableError(f"{self._where.online}: is missing; run `shoplens materialize`") from error
+        return _Target.of(self._settings, state), state
 
     def _kept_target(self) -> _Target | None:
         with suppress(OSError, ValueError, TypeError):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from features.online_stores.rows import Key, RowStore
 from features.online_stores.shape import Row, ViewShape
-from features.store import close_store, open_store, places, store_errors
+from features.store import close_store, in_use, open_store, places, store_errors
 from shoplens.errors import StoreUnavailableError
 from shoplens.settings import Settings
 
@@ -51,7 +51,7 @@ class OnlineRows:
         from google.protobuf.message import DecodeError
 
         where = places(self._settings)
-        if not where.registry.is_file() or (self._settings.online_store == "sqlite" and not where.online.is_file()):
+        if not where.registry.is_file() or in_use(self._settings) is None:
             raise StoreUnavailableError(
                 f"online store {where.home}: must hold a loaded store; run `shoplens materialize`"
             )

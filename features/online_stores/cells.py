@@ -2,7 +2,7 @@
 
 Lists of numbers are packed as their little-endian bytes, exact to the bit. Lists of texts are packed as a count, the
 bytes of each, and all the text (UTF-8): so both are slices of Arrow's own buffers. NaN alone is a missing value, as in
-Feast; within a list it is kept.
+Feast, and minus zero is zero, as in SQLite; within a list both are kept.
 """
 
 import math
@@ -47,11 +47,11 @@ def _int(bits: int) -> Callable[[Any], int]:
 
 
 def _float32(value: Any) -> float | None:
-    return None if math.isnan(value) else float(np.float32(value))
+    return None if math.isnan(value) else float(np.float32(value)) + 0.0
 
 
 def _float64(value: Any) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) else float(value) + 0.0
 
 
 def _text(value: Any) -> str:
@@ -123,7 +123,7 @@ def _column(array: pa.Array, kind: Kind, field: str) -> list[Cell]:
         return _list_column(array.cast(kind.arrow), kind, field)
     array = array.cast(kind.arrow)
     if kind.code in {"f", "d"}:
-        cells = array.to_numpy(zero_copy_only=False).tolist()
+        cells = (array.to_numpy(zero_copy_only=False) + kind.dtype.type(0)).tolist()
         gaps = array.null_count or pc.any(pc.is_nan(array)).as_py()
         return [None if cell != cell else cell for cell in cells] if gaps else cells
     if kind.code and not array.null_count:

@@ -50,6 +50,9 @@ class RowStore(Protocol):
     def load(self, shape: ViewShape, batch: pa.RecordBatch, progress: Progress | None = None) -> None:
         """Write a slice from Arrow (columns: keys, `event_timestamp`, features), and with it how far the load is."""
 
+    def views(self) -> set[str]:
+        """Return the names of the views that there may be rows of."""
+
     def progress(self, name: str, load: str) -> int:
         """Return how many slices of a load of a view are in the store."""
 
@@ -67,10 +70,20 @@ class RowStore(Protocol):
         """Yield all rows of a view, sorted by key."""
 
     def erase(self, value: str) -> dict[str, int]:
-        """Remove all rows of a user, refuse them from now on, and return how many were removed from which view."""
+        """Remove all rows of a user, and refuse them from now on.
+
+        Returns:
+            How many rows were removed from each view that is keyed by users.
+        """
 
     def tombstones(self, hashes: Iterable[str]) -> None:
         """Refuse the rows of exactly these erased users."""
+
+    def finish(self, load: str) -> None:
+        """Make all that was written durable, and keep that a load is complete."""
+
+    def loaded(self) -> str | None:
+        """Return the load that was completed last; None where none was, or the store has lost its content."""
 
     def close(self) -> None:
         """Let go of the store."""

@@ -1,7 +1,7 @@
 """Rows in a SQLite file: a table for each view, a typed column for each feature, a row for each key.
 
 Write-ahead mode: readers never wait for a writer, a killed writer leaves the last whole transaction, and what is kept
-by `durable` survives the loss of power too.
+by `finish` survives the loss of power too.
 """
 
 import sqlite3
@@ -27,6 +27,7 @@ _OWN = "shoplens_"  # begins the names of tables that are no views
 _OWN_TABLES = (
     "CREATE TABLE IF NOT EXISTS shoplens_progress (view TEXT PRIMARY KEY, load TEXT NOT NULL, slices INT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS shoplens_erased (hash TEXT PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS shoplens_loaded (load TEXT NOT NULL)",
 )
 
 
@@ -234,7 +235,11 @@ class SqliteRows:
         for row in found:
             yield CellRow(row[:width], row[width], row[width + 1 :])
 
-    def views(self) -> dict[str, tuple[str, ...]]:
+    def views(self) -> set[str]:
+        """See `RowStore`."""
+        return set(self._tables())
+
+    def _tables(self) -> dict[str, tuple[str, ...]]:
         """Return the views in the file, and the columns of each."""
         with self._lock:
             connection = self._open()
@@ -251,7 +256,7 @@ class SqliteRows:
     def erase(self, value: str) -> dict[str, int]:
         """See `RowStore`. What was kept is overwritten in the file, and not left in the write-ahead log either."""
         removed = {}
-        views = [name for name, names in self.views().items() if ERASABLE_KEY in names]
+        views = [name for name, names in self._tables().items() if ERASABLE_KEY in names]
         with self._lock:
             self._open().execute("PRAGMA secure_delete = ON")
             with self._transaction() as connection:
@@ -262,7 +267,7 @@ class SqliteRows:
                 for name in views:
                     statement = f"DELETE FROM {_quoted(name)} WHERE {_quoted(ERASABLE_KEY)} = ?"  # noqa: S608 - quoted
                     removed[name] = connection.execute(statement, [value]).rowcount
-            self.durable()
+            self._durable()
         return removed
 
     def tombstones(self, hashes: Iterable[str]) -> None:
@@ -274,10 +279,29 @@ class SqliteRows:
             connection.executemany("INSERT INTO shoplens_erased VALUES (?)", [(one,) for one in sorted(set(hashes))])
             _changed(connection)
 
-    def durable(self) -> None:
+    def _durable(self) -> None:
         """Bring the write-ahead log into the file, and the file to the disk."""
         with self._lock:
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def finish(self, load: str) -> None:
+        """See `RowStore`."""
+        with self._transaction() as connection:
+            for statement in _OWN_TABLES:
+                connection.execute(statement)
+            connection.execute("DELETE FROM shoplens_loaded")
+            connection.execute("INSERT INTO shoplens_loaded VALUES (?)", [load])
+        self._durable()
+
+    def loaded(self) -> str | None:
+        """See `RowStore`."""
+        if not self._path.is_file():
+            return None
+        with self._lock:
+            connection = self._open()
+            named = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'shoplens_loaded'").fetchone()
+            found = connection.execute("SELECT load FROM shoplens_loaded").fetchone() if named else None
+        return found[0] if found else None
 
     def close(self) -> None:
         """See `RowStore`. The last to close brings the write-ahead log into the file."""
