@@ -45,10 +45,20 @@ class Day(_Strict):
 
 
 class Column(_Strict):
-    """What is known of a column of a source (`events.lake.sources`)."""
+    """What is known of a column of a source, from the first rows of its files (`events.lake.sources`).
+
+    Attributes:
+        kind: Its type, in the words of `events.lake.sources`.
+        declared: Whether the file declares it; else it is what most of the values are.
+        values: How many there were.
+        given: Share of the rows that have one.
+        length: Characters of a value, on average.
+        distinct: Different values, as a share of all.
+    """
 
     kind: str
     declared: bool
+    values: int
     given: float
     length: float
     distinct: float

@@ -6,6 +6,7 @@ can take in is reported; what would fill it with other things under the same nam
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -24,9 +25,18 @@ from shoplens.errors import SourceError
 
 Sources = dict[str, dict[str, Column]]  # by table and column
 Known = dict[str, Sources]  # by mapping
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    UnicodeDecodeError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)
 _ROWS = 1000
 _BYTES = 1 << 20
 _MOST = 0.5  # of the values: a few bad ones are rows for the quarantine, not another type
+_ENOUGH = 10  # values of which "most" says something
 _ALIKE = 0.8
 # kind -> the kinds that hold all that it holds
 _WIDER: dict[str, tuple[str, ...]] = {
@@ -72,13 +82,13 @@ def _head(path: Path, spec: Any) -> pl.DataFrame:
             content, infer_schema=False, separator=spec.csv.separator, has_header=not header, truncate_ragged_lines=True
         )
         return (frame.rename(dict(zip(frame.columns, header, strict=False))) if header else frame).head(_ROWS)
-    except (OSError, EOFError, pl.exceptions.PolarsError):
+    except _UNREADABLE:
         return pl.DataFrame()
 
 
 def _kind_of_text(values: pl.Series) -> str:
     for kind, shape in _SHAPES.items():
-        if (values.str.contains(shape).mean() or 0.0) > _MOST:  # type: ignore[operator]
+        if (values.str.contains(shape).mean() or 0.0) >= _MOST:  # type: ignore[operator]
             return kind
     return "text"
 
@@ -109,12 +119,13 @@ def _column(values: pl.Series, rows: int) -> Column:
     if held.dtype == pl.String:
         held = held.filter(held != "")
     if held.is_empty() or held.dtype == pl.Null:
-        return Column(kind="empty", declared=False, given=0.0, length=0.0, distinct=0.0)
+        return Column(kind="empty", declared=False, values=0, given=0.0, length=0.0, distinct=0.0)
     kind, declared = _kind(held)
     texts = held.cast(pl.String, strict=False) if kind != "nested" else pl.Series([""])
     return Column(
         kind=kind,
         declared=declared,
+        values=held.len(),
         given=round(held.len() / rows, 4),
         length=round(float(texts.str.len_chars().mean() or 0.0), 2),  # type: ignore[arg-type]
         distinct=round(texts.n_unique() / max(texts.len(), 1), 4),
@@ -193,13 +204,18 @@ def _guess(gone: str, was: Column, new: dict[str, Column]) -> str | None:
 
 def _refusal(old: Column, new: Column, role: str) -> str | None:
     """Say in a word why a column that is read so cannot have become that; None where it can."""
-    if role == "number" and old.kind in _NUMBERS and new.kind not in _NUMBERS:
-        return "another"
-    if role == "time" and old.kind != new.kind and (old.kind, new.kind) != ("date", "timestamp"):
+    if not new.declared and new.values < _ENOUGH:
+        return None  # rows that do not fit are set aside one by one
+    # As text, text is whatever it says; and a column of bad values can only become better.
+    if (role == "text" and not new.declared) or (role != "text" and old.kind == "text"):
+        return None
+    if role == "time" and (old.kind, new.kind) != ("date", "timestamp"):
         return "narrower" if (old.kind, new.kind) == ("timestamp", "date") else "another"
+    if role == "number" and new.kind not in _NUMBERS:
+        return "another"
     if old.kind in _WIDER[new.kind]:
         return "narrower" if new.declared else None
-    return None if new.kind == old.kind or new.kind in _WIDER[old.kind] or role == "number" else "another"
+    return None if new.kind in _WIDER[old.kind] or role == "number" else "another"
 
 
 def _changes_of(mapping: Mapping, table: str, old: dict[str, Column], new: dict[str, Column]) -> list[str]:
@@ -247,7 +263,7 @@ def _typed(where: str, name: str, was: Column, now: Column, role: str | None) ->
             f"{was.kind} again; if the change is meant, give the mapping another name, under which the source "
             f"begins anew. Nothing was read"
         )
-    wider = now.kind in _WIDER[was.kind]
+    wider = now.kind in _WIDER[was.kind] and (now.declared or now.values >= _ENOUGH)
     return [f"{where}: column {name} is wider: {was.kind} before, {now.kind} now"] if wider else []
 
 
@@ -260,7 +276,8 @@ def changes(known: Known, mapping: Mapping, sources: Sources) -> list[str]:
     before = known.get(mapping.name, {})
     lines = []
     for table, columns in sources.items():
-        if table in before:
+        # A file without any of the columns is another one: its reader says what is missing.
+        if set(before.get(table, {})) & set(columns):
             lines += _changes_of(mapping, table, before[table], columns)
     return lines
 
@@ -293,4 +310,6 @@ def merged_sources(known: Known, mapping: str, sources: Sources) -> Known:
 
 
 def _widest(was: Column, now: Column) -> Column:
+    if not now.declared and now.values < min(_ENOUGH, was.values):
+        return was
     return now if was.kind == now.kind or now.kind in _WIDER[was.kind] else was

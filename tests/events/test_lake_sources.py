@@ -1,16 +1,20 @@
 """A source whose tables change: what is said, what is refused."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from test_broken_inputs import CASES, Case
+from test_broken_inputs import TABLES as BROKEN_TABLES
 
 from events.ingest import read_source
 from events.lake import append, lake_version, read_events
-from events.lake.sources import changed_since, source_columns
+from events.lake.sources import changed_since, changes, source_columns
 from events.mapping import Mapping
+from events.readers import kind_of
 from shoplens.errors import SourceError
 
 Load = Callable[[str], Mapping]
@@ -111,7 +115,13 @@ def test_a_renamed_column_that_the_mapping_follows_is_taken_in(bring: Bring, wri
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
 BASE = {"ts": [NOON] * 4, "who": list("abcd"), "sku": [1, 2, 3, 4], "price": [1.5, 2.5, 3.5, 4.5]}
-KINDS = {"sku": pl.Int32, "price": pl.Float64}
+
+
+def write_parquet(target: Path, column: str, values: pl.Series) -> Path:
+    """Write the base with another column, ten times over: of a few values nothing is said."""
+    frame = pl.DataFrame(BASE).with_columns(values.alias(column))
+    pl.concat([frame] * 10).write_parquet(target)
+    return target
 
 
 @pytest.mark.parametrize(
@@ -121,20 +131,23 @@ KINDS = {"sku": pl.Int32, "price": pl.Float64}
         ("price", pl.Series([1, 2, 3, 4]), pl.Series([1.5, 2.0, 3.0, 4.0]), "is wider: int64 before, float now"),
         ("sku", pl.Series([1, 2, 3, 4]), pl.Series(["a1", "a2", "a3", "a4"]), "is wider: int64 before, text now"),
         ("ts", pl.Series([date(2024, 7, 1)] * 4), pl.Series([NOON] * 4), "is wider: date before, timestamp now"),
+        # text in place of text, whatever it looks like; and bad values that have become good ones
+        ("sku", pl.Series(["2024-07-01"] * 4), pl.Series(["1", "2", "3", "4"]), None),
+        ("price", pl.Series(["EUR 1", "EUR 2", "EUR 3", "4"]), pl.Series([1.5, 2.5, 3.5, 4.5]), None),
         # as pandas writes whole numbers, one of which is missing
         ("sku", pl.Series([1, 2, 3, 4]), pl.Series([1.0, 2.0, None, 4.0]), None),
         ("sku", pl.Series([1.0, 2.0, None, 4.0]), pl.Series([1, 2, 3, 4]), None),
         ("sku", pl.Series(["1", "2", "3", "4"]), pl.Series([1, 2, 3, 4]), None),
         ("price", pl.Series([None] * 4, dtype=pl.Float64), pl.Series(["1", "2", "3", "4"]), None),
     ],
-    ids=["int32-int64", "int-float", "int-text", "date-timestamp", "int-whole", "whole-int", "digits-int", "empty-any"],
+    ids=["int32-int64", "int-float", "int-text", "date-timestamp", "any text", "repaired", "int-whole", "whole-int",
+         "digits-int", "empty-any"],
 )  # fmt: skip
 def test_a_wider_type_is_taken_in(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str | None
 ) -> None:
     for values in (before, after):
-        pl.DataFrame(BASE).with_columns(values.alias(column)).write_parquet(tmp_path / "log.parquet")
-        lines = bring(tmp_path / "log.parquet")
+        lines = bring(write_parquet(tmp_path / "log.parquet", column, values))
     assert [line for line in lines if "new column" not in line] == (
         [] if said is None else [f"shop, table log: column {column} {said}"]
     )
@@ -155,14 +168,37 @@ def test_a_wider_type_is_taken_in(
 def test_a_narrower_or_another_type_is_refused_and_nothing_is_written(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str
 ) -> None:
-    pl.DataFrame(BASE).with_columns(before.alias(column)).write_parquet(tmp_path / "log.parquet")
-    bring(tmp_path / "log.parquet")
-    pl.DataFrame(BASE).with_columns(after.alias(column)).write_parquet(tmp_path / "log.parquet")
+    bring(write_parquet(tmp_path / "log.parquet", column, before))
+    write_parquet(tmp_path / "log.parquet", column, after)
     with pytest.raises(SourceError, match=rf"column {column}: must go on being {said}") as caught:
         bring(tmp_path / "log.parquet")
     assert "give the mapping another name" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert lake_version(tmp_path / "lake") == 1
+
+
+# a file that declares its types says in one row that its people are numbers now, or lists, or its times numbers
+DECLARED = {
+    "Parquet: numbers for people",
+    "Parquet: times as numbers without a unit",
+    "Parquet: a list for a person",
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_of_a_broken_file_only_its_reading_speaks(case: Case, mapping_of: Load, tmp_path: Path) -> None:
+    """A few bad rows are no other type, and what cannot be read is refused by its reader, in its words."""
+    mapping, source, good = mapping_of(BROKEN_TABLES), tmp_path / "new" / case.file, tmp_path / "good.csv"
+    source.parent.mkdir()
+    source.write_bytes(case.content)
+    rows = [f"2024-01-01 10:00:{n},u{n},view,i{n},1.5,{n}" for n in range(10, 30)]
+    good.write_text("\n".join(["t,u,e,i,p,q", *rows]) + "\n")
+    known = {"shop": source_columns(mapping, [good])}
+    if kind_of(source) is None:
+        return
+    with pytest.raises(SourceError, match="must go on being") if case.name in DECLARED else nullcontext():
+        said = changes(known, mapping, source_columns(mapping, [source]))
+        assert all("new column" in line or "is gone" in line for line in said), said
 
 
 def test_a_change_of_another_mapping_is_none(bring: Bring, write: Write, mapping_of: Load, tmp_path: Path) -> None:
