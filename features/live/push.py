@@ -33,7 +33,9 @@ class _Target:
     def of(cls, settings: Settings, state: StoreState) -> "_Target":
         generation = in_use(settings)
         if generation is None:
-            raise StoreUnavailableError(f"{places(settings).home}: must hold a loaded store; run `shoplens materialize`")
+            raise StoreUnavailableError(
+                f"{places(settings).home}: must hold a loaded store; run `shoplens materialize`"
+            )
         return cls(state.lineage, generation)
 
 
