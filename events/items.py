@@ -1,9 +1,11 @@
 """Items: those of an items table, and those only seen in events, with the content that rode on the events."""
 
+from datetime import datetime
+
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.mapping import EventTable
+from events.mapping import EventTable, Mapping
 from events.values import path
 
 # One row an item and column of content: the first value that is known, and the event that carried it.
@@ -23,6 +25,11 @@ def content_columns(frame: pl.DataFrame, spec: EventTable) -> list[pl.Expr]:
     return [path(frame, category).alias(f"{_RIDING}{name}") for name, category in spec.items.items()]
 
 
+def riding_columns(mapping: Mapping) -> list[str]:
+    """Return the names of all columns that ride along with the events of a mapping."""
+    return [f"{_RIDING}{name}" for name in dict.fromkeys(name for spec in mapping.events for name in spec.items)]
+
+
 def first_content(content: pl.DataFrame) -> pl.DataFrame:
     """Return CONTENT_SCHEMA with the first value of every item and column.
 
@@ -32,8 +39,20 @@ def first_content(content: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(["item_id", "name"], keep="first", maintain_order=True)
 
 
-def riding_content(events: pl.DataFrame) -> pl.DataFrame:
-    """Return CONTENT_SCHEMA of what rode on events, out of the columns that `content_columns` made."""
+def known_content(known: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
+    """Return CONTENT_SCHEMA of what is known, and of later events what they say for the first time."""
+    return pl.concat([known, later.join(known, on=["item_id", "name"], how="anti")])
+
+
+def riding_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
+    """Return CONTENT_SCHEMA of what rode on events, out of the columns that `content_columns` made.
+
+    Args:
+        events: With these columns.
+        until: Only of events that were known before this moment.
+    """
+    if until is not None:
+        events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
     keys = ["item_id", "event_time", "ingested_at", "event_id"]
     found = [
         events.filter(pl.col("item_id").is_not_null() & pl.col(column).is_not_null())

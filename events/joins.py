@@ -37,23 +37,20 @@ def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
     return ordered.with_columns(time.cast(UTC_TIME).alias(elapsed.into)).drop("_by", "_order", "_days", "_hour")
 
 
-def joined(frame: pl.DataFrame, join: Join, files: list[Path], table: str, mapping: str) -> pl.DataFrame:
-    """Return the table with the columns of its second table; the keys are compared as text.
+def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
+    """Return the second table of a join, one row a `_key`; it is held in memory.
 
     Args:
-        frame: The table, of plain columns.
         join: The mapping's entry.
         files: Those of the second table.
-        table: The table's name, and `mapping` the mapping's, for messages.
-        mapping: See above.
+        mapping: The mapping's name, for messages.
 
     Raises:
-        MappingError: a table lacks the key, or a column that tells the time.
-        SourceError: the second table has several rows for one key.
+        MappingError: the table lacks the key, or a column that tells the time.
+        SourceError: the table has several rows for one key.
     """
     parts = [plain(read_table(file, join.csv.separator, join.csv.header)) for file in files]
     more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
-    require_columns(frame.columns, [join.key], table, mapping)
     require_columns(more.columns, [join.key], join.table, mapping)
     if join.elapsed is not None:
         read = [join.elapsed.by, join.elapsed.order, join.elapsed.days, join.elapsed.hour]
@@ -66,5 +63,22 @@ def joined(frame: pl.DataFrame, join: Join, files: list[Path], table: str, mappi
             f"mapping {mapping}: {join.table}.{join.key}: a joined table must have one row a key; "
             f"received several for {again[0]!r}. Leave one"
         )
+    return right
+
+
+def joined(frame: pl.DataFrame, second: pl.DataFrame, join: Join, table: str, mapping: str) -> pl.DataFrame:
+    """Return a table, or a piece of it, with the columns of its second table; the keys are compared as text.
+
+    Args:
+        frame: The table, of plain columns.
+        second: See `second_table`.
+        join: The mapping's entry.
+        table: The table's name, and `mapping` the mapping's, for messages.
+        mapping: See above.
+
+    Raises:
+        MappingError: the table lacks the key.
+    """
+    require_columns(frame.columns, [join.key], table, mapping)
     left = frame.with_columns(text(frame, join.key).alias("_key"))
-    return left.join(right, on="_key", how="left", maintain_order="left").drop("_key")
+    return left.join(second, on="_key", how="left", maintain_order="left").drop("_key")

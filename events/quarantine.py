@@ -5,10 +5,18 @@ import polars as pl
 from events.contract import QUARANTINE_SCHEMA
 
 
-def reasons_of(tests: list[tuple[str, pl.Expr]]) -> pl.Expr:
-    """Return, for every row, the list of reasons whose test it fails; empty for a good row."""
-    marks = [pl.when(test.fill_null(value=False)).then(pl.lit(reason)) for reason, test in tests]
-    return pl.concat_list(marks).list.drop_nulls()
+def judge(frame: pl.DataFrame, tests: list[tuple[str, pl.Expr]]) -> tuple[pl.Series, pl.Series]:
+    """Return which rows fail a test, and, of those rows alone, the lists of reasons whose tests they fail.
+
+    Args:
+        frame: The rows.
+        tests: Reasons, and what is true of a row that fails.
+    """
+    failed = frame.select(test.fill_null(value=False).alias(str(n)) for n, (_, test) in enumerate(tests))
+    bad = failed.select(pl.any_horizontal(pl.all()).alias("bad")).to_series()
+    # Nearly all rows are good: lists of reasons for all of them cost more than all else that is done to a row.
+    marks = [pl.when(pl.col(str(n))).then(pl.lit(reason)) for n, (reason, _) in enumerate(tests)]
+    return bad, failed.filter(bad).select(pl.concat_list(marks).list.drop_nulls().alias("_reasons")).to_series()
 
 
 def quarantine(raw: pl.DataFrame, rows: pl.DataFrame, table: str) -> pl.DataFrame:

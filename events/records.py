@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from events.mapping import EventTable, Source, name_of
+from events.plain import Odd
 from events.values import columns_of
 from shoplens.errors import MappingError
 
@@ -21,15 +22,19 @@ _KEYED = re.compile(r"(?P<list>.+)\[(?P<key>[^\[\]]+)\]")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a table of events.
+    """The rows of a table of events, or of a piece of it.
 
     Attributes:
         frame: The source's columns, and one column an address that the mapping reads, under `name_of`.
         derived: Columns that the source does not have itself; ids and attributes are made of the others.
+        odd: What the values of the whole table decide; None where these rows are the whole.
+        short: Which rows have fewer columns than their header; None where none has.
     """
 
     frame: pl.DataFrame
     derived: frozenset[str]
+    odd: Odd | None = None
+    short: pl.Series | None = None
 
 
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:

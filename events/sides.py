@@ -8,13 +8,15 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA, UTC_TIME
-from events.joins import joined, require_columns
+from events.joins import joined, require_columns, second_table
 from events.labels import Labels
 from events.mapping import SIDE_KEYS, Mapping, SideTable
+from events.pieces import pieces
 from events.plain import plain, require_plain
-from events.quarantine import quarantine, reasons_of
-from events.readers import read_table, select_files
+from events.quarantine import judge, quarantine
+from events.readers import select_files
 from events.times import moment, require_times
+from events.transform import ROW_TOO_SHORT
 from events.values import columns_of, given, number, path, text
 from shoplens.errors import SourceError
 
@@ -43,33 +45,51 @@ def _column(frame: pl.DataFrame, name: str, kind: Any, spec: SideTable, mapping:
     return number(frame, category, kind)
 
 
-def _map(frame: pl.DataFrame, key: str, spec: SideTable, schema: dict[str, Any], mapping: Mapping) -> pl.DataFrame:
-    """Return the schema's and the source's own columns, with `_row` and `_reasons`."""
+def _map(
+    frame: pl.DataFrame, short: pl.Series | None, key: str, spec: SideTable, schema: dict[str, Any], mapping: Mapping
+) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame]:
+    """Return the schema's and the source's own columns; which rows are bad; and `_row` and `_reasons` of these."""
     columns = {name: _column(frame, name, schema[name], spec, mapping) for name in schema if name in spec.columns}
-    tests = [(f"{key}_missing", columns[key].is_null())]
-    for name, column in columns.items():
+    mapped = frame.select(
+        *(columns.get(name, pl.lit(None, dtype=kind)).alias(name) for name, kind in schema.items()),
+        *(text(frame, name).alias(name) for name in spec.own),
+    )
+    tests = [] if short is None else [(ROW_TOO_SHORT, pl.lit(short))]
+    tests.append((f"{key}_missing", pl.lit(mapped[key].is_null())))
+    for name in columns:
         if schema[name] != pl.String:
             held = pl.any_horizontal([given(frame, source) for source in columns_of(spec.columns[name])])
             what = "not_a_time" if schema[name] == UTC_TIME else "not_a_number"
-            tests.append((f"{name}_{what}", held & column.is_null()))
-    return frame.select(
-        *(columns.get(name, pl.lit(None, dtype=kind)).alias(name) for name, kind in schema.items()),
-        *(text(frame, name).alias(name) for name in spec.own),
-        reasons_of(tests).alias("_reasons"),
-    ).with_row_index("_row")
+            tests.append((f"{name}_{what}", held & pl.lit(mapped[name].is_null())))
+    bad, reasons = judge(frame, tests)
+    aside = pl.DataFrame({"_row": bad.arg_true()}).with_columns(reasons)
+    return mapped, bad, aside
 
 
-def _read(files: list[Path], spec: SideTable, others: list[Path], mapping: Mapping) -> list[pl.DataFrame]:
+def _read_file(file: Path, spec: SideTable) -> tuple[pl.DataFrame, pl.Series | None]:
+    """Return the rows of a file, and which of them have fewer columns than the header."""
+    found = list(pieces(file, spec.csv.separator, spec.csv.header))
+    frame = pl.concat([piece.frame for piece in found])
+    if all(piece.short is None for piece in found):
+        return frame, None
+    even = [pl.repeat(value=False, n=one.frame.height, eager=True) if one.short is None else one.short for one in found]
+    return frame, pl.concat([short.alias("short") for short in even])
+
+
+def _read(
+    files: list[Path], spec: SideTable, others: list[Path], mapping: Mapping
+) -> list[tuple[pl.DataFrame, pl.Series | None]]:
     """Return the table of every file, each with all columns that the mapping reads and any of them has."""
-    frames = [read_table(file, spec.csv.separator, spec.csv.header) for file in files]
+    tables = [_read_file(file, spec) for file in files]
     if spec.join is not None:
-        frames = [joined(plain(frame), spec.join, others, spec.table, mapping.name) for frame in frames]
-    columns = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+        second = second_table(spec.join, others, mapping.name)
+        tables = [(joined(plain(frame), second, spec.join, spec.table, mapping.name), short) for frame, short in tables]
+    columns = list(dict.fromkeys(name for frame, _ in tables for name in frame.columns))
     require_columns(columns, _needed(spec), spec.table, mapping.name)
     read = []
-    for frame in frames:
+    for frame, short in tables:
         absent = [name for name in dict.fromkeys(_needed(spec)) if name not in frame.columns]
-        read.append(frame.with_columns([pl.lit(None, dtype=pl.String).alias(name) for name in absent]))
+        read.append((frame.with_columns([pl.lit(None, dtype=pl.String).alias(name) for name in absent]), short))
     return read
 
 
@@ -99,14 +119,13 @@ def read_side(files: list[Path], name: str, schema: dict[str, Any], mapping: Map
     where = f"mapping {mapping.name}, table {spec.table}"
     times = [c for n, kind in schema.items() if kind == UTC_TIME and isinstance(c := spec.columns.get(n), str)]
     parts, set_aside, heights = [], [], []
-    for place, frame in enumerate(_read(found, spec, others, mapping)):
+    for place, (frame, short) in enumerate(_read(found, spec, others, mapping)):
         require_plain(frame, _needed(spec), where)
         require_times(frame, times, spec.time_format, where)
         raw = plain(frame)
-        mapped = _map(raw, SIDE_KEYS[name], spec, schema, mapping)
-        bad = mapped["_reasons"].list.len() > 0
-        set_aside.append(quarantine(raw.filter(bad), mapped.filter(bad), taken[place]))
-        parts.append(mapped.filter(~bad).drop("_row", "_reasons").with_columns(pl.lit(place).alias("_part")))
+        mapped, bad, aside = _map(raw, short, SIDE_KEYS[name], spec, schema, mapping)
+        set_aside.append(quarantine(raw.filter(bad), aside, taken[place]))
+        parts.append(mapped.filter(~bad).with_columns(pl.lit(place).alias("_part")))
         heights.append(frame.height)
     rows = pl.concat(parts)
     kept = rows.filter(pl.struct(pl.exclude("_part")).is_first_distinct())

@@ -15,7 +15,7 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 _LATEST_SECOND = int(LATEST.timestamp())
 _DAY = 86_400
 # The time of day before the offset keeps the "-01" of a bare date from being taken for one.
-_DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b"
+_DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}(\D|$)"
 _OFFSET = r"(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(Z|z|UTC|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)$"
 
 
@@ -65,17 +65,22 @@ def _local(value: pl.Expr, time_zone: str) -> pl.Expr:
     return naive.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
 
 
-def _from_text(value: pl.Expr, time_zone: str, time_format: str | None) -> pl.Expr:
-    value = value.str.strip_chars()
+def _computed(frame: pl.DataFrame, value: pl.Expr) -> pl.Expr:
+    """Return a value worked out, once: what stands several times in an expression is else worked out as often."""
+    return pl.lit(frame.select(value.alias("value")).to_series())
+
+
+def _from_text(frame: pl.DataFrame, value: pl.Expr, time_zone: str, time_format: str | None) -> pl.Expr:
+    value = _computed(frame, value.str.strip_chars())
     if time_format is not None:
-        parsed = value.str.to_datetime(time_format, strict=False, time_unit="us", exact=True)
+        parsed = _computed(frame, value.str.to_datetime(time_format, strict=False, time_unit="us", exact=True))
         # Polars turns text with an offset into UTC itself.
         with_offset = any(mark in time_format for mark in ("%z", "%:z", "%#z", "%+"))
         return parsed if with_offset else _local(_near(parsed, pl.Datetime("us")), time_zone)
     # Polars infers one kind of text a column: the offsets go first, so that text with and without may be mixed.
-    offset = value.str.extract(_OFFSET, 2)
+    offset = _computed(frame, value.str.extract(_OFFSET, 2))
     naive = value.str.replace(_OFFSET, "$1").str.to_datetime(None, strict=False, time_unit="us", exact=True)
-    naive = _near(naive, pl.Datetime("us"))
+    naive = _computed(frame, _near(_computed(frame, naive), pl.Datetime("us")))
     digits = offset.str.replace_all(r"\D", "")
     minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False).fill_null(0) * 60
     minutes += digits.str.slice(2, 2).cast(pl.Int64, strict=False).fill_null(0)
@@ -85,7 +90,7 @@ def _from_text(value: pl.Expr, time_zone: str, time_format: str | None) -> pl.Ex
 
 
 def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Expr:
-    """Return a column as UTC time; null where it cannot be read as one of the years 1970 to 2199."""
+    """Return a column of `frame` as UTC time, worked out; null where it is no time of the years 1970 to 2199."""
     kind = frame.schema[column]
     value = pl.col(column)
     if kind == pl.Null:
@@ -99,6 +104,7 @@ def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | 
         fits = micro.is_between(0, _LATEST_SECOND * 1_000_000)
         result = pl.when(fits).then(micro).cast(pl.Int64, strict=False).cast(UTC_TIME)
     else:
-        result = _from_text(value, time_zone, time_format)
-    result = result.cast(UTC_TIME)
-    return pl.when(result.is_between(pl.lit(EARLIEST, dtype=UTC_TIME), pl.lit(LATEST, dtype=UTC_TIME))).then(result)
+        result = _from_text(frame, value, time_zone, time_format)
+    result = _computed(frame, result.cast(UTC_TIME))
+    in_range = result.is_between(pl.lit(EARLIEST, dtype=UTC_TIME), pl.lit(LATEST, dtype=UTC_TIME))
+    return _computed(frame, pl.when(in_range).then(result))

@@ -4,17 +4,19 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from events.contract import ATTRIBUTES, EVENT_SCHEMA, UTC_TIME
+from events.attributes import attributes
+from events.contract import EVENT_SCHEMA, UTC_TIME
 from events.ids import content_ids
 from events.items import content_columns
 from events.joins import require_columns
 from events.mapping import EventTable, Mapping, Reject
 from events.plain import plain, require_plain
-from events.quarantine import quarantine, reasons_of
+from events.quarantine import judge, quarantine
 from events.records import POSITION, Rows
 from events.times import moment, require_times
 from events.values import columns_of, given, number, text
 
+ROW_TOO_SHORT = "row_too_short"
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
@@ -48,7 +50,9 @@ def _rejected(frame: pl.DataFrame, rule: Reject) -> pl.Expr:
     return number(frame, rule.column, pl.Float64()) <= rule.at_most
 
 
-def _reasons(frame: pl.DataFrame, mapped: dict[str, pl.Expr], spec: EventTable) -> pl.Expr:
+def _tests(frame: pl.DataFrame, done: pl.DataFrame, spec: EventTable) -> list[tuple[str, pl.Expr]]:
+    """Return the reasons why rows of `frame` cannot become the events in `done`, and what is true of such a row."""
+    mapped = {name: pl.lit(done[name]) for name in done.columns}
     tests: list[tuple[str, pl.Expr]] = [(rule.reason, _rejected(frame, rule)) for rule in spec.reject]
     for name, column in spec.sources.items():
         kind = EVENT_SCHEMA[name]
@@ -64,20 +68,7 @@ def _reasons(frame: pl.DataFrame, mapped: dict[str, pl.Expr], spec: EventTable) 
         tests.append(("event_name_unknown", source.is_not_null() & mapped["event_name"].is_null()))
     who = [mapped[name].is_null() for name in ("user_id", "anonymous_id") if name in mapped]
     tests.append(("who_missing", pl.all_horizontal(who)))
-    return reasons_of(tests)
-
-
-def _attributes(frame: pl.DataFrame, used: set[str]) -> pl.Expr:
-    rest = [name for name in frame.columns if name not in used]
-    if not rest:
-        return pl.lit([], dtype=ATTRIBUTES)
-    pairs = [
-        pl.when(text(frame, name).is_not_null()).then(
-            pl.struct(pl.lit(name).alias("key"), text(frame, name).alias("value"))
-        )
-        for name in rest
-    ]
-    return pl.concat_list(pairs).list.drop_nulls()
+    return tests
 
 
 def _expressions(frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> dict[str, pl.Expr]:
@@ -143,8 +134,8 @@ def _ids(frame: pl.DataFrame, rows: Rows, spec: EventTable, salt: str) -> pl.Ser
     return content_ids(frame.drop(*derived, *spec.ignore, strict=False), salt)
 
 
-def transform(rows: Rows, spec: EventTable, mapping: Mapping, label: str, salt: str) -> Transformed:
-    """Bring a source table to the contract; rows that cannot go there are set aside with their reasons.
+def transform(rows: Rows, spec: EventTable, mapping: Mapping, label: str, salt: str, start: int = 0) -> Transformed:
+    """Bring a source table, or a piece of it, to the contract; rows that cannot go there are set aside with reasons.
 
     Args:
         rows: The rows of the table, see `events.records`.
@@ -152,36 +143,42 @@ def transform(rows: Rows, spec: EventTable, mapping: Mapping, label: str, salt: 
         mapping: The mapping.
         label: What the file is called in the account and in quarantine.
         salt: What derived ids are salted with, see `events.ids`.
+        start: The number of the first row.
 
     Raises:
         MappingError: the table lacks columns that the mapping reads, or a time's unit is not named.
         SourceError: a column that the mapping reads holds no plain values.
     """
     _check(rows.frame, spec, mapping)
-    raw = plain(rows.frame)
+    raw = plain(rows.frame, rows.odd)
     frame = _without_missing(raw, spec.missing)
-    mapped = _expressions(frame, spec, mapping)
+    done = frame.select(expression.alias(name) for name, expression in _expressions(frame, spec, mapping).items())
+    tests = _tests(frame, done, spec)
+    if rows.short is not None:
+        tests.insert(0, (ROW_TOO_SHORT, pl.lit(rows.short)))
+    bad, reasons = judge(frame, tests)
+    events = _with_the_rest(done, frame, rows, spec)
+    if "event_id" not in events.columns:
+        events = events.with_columns(_ids(raw, rows, spec, salt))
+    numbered = events.with_row_index("_row", offset=start)
+    aside = numbered.filter(bad).select("_row").with_columns(reasons.alias("_reasons"))
+    good = numbered if aside.is_empty() else numbered.filter(~bad)
+    for step in _derived(spec, mapping):
+        good = good.with_columns(step)
+    riding = [name for name in good.columns if name not in EVENT_SCHEMA and name != "_row"]
+    return Transformed(good.select("_row", *EVENT_SCHEMA, *riding), quarantine(raw.filter(bad), aside, label))
+
+
+def _with_the_rest(done: pl.DataFrame, frame: pl.DataFrame, rows: Rows, spec: EventTable) -> pl.DataFrame:
+    """Return mapped columns with the content of items, the attributes, and the contract's other columns, empty."""
     content = {column for category in spec.items.values() for column in columns_of(category)}
     plus = [] if spec.time_plus is None else [spec.time_plus.column]
     used = {*spec.sources.values(), *spec.ignore, *content, *plus, *rows.derived}
-    events = frame.select(
-        _reasons(frame, mapped, spec).alias("_reasons"),
-        *(expression.alias(name) for name, expression in mapped.items()),
-        *content_columns(frame, spec),
-        _attributes(frame, used).alias("attributes"),
-    ).with_row_index("_row")
-    if "event_id" not in mapped:
-        events = events.with_columns(_ids(raw, rows, spec, salt))
-    elif POSITION in frame.columns:  # the elements of one record are events of their own
-        nth = frame[POSITION].cast(pl.String)
+    more = [frame.select(column).to_series() for column in content_columns(frame, spec)]
+    more.append(attributes(frame, [name for name in frame.columns if name not in used]))
+    events = done.with_columns(more)
+    if "event_id" in events.columns and POSITION in frame.columns:  # elements of one record are events of their own
+        nth = pl.lit(frame[POSITION].cast(pl.String))
         events = events.with_columns(pl.concat_str("event_id", nth, separator=":", ignore_nulls=True))
-    absent = [pl.lit(None, dtype=kind).alias(n) for n, kind in EVENT_SCHEMA.items() if n not in events.columns]
-    events = events.with_columns(absent)
-    for step in _derived(spec, mapping):
-        events = events.with_columns(step)
-    bad = events["_reasons"].list.len() > 0
-    riding = [name for name in events.columns if name not in EVENT_SCHEMA and name not in ("_row", "_reasons")]
-    return Transformed(
-        events.filter(~bad).select("_row", *EVENT_SCHEMA, *riding),
-        quarantine(raw.filter(bad), events.filter(bad), label),
-    )
+    absent = [n for n in EVENT_SCHEMA if n not in events.columns and n != "event_id"]
+    return events.with_columns(pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in absent)
