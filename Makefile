@@ -18,7 +18,7 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare bench clean
+.PHONY: help env demo stop status test lint compare replay chaos bench-live clean
 
 help: ## List these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,16 @@ lint: env ## ruff, mypy strict in both environments, import-linter
 
 test: env ## All tests: pure-Python ones first
 	pytest
+
+replay: env ## Stream the last day through the live path, compare every feature with the batch
+	dvc repro validate
+	python -m tests.replay $(ARGS)
+
+chaos: env ## Kill every step at random moments, compare what is left with an undisturbed run
+	python -m tests.chaos $(ARGS)
+
+bench-live: env ## Measure the live path: events a second, milliseconds to the changed feature
+	python -m bench.live $(ARGS)
 
 clean: stop ## Remove what runs left behind (environments stay)
 	rm -rf var outs

@@ -17,6 +17,13 @@ from events.collector.incoming import NOT_JSON, Incoming, read_json_body, read_l
 from events.collector.intake import Verdict
 from shoplens.errors import CollectorBusyError
 
+# path -> method, and the method of `Collector` that answers
+ROUTES = {
+    "/events": ("POST", "events"),
+    "/status": ("GET", "status"),
+    "/readyz": ("GET", "ready"),
+    "/livez": ("GET", "live"),
+}
 _BODY_BYTES = 16 << 20
 _LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 _LATER = {"retry-after": "1"}
@@ -64,12 +71,7 @@ class Collector:
     def app(self) -> Starlette:
         """Return the ASGI application."""
         return Starlette(
-            routes=[
-                Route("/events", self.events, methods=["POST"]),
-                Route("/status", self.status, methods=["GET"]),
-                Route("/readyz", self.ready, methods=["GET"]),
-                Route("/livez", self.live, methods=["GET"]),
-            ]
+            routes=[Route(path, getattr(self, name), methods=[how]) for path, (how, name) in ROUTES.items()]
         )
 
     def _refused(self, request: Request) -> Response | None:

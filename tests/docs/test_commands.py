@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from pydantic import SecretStr
 from typer.main import get_command
 
 from shoplens.cli import COMMANDS, build_app
@@ -99,8 +100,11 @@ def check_bentoml(root: Path, words: list[str]) -> None:
 
 def check_curl(root: Path, words: list[str]) -> None:
     address = next(word for word in words if word.startswith("http://"))
-    assert re.fullmatch(r"http://127\.0\.0\.1:3000/\w+", address)
     route = address.rpartition("/")[2]
+    if address.startswith("http://127.0.0.1:3001/"):
+        check_collector(route, words)
+        return
+    assert re.fullmatch(r"http://127\.0\.0\.1:3000/\w+", address)
     source = (root / "serving/service.py").read_text()
     if "POST" in words:
         assert f'@bentoml.api(route="/{route}")' in source, route
@@ -110,6 +114,15 @@ def check_curl(root: Path, words: list[str]) -> None:
         assert set(body) <= set(re.findall(r"(\w+):", signature[1])), route
     else:
         assert f'.get("/{route}")' in source, route
+
+
+def check_collector(route: str, words: list[str]) -> None:
+    from events.collector.app import ROUTES
+    from events.collector.incoming import read_one
+
+    assert f"/{route}" in ROUTES
+    if "POST" in words:
+        assert read_one(words[words.index("-d") + 1].encode()).reasons == ()
 
 
 def check_compose(root: Path, words: list[str]) -> None:
@@ -225,14 +238,18 @@ def test_settings_table_is_the_settings_class(english: Page) -> None:
     assert set(rows) == {f"SHOPLENS_{name.upper()}" for name in fields}
     for name, field in fields.items():
         if field.default_factory is None and field.default is not None:
-            assert rows[f"SHOPLENS_{name.upper()}"] == str(field.default), name
+            held = field.default
+            default = held.get_secret_value() if isinstance(held, SecretStr) else str(held)
+            assert rows[f"SHOPLENS_{name.upper()}"] == default, name
 
 
 def test_ports_in_the_readme_are_the_defaults(english: Page) -> None:
     rows = {row[0].strip("`"): row[1].strip("`") for row in english.rows if "_PORT`" in row[0]}
-    assert rows == {"AIRFLOW_PORT": "8080", "SERVICE_PORT": "3000"}
+    assert rows == {"AIRFLOW_PORT": "8080", "SERVICE_PORT": "3000", "COLLECTOR_PORT": "3001"}
     port = next(p for p in shoplens_command("supervise").params if p.name == "port")
     assert (port.default, port.envvar) == (3000, "SERVICE_PORT")
+    port = next(p for p in shoplens_command("collect").params if p.name == "port")
+    assert (port.default, port.envvar) == (3001, "COLLECTOR_PORT")
 
 
 def test_make_lines_parse(root: Path, english: Page) -> None:

@@ -24,13 +24,16 @@ def served(taking: Taking, full: str = "", token: str | None = None) -> Iterator
     app = Collector(taking.batcher, lambda: problems, lambda: full, token).app()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen()  # requests wait for the server from now on
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20) as client:
-        yield client
-    server.should_exit = True
-    thread.join()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_one_event_a_list_and_lines(taking: Taking) -> None:

@@ -1,0 +1,188 @@
+"""Collected events in the online store: at once, in place, once; and again when the store was made anew."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from events.collector.followers import Following, Pace
+from events.collector.log import EventLog, Record
+from events.collector.records import accepted
+from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.lake import append_events
+from features.catalogue import Catalogue
+from features.live.missed import missed
+from features.live.push import OnlinePush
+from features.materialize import materialize
+from features.online import OnlineReader
+from features.store import places
+from shoplens.errors import StoreUnavailableError
+from tests.features.conftest import STORY
+from tests.features.conftest import log as shop_log
+
+pytestmark = pytest.mark.stores
+
+
+def collected(event_id: str, when: str, item: str, user: str | None = "ann", came: str | None = None) -> dict[str, Any]:
+    moment = datetime.fromisoformat(when).replace(tzinfo=UTC)
+    arrival = moment if came is None else datetime.fromisoformat(came).replace(tzinfo=UTC)
+    who = {"anonymous_id": "visitor"} if user is None else {"user_id": user}
+    said = {"event_id": event_id, "event_time": moment, "ingested_at": arrival, "event_name": "view_item"}
+    return {**said, **who, "item_id": item, "session_id": "s9"}
+
+
+def records(*events: dict[str, Any]) -> list[Record]:
+    return [Record(place, accepted(event)) for place, event in enumerate(events)]
+
+
+@pytest.fixture
+def push(story: Any) -> Iterator[OnlinePush]:
+    materialize(story.settings)
+    made = OnlinePush(story.settings, lambda moment: ())
+    assert made.rewind()
+    yield made
+    made.close()
+
+
+def items_of(story: Any, user: str = "ann") -> list[str]:
+    catalogue = Catalogue.load(story.features_dir / "catalogue.parquet")
+    state = OnlineReader(story.settings).read(user, catalogue)
+    assert state is not None
+    return [
+        catalogue.item_id(int(index)) if index > 1 else "?"
+        for index in state.recent.item_index[0][state.recent.valid[0]]
+    ]
+
+
+def test_events_join_the_lists_in_their_place_and_once(story: Any, push: OnlinePush) -> None:
+    assert items_of(story) == ["bread", "milk", "pen", "bread"]
+    late = collected("x1", "2024-01-05 10:00", "ink", came="2024-01-08 09:00")
+    newest = collected("x2", "2024-01-08 10:00", "milk")
+    push.follow(records(late, newest, collected("x3", "2024-01-08 10:01", "pen", user=None)))
+    # five are kept: the first bread goes, ink comes between pen and bread, where it happened
+    assert items_of(story) == ["milk", "pen", "ink", "bread", "milk"]
+    push.follow(records(newest, late))
+    assert items_of(story) == ["milk", "pen", "ink", "bread", "milk"]
+    push.follow(records(collected("y1", "2024-01-08 10:02", "pen", user="new")))
+    assert items_of(story, "new") == ["pen"]
+
+
+def test_the_data_s_clock_goes_on_with_what_is_collected_and_never_back(story: Any, push: OnlinePush) -> None:
+    reader = OnlineReader(story.settings)
+    assert reader.now() == np.datetime64("2024-01-08T00:00:00", "us")
+    push.follow(records(collected("x2", "2024-01-08 10:00", "milk")))
+    push.follow(records(collected("x1", "2024-01-07 10:00", "milk")))
+    assert reader.now() == np.datetime64("2024-01-08T10:00:00.000001", "us")
+    places(story.settings).live.write_text('{"lineage": "another", "high_water": "2030-01-01T00:00:00+00:00"}')
+    assert reader.now() == np.datetime64("2024-01-08T00:00:00", "us"), "the clock of other data"
+
+
+def test_a_batch_that_knows_less_takes_nothing_back(story: Any, push: OnlinePush) -> None:
+    """A late event is pushed; then the same batch is loaded again, whose list ends with the same event."""
+    push.follow(records(collected("x1", "2024-01-05 10:00", "ink", came="2024-01-08 09:00")))
+    before = items_of(story)
+    assert "ink" in before
+    places(story.settings).state.unlink()  # as if nothing had been loaded
+    assert materialize(story.settings).changed
+    assert items_of(story) == before
+
+
+def _lake(story: Any, *events: dict[str, Any]) -> Path:
+    frame = pl.DataFrame({n: [event.get(n) for event in events] for n in EVENT_SCHEMA}, schema=EVENT_SCHEMA)
+    lake: Path = story.settings.var_dir / "lake"
+    append_events(lake, "user", frame, pl.DataFrame(schema=QUARANTINE_SCHEMA), "b1")
+    return lake
+
+
+def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, push: OnlinePush) -> None:
+    """One event has left the log for the lake, one is still in the log: both are there again."""
+    old, gone, kept = (
+        collected("o1", "2024-01-06 10:00", "pen"),  # before the data's end: the batch speaks for it
+        collected("x1", "2024-01-08 10:00", "ink"),
+        collected("x2", "2024-01-08 11:00", "milk"),
+    )
+    lake = _lake(story, old, gone)
+    push.follow(records(gone, kept))
+    home = story.settings.var_dir / "live"
+    places(story.settings).online.resolve().unlink()
+    story.put(shop_log(STORY), end=datetime(2024, 1, 7, 23, tzinfo=UTC))
+    story.build()
+    materialize(story.settings)  # an earlier end: another file
+    assert items_of(story) == ["bread", "milk", "pen", "bread"]
+    with EventLog(home / "log") as log:
+        log.append([accepted(kept)])
+        again = OnlinePush(story.settings, lambda moment: missed(lake, moment))
+        following = Following(log, again, home, Pace())
+        following.start()
+        following.close(finish=True)
+        assert following.position == log.end
+        assert not again.rewind()
+        again.close()
+    assert items_of(story) == ["milk", "pen", "bread", "ink", "milk"]
+
+
+def test_without_a_store_the_log_waits(story: Any, tmp_path: Path) -> None:
+    push = OnlinePush(story.settings, lambda moment: ())
+    with pytest.raises(StoreUnavailableError, match="run `shoplens materialize`"):
+        push.rewind()
+    with EventLog(tmp_path / "log") as log:
+        log.append([accepted(collected("x1", "2024-01-08 10:00", "ink"))])
+        following = Following(log, push, tmp_path, Pace())
+        following.start()
+        _until(lambda: following.problem is not None)
+        assert following.position == 0
+        materialize(story.settings)
+        _until(lambda: following.position == log.end)
+        assert following.problem is None
+        following.close(finish=False)
+    assert items_of(story)[-1] == "ink"
+
+
+def _until(holds: Any) -> None:
+    import time
+
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+class _Failing:
+    """A follower that fails at first, as a store that is away does."""
+
+    name = "failing"
+
+    def __init__(self) -> None:
+        self.tries, self.seen = 0, [b""]
+
+    def rewind(self) -> bool:
+        return False
+
+    def follow(self, records: Sequence[Record]) -> None:
+        self.tries += 1
+        if self.tries < 3:
+            raise StoreUnavailableError("away")
+        self.seen += [record.content for record in records]
+
+
+def test_a_follower_moves_on_only_after_the_effect(tmp_path: Path) -> None:
+    failing = _Failing()
+    with EventLog(tmp_path / "log") as log:
+        log.append([b"one", b"two"])
+        following = Following(log, failing, tmp_path, Pace())
+        following.start()
+        _until(lambda: following.position == log.end)
+        following.close(finish=True)
+        assert failing.seen[1:] == [b"one", b"two"]
+        log.append([b"three"])
+        later = Following(log, failing, tmp_path, Pace())
+        later.start()
+        _until(lambda: later.position == log.end)
+        later.close(finish=True)
+        assert failing.seen[1:] == [b"one", b"two", b"three"]
+        (tmp_path / "failing.json").write_text("{torn")  # a place that cannot be read is the beginning
+        assert Following(log, failing, tmp_path, Pace(seconds=timedelta(0).total_seconds())).position == 0
