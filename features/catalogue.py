@@ -102,18 +102,27 @@ def _price_band(price: str) -> pl.Expr:
 
 
 def build_catalogue(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
-    """Number every item of `events`, sorted by id, and attach the content that `items` has for it.
-
-    The price behind `price_band` is the item's own list price, else the one it was first seen at: an average over
-    the whole log would tell a training row about later prices.
-    """
+    """Number every item of `events`, sorted by id, and attach the content that `items` has for it."""
     seen = events.select("item_id", "event_time", "event_id", "price").filter(pl.col("item_id").is_not_null())
-    first_price = (
-        seen.filter(pl.col("price").is_not_null())
+    return number_items(seen.select("item_id").unique(), first_prices(seen), items)
+
+
+def first_prices(lines: pl.DataFrame) -> pl.DataFrame:
+    """Return (item_id, first_price) of the lines (item_id, event_time, event_id, price) that have a price."""
+    return (
+        lines.filter(pl.col("price").is_not_null())
         .sort("item_id", "event_time", "event_id")
         .group_by("item_id", maintain_order=True)
         .agg(pl.col("price").first().alias("first_price"))
     )
+
+
+def number_items(seen: pl.DataFrame, first_price: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
+    """Number the items of `seen` (item_id), sorted by id, and attach the content that `items` has for them.
+
+    The price behind `price_band` is the item's own list price, else the one it was first seen at: an average over
+    the whole log would tell a training row about later prices.
+    """
     path = pl.col("category").str.split(" > ")
     content = items.unique("item_id", keep="first", maintain_order=True).select(
         "item_id",
@@ -124,9 +133,7 @@ def build_catalogue(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
         pl.col("price").alias("list_price"),
     )
     frame = (
-        seen.select("item_id")
-        .unique()
-        .join(content, on="item_id", how="left")
+        seen.join(content, on="item_id", how="left")
         .join(first_price, on="item_id", how="left")
         .sort("item_id")
         .with_row_index("item_index", FIRST_INDEX)

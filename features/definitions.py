@@ -4,16 +4,36 @@ import re
 
 from features import item_popularity, user_behaviour, user_preference, user_profile
 from features.fast import FAST_DESCRIPTIONS
+from features.views import View
 
-SLOW_VIEWS: dict[str, dict[str, str]] = {
-    "user_behaviour": user_behaviour.DESCRIPTIONS,
-    "user_preference": user_preference.DESCRIPTIONS,
-    "item_popularity": item_popularity.DESCRIPTIONS,
-}
+# In the order in which they are computed; `features.json` and the catalogue page list them in this order.
+VIEWS: tuple[View, ...] = (
+    View(
+        "user_behaviour",
+        (user_behaviour.KEY,),
+        "What a user did over trailing days, each day at 00:00 UTC while the user is active.",
+        user_behaviour.DESCRIPTIONS,
+        user_behaviour.build,
+    ),
+    View(
+        "user_preference",
+        (user_preference.KEY,),
+        "What a user likes, each day at 00:00 UTC while the user is active.",
+        user_preference.DESCRIPTIONS,
+        user_preference.build,
+    ),
+    View(
+        "item_popularity",
+        (item_popularity.KEY,),
+        "How an item sells, each day at 00:00 UTC while it had an event in the last week.",
+        item_popularity.DESCRIPTIONS,
+        item_popularity.build,
+        online=False,  # nothing asks for an item's popularity while it serves
+    ),
+)
+SLOW_VIEWS: dict[str, dict[str, str]] = {view.name: dict(view.descriptions) for view in VIEWS}
 VIEW_MEANING: dict[str, str] = {
-    "user_behaviour": "What a user did over trailing days, each day at 00:00 UTC while the user is active.",
-    "user_preference": "What a user likes, each day at 00:00 UTC while the user is active.",
-    "item_popularity": "How an item sells, each day at 00:00 UTC while it had an event in the last week.",
+    **{view.name: view.meaning for view in VIEWS},
     "user_profile": "What a user told the shop; it has no history, so it dates from the start of the data.",
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
 }

@@ -3,7 +3,8 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, active_days, side_by_side, trailing
+from features.views import World
+from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, active_days, column, trailing
 
 KEY = "item_id"
 WINDOWS = (7, 30, 90)
@@ -18,25 +19,29 @@ _WHAT = {
 DESCRIPTIONS: dict[str, str] = {f"{name}_{w}d": text.format(w=w) for name, text in _WHAT.items() for w in WINDOWS}
 
 
-def item_popularity(log: ir.Table, last_day: int) -> ir.Table:
-    """Return a row (item_id, day, features) for every item and day with an event in the last week.
-
-    Args:
-        log: As `read_log` gives it.
-        last_day: The last day (since 1970) that gets a snapshot.
-    """
+def build(world: World) -> ir.Table:
+    """Return a row (item_id, day, features) for every item and day with an event in the last week."""
+    log = world.within(max(WINDOWS))
     log = log.filter(log.item_id.notnull())
     is_purchase = log.event_name == "purchase"
-    lines = log.group_by(KEY, "event_day", "known_day").agg(
-        item_events=log.count().cast("float64"),
-        item_units=ibis.ifelse(is_purchase, log.quantity, 0.0).sum(),
-        item_spend=ibis.ifelse(is_purchase, log.money, 0.0).sum(),
+    lines = log.select(
+        KEY,
+        "event_day",
+        "known_day",
+        item_events=ibis.literal(1.0),
+        alive=ibis.literal(1.0),
+        item_units=ibis.ifelse(is_purchase, log.quantity, 0.0),
+        item_spend=ibis.ifelse(is_purchase, log.money, 0.0),
     )
     bought = log.filter(is_purchase)
     orders = bought.group_by(KEY, "event_day", "user_id", "order_key").agg(known_day=bought.known_day.min())
-    orders = orders.group_by(KEY, "event_day", "known_day").agg(item_orders=orders.count().cast("float64"))
-    table = side_by_side(KEY, {"item_events item_units item_spend": lines, "item_orders": orders})
-    t = trailing(KEY, active_days(KEY, log, REACH, last_day), Measure(table, dict.fromkeys(_WHAT, WINDOWS)))
+    t = trailing(
+        KEY,
+        active_days(KEY, log, REACH, world.days),
+        Measure(lines, {**dict.fromkeys(("item_events", "item_units", "item_spend"), WINDOWS), "alive": (REACH,)}),
+        Measure(orders.mutate(item_orders=1.0), {"item_orders": WINDOWS}),
+        only=column("alive", REACH),
+    )
     values = {}
     for w in WINDOWS:
         values[f"item_events_{w}d"] = t[f"item_events_{w}d"].cast("int32")

@@ -6,6 +6,7 @@ the same ordering (event_time, then event_id) and the same code of orders, so on
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,29 @@ class RecentEvents:
 def order_key() -> pl.Expr:
     """What an event belongs to: its order, else its session, else nothing (an empty string)."""
     return pl.coalesce("order_id", "session_id", pl.lit("")).alias("order_key")
+
+
+def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataFrame:
+    """Return one row a user: event_timestamp (of the last event) and lists of the last `n` events, oldest first.
+
+    Only what was received before `high_water` is among them: training does not know more at that moment.
+    """
+    columns = {
+        "recent_event_ids": pl.col("event_id"),
+        "recent_item_ids": pl.col("item_id").fill_null(""),
+        "recent_event_names": pl.col("event_name").cast(pl.String),
+        "recent_event_times": pl.col("event_time").dt.epoch("us"),
+        "recent_quantities": pl.col("quantity").cast(pl.Float32).fill_null(0.0),
+        "recent_amounts": pl.col("amount").cast(pl.Float32).fill_null(0.0),
+        "recent_order_keys": order_key(),
+    }
+    return (
+        events.filter(pl.col("user_id").is_not_null() & (pl.max_horizontal("event_time", "ingested_at") < high_water))
+        .select("user_id", "event_time", **columns)
+        .sort("user_id", "event_time", "recent_event_ids")
+        .group_by("user_id", maintain_order=True)
+        .agg(pl.col("event_time").last().alias("event_timestamp"), pl.col(*columns).tail(n))
+    )
 
 
 def _order_codes(keys: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -3,17 +3,8 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import (
-    DAY_US,
-    EVER,
-    MONEY_UNITS,
-    QUANTITY_UNITS,
-    Measure,
-    latest,
-    side_by_side,
-    span_days,
-    trailing,
-)
+from features.views import World
+from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing
 
 WINDOWS = (1, 7, 30, 90)
 KEY = "user_id"
@@ -41,58 +32,41 @@ DESCRIPTIONS: dict[str, str] = {
 }
 
 
-def _measure(log: ir.Table, reach: int) -> Measure:
-    """Return what is counted: lines by day, orders by day, days."""
-    by_day = log.group_by(KEY, "event_day", "known_day")
+def _counted(log: ir.Table, reach: int) -> list[Measure]:
+    """Return what is counted, event by event, order by order and day by day, and the moments that matter."""
     is_purchase = log.event_name == "purchase"
-
-    def count(name: str) -> ir.Value:
-        return (log.event_name == name).cast("float64").sum()
-
-    lines = by_day.agg(
-        purchases=is_purchase.cast("float64").sum(),
-        views=count("view_item"),
-        carts=count("add_to_cart"),
-        refunds=count("refund"),
-        spend=ibis.ifelse(is_purchase, log.money, 0.0).sum(),
-        units=ibis.ifelse(is_purchase, log.quantity, 0.0).sum(),
+    nothing = ibis.null("int64")
+    lines = log.select(
+        KEY,
+        "event_day",
+        "known_day",
+        purchases=is_purchase.cast("float64"),
+        views=(log.event_name == "view_item").cast("float64"),
+        carts=(log.event_name == "add_to_cart").cast("float64"),
+        refunds=(log.event_name == "refund").cast("float64"),
+        spend=ibis.ifelse(is_purchase, log.money, 0.0),
+        units=ibis.ifelse(is_purchase, log.quantity, 0.0),
+        first_us=log.event_us,
+        last_us=log.event_us,
+        first_bought_us=ibis.ifelse(is_purchase, log.event_us, nothing),
+        bought_us=ibis.ifelse(is_purchase, log.event_us, nothing),
     )
     bought = log.filter(is_purchase)
     orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min())
     days = log.group_by(KEY, "event_day").agg(known_day=log.known_day.min())
-    table = side_by_side(
-        KEY,
-        {
-            "purchases views carts spend refunds units": lines,
-            "orders": orders.mutate(orders=1.0),
-            "days_active alive": days.mutate(days_active=1.0, alive=1.0),
-        },
-    )
-    windows = dict.fromkeys(("purchases", "views", "carts", "spend", "days_active"), WINDOWS)
-    others = {"refunds": (90,), "units": (90,), "orders": (*WINDOWS, EVER), "alive": (reach,)}
-    return Measure(table, {**windows, **others})
+    windows = dict.fromkeys(("purchases", "views", "carts", "spend"), WINDOWS)
+    moments = {"first_us": "min", "last_us": "max", "first_bought_us": "min", "bought_us": "max"}
+    return [
+        Measure(lines, {**windows, "refunds": (90,), "units": (90,)}, moments),
+        Measure(orders.mutate(orders=1.0), {"orders": (*WINDOWS, EVER)}),
+        Measure(days.mutate(days_active=1.0, alive=1.0), {"days_active": WINDOWS, "alive": (reach,)}),
+    ]
 
 
-def user_behaviour(log: ir.Table, reach: int, last_day: int) -> ir.Table:
-    """Return a row (user_id, event_timestamp, features) for every user and day of activity.
-
-    Args:
-        log: As `read_log` gives it.
-        reach: Days after an event that a user stays active.
-        last_day: The last day (since 1970) that gets a snapshot.
-    """
-    spine = span_days(KEY, log, reach, last_day)
-    sums = trailing(KEY, spine, _measure(log, reach))
-    sums = sums.filter(sums[f"alive_{reach}d"] > 0)
-    moments = log.mutate(
-        first_us=log.event_us,
-        last_us=log.event_us,
-        first_bought_us=ibis.ifelse(log.event_name == "purchase", log.event_us, None),
-        bought_us=ibis.ifelse(log.event_name == "purchase", log.event_us, None),
-    )
-    how = {"first_us": "min", "last_us": "max", "first_bought_us": "min", "bought_us": "max"}
-    joined = sums.join(latest(KEY, spine, moments, how), [KEY, "day"])
-    return _features(joined)
+def build(world: World) -> ir.Table:
+    """Return a row (user_id, day, features) for every user and day of activity."""
+    spine = span_days(KEY, world.log, world.reach, world.days)
+    return _features(trailing(KEY, spine, *_counted(world.log, world.reach), only=column("alive", world.reach)))
 
 
 def _features(t: ir.Table) -> ir.Table:

@@ -3,7 +3,8 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import MONEY_UNITS, Measure, column, side_by_side, span_days, trailing
+from features.views import World
+from features.windows import MONEY_UNITS, Measure, active_days, column, span_days, trailing, whole_days
 
 KEY = "user_id"
 WINDOW = 90
@@ -19,72 +20,80 @@ DESCRIPTIONS: dict[str, str] = {
     "repeat_share_90d": "Share of purchase lines in the last 90 days whose item the user had bought before (0 to 1).",
 }
 _NOT_LIKED = ("refund", "remove_from_cart")
+_CONTENT = ("category_1_code", "brand_code")
+_CODES = 1 << 24  # above any code of a catalogue
+_LAG_BITS = 12
+_LAG = (1 << _LAG_BITS) - 1  # days
 
 
-def _top(content: ir.Table, name: str, last_day: int) -> ir.Table:
+def _top(content: ir.Table, name: str, world: World) -> ir.Table:
     """Return (user_id, day, top value, its count, count of all, count of values) of a content column by day.
 
-    Equal counts are settled by the alphabet.
+    Equal counts are settled by the alphabet, which numbers the catalogue's codes.
     """
-    known = content.filter(content[name].notnull())
-    ranks = known.select(name).distinct()
-    ranks = ranks.mutate(rank=ibis.row_number().over(ibis.window(order_by=name)).cast("float64"))
-    lines = known.group_by(KEY, name, "event_day", "known_day").agg(met=known.count().cast("float64"))
-    lines = lines.join(ranks, name).mutate(pair=ibis._[KEY].concat("\x1f", ibis._.rank.cast("int64").cast("string")))
-    owners = lines.select("pair", KEY, "rank").distinct()
-    met = column("met", WINDOW)
-    sums = trailing("pair", span_days("pair", lines, WINDOW, last_day), Measure(lines, {"met": (WINDOW,)}))
-    sums = sums.filter(sums[met] > 0).join(owners, "pair")
-    # Largest count first, smallest rank among equals, in one number: counts are whole, 1e6 bounds the distinct values.
+    code, met = f"{name}_code", column("met", WINDOW)
+    rows = content.filter(content[code] > 0).select(KEY, code, "event_day", "known_day", met=ibis.literal(1.0))
+    spine = span_days((KEY, code), rows, WINDOW, world.days)
+    sums = trailing((KEY, code), spine, Measure(rows, {"met": (WINDOW,)}), only=met)
+    # Largest count first, smallest code among equals, in one whole number below 2^53.
     best = sums.group_by(KEY, "day").agg(
-        best=(sums[met] * 1_000_000 - sums["rank"]).max(), total=sums[met].sum(), values=sums.count()
+        best=(sums[met] * _CODES - sums[code]).max(), total=sums[met].sum(), values=sums.count()
     )
-    top = best.mutate(count=((best.best / 1_000_000).ceil()))
-    top = top.mutate(rank=top["count"] * 1_000_000 - top.best)
-    return top.join(ranks, "rank").select(KEY, "day", "count", "total", "values", top=ibis._[name])
+    top = best.mutate(count=(best.best / _CODES).ceil().cast("float64"))
+    top = top.mutate(code=(top["count"] * _CODES - top.best).cast("int32"))
+    names = world.catalogue.filter(world.catalogue[code] > 0).select(code=code, name=name).distinct()
+    return top.join(names, "code").select(KEY, "day", "count", "total", "values", top=ibis._.name)
 
 
-def _habits(log: ir.Table, last_day: int) -> ir.Table:
-    """Return running sums of purchases: lines, repeats, orders and prices."""
-    bought = log.filter(log.event_name == "purchase")
-    # "Bought before" in the order in which lines became known: a line that arrives late changes no earlier answer.
-    arrival = ibis.window(group_by=[KEY, "item_id"], order_by=["known_us", "event_us", "event_id"])
-    bought = bought.mutate(
-        again=(ibis.row_number().over(arrival) > 0).cast("float64"), priced=bought.price.notnull().cast("float64")
-    )
-    by_day = bought.group_by(KEY, "event_day", "known_day").agg(
-        lines=bought.count().cast("float64"),
-        again=bought.again.sum(),
-        priced=bought.priced.sum(),
-        prices=bought.price.fill_null(0.0).sum(),
+def _first_bought(bought: ir.Table) -> ir.Table:
+    """Return for every user and item the line that became known first: (user_id, item_id, event_day, known_day).
+
+    In the order in which lines became known: one that arrives late changes no earlier answer. The order is one number,
+    arrival and then how long it took, at most `_LAG` days (a line that old is in no window).
+    """
+    lag = ibis.least(bought.known_day - bought.event_day, ibis.literal(_LAG))
+    arrival = (bought.known_us * (_LAG + 1) + (_LAG - lag)).min()
+    first = bought.group_by(KEY, "item_id").agg(arrival=arrival)
+    rest = first.arrival % (_LAG + 1)
+    known_day = whole_days(((first.arrival - rest).cast("int64") >> _LAG_BITS).cast("int64"))
+    return first.select(KEY, known_day=known_day, event_day=(known_day - (_LAG - rest)).cast("int32"), firsts=1.0)
+
+
+def _habits(world: World) -> ir.Table:
+    """Return running sums of purchases: lines, first lines of an item, orders and prices."""
+    ever = world.log.filter(world.log.event_name == "purchase")
+    bought = world.within(WINDOW)
+    bought = bought.filter(bought.event_name == "purchase")
+    lines = bought.select(
+        KEY,
+        "event_day",
+        "known_day",
+        lines=ibis.literal(1.0),
+        priced=bought.price.notnull().cast("float64"),
+        prices=bought.price.fill_null(0.0),
     )
     orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min()).mutate(orders=1.0)
-    table = side_by_side(KEY, {"lines again priced prices": by_day, "orders": orders})
     return trailing(
         KEY,
-        span_days(KEY, bought, WINDOW, last_day),
-        Measure(table, dict.fromkeys(("lines", "again", "priced", "prices", "orders"), (WINDOW,))),
+        span_days(KEY, bought, WINDOW, world.days),
+        Measure(lines, dict.fromkeys(("lines", "priced", "prices"), (WINDOW,))),
+        Measure(orders, {"orders": (WINDOW,)}),
+        Measure(_first_bought(ever), {"firsts": (WINDOW,)}),
+        only=column("lines", WINDOW),
     )
 
 
-def user_preference(log: ir.Table, catalogue: ir.Table, days: ir.Table, last_day: int) -> ir.Table:
-    """Return a row (user_id, day, features) for every row of `days` (user_id, day).
-
-    Args:
-        log: As `read_log` gives it.
-        catalogue: item_id, category_1, brand.
-        days: The users and days that get a snapshot.
-        last_day: The last day (since 1970) that gets a snapshot.
-    """
-    content = log.filter(log.event_name.notin(_NOT_LIKED)).join(
-        catalogue.select("item_id", "category_1", "brand"), "item_id"
-    )
+def build(world: World) -> ir.Table:
+    """Return a row (user_id, day, features) for every user and day of activity."""
+    log = world.within(WINDOW)
+    liked = log.filter(log.event_name.notin(_NOT_LIKED))
+    content = liked.join(world.catalogue.select("item_id", *_CONTENT), "item_id")
+    days = active_days(KEY, world.within(world.reach), world.reach, world.days).table
     on = [KEY, "day"]
-    category, brand = (_top(content, name, last_day) for name in ("category_1", "brand"))
+    category, brand = (_top(content, name, world) for name in ("category_1", "brand"))
     t = days.select(*on).left_join(category, on).drop("user_id_right", "day_right")
     t = t.left_join(brand, on, rname="brand_{name}").drop("brand_user_id", "brand_day")
-    t = t.left_join(_habits(log, last_day), on).drop("user_id_right", "day_right")
-    lines = t.lines_90d.nullif(0.0)
+    t = t.left_join(_habits(world), on).drop("user_id_right", "day_right")
     values = {
         "top_category_90d": t.top,
         "top_category_share_90d": (t["count"] / t.total).cast("float32"),
@@ -92,7 +101,7 @@ def user_preference(log: ir.Table, catalogue: ir.Table, days: ir.Table, last_day
         "top_brand_90d": t.brand_top,
         "top_brand_share_90d": (t.brand_count / t.brand_total).cast("float32"),
         "mean_price_90d": (t.prices_90d / MONEY_UNITS / t.priced_90d.nullif(0.0)).cast("float32"),
-        "lines_per_order_90d": (lines / t.orders_90d).cast("float32"),
-        "repeat_share_90d": (t.again_90d / lines).cast("float32"),
+        "lines_per_order_90d": (t.lines_90d / t.orders_90d).cast("float32"),
+        "repeat_share_90d": ((t.lines_90d - t.firsts_90d) / t.lines_90d).cast("float32"),
     }
     return t.select(*on, **{name: values[name] for name in DESCRIPTIONS})

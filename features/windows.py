@@ -1,16 +1,21 @@
 """Trailing windows over days, exact also for events that arrive late, as Ibis expressions.
 
-A snapshot for day T (00:00 UTC) counts an event in its window of w days iff the event was known by then and is young
+A snapshot for day T (00:00 UTC) counts a row in its window of w days iff the row was known by then and is young
 enough: `known_day < T` and `T <= event_day + w`, where `known_day` is the day on which it was both over and received.
-So an event enters the window at known_day + 1 and leaves it at event_day + w + 1: two changes, and the value at T is
-the running sum of changes. That costs two rows an event and window, whatever the length of the windows.
+
+One definition has two physical plans, and `Days` chooses:
+
+- One day: rows known before T are summed under a condition a window. Nothing is paid for history.
+- Several days: a row enters a window at known_day + 1 and leaves it at event_day + w + 1: two changes, and the value
+  at T is the running sum of changes. That costs two rows a day of events and window, whatever the length of windows.
+  Changes before the first day that is asked for are its opening balance; those after the last are left out.
 
 Sums are doubles that hold whole numbers (money in units of 0.0001, quantities in thousandths): exact up to 2^53,
-hence the same in whatever order threads add them.
+hence the same in whatever order threads add them, in either plan and in either engine.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 
 import ibis
@@ -21,20 +26,53 @@ MONEY_UNITS = 10_000
 QUANTITY_UNITS = 1_000
 EVER = 0  # the window that no event leaves
 
+Key = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Days:
+    """The days that get a snapshot, since 1970, both ends inclusive."""
+
+    first: int
+    last: int
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one day: then windows are conditions, not changes."""
+        return self.first == self.last
+
+
+@dataclass(frozen=True)
+class Spine:
+    """Which (key, day) get a row. The plan for one day may not need `table` at all; an unused one costs nothing."""
+
+    table: ir.Table
+    days: Days
+
 
 @dataclass(frozen=True)
 class Measure:
-    """What is summed: `table` has the key, event_day, known_day and the columns of `sums`, which hold whole numbers.
+    """What is summed, and what the extremes are taken of.
 
-    Every column is summed over each of its windows (days; `EVER` is all time) into a column that `column` names.
+    Attributes:
+        table: Has the key, event_day, known_day and the columns named below. One row may be an event, or whatever
+            is counted: an order, a day.
+        sums: Column of whole numbers (float64) -> windows in days (`EVER` is all time); `column` names each sum.
+        extremes: Column -> "min" or "max" over all rows known at the day's start; it keeps its name.
     """
 
     table: ir.Table
-    sums: dict[str, tuple[int, ...]]
+    sums: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    extremes: Mapping[str, str] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[str, int]]:
         """Return every (value, window)."""
         return [(value, window) for value, windows in self.sums.items() for window in windows]
+
+    def reach(self) -> int:
+        """Return after how many days a row changes nothing any more; `EVER` if it always counts."""
+        windows = [window for _, window in self.pairs()]
+        return EVER if self.extremes or not windows or EVER in windows else max(windows)
 
 
 def column(value: str, window: int) -> str:
@@ -48,123 +86,203 @@ def whole_days(micros: ir.IntegerValue) -> ir.IntegerColumn:
     return days
 
 
-def read_log(connection: ibis.BaseBackend, events: str) -> ir.Table:
-    """Read events to the contract; add whole-number times, days, money, quantity and the order they belong to.
+def _names(key: Key) -> list[str]:
+    return [key] if isinstance(key, str) else list(key)
 
-    Columns: user_id, item_id, event_name, event_id, event_us and known_us (microseconds since 1970), event_day,
-    known_day, money and price (0.0001 of the currency; price null where unknown), quantity (thousandths), order_key.
+
+def _union(parts: Sequence[ir.Table]) -> ir.Table:
+    return reduce(lambda left, right: left.union(right), parts)
+
+
+def _extreme(value: ir.Value, how: str) -> ir.Value:
+    extreme: ir.Value = getattr(value, how)()
+    return extreme
+
+
+def side_by_side(key: Key, counts: Mapping[str, ir.Table]) -> ir.Table:
+    """Add up tables of (key, event_day, known_day, values) into one; a value that a table lacks is 0 in its rows.
+
+    Args:
+        key: The entity's columns.
+        counts: Names of a table's values, separated by blanks -> the table.
     """
-    raw = connection.read_parquet(events)
-    origin = ibis.timestamp("1970-01-01", timezone="UTC")
-    log = raw.select(
-        "user_id",
-        "item_id",
-        "event_id",
-        event_name=raw.event_name.cast("string"),
-        event_us=raw.event_time.delta(origin, unit="microsecond"),
-        ingested_us=raw.ingested_at.delta(origin, unit="microsecond"),
-        money=(raw.amount.fill_null(0.0) * MONEY_UNITS).round().cast("float64"),
-        quantity=(raw.quantity.fill_null(0) * QUANTITY_UNITS).round().cast("float64"),
-        price=(ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0)) * MONEY_UNITS).round().cast("float64"),
-        order_key=ibis.coalesce(raw.order_id, raw.session_id, raw.event_id),
-    )
-    log = log.mutate(known_us=ibis.greatest(log.event_us, log.ingested_us)).drop("ingested_us")
-    log = log.mutate(event_day=whole_days(log.event_us), known_day=whole_days(log.known_us))
-    return connection.create_table("log", log, temp=True)
-
-
-def _changes(key: str, measure: Measure, columns: Sequence[str]) -> list[ir.Table]:
-    """Return the rows (key, day, one column a sum) by which the sums change, in and out of every window."""
-    table = measure.table
+    names = [name for values in counts for name in values.split()]
     zero = ibis.literal(0.0)
+    rows = _union(
+        [
+            table.select(
+                *_names(key),
+                "event_day",
+                "known_day",
+                **{name: table[name] if name in values.split() else zero for name in names},
+            )
+            for values, table in counts.items()
+        ]
+    )
+    return rows.group_by(*_names(key), "event_day", "known_day").agg(**{name: rows[name].sum() for name in names})
 
-    def rows(day: ir.Value, filled: dict[str, ir.Value]) -> ir.Table:
-        return table.select(table[key], day=day.cast("int32"), **{name: filled.get(name, zero) for name in columns})
+
+@dataclass(frozen=True)
+class _Shape:
+    """The columns of an answer, over all measures: sums, and extremes with their types."""
+
+    keys: list[str]
+    sums: list[str]
+    extremes: dict[str, tuple[str, ir.Value]]  # name -> how, and a null of its type
+
+    @classmethod
+    def of(cls, key: Key, measures: Sequence[Measure]) -> "_Shape":
+        sums = [column(*pair) for measure in measures for pair in measure.pairs()]
+        extremes = {
+            name: (how, ibis.null(measure.table[name].type()))
+            for measure in measures
+            for name, how in measure.extremes.items()
+        }
+        return cls(_names(key), sums, extremes)
+
+    def rows(self, table: ir.Table, filled: Mapping[str, ir.Value], **more: ir.Value) -> ir.Table:
+        """Select the columns from `table`: those of `filled`, else a sum is 0 and an extreme null."""
+        zero = ibis.literal(0.0)
+        values = {name: filled.get(name, zero) for name in self.sums}
+        values |= {name: filled.get(name, null) for name, (_, null) in self.extremes.items()}
+        return table.select(*self.keys, **more, **values)
+
+    def totals(self, table: ir.Table) -> dict[str, ir.Value]:
+        """Aggregate the columns of `table`."""
+        found = {name: table[name].sum() for name in self.sums}
+        return found | {name: _extreme(table[name], how) for name, (how, _) in self.extremes.items()}
+
+
+def trailing(key: Key, spine: Spine, *measures: Measure, only: str | None = None) -> ir.Table:
+    """Return (key, day, sums, extremes) as known at the start of each day.
+
+    Args:
+        key: The entity's columns.
+        spine: Which rows there are, and for which days.
+        measures: What is summed; their columns must have different names.
+        only: A sum that must be above 0 in a row; None: every row of the spine. With it, the plan for one day does
+            without the spine, so rows of keys outside of it must not occur in the measures.
+    """
+    shape = _Shape.of(key, measures)
+    if spine.days.single:
+        answer = _one_day(shape, spine, measures, only)
+    else:
+        answer = _many_days(shape, spine, measures)
+    return answer if only is None else answer.filter(answer[only] > 0)
+
+
+def _one_day(shape: _Shape, spine: Spine, measures: Sequence[Measure], only: str | None) -> ir.Table:
+    """Sum what was known before the day, under one condition a window."""
+    day = ibis.literal(spine.days.last, "int32")
+    parts = [_one_measure(shape.keys, measure, spine.days.last) for measure in measures]
+    if only is not None and len(parts) == 1:
+        return parts[0].select(*shape.keys, *shape.sums, *shape.extremes, day=day)
+    rows = [shape.rows(part, {name: part[name] for name in part.columns}) for part in parts]
+    if only is None:
+        rows.append(shape.rows(spine.table, {}))
+        rows = [part.mutate(wanted=ibis.literal(int(part is rows[-1]))) for part in rows]
+    merged = _union(rows)
+    keep = {} if only is not None else {"wanted": merged.wanted.max()}
+    answer = merged.group_by(*shape.keys).agg(**shape.totals(merged), **keep)
+    if only is None:
+        answer = answer.filter(answer.wanted > 0).drop("wanted")
+    return answer.select(*shape.keys, *shape.sums, *shape.extremes, day=day)
+
+
+def _one_measure(keys: list[str], measure: Measure, day: int) -> ir.Table:
+    t = measure.table
+    t = t.filter(t.known_day < day)
+    reach = measure.reach()
+    if reach != EVER:
+        t = t.filter(t.event_day >= day - reach)
+
+    def counted(value: str, window: int) -> ir.Value:
+        if window in (EVER, reach):
+            return t[value].sum()
+        return ibis.ifelse(t.event_day >= day - window, t[value], 0.0).sum()
+
+    sums = {column(*pair): counted(*pair) for pair in measure.pairs()}
+    return t.group_by(*keys).agg(**sums, **{name: _extreme(t[name], how) for name, how in measure.extremes.items()})
+
+
+def _many_days(shape: _Shape, spine: Spine, measures: Sequence[Measure]) -> ir.Table:
+    """Add up changes by day, then run over the days of each key."""
+    rows = [part.mutate(wanted=ibis.literal(0)) for m in measures for part in _changes(shape, m, spine.days)]
+    rows.append(shape.rows(spine.table, {}, day=spine.table.day.cast("int32")).mutate(wanted=ibis.literal(1)))
+    merged = _union(rows)
+    daily = merged.group_by(*shape.keys, "day").agg(**shape.totals(merged), wanted=merged.wanted.max())
+    past = ibis.window(group_by=shape.keys, order_by="day", preceding=None, following=0)
+    totals = {name: value.over(past) for name, value in shape.totals(daily).items()}
+    running = daily.select(*shape.keys, "day", "wanted", **totals)
+    return running.filter(running.wanted > 0).drop("wanted")
+
+
+def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
+    """Return the rows by which sums and extremes change, into and out of every window."""
+    reach = measure.reach()
+    known = measure.table if reach == EVER else measure.table.filter(measure.table.event_day >= days.first - reach)
+    extremes = {name: _extreme(known[name], how) for name, how in measure.extremes.items()}
+    table = known.group_by(*shape.keys, "event_day", "known_day").agg(
+        **{value: known[value].sum() for value in measure.sums}, **extremes
+    )
 
     def counted(value: str, window: int) -> ir.Value:
         if window == EVER:
             return table[value]
         return ibis.ifelse(table.known_day < table.event_day + window, table[value], 0.0)
 
-    parts = [rows(table.known_day + 1, {column(*pair): counted(*pair) for pair in measure.pairs()})]
+    def moved(day: ir.Value, filled: Mapping[str, ir.Value]) -> ir.Table:
+        part = shape.rows(table, filled, day=ibis.greatest(day, ibis.literal(days.first)).cast("int32"))
+        return part.filter(part.day <= days.last)
+
+    entering = {column(*pair): counted(*pair) for pair in measure.pairs()}
+    parts = [moved(table.known_day + 1, entering | {name: table[name] for name in extremes})]
     for leaving in sorted({window for _, window in measure.pairs()} - {EVER}):
         out = {column(*pair): -counted(*pair) for pair in measure.pairs() if pair[1] == leaving}
-        parts.append(rows(table.event_day + (leaving + 1), out))
+        parts.append(moved(table.event_day + (leaving + 1), out))
     return parts
 
 
-def side_by_side(key: str, counts: dict[str, ir.Table]) -> ir.Table:
-    """Add up tables of (key, event_day, known_day, values) into one; a value that a table lacks is 0 in its rows.
+def latest(key: Key, spine: Spine, table: ir.Table, values: Mapping[str, str]) -> ir.Table:
+    """Return, for every (key, day) of `spine`, extremes of what was known at the day's start.
 
     Args:
-        key: The entity's column.
-        counts: Names of a table's values, separated by blanks -> the table.
-    """
-    names = [name for values in counts for name in values.split()]
-    zero = ibis.literal(0.0)
-    parts = [
-        table.select(
-            key, "event_day", "known_day", **{name: table[name] if name in values.split() else zero for name in names}
-        )
-        for values, table in counts.items()
-    ]
-    rows: ir.Table = reduce(lambda left, right: left.union(right), parts)
-    return rows.group_by(key, "event_day", "known_day").agg(**{name: rows[name].sum() for name in names})
-
-
-def trailing(key: str, spine: ir.Table, measure: Measure) -> ir.Table:
-    """Return one row for every (key, day) of `spine` with the sums of `measure` as known at that day's start."""
-    columns = [column(*pair) for pair in measure.pairs()]
-    zeros = {name: ibis.literal(0.0) for name in columns}
-    rows = [part.mutate(wanted=ibis.literal(0.0)) for part in _changes(key, measure, columns)]
-    rows.append(spine.select(key, day=spine.day.cast("int32"), **zeros, wanted=ibis.literal(1.0)))
-    merged: ir.Table = reduce(lambda left, right: left.union(right), rows)
-    daily = merged.group_by(key, "day").agg(
-        **{name: merged[name].sum() for name in columns}, wanted=merged.wanted.max()
-    )
-    past = ibis.window(group_by=key, order_by="day", preceding=None, following=0)
-    running = daily.select(key, "day", "wanted", **{name: daily[name].sum().over(past) for name in columns})
-    return running.filter(running.wanted > 0).drop("wanted")
-
-
-def latest(key: str, spine: ir.Table, table: ir.Table, values: dict[str, str]) -> ir.Table:
-    """Return, for every (key, day) of `spine`, running extremes of what was known at the day's start.
-
-    Args:
-        key: The entity's column.
+        key: The entity's columns.
         spine: (key, day).
-        table: Has `key`, `known_day` and the columns of `values`.
+        table: Has the key, event_day, known_day and the columns of `values`.
         values: Column -> "min" or "max".
     """
-    known = table.group_by(key, "known_day").agg(**{name: getattr(table[name], how)() for name, how in values.items()})
-    known = known.select(key, day=(known.known_day + 1).cast("int32"), wanted=ibis.literal(0), **_same(known, values))
-    nothing = {name: ibis.null(known[name].type()) for name in values}
-    rows = known.union(spine.select(key, day=spine.day.cast("int32"), wanted=ibis.literal(1), **nothing))
-    past = ibis.window(group_by=key, order_by="day", preceding=None, following=0)
-    daily = rows.group_by(key, "day").agg(
-        wanted=rows.wanted.max(), **{name: getattr(rows[name], how)() for name, how in values.items()}
-    )
-    running = {name: getattr(daily[name], how)().over(past) for name, how in values.items()}
-    return daily.select(key, "day", "wanted", **running).filter(ibis._.wanted > 0).drop("wanted")
+    return trailing(key, spine, Measure(table, extremes=values))
 
 
-def _same(table: ir.Table, names: dict[str, str]) -> dict[str, ir.Value]:
-    return {name: table[name] for name in names}
+def _unnested(keys: list[str], ends: ir.Table, days: Days) -> Spine:
+    """Return (key, day) for every day from `first` to `last` of each row, within `days`."""
+    first = ibis.greatest(ends["first"], ibis.literal(days.first)).cast("int32")
+    last = ibis.least(ends["last"], ibis.literal(days.last)).cast("int32")
+    inside = ends.select(*keys, first=first, last=last)
+    inside = inside.filter(inside["first"] <= inside["last"])
+    if days.single:
+        return Spine(inside.select(*keys, day=inside["first"]), days)
+    return Spine(inside.select(*keys, day=ibis.range(inside["first"], inside["last"] + 1).unnest().cast("int32")), days)
 
 
-def span_days(key: str, table: ir.Table, reach: int, last_day: int) -> ir.Table:
+def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
     """Return (key, day): every day from when a key was first known until `reach` days after its last event.
 
     Days in the middle without an event that young are among them: filter by a sum over `reach` days.
     """
-    ends = table.group_by(key).agg(
-        first=table.known_day.min() + 1, last=ibis.least(table.event_day.max() + reach, ibis.literal(last_day))
-    )
-    return ends.select(key, day=ibis.range(ends["first"], ends["last"] + 1).unnest().cast("int32"))
+    ends = table.group_by(*_names(key)).agg(first=table.known_day.min() + 1, last=table.event_day.max() + reach)
+    return _unnested(_names(key), ends, days)
 
 
-def active_days(key: str, table: ir.Table, reach: int, last_day: int) -> ir.Table:
+def active_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
     """Return (key, day): every day on which a known event of the key is at most `reach` days old."""
-    seen = table.select(key, "event_day", "known_day").distinct()
-    until = ibis.least(seen.event_day + reach, ibis.literal(last_day))
-    return seen.select(key, day=ibis.range(seen.known_day + 1, until + 1).unnest().cast("int32")).distinct()
+    names = _names(key)
+    recent = table.filter(table.event_day >= days.first - reach)
+    if days.single:
+        recent = recent.filter(recent.known_day < days.last)
+        return Spine(recent.select(*names).distinct().mutate(day=ibis.literal(days.last, "int32")), days)
+    seen = recent.select(*names, "event_day", "known_day").distinct()
+    ends = seen.select(*names, first=seen.known_day + 1, last=seen.event_day + reach)
+    spine = _unnested(names, ends, days)
+    return Spine(spine.table.distinct(), days)

@@ -39,6 +39,9 @@ class FeaturesParams(_Strict):
 
     last_n: int = Field(ge=1, le=1000, description="Events kept for each user in the recent-events view.")
     active_days: int = Field(ge=1, description="A user is active, and has a snapshot, this many days after an event.")
+    history_days: int | None = Field(
+        ge=1, description="Last days that get snapshots; null: every day since the data begins, as training needs."
+    )
 
 
 class RowsParams(_Strict):

@@ -1,0 +1,22 @@
+"""Which engine computes the views."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from features.engine.contract import Engine
+from features.engine.duck import DuckEngine
+
+EngineName = Literal["duckdb", "spark"]
+
+
+@contextmanager
+def opened(name: EngineName, duck: DuckEngine) -> Iterator[Engine]:
+    """Yield the engine of that name; `duck` is open already, for it computes what is beside the views."""
+    if name == "duckdb":
+        yield duck
+        return
+    from features.engine.spark import spark
+
+    with spark() as engine:
+        yield engine

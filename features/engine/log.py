@@ -1,0 +1,79 @@
+"""Events to the contract as the views read them: whole-number times, days, money, and what an event belongs to."""
+
+from collections.abc import Callable
+
+import ibis
+import ibis.expr.types as ir
+
+from features.windows import MONEY_UNITS, QUANTITY_UNITS, whole_days
+
+Micros = Callable[[ir.TimestampValue], ir.IntegerValue]
+
+# Columns of the contract that an engine reads, and a shard keeps.
+READ: tuple[str, ...] = (
+    "event_id",
+    "event_time",
+    "ingested_at",
+    "event_name",
+    "user_id",
+    "anonymous_id",
+    "platform",
+    "session_id",
+    "item_id",
+    "quantity",
+    "price",
+    "amount",
+    "order_id",
+    "query",
+    "results",
+    "list_id",
+    "position",
+    "dwell_seconds",
+    "rating",
+    "campaign_id",
+)
+_TEXT = ("anonymous_id", "platform", "query", "results", "list_id", "campaign_id")
+
+
+def read_log(raw: ir.Table, micros: Micros, sentiment: ir.Table | None = None) -> ir.Table:
+    """Return the log of a file of events.
+
+    Columns: user_id, item_id, event_id, event_name, event_time, event_us and known_us (microseconds since 1970),
+    event_day, known_day, money and price (0.0001 of the currency; price null where unknown), quantity (thousandths),
+    order_key (order, else session, else the event itself), session_id, anonymous_id, platform, query, results,
+    list_id, position, dwell (whole milliseconds; null where unknown), rating, campaign_id, sentiment (null unless the
+    review was scored). A column that the file lacks is null: an older file, or a source without it.
+
+    Args:
+        raw: Events to the contract.
+        micros: The engine's way from a time to microseconds since 1970.
+        sentiment: event_id, sentiment of the reviews that were scored; None: nobody asks for it.
+    """
+    money = ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0))
+    log = raw.select(
+        "user_id",
+        "item_id",
+        "event_id",
+        "event_time",
+        "session_id",
+        event_name=raw.event_name.cast("string"),
+        event_us=micros(raw.event_time),
+        ingested_us=micros(raw.ingested_at),
+        money=(raw.amount.fill_null(0.0) * MONEY_UNITS).round().cast("float64"),
+        quantity=(raw.quantity.fill_null(0.0) * QUANTITY_UNITS).round().cast("float64"),
+        price=(money * MONEY_UNITS).round().cast("float64"),
+        order_key=ibis.coalesce(raw.order_id, raw.session_id, raw.event_id),
+        dwell=(_known(raw, "dwell_seconds", "float64") * 1000).round().cast("float64"),
+        rating=_known(raw, "rating", "float64"),
+        position=_known(raw, "position", "int32"),
+        **{name: _known(raw, name, "string") for name in _TEXT},
+    )
+    log = log.mutate(known_us=ibis.greatest(log.event_us, log.ingested_us)).drop("ingested_us")
+    log = log.mutate(event_day=whole_days(log.event_us), known_day=whole_days(log.known_us))
+    if sentiment is None:
+        return log.mutate(sentiment=ibis.null("float64"))
+    return log.left_join(sentiment.select("event_id", "sentiment"), "event_id").drop("event_id_right")
+
+
+def _known(raw: ir.Table, name: str, kind: str) -> ir.Value:
+    return raw[name].cast(kind) if name in raw.columns else ibis.null(kind)

@@ -1,0 +1,66 @@
+"""What a feature view is: a name, its keys, what its features mean, and how they are built from a world.
+
+A view module exports KEY (or KEYS), DESCRIPTIONS and `build(world)`; `features.definitions.VIEWS` lists the views.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from features.windows import Days
+
+__all__ = ["Days", "View", "World"]
+
+
+@dataclass(frozen=True)
+class World:
+    """What a view is computed from.
+
+    Attributes:
+        log: Events as `features.engine.log` reads them; for a view keyed by user only those that have a user. It may
+            hold only the events of some keys (a shard), but all events of each.
+        catalogue: `catalogue.parquet`.
+        days: Which days get a snapshot.
+        reach: Days after an event that a user stays active (`features.active_days`).
+    """
+
+    log: ir.Table
+    catalogue: ir.Table
+    days: Days
+    reach: int
+
+    def within(self, window: int) -> ir.Table:
+        """Return the log without what is too old to be in a window of `window` days on any day asked for.
+
+        The condition is on `event_time`, which the file is sorted by: what it excludes is not read.
+        """
+        oldest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=self.days.first - window)
+        return self.log.filter(self.log.event_time >= ibis.literal(oldest, "timestamp('UTC', 6)"))
+
+
+@dataclass(frozen=True)
+class View:
+    """One feature view.
+
+    Attributes:
+        name: As Feast and the file call it.
+        keys: Columns of the entity; events are sharded by a hash of the first.
+        meaning: One sentence for people.
+        descriptions: Feature -> what it means and its unit in the last brackets.
+        build: From a world to (keys, day, features), one row a key and day.
+        online: Whether a service may ask for it.
+        whole: It needs all of the log at once (pairs of items, for example): no shards.
+        reviews: It reads `log.sentiment`; without this the column is null everywhere.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    meaning: str
+    descriptions: Mapping[str, str]
+    build: Callable[[World], ir.Table]
+    online: bool = True
+    whole: bool = False
+    reviews: bool = False
