@@ -28,10 +28,22 @@ class DataParams(_Strict):
     user_share: float = Field(gt=0, le=1, description="Share of users kept, chosen by a hash of user_id.")
 
 
+class DriftParams(_Strict):
+    """How a day is compared with the weeks before it."""
+
+    reference_days: int = Field(
+        ge=28, multiple_of=14, description="Days before: half predict a day, half say how far predictions are off."
+    )
+    tolerance: float = Field(gt=0, allow_inf_nan=False, description="Robust spreads that a day may be off.")
+    judge_days: int = Field(ge=1, description="The last days of the log, for which a run answers.")
+    on_drift: Literal["warn", "fail"] = Field(description="Whether a day outside its season stops the run.")
+
+
 class ExpectationsParams(_Strict):
     """What stops a run."""
 
     max_bad_share: float = Field(ge=0, le=1, description="Above this share of bad rows in a table the run stops.")
+    drift: DriftParams
 
 
 class FeaturesParams(_Strict):
