@@ -45,7 +45,7 @@ class Following:
         """Start where the follower stopped; a place that cannot be read is the log's beginning."""
         self._log, self._follower, self._pace = log, follower, pace
         self._path = folder / f"{follower.name}.json"
-        self.problem: str | None = None
+        self.problem: str | None = "starting"
         self._ending = threading.Event()
         self._position = self._kept()
         self._thread = threading.Thread(target=self._run, name=follower.name, daemon=True)
@@ -95,11 +95,12 @@ class Following:
         pause = _FIRST_PAUSE
         while not self._ending.is_set():
             try:
-                if self._wait():
+                # at first, and after a problem, without waiting for records: a store is opened before it is needed
+                if self.problem is not None or self._wait():
                     self._step()
                 self.problem, pause = None, _FIRST_PAUSE
             except (ShopLensError, OSError) as error:  # a store is away: the log keeps everything meanwhile
-                if self.problem is None:
+                if self.problem in (None, "starting"):
                     _log.warning("%s: %s; trying again", self.name, error)
                 self.problem = str(error)
                 self._ending.wait(pause)

@@ -68,4 +68,6 @@ def tables_of(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
     frame = pl.read_ndjson(b"\n".join(good), schema=_AS_TEXT)
     times = [name for name, kind in EVENT_SCHEMA.items() if kind == UTC_TIME]
     events = frame.with_columns(pl.col(times).str.to_datetime("%+", time_unit="us", time_zone="UTC"))
-    return events.select(list(EVENT_SCHEMA)), quarantined
+    # a file's events without attributes have an empty list, too
+    bare = pl.col("attributes").fill_null(pl.lit([], dtype=EVENT_SCHEMA["attributes"]))
+    return events.with_columns(bare).select(list(EVENT_SCHEMA)), quarantined

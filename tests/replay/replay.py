@@ -86,7 +86,7 @@ def collecting(project: Project) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=project.settings.root, env=project.environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        _until(lambda: httpx.get(f"{address}/livez").status_code == 200, project)
+        _until(lambda: httpx.get(f"{address}/readyz").status_code == 200, project)
         yield address
     finally:
         process.terminate()

@@ -78,11 +78,12 @@ class Split:
 
     @classmethod
     def last_day(cls, events: pl.DataFrame) -> "Split":
-        """Split off the last 24 hours of what became known, in the order in which it did."""
+        """Split off what became known since 24 hours before the last event, in the order in which it did."""
         marked = events.with_columns(known(events).alias("_known"))
-        end = marked["_known"].max()
+        last, end = events["event_time"].max(), marked["_known"].max()
+        assert isinstance(last, datetime)
         assert isinstance(end, datetime)
-        start = end - timedelta(days=1)
+        start = last - timedelta(days=1)
         streamed = marked.filter(pl.col("_known") >= start).sort("_known", "event_id").drop("_known")
         before = marked.filter(pl.col("_known") < start).drop("_known")
         return cls(before, streamed, start, end + timedelta(microseconds=1))
