@@ -1,7 +1,7 @@
 """The stage `features`: validated tables to daily snapshots, recent events and the catalogue."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import polars as pl
 
 from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, unit
-from features.engine.choose import EngineName, opened
+from features.engine.choose import opened
+from features.engine.contract import EngineName
 from features.engine.duck import duckdb
-from features.engine.job import Job
+from features.engine.job import Job, Progress
 from features.engine.shards import SplitLog, count_rows
-from features.engine.small import catalogue_of, write_recent
-from features.engine.write import TableWriter, write_whole
+from features.engine.small import catalogue_of, recent_parts
+from features.engine.write import TableWriter, write_parts, write_whole
 from features.fast import FAST_DESCRIPTIONS
 from features.user_profile import describe, user_profile
 from features.windows import DAY_US, Days
@@ -52,7 +53,7 @@ def _days(start: datetime, last: int, history_days: int | None) -> Days:
     return Days(min(first if history_days is None else max(first, last - history_days + 1), last), last)
 
 
-def _progress(name: str) -> Callable[[int, int], None]:
+def _progress(name: str) -> Progress:
     """Return what says how far a table is, when it takes more than one step."""
 
     def say(done: int, of: int) -> None:
@@ -72,18 +73,14 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
     spill = out / ".spill"
     spill.mkdir()
     with duckdb(spill) as duck:
-        catalogue = catalogue_of(duck.connection.con, events, validated / "items.parquet")
+        catalogue = catalogue_of(duck.connection, events, validated / "items.parquet")
         write_whole(out / "catalogue.parquet", catalogue.frame.to_arrow())
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start).to_arrow()
         tables: dict[str, TableWriter] = {"user_profile": write_whole(out / "user_profile.parquet", profile)}
-        log = SplitLog(duck.connection.con, events, spill)
-        tables["recent_events"] = write_recent(
-            log.by("user_id", RECENT_ROWS),
-            out / "recent_events.parquet",
-            params.features.last_n,
-            high_water,
-            _progress("recent_events"),
-        )
+        log = SplitLog(duck.connection, events, spill)
+        pieces, say = log.by("user_id", RECENT_ROWS), _progress("recent_events")
+        lists = recent_parts(pieces, params.features.last_n, high_water, say)
+        tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
         days = _days(start, last_day, params.features.history_days)
         with opened(engine, duck) as chosen:
             job = Job(chosen, log, out, days, params.features.active_days)

@@ -164,10 +164,8 @@ def trailing(key: Key, spine: Spine, *measures: Measure, only: str | None = None
             without the spine, so rows of keys outside of it must not occur in the measures.
     """
     shape = _Shape.of(key, measures)
-    if spine.days.single:
-        answer = _one_day(shape, spine, measures, only)
-    else:
-        answer = _many_days(shape, spine, measures)
+    one = spine.days.single
+    answer = _one_day(shape, spine, measures, only) if one else _many_days(shape, spine, measures)
     return answer if only is None else answer.filter(answer[only] > 0)
 
 

@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
-from features.engine.contract import Engine
+from features.engine.contract import Engine, EngineName
 from features.engine.duck import DuckEngine
-
-EngineName = Literal["duckdb", "spark"]
 
 
 @contextmanager

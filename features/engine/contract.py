@@ -2,25 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-import ibis.expr.types as ir
+import ibis
 import pyarrow as pa
+
+EngineName = Literal["duckdb", "spark"]
 
 
 class Engine(Protocol):
-    """Reads Parquet, and computes Ibis expressions over it. All times are UTC."""
+    """Reads Parquet and runs the SQL of its dialect over it. All times are UTC."""
 
-    name: str
+    name: EngineName
 
-    def log(self, events: Sequence[Path], sentiment: Path | None = None) -> ir.Table:
-        """Return the log (see `features.engine.log`) of files of events; `sentiment` holds event_id, sentiment."""
+    def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
+        """Make `table` stand for some Parquet files from now on; return its columns."""
         ...
 
-    def table(self, path: Path) -> ir.Table:
-        """Return a Parquet table."""
-        ...
-
-    def batches(self, table: ir.Table, size: int) -> pa.RecordBatchReader:
-        """Compute `table` and hand over its rows in its order, `size` at a time (the last batch may be smaller)."""
+    def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
+        """Hand over the answer in its order, `size` rows at a time (the last batch may be smaller)."""
         ...

@@ -6,53 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import ibis
-import ibis.expr.datatypes as dt
-import ibis.expr.types as ir
 import pyarrow as pa
 
-from features.engine.log import read_log
+from features.engine.contract import EngineName
 
 MEMORY_LIMIT = "3GB"  # of DuckDB's own; Polars, Arrow and the file being written come on top
 
 
-@ibis.udf.scalar.builtin(name="epoch_us", signature=((dt.Timestamp(timezone="UTC"),), dt.int64))  # type: ignore[untyped-decorator]
-def _epoch_us(moment: Any) -> int:  # type: ignore[empty-body]
-    """Microseconds since 1970, as DuckDB counts them."""
-
-
 class DuckEngine:
-    """DuckDB behind Ibis, in memory, in UTC."""
+    """DuckDB in memory, in UTC."""
 
-    name = "duckdb"
+    name: EngineName = "duckdb"
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
-    def log(self, events: Sequence[Path], sentiment: Path | None = None) -> ir.Table:
+    def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
         """See `Engine`."""
-        raw = self.connection.read_parquet([str(path) for path in events])
-        return read_log(raw, _epoch_us, None if sentiment is None else self.table(sentiment))
+        source = self.connection.read_parquet([str(path) for path in files], hive_partitioning=False)
+        source.create_view(table, replace=True)
+        return ibis.Schema.from_pyarrow(source.limit(0).to_arrow_table().schema)
 
-    def table(self, path: Path) -> ir.Table:
+    def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
         """See `Engine`."""
-        table: ir.Table = self.connection.read_parquet(str(path))
-        return table
-
-    def batches(self, table: ir.Table, size: int) -> pa.RecordBatchReader:
-        """See `Engine`."""
-        # Not through Ibis 12, which calls what DuckDB 2 has no longer.
-        return self.connection.con.sql(self.connection.compile(table)).to_arrow_reader(size)
+        return self.connection.sql(sql).to_arrow_reader(size)
 
 
 @contextmanager
 def duckdb(spill: Path) -> Iterator[DuckEngine]:
     """Yield DuckDB, which spills to the folder `spill`."""
-    connection = ibis.duckdb.connect()
+    import duckdb
+
+    settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(spill), "preserve_insertion_order": "false"}
+    connection = duckdb.connect(config=settings)
     try:
-        connection.raw_sql("SET TimeZone = 'UTC'")
-        connection.raw_sql(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.raw_sql("SET preserve_insertion_order = false")
-        connection.con.execute("SET temp_directory = $folder", {"folder": str(spill)})
+        connection.execute("SET TimeZone = 'UTC'")
         yield DuckEngine(connection)
     finally:
-        connection.disconnect()
+        connection.close()

@@ -1,16 +1,19 @@
 """Computing one view after the other, each from as many events at once as memory allows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ibis.expr.types as ir
+import pyarrow as pa
 
 from features.engine.contract import Engine
+from features.engine.plan import CATALOGUE, EVENTS, SENTIMENT, Schemas, compiled
 from features.engine.shards import Pieces, SplitLog
-from features.engine.write import ROW_GROUP, TableWriter, dated
-from features.views import View, World
+from features.engine.write import ROW_GROUP, TableWriter, dated, write_parts
+from features.views import View
 from features.windows import Days
+
+Progress = Callable[[int, int], None]  # parts done, parts in all
 
 # Events at once. One day's snapshot holds one state a key; every day's holds changes of every key and day.
 _ONE_DAY_ROWS = 200_000_000
@@ -43,27 +46,24 @@ class Job:
             return Pieces((self.log.events,), whole=True)
         return self.log.by(view.keys[0], _ONE_DAY_ROWS if self.days.single else _HISTORY_ROWS)
 
-    def world(self, view: View, events: tuple[Path, ...]) -> World:
-        """Return what `view` is computed from, over some files of events."""
-        log = self.engine.log(events, self.sentiment if view.reviews else None)
-        if view.keys[0] == "user_id":
-            log = log.filter(log.user_id.notnull())
-        return World(log, self.engine.table(self.out / "catalogue.parquet"), self.days, self.reach)
-
-    def rows(self, view: View, events: tuple[Path, ...]) -> ir.Table:
-        """Return the snapshots of one piece in the order of the file: day, then keys."""
-        return view.build(self.world(view, events)).order_by("day", *view.keys)
-
-    def write(self, view: View, progress: Callable[[int, int], None]) -> TableWriter:
+    def write(self, view: View, progress: Progress) -> TableWriter:
         """Write NAME.parquet: keys, event_timestamp, features; rows by piece of the keys, then day, then key."""
+        return write_parts(self.out / f"{view.name}.parquet", self._parts(view, progress))
+
+    def _parts(self, view: View, progress: Progress) -> Iterator[pa.RecordBatchReader]:
         pieces = self._pieces(view).files
-        writer: TableWriter | None = None
         for place, piece in enumerate(pieces):
             files = tuple(sorted(piece.glob("*.parquet"))) if piece.is_dir() else (piece,)
-            batches = dated(self.engine.batches(self.rows(view, files), ROW_GROUP), len(view.keys))
-            writer = writer or TableWriter(self.out / f"{view.name}.parquet", batches.schema)
-            writer.write(batches)
+            yield dated(self._rows(view, files), len(view.keys))
             progress(place + 1, len(pieces))
-        assert writer is not None  # a log has at least one piece
-        with writer:
-            return writer
+
+    def _rows(self, view: View, files: tuple[Path, ...]) -> pa.RecordBatchReader:
+        """Return the snapshots of some files of events, by day and then keys."""
+        sentiment = (self.sentiment,) if view.reviews and self.sentiment is not None else None
+        schemas = Schemas(
+            self.engine.read(EVENTS, files),
+            self.engine.read(CATALOGUE, (self.out / "catalogue.parquet",)),
+            None if sentiment is None else self.engine.read(SENTIMENT, sentiment),
+        )
+        sql, schema = compiled(self.engine.name, view.build, view.keys, self.days, self.reach, schemas)
+        return self.engine.run(sql, schema, ROW_GROUP)

@@ -1,13 +1,26 @@
 """Events to the contract as the views read them: whole-number times, days, money, and what an event belongs to."""
 
-from collections.abc import Callable
+from typing import Any
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from features.engine.contract import EngineName
 from features.windows import MONEY_UNITS, QUANTITY_UNITS, whole_days
 
-Micros = Callable[[ir.TimestampValue], ir.IntegerValue]
+_MICROS = ((dt.Timestamp(timezone="UTC"),), dt.int64)
+
+
+@ibis.udf.scalar.builtin(signature=_MICROS)  # type: ignore[untyped-decorator]
+def epoch_us(moment: Any) -> int:  # type: ignore[empty-body]
+    """Microseconds since 1970, as DuckDB counts them."""
+
+
+@ibis.udf.scalar.builtin(signature=_MICROS)  # type: ignore[untyped-decorator]
+def unix_micros(moment: Any) -> int:  # type: ignore[empty-body]
+    """Microseconds since 1970, as Spark counts them."""
+
 
 # Columns of the contract that an engine reads, and a shard keeps.
 READ: tuple[str, ...] = (
@@ -35,7 +48,7 @@ READ: tuple[str, ...] = (
 _TEXT = ("anonymous_id", "platform", "query", "results", "list_id", "campaign_id")
 
 
-def read_log(raw: ir.Table, micros: Micros, sentiment: ir.Table | None = None) -> ir.Table:
+def read_log(raw: ir.Table, engine: EngineName, sentiment: ir.Table | None = None) -> ir.Table:
     """Return the log of a file of events.
 
     Columns: user_id, item_id, event_id, event_name, event_time, event_us and known_us (microseconds since 1970),
@@ -46,9 +59,10 @@ def read_log(raw: ir.Table, micros: Micros, sentiment: ir.Table | None = None) -
 
     Args:
         raw: Events to the contract.
-        micros: The engine's way from a time to microseconds since 1970.
+        engine: Whose functions are called.
         sentiment: event_id, sentiment of the reviews that were scored; None: nobody asks for it.
     """
+    micros = epoch_us if engine == "duckdb" else unix_micros
     money = ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0))
     log = raw.select(
         "user_id",

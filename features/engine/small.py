@@ -1,15 +1,16 @@
 """The tables beside the daily views, from a log of any size: the catalogue, and the last events of every user."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from features.catalogue import Catalogue, first_prices, number_items
+from features.engine.job import Progress
 from features.engine.shards import Pieces
-from features.engine.write import TableWriter
 from features.recent import recent_lists
 
 _RECENT = (
@@ -37,18 +38,10 @@ def catalogue_of(connection: Any, events: Path, items: Path) -> Catalogue:
     return number_items(seen.select("item_id"), prices, pl.read_parquet(items))
 
 
-def write_recent(
-    pieces: Pieces, path: Path, n: int, high_water: datetime, progress: Callable[[int, int], None]
-) -> TableWriter:
-    """Write the last `n` events of every user, sorted by user, one piece of the log after the other."""
-    writer: TableWriter | None = None
+def recent_parts(pieces: Pieces, n: int, high_water: datetime, progress: Progress) -> Iterator[pa.RecordBatchReader]:
+    """Yield the last `n` events of every user, sorted by user, one piece of the log after the other."""
     for place, piece in enumerate(pieces.files):
         source = str(piece / "*.parquet") if piece.is_dir() else piece
         events = pl.scan_parquet(source, hive_partitioning=False).select(_RECENT).collect()
-        table = recent_lists(events, n, high_water).to_arrow()
-        writer = writer or TableWriter(path, table.schema)
-        writer.write(table.to_batches())
+        yield recent_lists(events, n, high_water).to_arrow().to_reader()
         progress(place + 1, len(pieces.files))
-    assert writer is not None  # a log has at least one piece
-    with writer:
-        return writer

@@ -10,44 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import ibis
-import ibis.expr.datatypes as dt
-import ibis.expr.types as ir
 import pyarrow as pa
 
-from features.engine.log import read_log
+from features.engine.contract import EngineName
 from shoplens.errors import FeatureError
 
 
-@ibis.udf.scalar.builtin(name="unix_micros", signature=((dt.Timestamp(timezone="UTC"),), dt.int64))  # type: ignore[untyped-decorator]
-def _unix_micros(moment: Any) -> int:  # type: ignore[empty-body]
-    """Microseconds since 1970, as Spark counts them."""
-
-
 class SparkEngine:
-    """Spark behind Ibis, in UTC."""
+    """Spark, in UTC."""
 
-    name = "spark"
+    name: EngineName = "spark"
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        self.connection = ibis.pyspark.connect(session)
+        session.conf.set("spark.sql.session.timeZone", "UTC")
 
-    def log(self, events: Sequence[Path], sentiment: Path | None = None) -> ir.Table:
+    def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
         """See `Engine`."""
-        name = ibis.util.gen_name("events")
-        self.session.read.parquet(*(str(path) for path in events)).createOrReplaceTempView(name)
-        return read_log(self.connection.table(name), _unix_micros, None if sentiment is None else self.table(sentiment))
+        frame = self.session.read.parquet(*(str(path) for path in files))
+        frame.createOrReplaceTempView(table)
+        return ibis.Schema.from_pyarrow(frame.limit(0).toArrow().schema)
 
-    def table(self, path: Path) -> ir.Table:
+    def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
         """See `Engine`."""
-        table: ir.Table = self.connection.read_parquet(str(path))
-        return table
-
-    def batches(self, table: ir.Table, size: int) -> pa.RecordBatchReader:
-        """See `Engine`."""
-        answer: pa.Table = self.session.sql(self.connection.compile(table)).toArrow()
-        schema = table.schema().to_pyarrow()
-        return answer.select(schema.names).cast(schema).combine_chunks().to_reader(max_chunksize=size)
+        kinds = schema.to_pyarrow()
+        answer: pa.Table = self.session.sql(sql).toArrow()
+        return answer.select(kinds.names).cast(kinds).combine_chunks().to_reader(max_chunksize=size)
 
 
 @contextmanager

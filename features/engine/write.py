@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -78,8 +79,16 @@ def dated(rows: pa.RecordBatchReader, keys: int) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, changed())
 
 
+def write_parts(path: Path, parts: Iterable[pa.RecordBatchReader]) -> TableWriter:
+    """Write at least one part after the other, all of one schema."""
+    left = iter(parts)
+    first = next(left)
+    with TableWriter(path, first.schema) as writer:
+        for part in chain([first], left):
+            writer.write(part)
+    return writer
+
+
 def write_whole(path: Path, table: pa.Table) -> TableWriter:
     """Write a table that is in memory."""
-    with TableWriter(path, table.schema) as writer:
-        writer.write(table.to_batches())
-    return writer
+    return write_parts(path, [table.to_reader()])
