@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,24 +65,29 @@ def set_aside(table: str, rows: pl.DataFrame, places: pl.Series, reasons: pl.Ser
     return pl.DataFrame(content, schema=QUARANTINE_SCHEMA)
 
 
-def _repeated(source: Path, column: str) -> pl.Series:
+def _repeated(sources: Sequence[Path], column: str) -> pl.Series:
     """Return the values of a column that are there more than once, sorted."""
     with tempfile.TemporaryDirectory() as spill, bounded_connection(":memory:", Path(spill)) as connection:
         name = duckdb.ColumnExpression(column)
-        table = connection.read_parquet(str(source)).filter(name.isnotnull())
+        table = connection.read_parquet([str(path) for path in sources]).filter(name.isnotnull())
         counted = table.aggregate([name, duckdb.FunctionExpression("count").alias("n")])
         twice: pl.DataFrame = counted.filter(duckdb.ColumnExpression("n") > 1).project(name).pl()
     return twice.to_series().sort()
 
 
-def _rules(result: TableResult, source: Path) -> dict[str, pl.Expr]:
-    """Return reason -> what is true of a row that fails, for the reasons for which some row does."""
+def judging(result: TableResult, sources: Sequence[Path]) -> pl.Expr:
+    """Return the reasons of a row, List(String), out of those for which some row of a table fails.
+
+    Args:
+        result: What the table's suite found.
+        sources: The table's files: whether a value is there once is a matter of all of them.
+    """
     expectations = build_suites()[result.table].expectations
     rules = compile_rules(expectations)
     for reason, column in unique_columns(expectations).items():
         if reason in result.failed:
-            rules[reason] = pl.col(column).is_in(_repeated(source, column).implode()).fill_null(value=False)
-    return {reason: rules[reason] for reason in sorted(result.failed)}
+            rules[reason] = pl.col(column).is_in(_repeated(sources, column).implode()).fill_null(value=False)
+    return reasons_of({reason: rules[reason] for reason in sorted(result.failed)}).alias("reasons")
 
 
 def _require_agreement(result: TableResult, counts: dict[str, int]) -> None:
@@ -114,7 +119,7 @@ def sift(source: Path, target: Path, result: TableResult, quarantine: GroupedWri
     if not result.findings:
         shutil.copyfile(source, target)
         return Sifted(result.rows, np.zeros(0, dtype=np.int64))
-    judged = reasons_of(_rules(result, source)).alias("reasons")
+    judged = judging(result, [source])
     counts = dict.fromkeys(result.failed, 0)
     writer, bad, start = GroupedWriter(target, _schema(source)), [], 0
     for frame in batches(source):

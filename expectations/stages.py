@@ -4,15 +4,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from events.contract import QUARANTINE_SCHEMA
 from events.lake.tables import GroupedWriter
 from expectations.data_docs import build_data_docs
-from expectations.sift import Sifted, sift
+from expectations.drift.profile import COLUMNS
+from expectations.drift.report import Drift
+from expectations.drift.run import empty_table, hold, judge_log, require_season, show
+from expectations.sift import Sifted, batches, sift
 from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
 from shoplens.digest import file_digest
 from shoplens.errors import BrokenTableError
 from shoplens.files import read_json, whole_folder, write_json
-from shoplens.params import Params
+from shoplens.params import ExpectationsParams, Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 
@@ -46,17 +51,26 @@ def _require_readable(account: dict[str, Any], max_bad_share: float) -> None:
             )
 
 
-def _judge(tables: dict[str, Path], settings: Settings) -> list[TableResult]:
-    """Run the suites and build Data Docs; return what was found of each table."""
+def _judge(
+    source: Path, dataset: dict[str, Any], params: ExpectationsParams, settings: Settings
+) -> tuple[list[TableResult], Drift]:
+    """Run the suites and build Data Docs; return what was found of each table, and of its season."""
+    tables = {table: source / f"{table}.parquet" for table in TABLES}
     with tempfile.TemporaryDirectory() as scratch:
-        database = Path(scratch) / "tables.duckdb"
-        with open_tables(database, tables) as context:
+        database, judged = Path(scratch) / "tables.duckdb", Path(scratch) / "drift.parquet"
+        empty_table(judged)
+        with open_tables(database, tables | {"drift": judged}) as context:
             validator = TableValidator(context, database)
             try:
-                return [validator.validate(table) for table in tables]
+                results = [validator.validate(table) for table in TABLES]
+                events, items = batches(tables["events"], COLUMNS), pl.read_parquet(tables["items"])
+                drift = judge_log(events, items, params.drift)
+                hold(drift, judged, validator, params.drift)
+                show(drift, str(dataset.get("source", "")), settings)
             finally:
                 # A broken table is when the pages are needed most.
                 console.print(f"Data Docs: {build_data_docs(context, settings)}")
+    return results, drift
 
 
 def _keep_good(result: TableResult, source: Path, out: Path, quarantine: GroupedWriter, share: float) -> Sifted:
@@ -71,20 +85,24 @@ def _keep_good(result: TableResult, source: Path, out: Path, quarantine: Grouped
 
 
 def validate(params: Params, settings: Settings) -> None:
-    """Hold every table against its suite.
+    """Hold every table against its suite, and the events against their season.
 
     Raises:
         BrokenTableError: a table misses a column, is empty, or has more than `expectations.max_bad_share` bad rows;
-            or more than that share of a source's rows could not be read.
+            more than that share of a source's rows could not be read; or a day is outside its season and
+            `expectations.drift.on_drift` is `fail`.
     """
     source, share = settings.outs_dir / "events", params.expectations.max_bad_share
     _require_readable(read_json(source / "account.json"), share)
+    dataset = read_json(source / "dataset.json")
     with whole_folder(settings.outs_dir / "validated") as out:
-        results = _judge({table: source / f"{table}.parquet" for table in TABLES}, settings)
+        results, drift = _judge(source, dataset, params.expectations, settings)
+        require_season(drift, params.expectations.drift)
         quarantine = GroupedWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA)
         sifted = [_keep_good(result, source, out, quarantine, share) for result in results]
         quarantine.close()
         kept = dict(zip(TABLES, sifted, strict=True))
         write_json(out / "validation.json", {r.table: _summary(r, kept[r.table]) for r in results})
+        write_json(out / "drift.json", drift.as_json())
         events = {"rows": kept["events"].good, "digest": file_digest(out / "events.parquet")}
-        write_json(out / "dataset.json", read_json(source / "dataset.json") | events)
+        write_json(out / "dataset.json", dataset | events)

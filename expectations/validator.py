@@ -92,7 +92,8 @@ def _raise_broken(table: str, result: Any) -> None:
     raise BrokenTableError(f"table {table}: {what} failed; {fix}")
 
 
-def _check_errors(table: str, results: list[Any]) -> None:
+def check_errors(table: str, results: list[Any]) -> None:
+    """Stop the run for an expectation that could not be computed."""
     for result in results:
         info = result.exception_info or {}
         for error in [info, *(part for part in info.values() if isinstance(part, dict))]:
@@ -117,11 +118,13 @@ class TableValidator:
         self._source = context.data_sources.add_sql("lake", connection_string=connection_string(str(database)))
         self._suites = build_suites()
 
-    def run(self, table: str, suite: ExpectationSuite) -> list[Any]:
+    def run(self, table: str, suite: ExpectationSuite, keys: Sequence[str] = ()) -> list[Any]:
         """Run a suite over a table or view, so that Data Docs have a page of it; return Great Expectations' results.
 
-        Raises:
-            BrokenTableError: an expectation cannot be computed.
+        Args:
+            table: A table or view of the context's database.
+            suite: What must hold.
+            keys: Columns that name a row on that page.
         """
         asset = self._source.add_table_asset(table, table_name=table)
         batch = asset.add_batch_definition_whole_table("whole")
@@ -129,7 +132,11 @@ class TableValidator:
             gx.ValidationDefinition(name=table, data=batch, suite=self.context.suites.add(suite))
         )
         checkpoint = self.context.checkpoints.add(
-            gx.Checkpoint(name=table, validation_definitions=[definition], result_format=_SUMMARY)
+            gx.Checkpoint(
+                name=table,
+                validation_definitions=[definition],
+                result_format=_SUMMARY | ({"unexpected_index_column_names": list(keys)} if keys else {}),
+            )
         )
         (outcome,) = checkpoint.run().run_results.values()
         return list(outcome.results)
@@ -144,7 +151,7 @@ class TableValidator:
         broken = [r for r in results if not r.success and "reason" not in r.expectation_config.meta]
         if broken:
             _raise_broken(table, broken[0])
-        _check_errors(table, results)
+        check_errors(table, results)
         rows = next((int(r.result["element_count"]) for r in results if "element_count" in r.result), 0)
         found = [
             (r.expectation_config.type, _column(r.expectation_config), int(r.result.get("unexpected_count") or 0))
