@@ -1,7 +1,7 @@
 """Rows that a lake set aside: listed, corrected, replayed."""
 
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from events.account import TableAccount
 from events.ingest import read_source
 from events.lake import append, lake_accounts, lake_digest, lake_version, read_events
 from events.replay import quarantined, reasons_by_table, replay, write_rows
-from shoplens.errors import SourceError
+from shoplens.errors import SettingsError, SourceError
 
 TABLES = """events:
   - table: log
@@ -134,20 +134,14 @@ def test_a_file_of_another_kind_is_refused(shop, write, line: str, message: str)
     assert (lake_digest(lake), lake_version(lake)) == before
 
 
-def test_the_command(shop, tmp_path: Path) -> None:
-    lake, _ = shop
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = ["shoplens", "quarantine", *words, "--lake", str(lake)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    listed = run("list", "--reason", "who_missing", "--out", str(tmp_path / "rows.jsonl")).stdout
+def test_the_command(shop, tmp_path: Path, call: Callable[..., str]) -> None:
+    lake = ("--lake", str(shop[0]))
+    listed = call("quarantine", "list", *lake, "--reason", "who_missing", "--out", "rows.jsonl")
     assert "log.csv: who_missing 1" in listed
     assert "1 rows written to" in listed
-    assert "--mapping: replay must have it" in run("replay").stderr
+    with pytest.raises(SettingsError, match="--mapping: replay must have it"):
+        call("quarantine", "replay", *lake)
     path = tmp_path / "rows.jsonl"
     path.write_text(path.read_text().replace('"u": null', '"u": "u9"').replace("dear", "3"))
-    done = run("replay", "--mapping", str(tmp_path / "shop.yaml"), "--rows", str(path))
-    assert done.stdout == "log.csv, replayed: 1 rows in = 1 accepted + 0 quarantined + 0 exact duplicates\n", (
-        done.stderr
-    )
+    done = call("quarantine", "replay", *lake, "--mapping", "shop.yaml", "--rows", "rows.jsonl")
+    assert done == "log.csv, replayed: 1 rows in = 1 accepted + 0 quarantined + 0 exact duplicates\n"
