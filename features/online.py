@@ -1,22 +1,22 @@
 """Reading one user from the online store, as a service does: fresh values only, and never a guess when it is down."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from features.catalogue import Catalogue
 from features.definitions import RECENT_DESCRIPTIONS
+from features.online_stores.rows import RowStore
+from features.online_stores.shape import Row, ViewShape
 from features.recent import RecentEvents, recent_from_arrays
-from features.store import Places, StoreState, data_moment, open_store, places, read_state, store_errors
-from shoplens.errors import StoreUnavailableError
+from features.store import Places, StoreState, data_moment, open_rows, open_store, places, read_state, store_errors
+from shoplens.errors import FeatureError, StoreUnavailableError
 from shoplens.settings import Settings
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 Feature = float | str | None
 _LISTS = tuple(RECENT_DESCRIPTIONS)
@@ -42,20 +42,37 @@ class UserState:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A feature store with what is needed to judge its values."""
+class _View:
+    """A view as it is read: which features, and how old they may be (zero: any age)."""
 
-    store: "FeatureStore"
-    service: Any
+    shape: ViewShape
+    names: tuple[str, ...]
+    ttl: timedelta
+
+    def fresh(self, row: Row | None, now: np.datetime64) -> Row | None:
+        """Return a row, or None where there is none or it is too old: no store checks that, nor does Feast's read."""
+        if row is None or self.ttl == timedelta(0):
+            return row
+        age = now - np.datetime64(row.event_micros, "us")
+        return None if age > np.timedelta64(self.ttl, "us") else row
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The online store with what is needed to judge its values."""
+
+    rows: RowStore
+    user: tuple[_View, ...]  # all that is known of a user
+    views: dict[str, _View]
     state: StoreState
-    ttl: dict[str, timedelta]  # feature -> age from which it is expired; zero: never
     stamp: tuple[Any, ...]
 
 
 class OnlineReader:
-    """Reads users through Feast; opens the store when first used, and again when it was replaced.
+    """Reads fresh values; opens the store when first used, and again when it was replaced. Threads may share it.
 
-    Safe to share between threads. Feast's store object is not, so reads take turns; one takes about a millisecond.
+    What is read, and how old it may be, is what Feast's registry says. The rows are read as they are kept, without the
+    messages that Feast would make of them: those take more time than all the rest, and give the same values.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,8 +87,7 @@ class OnlineReader:
         Raises:
             StoreUnavailableError: the clock is the data's, and nothing was loaded yet.
         """
-        with self._lock:
-            return self._now(self._current().state)
+        return self._now(self._current().state)
 
     def _now(self, state: StoreState) -> np.datetime64:
         if self._settings.clock == "wall":
@@ -81,25 +97,23 @@ class OnlineReader:
 
     def _stamp(self) -> tuple[Any, ...]:
         """Return what changes when the store is replaced: the identity of its files."""
-        files = [self._where.state, self._where.registry]
-        if self._settings.online_store == "sqlite":
-            files.append(self._where.online)
+        used = self._where.online if self._settings.online_store == "sqlite" else self._where.redis
         try:
-            found = [path.stat() for path in files]
+            state, registry, store = (path.stat() for path in (self._where.state, self._where.registry, used))
         except OSError as error:
             raise StoreUnavailableError(
                 f"online store {self._where.home}: must hold a loaded store ({error}); run `shoplens materialize`"
             ) from error
-        state = found[0]
-        return (state.st_mtime_ns, state.st_ino, found[1].st_ino, *(one.st_ino for one in found[2:]))
+        return state.st_mtime_ns, state.st_ino, registry.st_ino, store.st_ino
 
     def _current(self) -> _Opened:
         """Return the store, opened anew if its files are others than before."""
-        stamp = self._stamp()
-        if self._opened is None or self._opened.stamp != stamp:
-            self._opened = None
-            self._opened = self._open(stamp)
-        return self._opened
+        with self._lock:
+            stamp = self._stamp()
+            if self._opened is None or self._opened.stamp != stamp:
+                self._opened = None
+                self._opened = self._open(stamp)
+            return self._opened
 
     def _open(self, stamp: tuple[Any, ...]) -> _Opened:
         from feast.errors import FeastObjectNotFoundException
@@ -111,16 +125,26 @@ class OnlineReader:
         if state is None:
             raise StoreUnavailableError(f"{self._where.state}: is missing; run `shoplens materialize`")
         try:
-            store = open_store(self._settings)
-            service = store.get_feature_service(USER_STATE)
-            ttl = {
-                feature.name: store.get_feature_view(projection.name).ttl or timedelta(0)
-                for projection in service.feature_view_projections
-                for feature in projection.features
+            feast = open_store(self._settings)
+            shapes = {view.name: (ViewShape.of(view), view.ttl or timedelta(0)) for view in feast.list_feature_views()}
+            chosen = {
+                one.name: tuple(feature.name for feature in one.features)
+                for one in feast.get_feature_service(USER_STATE).feature_view_projections
             }
         except (FeastObjectNotFoundException, DecodeError, OSError) as error:
             raise StoreUnavailableError(f"registry {self._where.registry}: cannot be used: {error}") from error
-        return _Opened(store, service, state, ttl, stamp)
+        views = {name: _View(shape, shape.names, ttl) for name, (shape, ttl) in shapes.items()}
+        user = tuple(_View(shapes[name][0], names, shapes[name][1]) for name, names in chosen.items())
+        return _Opened(open_rows(self._settings), user, views, state, stamp)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except store_errors(self._settings) as error:
+            with self._lock:
+                self._opened = None
+            raise StoreUnavailableError(f"online store: cannot be read: {error}") from error
 
     def read(self, user_id: str, catalogue: Catalogue) -> UserState | None:
         """Return what is known of a user now; None for a user nobody has met.
@@ -128,57 +152,62 @@ class OnlineReader:
         Raises:
             StoreUnavailableError: the store is missing, broken or out of reach.
         """
-        with self._lock:
-            opened = self._current()
-            try:
-                answer = opened.store.get_online_features(opened.service, [{"user_id": user_id}]).proto
-            except store_errors(self._settings) as error:
-                self._opened = None
-                raise StoreUnavailableError(f"online store: cannot be read: {error}") from error
-            now = self._now(opened.state)
-        values = dict(_alive(answer, opened.ttl, now))
-        if all(value is None for value, _ in values.values()):
+        opened = self._current()
+        now = self._now(opened.state)
+        key = (user_id,)
+        with self._reading():
+            rows = [opened.rows.read(view.shape, [key], view.names).get(key) for view in opened.user]
+            if not any(rows) and opened.rows.loaded() is None:
+                raise StoreUnavailableError("online store: has lost what was loaded; run `shoplens materialize`")
+        fresh = [view.fresh(row, now) for view, row in zip(opened.user, rows, strict=True)]
+        if not any(row is not None and any(value is not None for value in row.values) for row in fresh):
             return None
-        return self._state(user_id, values, opened.state.last_n, catalogue, now)
+        values: dict[str, Any] = {}
+        for view, row in zip(opened.user, fresh, strict=True):
+            values.update(zip(view.names, row.values if row else (None,) * len(view.names), strict=True))
+        taken = next((row for view, row in zip(opened.user, fresh, strict=True) if "recency_days" in view.names), None)
+        snapshot = np.datetime64(taken.event_micros if taken else "NaT", "us")
+        return self._state(user_id, values, snapshot, opened.state.last_n, catalogue, now)
+
+    def read_view(self, view: str, keys: Sequence[str | tuple[str, ...]]) -> list[dict[str, Any] | None]:
+        """Return the features of entities in one view, in the order of the keys; None where nothing fresh is known.
+
+        Args:
+            view: Name of an online view.
+            keys: One text a key, or a tuple where the view has several, in the order of their names.
+
+        Raises:
+            FeatureError: there is no such view online.
+            StoreUnavailableError: the store is missing, broken or out of reach.
+        """
+        opened = self._current()
+        if view not in opened.views:
+            raise FeatureError(f"view: must be one of {', '.join(sorted(opened.views))}; received {view!r}")
+        chosen, now = opened.views[view], self._now(opened.state)
+        wanted = [(key,) if isinstance(key, str) else key for key in keys]
+        with self._reading():
+            found = opened.rows.read(chosen.shape, wanted)
+        rows = [chosen.fresh(found.get(key), now) for key in wanted]
+        return [dict(zip(chosen.names, row.values, strict=True)) if row is not None else None for row in rows]
 
     def _state(
         self,
         user_id: str,
-        values: dict[str, tuple[Any, np.datetime64]],
+        values: dict[str, Any],
+        snapshot: np.datetime64,
         last_n: int,
         catalogue: Catalogue,
         now: np.datetime64,
     ) -> UserState:
-        _, items, names, times, quantities, amounts, orders = (values[name][0] or [] for name in _LISTS)
-        features = {name: _plain(value) for name, (value, _) in values.items() if name not in _LISTS}
-        taken = values["recency_days"]
+        _, items, names, times, quantities, amounts, orders = (values[name] or [] for name in _LISTS)
         return UserState(
             user_id=user_id,
-            features=features,
+            features={name: _plain(value) for name, value in values.items() if name not in _LISTS},
             recent=recent_from_arrays(items, names, times, quantities, amounts, orders, last_n, catalogue),
-            snapshot_time=taken[1] if taken[0] is not None else np.datetime64("NaT", "us"),
+            snapshot_time=snapshot,
             now=now,
         )
 
 
 def _plain(value: Any) -> Feature:
     return value if value is None or isinstance(value, str) else float(value)
-
-
-def _alive(
-    answer: Any, ttl: dict[str, timedelta], now: np.datetime64
-) -> Iterator[tuple[str, tuple[Any, np.datetime64]]]:
-    """Yield name, value and event time of every feature in Feast's answer; an expired value is None.
-
-    Feast checks a time to live when it joins, but not when it reads online.
-    """
-    from feast.type_map import feast_value_type_to_python_type
-
-    for name, column in zip(answer.metadata.feature_names.val, answer.results, strict=True):
-        if name not in ttl:
-            continue  # the entity itself
-        seen = column.event_timestamps[0]
-        moment = np.datetime64(seen.seconds * 1_000_000 + seen.nanos // 1000, "us")
-        limit = ttl[name]
-        expired = limit > timedelta(0) and now - moment > np.timedelta64(limit, "us")
-        yield name, (None if expired else feast_value_type_to_python_type(column.values[0]), moment)
