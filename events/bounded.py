@@ -102,6 +102,13 @@ class Reading:
         Args:
             until: Content that rode on events is believed only if it was known before this moment.
         """
+        for frame in self.labelled(until):
+            yield frame.drop("table")
+
+    def labelled(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Yield what `events` yields, with the `table` (a label) that each event is of; in place of it, and once."""
+        labels = {part: entry.label for part, entry in enumerate(self._entries)}
+        table = pl.col("_part").replace_strict(labels, return_dtype=pl.String).alias("table")
         runs = self._runs
         count = max(1, -(-runs.rows // (2 * self._size.rows)), -(-runs.bytes // (8 * self._size.bytes)))
         self._say(f"{runs.rows:,} rows: looking for ids that came twice, and for sessions")
@@ -113,7 +120,7 @@ class Reading:
             self._count(batch, until)
             done += batch.events.height
             self._say(f"{done:,} of {runs.rows:,} events in order")
-            yield batch.events.select(list(EVENT_SCHEMA))
+            yield batch.events.select(*EVENT_SCHEMA, table)
         clashes += [pl.read_parquet(file).select(list(_PLACES)) for file in strays]
         self._set_aside_clashes(pl.concat(clashes))
 
@@ -130,6 +137,16 @@ class Reading:
                 marked = pl.DataFrame({"_row": numbers}).with_columns(pl.lit([OTHER_CONTENT]).alias("_reasons"))
                 self._set_aside(part, quarantine(raw, marked, entry.label))
                 self._say(f"{entry.label}: rows whose id came with other content before")
+
+    @property
+    def item_table(self) -> pl.DataFrame:
+        """The rows that the items table gave."""
+        return self._sides["items"].rows
+
+    @property
+    def content(self) -> pl.DataFrame:
+        """CONTENT_SCHEMA of what rode on events, when `events` has ended."""
+        return self._content
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
         """Return the items that were seen, with the content that is known of them, when `events` has ended."""

@@ -22,27 +22,23 @@ def ingest(
             raise SettingsError(f"--guess: must have one file; received {len(inputs)}. Name the file of events")
         typer.echo(propose(inputs[0]), nl=False)
         return
-    from events.ingest import read_source, require_some
-    from events.lake import append, late_days
-    from events.lake.sources import changed_since, source_columns
+    from events.lake import bring
     from events.mapping import load_mapping
+    from events.progress import Progress
+    from shoplens.stage import console
 
     if mapping is None or lake is None:
         missing = "--mapping" if mapping is None else "--lake"
         raise SettingsError(f"{missing}: must be given; write a mapping yourself, or start with `--guess` and one file")
-    source = load_mapping(mapping)
-    columns = source_columns(source, inputs)
-    version, changes = changed_since(lake, source, columns)
-    for line in changes:
+    done = bring(lake, load_mapping(mapping), inputs, Progress(console.print))
+    for line in done.changes:
         typer.echo(line)
-    done = read_source(source, inputs)
-    require_some(done, source)
     if done.unread:
         typer.echo(f"not read, no table of the mapping: {', '.join(done.unread)}")
-    for table, account in append(lake, source, done, columns).items():
+    for table, account in done.accounts.items():
         typer.echo(account.line(table))
-    if late := late_days(lake, version):
-        typer.echo(f"late, reports of these days are to be made anew: {', '.join(map(str, late))}")
+    if done.late_days:
+        typer.echo(f"late, reports of these days are to be made anew: {', '.join(done.late_days)}")
 
 
 def quarantine(

@@ -69,7 +69,8 @@ def contract_events(settled: Settled) -> pl.DataFrame:
     return derive_sessions(settled.events.select(list(EVENT_SCHEMA))).sort("event_time", "event_id")
 
 
-def _digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
+def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
+    """Return the digest of a mapping and its files: the same again is the same digest."""
     total = hashlib.sha256(mapping.model_dump_json().encode())
     for line in sorted(f"{path.name}\0{file_digest(path)}" for path in files):
         total.update(line.encode())
@@ -107,7 +108,7 @@ def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
         item_table=items.rows,
         item_content=content,
         unread=unread,
-        digest=_digest(mapping, files, list(accounts)),
+        digest=inputs_digest(mapping, files, list(accounts)),
     )
 
 

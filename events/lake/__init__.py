@@ -13,6 +13,7 @@ mapping is kept once.
 """
 
 from events.lake.append import LIVE, append, append_chunks, append_events
+from events.lake.bring import Brought, bring
 from events.lake.freeze import freeze_lake, known_since, read_events, read_frozen
 from events.lake.place import check_identity, is_lake, open_lake
 from events.lake.status import (
@@ -27,9 +28,11 @@ from events.lake.status import (
 
 __all__ = [
     "LIVE",
+    "Brought",
     "append",
     "append_chunks",
     "append_events",
+    "bring",
     "check_identity",
     "freeze_lake",
     "is_lake",

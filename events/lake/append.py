@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -48,11 +49,12 @@ _SHORT, _LONG = 0.01, 1.0  # seconds between tries
 
 @dataclass(frozen=True)
 class _Arrival:
-    """What is brought to a lake: `done`, but for its events, which come as `events` (see `append_chunks`)."""
+    """What is brought to a lake: `done`, but for its events and its quarantine, see `append_chunks`."""
 
     name: str
     done: Ingested
     events: Chunks
+    aside: Chunks
     sources: Sources
 
 
@@ -116,8 +118,8 @@ def _next(store: Store, held: Manifest, arrival: _Arrival, written: _Written) ->
     # Nothing of an event that is set aside is believed.
     content = done.item_content.join(clashing, on="event_id", how="anti")
     new = {"item_table": done.item_table, "users": done.users, "campaigns": done.campaigns}
-    aside = [done.quarantined] + ([clashing["aside"].struct.unnest()] if clashing.height else [])
-    quarantine = with_quarantined(store, held.quarantine, pl.concat(aside), done.replayed)
+    aside = chain(arrival.aside(), [clashing["aside"].struct.unnest()] if clashing.height else [])
+    quarantine = with_quarantined(store, held.quarantine, aside, done.replayed)
     tables: dict[str, Any] = {table: account.as_json() for table, account in written.accounts.items()}
     accounts = with_account(store, held.accounts, arrival.name, done.digest, tables, late)
     return held.next(
@@ -172,8 +174,17 @@ def _chunks(done: Ingested) -> Chunks:
     return sliced
 
 
+def _aside(done: Ingested) -> Chunks:
+    return lambda: [done.quarantined]
+
+
 def append_chunks(
-    place: Place, mapping: Mapping, done: Ingested, events: Chunks, sources: Sources | None = None
+    place: Place,
+    mapping: Mapping,
+    done: Ingested,
+    events: Chunks,
+    sources: Sources | None = None,
+    aside: Chunks | None = None,
 ) -> dict[str, TableAccount]:
     """Add what was read to the lake as `append` does, its events a chunk at a time: memory is that of a chunk.
 
@@ -184,13 +195,14 @@ def append_chunks(
         events: Returns the chunks, each time it is called: EVENT_SCHEMA and the `table` (a label) that each event is
             of, one row an id over all chunks. Chunks that follow the time make the fewest files.
         sources: See `append`.
+        aside: Returns the quarantine in chunks, in place of what `done` holds.
 
     Raises:
         SourceError: see `append`.
     """
     store = opened(place, mapping.identity, f"mapping {mapping.name}")
     changes(newest(store).sources, mapping, sources or {})
-    return _append(store, _Arrival(mapping.name, done, events, sources or {}))
+    return _append(store, _Arrival(mapping.name, done, events, aside or _aside(done), sources or {}))
 
 
 def append(place: Place, mapping: Mapping, done: Ingested, sources: Sources | None = None) -> dict[str, TableAccount]:
@@ -231,7 +243,7 @@ def append_events(
         raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
     store = opened(lake, identity, f"batch {batch_id}")
     done = _batch(events, quarantined, batch_id)
-    return _append(store, _Arrival(LIVE, done, _chunks(done), {}), once=True)[LIVE]
+    return _append(store, _Arrival(LIVE, done, _chunks(done), _aside(done), {}), once=True)[LIVE]
 
 
 def _batch(events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str) -> Ingested:

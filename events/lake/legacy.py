@@ -112,7 +112,7 @@ def _quarantine(store: LocalStore) -> tuple[File, ...]:
         return ()
     rows = read_file(store, _file(store.folder, path))
     nothing = pl.DataFrame(schema={name: QUARANTINE_SCHEMA[name] for name in ("table", "row")})
-    return with_quarantined(store, (), rows, nothing)
+    return with_quarantined(store, (), [rows], nothing)
 
 
 def migrate(store: LocalStore) -> None:

@@ -1,6 +1,7 @@
 """What a lake holds beside its events: items, users, campaigns, rows set aside, accounts."""
 
 import json
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -86,18 +87,18 @@ def _without(store: Store, file: File, replayed: pl.DataFrame) -> list[File]:
 
 
 def with_quarantined(
-    store: Store, files: tuple[File, ...], rows: pl.DataFrame, replayed: pl.DataFrame
+    store: Store, files: tuple[File, ...], chunks: Iterable[pl.DataFrame], replayed: pl.DataFrame
 ) -> tuple[File, ...]:
     """Return the quarantine without the rows that were replayed, and with new ones that it does not hold yet."""
     if replayed.height:
         files = tuple(left for file in files for left in _without(store, file, replayed))
-    if rows.is_empty():
-        return files
-    fresh = _keyed(rows.select(list(QUARANTINE_SCHEMA)))
-    for file in files:
-        for group in row_groups(store, file, ["key"]):
-            fresh = fresh.join(group, on="key", how="anti", maintain_order="left")
-    return (*files, write_file(store, QUARANTINE, fresh)) if fresh.height else files
+    for rows in chunks:
+        fresh = _keyed(rows.select(list(QUARANTINE_SCHEMA)))
+        for file in files if fresh.height else ():
+            for group in row_groups(store, file, ["key"]):
+                fresh = fresh.join(group, on="key", how="anti", maintain_order="left")
+        files = (*files, write_file(store, QUARANTINE, fresh)) if fresh.height else files
+    return files
 
 
 def read_quarantine(store: Store, manifest: Manifest) -> pl.DataFrame:

@@ -12,8 +12,19 @@ import pytest
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.ingest import Ingested, read_source
-from events.lake import append, append_chunks, append_events, freeze_lake, lake_digest, lake_version, read_frozen
+from events.lake import (
+    append,
+    append_chunks,
+    append_events,
+    bring,
+    freeze_lake,
+    lake_accounts,
+    lake_digest,
+    lake_version,
+    read_frozen,
+)
 from events.mapping import Mapping
+from events.pieces import Size
 from shoplens.errors import SourceError
 
 
@@ -152,3 +163,26 @@ def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
     assert len(begun) == readings
     assert len(held(lake, tmp_path)) == accepted + 1
     assert lake_version(lake) == 2
+
+
+def test_files_are_brought_in_pieces_as_in_one(mapping_of, write, tmp_path: Path) -> None:
+    mapping = mapping_of(TABLES + "users: {table: people, columns: {user_id: who, birth_year: born}}\n")
+    rows = [f"{n},2024-07-{1 + n % 9:02} 10:{n % 60:02}:00,user-{n % 5},item-{n % 7},brand-{n}" for n in range(90)]
+    # ids again, the same and with other content; rows that are set aside; another file of late events
+    rows += [rows[3], rows[4].replace("item", "other"), "91,soon,ann,a,", "92,,ann,a,"]
+    inputs = [
+        write("1/log.csv", "id,ts,who,sku,brand", *rows),
+        write("2/log.csv", "id,ts,who,sku,brand", "93,2024-06-01 10:00:00,ann,item-3,first", rows[5]),
+        write("people.csv", "who,born", "ann,1980", "bob,soon"),
+    ]
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    for batch in (inputs[::2], inputs):
+        accounts = append(whole, mapping, read_source(mapping, batch))
+        brought = bring(pieces, mapping, batch, lambda _: None, Size(rows=16, bytes=1 << 12))
+        assert brought.accounts == accounts
+    assert brought.late_days == ["2024-06-01"]
+    assert lake_digest(pieces) == lake_digest(whole)
+    assert sorted(map(str, lake_accounts(pieces))) == sorted(map(str, lake_accounts(whole)))
+    version = lake_version(pieces)
+    bring(pieces, mapping, inputs, lambda _: None, Size(rows=16, bytes=1 << 12))
+    assert lake_version(pieces) == version
