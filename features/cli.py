@@ -37,3 +37,22 @@ def collect(
     require_free("COLLECTOR_PORT", port, host)
     settings = load_settings()
     serve(settings, Plan(lake or settings.var_dir / "lake", compact_seconds, online), host, port)
+
+
+def erase(
+    user_id: Annotated[str, typer.Argument(help="Whom; `-`: read it from standard input, which no history keeps.")],
+    lake: Annotated[
+        str | None, typer.Option(help="The lake, a folder or an fsspec URL; default var/lake, if there is one.")
+    ] = None,
+) -> None:
+    """Remove one person from the online store, the offline copies and the lake; print what was removed, as JSON."""
+    import sys
+
+    from features.erase import erase_user
+    from shoplens.settings import load_settings
+    from shoplens.stage import stage
+
+    settings = load_settings()
+    with stage("materialize", settings):  # nothing loads the store meanwhile
+        report = erase_user(settings, sys.stdin.readline().rstrip("\n") if user_id == "-" else user_id, lake)
+    typer.echo(json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True))

@@ -9,10 +9,6 @@ from features.store import places
 from shoplens.settings import load_settings
 
 _repo = definitions(places(load_settings()).current)
-user, item = _repo.entities["user"], _repo.entities["item"]
-user_behaviour, user_preference = _repo.views["user_behaviour"], _repo.views["user_preference"]
-user_profile, item_popularity = _repo.views["user_profile"], _repo.views["item_popularity"]
-recent_events = _repo.views["recent_events"]
-recent_events_push = recent_events.stream_source
-purchase, next_item = _repo.services["purchase"], _repo.services["next_item"]
-profile, user_state = _repo.services["profile"], _repo.services["user_state"]
+# Feast's command line takes whatever objects of its own this module has, whatever their names.
+globals().update({**_repo.entities, **_repo.views, **_repo.services})
+recent_events_push = _repo.views["recent_events"].stream_source

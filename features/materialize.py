@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from features.load import freeze, load_view
+from features.online_stores.digest import store_digest
 from features.store import (
     Places,
     StoreState,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from features.repo import Definitions
 
+__all__ = ["MaterializeReport", "materialize", "store_digest"]
 _COPIES_KEPT = 2  # the copy in use, and the one before it for a reader that is still in it
 Window = tuple[datetime, datetime]
 Tell = Callable[[str], None]

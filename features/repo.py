@@ -17,7 +17,8 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSo
 from feast.types import Array, Float32, Float64, Int32, Int64, String
 from google.protobuf.json_format import MessageToDict
 
-from features.definitions import NUMERIC_FEATURES, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING
+from features.definitions import NUMERIC_FEATURES, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
+from features.online_stores.engine import ENGINE_TYPE
 from features.user_profile import describe
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
@@ -26,8 +27,6 @@ PROJECT = "shoplens"
 SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily: one that is missing for two days is an outage, or inactivity
 USER_STATE = "user_state"  # the service that reads all that is known of one user
 NEVER_EXPIRES = timedelta(0)  # Feast's word for "no age limit": a declared profile has no history to be too old
-_WRITE_BATCH = 5_000  # rows that go to the online store at once: bounds memory, however many users there are
-_KEYS = ("user_id", "item_id", "event_timestamp")
 _TYPES = {
     pa.int32(): Int32,
     pa.int64(): Int64,
@@ -74,8 +73,8 @@ def _dtype(kind: pa.DataType) -> Any:
     return _TYPES[kind]
 
 
-def _view(name: str, entity: Entity, folder: Path, ttl: timedelta, online: bool = True) -> FeatureView:
-    path = folder / f"{name}.parquet"
+def _view(name: str, entities: list[Entity], folder: Path, ttl: timedelta, online: bool = True) -> FeatureView:
+    path, keys = folder / f"{name}.parquet", [entity.join_key for entity in entities]
     known = {**SLOW_VIEWS.get(name, {}), **RECENT_DESCRIPTIONS}
     try:
         columns = pq.read_schema(path)
@@ -86,14 +85,14 @@ def _view(name: str, entity: Entity, folder: Path, ttl: timedelta, online: bool 
         source = PushSource(name="recent_events_push", batch_source=source)
     return FeatureView(
         name=name,
-        entities=[entity],
+        entities=entities,
         ttl=ttl,
         schema=[
-            Field(name=entity.join_key, dtype=String),
+            *(Field(name=key, dtype=String) for key in keys),
             *(
                 Field(name=c.name, dtype=_dtype(c.type), description=known.get(c.name) or describe(c.name))
                 for c in columns
-                if c.name not in _KEYS
+                if c.name not in {*keys, "event_timestamp"}
             ),
         ],
         source=source,
@@ -111,20 +110,21 @@ def definitions(folder: Path) -> Definitions:
     active = timedelta(days=read_json(folder / "features.json")["active_days"])
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="One person.")
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING, description="One thing on sale.")
+    by_key = {one.join_key: one for one in (user, item)}
     views = {
-        "user_behaviour": _view("user_behaviour", user, folder, SNAPSHOT_TTL),
-        "user_preference": _view("user_preference", user, folder, SNAPSHOT_TTL),
-        "user_profile": _view("user_profile", user, folder, NEVER_EXPIRES),
-        # Not online: nothing asks for an item's popularity while it serves.
-        "item_popularity": _view("item_popularity", item, folder, SNAPSHOT_TTL, online=False),
-        "recent_events": _view("recent_events", user, folder, active),
+        **{
+            view.name: _view(view.name, [by_key[key] for key in view.keys], folder, SNAPSHOT_TTL, view.online)
+            for view in VIEWS
+        },
+        "user_profile": _view("user_profile", [user], folder, NEVER_EXPIRES),
+        "recent_events": _view("recent_events", [user], folder, active),
     }
     return Definitions({"user": user, "item": item}, views, _services(views))
 
 
 def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
     """Define what is read together: the inputs of each prediction, a profile, and all that is known of a user."""
-    slow = [views["user_behaviour"], views["user_preference"]]
+    slow = [views[view.name] for view in VIEWS if view.online and view.keys == ("user_id",)]
     services = {}
     for name, wanted in NUMERIC_FEATURES.items():
         chosen = [[f.name for f in view.features if f.name in wanted] for view in slow]
@@ -153,6 +153,6 @@ def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConf
         offline_store={"type": "duckdb"},
         online_store=online_store,
         entity_key_serialization_version=3,
-        materialization={"pull_latest_features": True, "online_write_batch_size": _WRITE_BATCH},
+        batch_engine={"type": ENGINE_TYPE},
         repo_path=registry.parent,
     )

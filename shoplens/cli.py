@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("expectations.cli:validate", "Hold a lake, or days of it, against the suites and their season."),
     "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
     "materialize": ("features.cli:materialize", "Bring snapshots and recent events into the online store."),
+    "erase": ("features.cli:erase", "Remove one person from the stores, the copies of snapshots and the lake."),
     "collect": ("features.cli:collect", "Take events over HTTP and Kafka: into the lake, and online at once."),
     "train": ("training.cli:train", "Train and judge one model alone, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
