@@ -1,16 +1,19 @@
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
+from events.lake import append_events
 from expectations.data_docs import data_docs_index
+from expectations.drift.run import drift_page
+from expectations.lake import Days, validate_lake
 from expectations.stages import validate
 from shoplens.digest import folder_digest
-from shoplens.errors import BrokenTableError
+from shoplens.errors import BrokenTableError, SettingsError
 from shoplens.files import read_json, write_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
@@ -178,3 +181,50 @@ def test_a_source_that_can_hardly_be_read_stops_the_run(world: Any, params: Para
     # what the mapping turns away by a rule of its own is no mishap
     write_json(path, {"tables": {"log.csv": counts}, "declared_reasons": ["no_sale", "event_time_not_a_time"]})
     validate(params, settings)
+
+
+def _season(last_day: int) -> list[dict[str, Any]]:
+    """Return 56 days of 240 purchases, ten an hour, and a 57th of `last_day` ones."""
+    found = []
+    for day in range(57):
+        count = 240 if day < 56 else last_day
+        start = datetime(2024, 5, 1, tzinfo=UTC) + timedelta(days=day)
+        moments = [start + timedelta(minutes=1440 * place // count) for place in range(count)]
+        found += [{"event_time": moment, "ingested_at": moment} for moment in moments]
+    return found
+
+
+def test_a_day_outside_its_season_is_told_and_stops_the_run_where_that_is_asked_for(world: Any, params: Params) -> None:
+    settings = world(*_season(24), beside=0)
+    drift = params.expectations.drift.model_copy(update={"on_drift": "fail"})
+    strict = params.model_copy(update={"expectations": params.expectations.model_copy(update={"drift": drift})})
+    # 2 sqrt(240.375) = 31.01; less and more 9.441: ((21.57) / 2)^2 - 0.375 = 115.9, (40.45 / 2)^2 - 0.375 = 408.7
+    with pytest.raises(BrokenTableError, match=r"2024-06-26 volume too low: 24, ordinary is 115 to 409"):
+        validate(strict, settings)
+    assert not (settings.outs_dir / "validated").exists()
+    assert "volume too low" not in drift_page(settings).read_text()
+    assert "<td>too low</td><td>volume</td>" in drift_page(settings).read_text()
+    validate(params, settings)
+    told = read_json(settings.outs_dir / "validated/drift.json")
+    assert told["days"] == ["2024-06-26"]
+    assert [(one["measure"], one["key"]) for one in told["findings"]] == [
+        ("volume", ""),
+        ("volume_by_event_name", "purchase"),
+    ]
+    assert len(list((settings.var_dir / "data_docs/validations/drift").rglob("*.html"))) == 1
+
+
+def test_days_of_a_lake_are_held_against_the_same_suites(params: Params, tmp_path: Path) -> None:
+    lake, settings = tmp_path / "lake", Settings(root=tmp_path)
+    rows = [{**GOOD, "event_id": f"e{k}"} | moment for k, moment in enumerate(_season(240))]
+    bad = [{**rows[k], "event_id": f"bad{k}", "price": -1.0, "amount": -1.0} for k in range(300)]  # days 1 and 2
+    events = pl.DataFrame([*rows, *bad], schema=EVENT_SCHEMA)
+    append_events(str(lake), "user", events, pl.DataFrame(schema=QUARANTINE_SCHEMA), "one")
+    drift = validate_lake(lake, Days(date(2024, 6, 26), date(2024, 6, 26)), params.expectations, settings)
+    assert (drift.days, drift.findings) == ([date(2024, 6, 26)], [])
+    # 60 of 300 rows of the second day, and each for two reasons
+    some = params.expectations.model_copy(update={"max_bad_share": 0.15})
+    with pytest.raises(BrokenTableError, match=r"table events: 60 of 300 rows are bad"):
+        validate_lake(lake, Days(date(2024, 5, 2), date(2024, 5, 2)), some, settings)
+    with pytest.raises(SettingsError, match=r"must name a day with events; .* the lake holds 2024-05-01 to 2024-06-26"):
+        validate_lake(lake, Days(first=date(2025, 1, 1)), some, settings)
