@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shoplens.errors import SettingsError
 
@@ -44,6 +44,64 @@ class ExpectationsParams(_Strict):
 
     max_bad_share: float = Field(ge=0, le=1, description="Above this share of bad rows in a table the run stops.")
     drift: DriftParams
+
+
+class MissingParams(_Strict):
+    """What is done where a column has no value."""
+
+    table: Literal["events", "items", "users"] = "events"
+    column: str
+    action: Literal["drop", "constant", "median", "flag"] = Field(
+        description="drop: to quarantine; constant, median: fill; flag: say so beside it."
+    )
+    value: float | str | None = Field(default=None, description="constant: what is filled in.")
+
+    @model_validator(mode="after")
+    def _value_belongs_to_constant(self) -> "MissingParams":
+        if (self.action == "constant") != (self.value is not None):
+            raise ValueError("value: must be given with action constant, and with no other")
+        return self
+
+
+class OutlierParams(_Strict):
+    """Which values of a column of the events are too far out, and what is done with them."""
+
+    column: Literal["price", "quantity", "amount", "dwell_seconds", "rating", "position"]
+    by: Literal["robust_z", "quantiles"]
+    limit: float = Field(
+        gt=0, allow_inf_nan=False, description="robust_z: robust spreads from the median; quantiles: share of each end."
+    )
+    action: Literal["report", "cap", "quarantine"]
+
+    @model_validator(mode="after")
+    def _a_share_of_an_end_is_less_than_half(self) -> "OutlierParams":
+        if self.by == "quantiles" and self.limit >= 0.5:
+            raise ValueError(f"limit: must be a share of each end, less than 0.5, with by quantiles; is {self.limit}")
+        return self
+
+
+class BotsParams(_Strict):
+    """Who behaves like a program, and what is done with their events."""
+
+    action: Literal["keep", "flag", "exclude"] = Field(description="keep: nobody is looked for; exclude: quarantine.")
+    events_a_minute: int = Field(ge=2, description="Pages, clicks and searches in one minute, from which nobody reads.")
+    dwells_expected: int = Field(
+        ge=1, description="Views with a dwell time that others would have, and they have none."
+    )
+    hours_a_day: int = Field(ge=2, le=24, description="Different hours of one day, from which nobody sleeps.")
+
+
+class PrepareParams(_Strict):
+    """What is done with good rows before features are computed."""
+
+    fit_share: float = Field(
+        gt=0,
+        le=1,
+        description="Limits and medians come from this first share of the log's time, not from what follows.",
+    )
+    missing: tuple[MissingParams, ...]
+    outliers: tuple[OutlierParams, ...]
+    bots: BotsParams
 
 
 class FeaturesParams(_Strict):
@@ -144,6 +202,7 @@ class Params(_Strict):
     seed: int = Field(ge=0, le=2**32 - 1, strict=True, description="What every draw at random starts from.")
     data: DataParams
     expectations: ExpectationsParams
+    prepare: PrepareParams
     features: FeaturesParams
     train: TrainParams
     evaluate: EvaluateParams
