@@ -140,10 +140,7 @@ def _batch(rows: pl.DataFrame, strays: pl.DataFrame | None, starts: pl.DataFrame
     if strays is not None and strays.height:
         rows = rows.join(strays, on=_PLACE, how="anti")
     ordered = rows.sort("event_time", "event_id", *_PLACE)
-    again = ordered["event_id"] == ordered["event_id"].shift(1)
-    if again.any():
-        done = distinct(ordered)
-        events, clashes, repeated = done.events, done.clashes, done.repeated
-    else:
-        events, clashes, repeated = ordered, ordered.select(_PLACE).clear(), ordered["_part"].clear()
-    return Batch(events if starts is None else with_sessions(events, starts), clashes, repeated)
+    again = (ordered["event_id"] == ordered["event_id"].shift(1)).fill_null(value=False)
+    shared = distinct(ordered.filter(again | again.shift(-1, fill_value=False)))
+    events = ordered.filter(~again) if shared.events.height else ordered
+    return Batch(events if starts is None else with_sessions(events, starts), shared.clashes, shared.repeated)

@@ -10,13 +10,30 @@ from polars.io.plugins import register_io_source
 ROW_GROUP = 1 << 17
 
 
+def _regrouped(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the rows in frames of one row group each: how a group is encoded depends on how its rows come."""
+    waiting: list[pl.DataFrame] = []
+    rows = 0
+    for frame in frames:
+        waiting.append(frame)
+        rows += frame.height
+        if rows >= ROW_GROUP:
+            table = pl.concat(waiting)
+            whole = rows // ROW_GROUP * ROW_GROUP
+            for start in range(0, whole, ROW_GROUP):
+                yield table.slice(start, ROW_GROUP).rechunk()
+            waiting, rows = [table.slice(whole)], rows - whole
+    if rows:
+        yield pl.concat(waiting, rechunk=True)
+
+
 def sink(frames: Iterator[pl.DataFrame], schema: dict[str, Any], target: Path) -> None:
     """Write frames of one schema, as they come, to a Parquet file."""
     problems: list[BaseException] = []
 
     def source(*_: Any) -> Iterator[pl.DataFrame]:
         try:
-            yield from (frame for frame in frames if frame.height)
+            yield from _regrouped(frames)
         except BaseException as error:  # told again below as what it is: Polars would wrap it
             problems.append(error)
             raise
