@@ -72,7 +72,11 @@ _PACK: dict[str, Callable[[Any], Cell]] = {
 
 def _pack_list(kind: Kind, values: Sequence[Any]) -> bytes:
     if kind.code:
-        return np.asarray(values, dtype=kind.dtype).tobytes()
+        found = np.asarray(values)
+        packed = found.astype(kind.dtype) if found.dtype.kind == "f" else np.asarray(values, dtype=kind.dtype)
+        if found.ndim != 1 or (kind.code in "iq" and not np.array_equal(found, packed)):
+            raise ValueError("a list of them")
+        return packed.tobytes()
     parts = [value.encode() for value in values]
     return np.array([len(parts), *map(len, parts)], dtype="<u4").tobytes() + b"".join(parts)
 

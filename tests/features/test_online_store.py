@@ -18,7 +18,7 @@ import pytest
 
 from features.catalogue import Catalogue
 from features.historical import historical_features
-from features.materialize import materialize
+from features.materialize import materialize, store_digest
 from features.online import OnlineReader
 from features.recent import recent_as_of
 from features.store import open_store, places
@@ -215,6 +215,7 @@ def test_killed_anywhere_and_run_again(story: Any, catalogue: Catalogue, root: P
     clean = story.settings.model_copy(update={"var": Path("var-clean")})
     clean = Settings(root=clean.root, outs=clean.outs, var=clean.var)
     assert materialize(clean).digest == report["digest"]
+    assert store_digest(clean) == store_digest(story.settings)
     for user in ("ann", "bob", "quiet"):
         one, other = (OnlineReader(s).read(user, catalogue) for s in (story.settings, clean))
         assert one is not None

@@ -1,0 +1,235 @@
+"""SQLite and Redis through Feast, the reader and the commands: the same content, the same answers, the same errors."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from pydantic import SecretStr
+
+from events.lake import append_events, lake_quarantine, read_events
+from features.catalogue import Catalogue
+from features.erase import erase_user
+from features.materialize import materialize, store_digest
+from features.online import OnlineReader
+from features.online_stores.access import OnlineRows
+from features.online_stores.shape import Row
+from features.store import in_use, open_rows, open_store, places, redis_generations
+from shoplens.errors import FeatureError, SettingsError, StoreUnavailableError
+from shoplens.settings import Settings
+
+pytestmark = pytest.mark.stores
+
+
+def with_redis(settings: Settings, url: str, var: str = "var") -> Settings:
+    return Settings(
+        root=settings.root, outs=settings.outs, var=Path(var), online_store="redis", redis_url=SecretStr(url)
+    )
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shop(request: pytest.FixtureRequest, story: Any) -> Iterator[Any]:
+    """The shop of `story`, whose online store is SQLite or Redis."""
+    if request.param == "sqlite":
+        yield story
+        return
+    changed = type(story)(with_redis(story.settings, request.getfixturevalue("redis_url")), story.params)
+    yield changed
+    for generation in redis_generations(places(changed.settings))[1]:
+        open_rows(changed.settings, generation).remove()  # type: ignore[attr-defined]
+
+
+def read(shop: Any, user: str) -> Any:
+    catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
+    return OnlineReader(shop.settings).read(user, catalogue)
+
+
+def test_feast_reads_and_writes_what_the_reader_reads(shop: Any) -> None:
+    assert materialize(shop.settings).values > 100
+    feast = open_store(shop.settings)
+    service = feast.get_feature_service("user_state")
+    answer = feast.get_online_features(service, [{"user_id": "ann"}, {"user_id": "nobody"}]).to_dict()
+    state = read(shop, "ann")
+    assert {name: None if answer[name][0] is None else answer[name][0] for name in state.features} == state.features
+    assert {answer[name][1] for name in state.features} == {None}
+    assert answer["recent_item_ids"][0] == ["bread", "milk", "pen", "bread"]
+    digest = store_digest(shop.settings)
+    start, end = (pd.Timestamp(day, tz="UTC").to_pydatetime() for day in ("2023-12-01", "2024-01-06"))
+    feast.materialize(start, end)  # an older window: Feast's own way in, and nothing newer is put back
+    assert store_digest(shop.settings) == digest
+    assert feast.get_feature_view("user_behaviour").materialization_intervals
+
+
+def test_both_stores_hold_the_same_by_digest(story: Any, redis_url: str) -> None:
+    materialize(story.settings)
+    other = with_redis(story.settings, redis_url, "var-redis")
+    materialize(other)
+    assert store_digest(other) == store_digest(story.settings)
+    rows = open_rows(other)
+    (ann,) = [row for row in rows.scan(OnlineRows(other).shape("user_profile")) if row.key == ("ann",)]
+    rows.erase("bob")
+    assert store_digest(other) != store_digest(story.settings)
+    assert ann.event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
+    rows.remove()  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailableError, match="has lost what was loaded"):
+        OnlineReader(other).read("ann", Catalogue.load(story.features_dir / "catalogue.parquet"))
+    assert materialize(other).changed
+    assert store_digest(other) == store_digest(story.settings)
+
+
+def test_a_push_outlives_every_load_of_what_was_before(shop: Any) -> None:
+    materialize(shop.settings)
+    with OnlineRows(shop.settings) as online:
+        names = online.shape("recent_events").names
+        (held,) = online.read_many("recent_events", ["ann"]).values()
+        pushed = Row(("ann",), held.event_micros + 1, tuple(one[-1:] for one in held.values))
+        online.push_rows("recent_events", [pushed])
+        online.push_rows("recent_events", [held])
+        table = pl.read_parquet(shop.features_dir / "recent_events.parquet").to_arrow()
+        online.push_rows("recent_events", table)
+        assert online.read_many("recent_events", ["ann", "nobody"]) == {"ann": pushed}
+        assert len(dict(zip(names, pushed.values, strict=True))["recent_item_ids"]) == 1
+        with pytest.raises(FeatureError, match="recent_item_ids"):
+            online.push_rows("recent_events", table.drop_columns(["recent_item_ids"]))
+
+
+def test_any_online_view_is_read_fresh_up_to_the_microsecond(shop: Any) -> None:
+    materialize(shop.settings)
+    where = places(shop.settings)
+    state = json.loads(where.state.read_text())
+    known = pd.Timestamp("2024-01-05 12:00", tz="UTC")  # when ann's last event became known
+    for age, fresh in ((timedelta(days=90), True), (timedelta(days=90, microseconds=1), False)):
+        where.state.write_text(json.dumps({**state, "high_water": (known + age).isoformat()}))
+        reader = OnlineReader(shop.settings)
+        ann, nobody = reader.read_view("recent_events", ["ann", "nobody"])
+        assert ((ann is not None), nobody) == (fresh, None)
+        (profile,) = reader.read_view("user_profile", [("ann",)])
+        assert profile is not None
+        assert profile["city"] == "Ulm"
+    with pytest.raises(FeatureError, match="received 'tea'"):
+        reader.read_view("tea", ["ann"])
+
+
+def test_data_that_take_something_back_get_a_generation_of_their_own(shop: Any) -> None:
+    materialize(shop.settings)
+    first = in_use(shop.settings)
+    events = pl.read_parquet(shop.validated / "events.parquet")
+    shop.put(events.filter(pl.col("user_id") != "bob"), end=pd.Timestamp("2024-01-08", tz="UTC").to_pydatetime())
+    shop.build()
+    assert materialize(shop.settings).changed
+    assert in_use(shop.settings) != first
+    assert read(shop, "bob") is None
+    if shop.settings.online_store == "redis":
+        assert redis_generations(places(shop.settings)) == (in_use(shop.settings), [in_use(shop.settings)])
+        assert not open_rows(shop.settings, first).views()
+
+
+def test_a_store_out_of_reach_is_unavailable_and_no_password_is_told(story: Any, tmp_path: Path) -> None:
+    away = with_redis(story.settings, f"unix://:s3cret@{tmp_path}/nobody.sock")
+    assert "s3cret" not in repr(away)
+    with pytest.raises(StoreUnavailableError) as caught:
+        materialize(away)
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(open_store(away).config)
+    assert read_nothing(away)
+    wrong = with_redis(story.settings, "redis:/:s3cret@host", "var-2")
+    with pytest.raises(SettingsError) as refused:
+        materialize(wrong)
+    assert "s3cret" not in str(refused.value)
+
+
+def read_nothing(settings: Settings) -> bool:
+    """Say whether a store that nothing was loaded into refuses to be read."""
+    with pytest.raises(StoreUnavailableError), OnlineRows(settings) as online:
+        online.read_many("recent_events", ["ann"])
+    return True
+
+
+def _lake(shop: Any) -> str:
+    lake = str(shop.settings.var_dir / "lake")
+    events = pl.read_parquet(shop.validated / "events.parquet")
+    from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+
+    full = events.with_columns(
+        pl.lit(None, dtype=kind).alias(name) for name, kind in EVENT_SCHEMA.items() if name not in events.columns
+    ).select(pl.col(name).cast(kind) for name, kind in EVENT_SCHEMA.items())
+    raws = [
+        '{"user": "ann", "n": 1}',
+        '{"user": "joanna", "about": ["ann"]}',
+        '{"user": "bob", "word": "annual"}',
+        "ann,?",
+    ]
+    aside = pl.DataFrame(
+        [{"table": "live", "row": n, "reasons": ["x"], "raw": raw} for n, raw in enumerate(raws)], QUARANTINE_SCHEMA
+    )
+    append_events(lake, "user", full, aside, "one")
+    return lake
+
+
+def test_one_person_goes_from_everywhere_and_does_not_come_back(shop: Any) -> None:
+    lake = _lake(shop)
+    materialize(shop.settings)
+    assert read(shop, "ann") is not None
+    report = erase_user(shop.settings, "ann")
+    (online,) = report.online.values()
+    assert online == {"user_behaviour": 1, "user_preference": 1, "user_profile": 1, "recent_events": 1}
+    # Behaviour and preference: the 6th, 7th and 8th are alive, and the 8th is the latest. The others have one row each.
+    assert sum(report.offline.values()) == (3 + 1) * 2 + (1 + 1) * 2
+    assert report.lake is not None
+    assert (report.lake.events, report.lake.days) == (4, ["2024-01-01", "2024-01-05"])
+    assert report.lake.quarantined == 3  # by name, in a list, and as a word of what is no JSON; 'annual' is nobody
+    assert set(read_events(lake)["user_id"]) == {"bob"}
+    assert lake_quarantine(lake)["raw"].to_list() == ['{"user": "bob", "word": "annual"}']
+    assert all(b"ann" not in path.read_bytes() for path in Path(lake).rglob("event_date=*/*.parquet"))
+    assert "outs/features/recent_events.parquet" in report.recompute
+    assert read(shop, "ann") is None
+    again = erase_user(shop.settings, "ann")
+    assert not any(sum(views.values()) for views in again.online.values())
+    assert (again.offline, again.lake.events if again.lake else None) == ({}, 0)
+    with OnlineRows(shop.settings) as online_rows:  # a late push is refused
+        online_rows.push_rows("recent_events", [Row(("ann",), 2**50, ([],) * 7)])
+    shop.put(pl.read_parquet(shop.validated / "events.parquet"), source="the same people, another source")
+    shop.build()
+    assert materialize(shop.settings).changed  # all anew, from data that still hold ann
+    assert read(shop, "ann") is None
+    tombstones = places(shop.settings).erased
+    assert len(json.loads(tombstones.read_text())) == 1
+    assert "ann" not in tombstones.read_text()
+
+
+def test_a_tombstone_is_lifted_when_the_data_name_the_person_no_more(shop: Any) -> None:
+    materialize(shop.settings)
+    erase_user(shop.settings, "ann")
+    events, users = (pl.read_parquet(shop.validated / f"{name}.parquet") for name in ("events", "users"))
+    shop.put(events.filter(pl.col("user_id") != "ann"), users.filter(pl.col("user_id") != "ann"))
+    shop.build()
+    materialize(shop.settings)  # known until before ann was erased: the tombstone stays
+    assert len(json.loads(places(shop.settings).erased.read_text())) == 1
+    end = pd.Timestamp("2024-01-09", tz="UTC").to_pydatetime()
+    shop.put(events.filter(pl.col("user_id") != "ann"), users.filter(pl.col("user_id") != "ann"), end=end)
+    shop.build()
+    materialize(shop.settings)
+    assert json.loads(places(shop.settings).erased.read_text()) == {}
+    with OnlineRows(shop.settings) as online:  # a person who comes again is new
+        online.push_rows("recent_events", [Row(("ann",), 2**50, ([],) * 7)])
+        assert set(online.read_many("recent_events", ["ann"])) == {"ann"}
+
+
+def test_the_command_takes_the_id_from_standard_input_and_says_nothing_of_it(story: Any, root: Path) -> None:
+    materialize(story.settings)
+    environment = {**os.environ, "SHOPLENS_root": str(story.settings.root)}
+    command = [sys.executable, "-c", "from shoplens.cli import main; main()", "erase", "-"]
+    done = subprocess.run(command, env=environment, cwd=root, input="bob\n", capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert sum(report["online"][f"online/{in_use(story.settings)}.db"].values()) == 4
+    assert "bob" not in done.stdout + done.stderr
+    assert report["lake"] is None
+    empty = subprocess.run(command, env=environment, cwd=root, input="\n", capture_output=True, text=True, check=False)
+    assert (empty.returncode, "must not be empty" in empty.stderr) == (1, True)
