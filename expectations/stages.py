@@ -12,6 +12,7 @@ from expectations.data_docs import build_data_docs
 from expectations.drift.profile import COLUMNS
 from expectations.drift.report import Drift
 from expectations.drift.run import empty_table, hold, judge_log, require_season, show
+from expectations.preparation.run import prepare
 from expectations.sift import Sifted, batches, sift
 from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
 from shoplens.digest import file_digest
@@ -85,12 +86,13 @@ def _keep_good(result: TableResult, source: Path, out: Path, quarantine: Grouped
 
 
 def validate(params: Params, settings: Settings) -> None:
-    """Hold every table against its suite, and the events against their season.
+    """Hold every table against its suite and the events against their season; set bad rows aside, prepare the rest.
 
     Raises:
         BrokenTableError: a table misses a column, is empty, or has more than `expectations.max_bad_share` bad rows;
             more than that share of a source's rows could not be read; or a day is outside its season and
             `expectations.drift.on_drift` is `fail`.
+        SettingsError: a step of `prepare` does not fit the tables.
     """
     source, share = settings.outs_dir / "events", params.expectations.max_bad_share
     _require_readable(read_json(source / "account.json"), share)
@@ -100,9 +102,12 @@ def validate(params: Params, settings: Settings) -> None:
         require_season(drift, params.expectations.drift)
         quarantine = GroupedWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA)
         sifted = [_keep_good(result, source, out, quarantine, share) for result in results]
-        quarantine.close()
         kept = dict(zip(TABLES, sifted, strict=True))
+        prepared = prepare(out, params.prepare, kept, quarantine)
+        quarantine.close()
+        console.print("\n".join(prepared.lines()))
         write_json(out / "validation.json", {r.table: _summary(r, kept[r.table]) for r in results})
         write_json(out / "drift.json", drift.as_json())
-        events = {"rows": kept["events"].good, "digest": file_digest(out / "events.parquet")}
+        write_json(out / "preparation.json", prepared.report)
+        events = {"rows": prepared.rows["events"], "digest": file_digest(out / "events.parquet")}
         write_json(out / "dataset.json", dataset | events)

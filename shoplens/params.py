@@ -85,9 +85,7 @@ class BotsParams(_Strict):
 
     action: Literal["keep", "flag", "exclude"] = Field(description="keep: nobody is looked for; exclude: quarantine.")
     events_a_minute: int = Field(ge=2, description="Pages, clicks and searches in one minute, from which nobody reads.")
-    dwells_expected: int = Field(
-        ge=1, description="Views with a dwell time that others would have, and they have none."
-    )
+    dwells_expected: int = Field(ge=1, description="Views that would have a dwell time with others; they have none.")
     hours_a_day: int = Field(ge=2, le=24, description="Different hours of one day, from which nobody sleeps.")
 
 
@@ -97,7 +95,7 @@ class PrepareParams(_Strict):
     fit_share: float = Field(
         gt=0,
         le=1,
-        description="Limits and medians come from this first share of the log's time, not from what follows.",
+        description="Limits and medians come from this first share of the log's time alone.",
     )
     missing: tuple[MissingParams, ...]
     outliers: tuple[OutlierParams, ...]
