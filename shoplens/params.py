@@ -54,7 +54,7 @@ class MissingParams(_Strict):
     action: Literal["drop", "constant", "median", "flag"] = Field(
         description="drop: to quarantine; constant, median: fill; flag: say so beside it."
     )
-    value: float | str | None = Field(default=None, description="constant: what is filled in.")
+    value: int | float | str | None = Field(default=None, description="constant: what is filled in.")
 
     @model_validator(mode="after")
     def _value_belongs_to_constant(self) -> "MissingParams":

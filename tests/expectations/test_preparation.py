@@ -1,0 +1,266 @@
+"""Preparation: every step by hand on small tables, and bots against a simulation that knows them."""
+
+import math
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
+from events.ingest import read_source
+from events.lake.tables import GroupedWriter
+from events.mapping import load_mapping
+from events.simulator.plan import Plan
+from events.simulator.run import simulate
+from expectations.preparation.bots import find_bots
+from expectations.preparation.run import Prepared, prepare
+from expectations.preparation.sketch import Sketch, number_at
+from expectations.sift import Sifted
+from shoplens.digest import folder_digest
+from shoplens.errors import SettingsError
+from shoplens.params import BotsParams, MissingParams, OutlierParams, PrepareParams, load_params
+
+NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
+KEEP = BotsParams(action="keep", events_a_minute=60, dwells_expected=30, hours_a_day=22)
+NO_STEPS = PrepareParams(fit_share=1, missing=(), outliers=(), bots=KEEP)
+
+
+def _with(**steps: Any) -> PrepareParams:
+    return NO_STEPS.model_copy(update=steps)
+
+
+def _write(folder: Path, events: list[dict[str, Any]], **tables: pl.DataFrame) -> dict[str, Sifted]:
+    """Write good tables; return that no row was set aside before."""
+    rows = [{"event_id": f"e{k}", "event_time": NOON, "attributes": []} | event for k, event in enumerate(events)]
+    frames = {
+        "events": pl.DataFrame(rows, schema=EVENT_SCHEMA),
+        "items": pl.DataFrame(schema=ITEM_SCHEMA),
+        "users": pl.DataFrame(schema=USER_SCHEMA),
+        **tables,
+    }
+    for name, frame in frames.items():
+        frame.write_parquet(folder / f"{name}.parquet")
+    return {name: Sifted(frame.height, np.zeros(0, dtype=np.int64)) for name, frame in frames.items()}
+
+
+def _run(folder: Path, params: PrepareParams, sifted: dict[str, Sifted]) -> tuple[Prepared, pl.DataFrame]:
+    quarantine = GroupedWriter(folder / "quarantine.parquet", QUARANTINE_SCHEMA)
+    done = prepare(folder, params, sifted, quarantine)
+    quarantine.close()
+    return done, pl.read_parquet(folder / "quarantine.parquet")
+
+
+def _events(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "events.parquet")
+
+
+def test_without_steps_no_byte_changes(tmp_path: Path) -> None:
+    sifted = _write(tmp_path, [{"price": 1.0}, {"price": 1e9}, {}])
+    before = (tmp_path / "events.parquet").read_bytes()
+    done, aside = _run(tmp_path, _with(outliers=(_far("report"),)), sifted)
+    assert (tmp_path / "events.parquet").read_bytes() == before
+    assert (done.rows["events"], aside.height) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("step", "prices"),
+    [
+        (MissingParams(column="price", action="constant", value=0.5), [1.0, 0.5, 3.0, 9.0]),
+        (MissingParams(column="price", action="median"), [1.0, pytest.approx(3, rel=0.01), 3.0, 9.0]),
+        (MissingParams(column="price", action="drop"), [1.0, 3.0, 9.0]),
+        (MissingParams(column="price", action="flag"), [1.0, None, 3.0, 9.0]),
+    ],
+)
+def test_missing_values(tmp_path: Path, step: MissingParams, prices: list[Any]) -> None:
+    sifted = _write(tmp_path, [{"price": 1.0}, {"price": None}, {"price": 3.0}, {"price": 9.0}])
+    done, aside = _run(tmp_path, _with(missing=(step,)), sifted)
+    assert _events(tmp_path)["price"].to_list() == prices
+    assert _events(tmp_path).schema == pl.Schema(EVENT_SCHEMA)
+    assert done.report["missing"][0]["rows"] == 1
+    dropped = [(1, ["price_missing"])] if step.action == "drop" else []
+    assert aside.select("row", "reasons").rows() == dropped
+
+
+def test_a_missing_value_is_flagged_among_the_attributes_of_an_event(tmp_path: Path) -> None:
+    own = [{"key": "colour", "value": "red"}]
+    sifted = _write(tmp_path, [{"price": None, "attributes": own}, {"price": 1.0}, {"attributes": None}])
+    _run(tmp_path, _with(missing=(MissingParams(column="price", action="flag"),)), sifted)
+    note = {"key": "missing", "value": "price"}
+    assert _events(tmp_path)["attributes"].to_list() == [[*own, note], [], [note]]
+
+
+def test_a_missing_value_of_a_user_is_flagged_in_a_column_beside_it(tmp_path: Path) -> None:
+    users = pl.DataFrame([{"user_id": "a", "gender": "f"}, {"user_id": "b"}], schema=USER_SCHEMA)
+    steps = (
+        MissingParams(table="users", column="gender", action="flag"),
+        MissingParams(table="users", column="birth_year", action="constant", value=1980),
+    )
+    _run(tmp_path, _with(missing=steps), _write(tmp_path, [{}], users=users))
+    rows = pl.read_parquet(tmp_path / "users.parquet").select("gender", "birth_year", "gender_missing").rows()
+    assert rows == [("f", 1980, "no"), (None, 1980, "yes")]
+
+
+def _far(action: Any, limit: float = 3.5, by: Any = "robust_z") -> OutlierParams:
+    return OutlierParams(column="price", by=by, limit=limit, action=action)
+
+
+def test_limits_by_hand(tmp_path: Path) -> None:
+    # Levels log(1 + price) are 1, 2, 3, 4, 5 and 9: the third of six is the median, 3; deviations 0, 1, 1, 2, 2 and 6,
+    # of which the third is 1; 3 + 3.5 * 1.4826 = 8.19, so that e^9 - 1 lies outside and e^5 - 1 within.
+    prices = [math.expm1(level) for level in (1, 2, 3, 4, 5, 9)]
+    sifted = _write(tmp_path, [{"price": price} for price in prices])
+    done, _ = _run(tmp_path, _with(outliers=(_far("cap"),)), sifted)
+    (told,) = done.report["outliers"]
+    assert (told["rows"], told["high"]) == (1, pytest.approx(math.expm1(3 + 3.5 * 1.4826), rel=0.02))
+    assert told["low"] == pytest.approx(-math.expm1(3.5 * 1.4826 - 3), rel=0.02)
+    assert _events(tmp_path)["price"].to_list() == [*prices[:5], told["high"]]
+
+
+def test_most_quantities_are_one_and_still_there_is_a_spread(tmp_path: Path) -> None:
+    # median absolute deviation 0; mean one: log(2) is the level of 1, log(4) of 3, log(1001) of 1000:
+    # (log 2 + (log 1001 - log 2)) / 22 = 0.3140 apart; 8 spreads of 1.2533 times that are 3.148: up to e^3.841 - 1
+    sifted = _write(tmp_path, [{"quantity": 1.0}] * 20 + [{"quantity": 3.0}, {"quantity": 1000.0}])
+    far = OutlierParams(column="quantity", by="robust_z", limit=8, action="quarantine")
+    done, aside = _run(tmp_path, _with(outliers=(far,)), sifted)
+    assert done.report["outliers"][0]["high"] == pytest.approx(45.6, rel=0.02)
+    assert aside.select("row", "reasons").rows() == [(21, ["quantity_outlier"])]
+
+
+def test_the_ends_by_quantiles(tmp_path: Path) -> None:
+    sifted = _write(tmp_path, [{"price": float(price)} for price in range(1, 101)])
+    done, aside = _run(tmp_path, _with(outliers=(_far("quarantine", 0.05, "quantiles"),)), sifted)
+    (told,) = done.report["outliers"]
+    assert (told["low"], told["high"]) == (pytest.approx(5, rel=0.01), pytest.approx(95, rel=0.01))
+    assert done.rows["events"] == 100 - aside.height
+    assert done.report["accounts"]["events"] == {
+        "rows_in": 100,
+        "rows_out": done.rows["events"],
+        "set_aside": {"price_outlier": aside.height},
+    }
+
+
+def test_limits_are_learned_before_what_they_judge(tmp_path: Path) -> None:
+    """Ten days; what the last three bring must not move a limit that the first seven give."""
+    early = [{"event_time": NOON + timedelta(days=day), "price": 10.0 + day} for day in range(8)]
+
+    def high(folder: Path, late: float) -> float:
+        folder.mkdir()
+        rows = [*early, *[{"event_time": NOON + timedelta(days=9 + k / 100), "price": late} for k in range(100)]]
+        params = _with(
+            fit_share=0.7, outliers=(_far("report"),), missing=(MissingParams(column="price", action="median"),)
+        )
+        done, _ = _run(folder, params, _write(folder, rows))
+        return float(done.report["outliers"][0]["high"]) + float(done.report["missing"][0]["value"])
+
+    assert high(tmp_path / "a", 11.0) == high(tmp_path / "b", 1e6)
+
+
+def test_rows_set_aside_keep_their_place_in_the_table_as_it_came(tmp_path: Path) -> None:
+    # Rows 1, 2 and 5 of eight failed an expectation, so that those left, 0 3 4 6 7, lie at 0 1 2 3 4.
+    sifted = _write(tmp_path, [{"price": p} for p in (1.0, None, 1.0, None, None)])
+    sifted["events"] = Sifted(8, np.array([1, 2, 5]))
+    _, aside = _run(tmp_path, _with(missing=(MissingParams(column="price", action="drop"),)), sifted)
+    assert aside["row"].to_list() == [3, 6, 7]
+
+
+def test_two_runs_leave_the_same_bytes(tmp_path: Path) -> None:
+    steps = _with(
+        outliers=(_far("cap"), OutlierParams(column="quantity", by="quantiles", limit=0.01, action="quarantine")),
+        missing=(MissingParams(column="platform", action="constant", value="unknown"),),
+        bots=KEEP.model_copy(update={"action": "exclude"}),
+    )
+    digests = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        rows = [{"user_id": f"u{k % 7}", "price": float(k % 50), "quantity": float(k % 9)} for k in range(2000)]
+        _run(tmp_path / name, steps, _write(tmp_path / name, rows))
+        digests.append(folder_digest(tmp_path / name))
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ({"missing": (MissingParams(column="colour", action="drop"),)}, "'colour' must be a column of events"),
+        ({"missing": (MissingParams(column="platform", action="median"),)}, "median needs a number; 'platform'"),
+        (
+            {"missing": (MissingParams(column="price", action="constant", value="x"),)},
+            "must be a Float64; received 'x'",
+        ),
+    ],
+)
+def test_a_step_that_does_not_fit_is_refused(tmp_path: Path, steps: dict[str, Any], said: str) -> None:
+    sifted = _write(tmp_path, [{}])
+    with pytest.raises(SettingsError, match=said):
+        _run(tmp_path, _with(**steps), sifted)
+
+
+def test_a_sketch_knows_a_number_to_one_percent() -> None:
+    sketch = Sketch()
+    sketch.add(pl.Series([12.34, None, math.nan, math.inf]))
+    assert sketch.count == 1
+    assert number_at(sketch.quantile(0.5)) == pytest.approx(12.34, rel=0.01)
+    assert math.isnan(Sketch().quantile(0.5))
+
+
+def _browsing(user: str, moments: list[datetime], **more: Any) -> list[dict[str, Any]]:
+    return [{"user_id": user, "event_time": m, "event_name": "view_item", "platform": "web", **more} for m in moments]
+
+
+def test_who_behaves_like_a_program(tmp_path: Path) -> None:
+    minute = [NOON + timedelta(seconds=k) for k in range(60)]
+    day = [NOON.replace(hour=hour) for hour in range(22)]
+    slow = [NOON + timedelta(days=k) for k in range(40)]
+    events = [
+        *_browsing("fast", minute, dwell_seconds=1.0),
+        *_browsing("not quite", minute[:59], dwell_seconds=1.0),
+        *_browsing("sleepless", day, dwell_seconds=9.0),
+        *_browsing("sleeps", day[:21], dwell_seconds=9.0),
+        *_browsing("idle", slow),  # 40 views on web, where 202 of 242 have a dwell time: 33.4 would have one
+        *[{"user_id": "big basket", "event_name": "purchase", "event_time": NOON}] * 500,
+        *_browsing("on an app without dwell times", slow, platform="ios"),
+    ]
+    _write(tmp_path, events)
+    found = find_bots(tmp_path / "events.parquet", KEEP)
+    assert found.select("user", "reasons").rows() == [
+        ("fast", ["too_fast"]),
+        ("idle", ["never_dwells"]),
+        ("sleepless", ["never_sleeps"]),
+    ]
+    assert found["dwells_expected"][1] == pytest.approx(40 * 162 / 202, abs=0.001)
+
+
+@pytest.mark.parametrize(("action", "left"), [("keep", 63), ("flag", 63), ("exclude", 3)])
+def test_bots_are_kept_flagged_or_excluded(tmp_path: Path, action: Any, left: int) -> None:
+    events = [*_browsing("bot", [NOON + timedelta(seconds=k) for k in range(60)]), *_browsing("ann", [NOON] * 3)]
+    sifted = _write(tmp_path, events)
+    done, aside = _run(tmp_path, _with(bots=KEEP.model_copy(update={"action": action})), sifted)
+    assert done.rows["events"] == _events(tmp_path).height == left
+    assert pl.read_parquet(tmp_path / "bots.parquet")["user"].to_list() == ([] if action == "keep" else ["bot"])
+    assert aside["reasons"].to_list() == [["bot_like"]] * (63 - left)
+
+
+@pytest.fixture(scope="module")
+def with_bots(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
+    """A simulated log, and the visitors in it that are none in the same shop without bots."""
+    out = tmp_path_factory.mktemp("bots")
+    mapping = load_mapping(root / "events/mappings/simulated.yaml")
+    visitors = []
+    for share in (0.05, 0.0):
+        plan = Plan(users=200, items=60, days=20, seed=5, start=date(2025, 3, 1), bots=share)
+        simulate(plan, out / f"{share}")
+        events = read_source(mapping, [out / f"{share}"]).events
+        visitors.append(set(events["anonymous_id"].drop_nulls()))
+        if share:
+            events.write_parquet(out / "events.parquet")
+    return out / "events.parquet", visitors[0] - visitors[1]
+
+
+def test_the_bots_of_a_simulation_are_found_and_nobody_else(root: Path, with_bots: tuple[Path, set[str]]) -> None:
+    events, bots = with_bots
+    found = find_bots(events, load_params(root / "params.yaml").prepare.bots)
+    assert len(bots) == 10
+    assert set(found["user"]) == bots
