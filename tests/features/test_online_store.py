@@ -80,7 +80,11 @@ def test_unknown_known_only_by_profile_and_missing_store(story: Any, catalogue: 
     assert reader.read("nobody", catalogue) is None
     quiet = reader.read("quiet", catalogue)
     assert quiet is not None
-    assert (quiet.features["city"], quiet.features["purchases_7d"], quiet.recent.valid.any()) == ("Bonn", None, False)
+    assert (quiet.features["city"], quiet.features["purchases_7d"], bool(quiet.recent.valid.any())) == (
+        "Bonn",
+        None,
+        False,
+    )
     places(story.settings).online.unlink()
     with pytest.raises(StoreUnavailableError):
         reader.read("ann", catalogue)
@@ -115,7 +119,8 @@ def test_an_expired_snapshot_is_missing(story: Any, catalogue: Catalogue) -> Non
 def _push(settings: Settings, when: str, item: str) -> None:
     moment = pd.Timestamp(when, tz="UTC")
     row = {
-        "user_id": ["ann"], "event_timestamp": [moment], "recent_event_ids": [[f"e-{item}"]], "recent_item_ids": [[item]],
+        "user_id": ["ann"], "event_timestamp": [moment], "recent_event_ids": [[f"e-{item}"]],
+        "recent_item_ids": [[item]],
         "recent_event_names": [["view_item"]], "recent_event_times": [[moment.value // 1000]],
         "recent_quantities": [[0.0]], "recent_amounts": [[0.0]], "recent_order_keys": [["s9"]],
     }  # fmt: skip
