@@ -56,9 +56,9 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]  # Feast ships n
         return self._rows
 
     def _shape(self, view: FeatureView) -> ViewShape:
-        """Return the shape of a view; Feast may ask with the same object again and again."""
+        """Return the shape of a view; Feast asks with copies of one object again and again, which share their parts."""
         held = self._shapes.get(view.name)
-        if held is None or held[0] is not view:
+        if held is None or held[0].features is not view.features or held[0].entity_columns is not view.entity_columns:
             held = self._shapes[view.name] = (view, ViewShape.of(view))
         return held[1]
 
