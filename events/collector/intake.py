@@ -78,6 +78,7 @@ class Intake:
         self._log, self._check, self._clock = log, check, clock
         self._ids: OrderedDict[str, str] = OrderedDict()  # event id -> digest of its content
         self._sessions = Sessions()
+        check(frame_of([]))  # what it needs is loaded now, not when the first event waits
         place = log.begin
         while place < log.end:
             records, place = log.read(place, _READ_BYTES)
