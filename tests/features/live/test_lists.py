@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from events.contract import EVENT_SCHEMA
 from features.live.lists import RecentRow, joined, lists_of, row_of, rows_of
-from features.stages import recent_lists
+from features.recent import recent_lists
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 N = 4
