@@ -18,10 +18,10 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare replay chaos bench-live clean
+.PHONY: help env demo stop status test lint compare replay chaos bench-live bench-materialize clean
 
 help: ## List these words
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .tools/uv/bin/uv:
 	@[ -n "$(PYTHON)" ] || { echo "ShopLens needs Python 3.11 or 3.12 on PATH (or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
@@ -74,6 +74,9 @@ chaos: env ## Kill every step at random moments, compare what is left with an un
 
 bench-live: env ## Measure the live path: events a second, milliseconds to the changed feature
 	python -m bench.live $(ARGS)
+
+bench-materialize: env ## Measure what comes online in a second, ours beside Feast's own stores
+	python -m bench.materialize $(ARGS)
 
 clean: stop ## Remove what runs left behind (environments stay)
 	rm -rf var outs
