@@ -47,7 +47,7 @@ def blocks(path: Path, size: int, *, quoted: bool) -> Iterator[bytes]:
     """
     lines, rest = 1, b""
     with _open(path) as stream:
-        while more := stream.read(size):
+        while more := stream.read(max(size, len(rest))):  # doubles, so that a long row is not copied block by block
             data = rest + more
             end = _end_of_rows(data, quoted=quoted)
             if end:

@@ -24,7 +24,7 @@ from events.quarantine import quarantine
 from events.readers import find_files
 from events.sessions import write_starts
 from events.sides import Side, read_side
-from events.spill import Runs, scan
+from events.spill import Runs, compact, scan
 from events.unread import unread_files
 
 Say = Callable[[str], None]
@@ -116,7 +116,7 @@ class Reading:
         starts = write_starts(moments, self._folder, count) if moments else []
         clashes, done = [pl.DataFrame(schema=_PLACES)], 0
         for batch in batches(runs, strays, starts, count):
-            clashes.append(batch.clashes)
+            clashes.append(compact(batch.clashes))
             self._count(batch, until)
             done += batch.events.height
             self._say(f"{done:,} of {runs.rows:,} events in order")
@@ -128,7 +128,7 @@ class Reading:
         self._accepted.update(dict(batch.events["_part"].value_counts().iter_rows()))
         self._repeated.update(dict(batch.repeated.value_counts().iter_rows()))
         # Batches come in the order of time: what was seen first stays.
-        self._content = known_content(self._content, riding_content(batch.events, until))
+        self._content = compact(known_content(self._content, riding_content(batch.events, until)))
 
     def _set_aside_clashes(self, clashes: pl.DataFrame) -> None:
         for (part,), rows in sorted(clashes.partition_by("_part", as_dict=True).items()):

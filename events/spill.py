@@ -8,6 +8,14 @@ from typing import Any
 import polars as pl
 
 
+def compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame that keeps no other rows alive: a few texts out of many else hold the memory of all of them."""
+    copied = pl.from_arrow(frame.to_arrow())
+    if not isinstance(copied, pl.DataFrame):
+        raise TypeError(f"a table must become a frame; received {type(copied).__name__}")
+    return copied
+
+
 def scan(files: list[Path]) -> pl.LazyFrame:
     """Return the rows of Parquet files, in the order of the files."""
     return pl.scan_parquet(files, glob=False, hive_partitioning=False)
@@ -76,6 +84,6 @@ class Runs:
         # Small row groups: what is read later is the part of a time.
         run.write_parquet(self.files[-1], compression="lz4", row_group_size=max(1, self._rows // 8))
         self.spans.append((run["event_time"][0], run["event_time"][-1]))
-        self.samples.append(run.select("event_time", "event_id").gather_every(max(1, self._rows // 256)))
+        self.samples.append(compact(run.select("event_time", "event_id").gather_every(max(1, self._rows // 256))))
         self.without_session |= run["session_id"].null_count() > 0
         self.rows += run.height

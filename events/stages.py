@@ -22,6 +22,7 @@ from events.mapping import Mapping, load_mapping
 from events.pieces import Size
 from events.progress import Progress
 from events.sink import sink
+from events.spill import compact
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_folder, write_json
@@ -70,7 +71,8 @@ class _Slice:
             if kept.height:
                 self.rows += kept.height
                 self.first, self.last = self.first or kept["event_time"][0], kept["event_time"][-1]
-                self.seen = pl.concat([self.seen, kept["item_id"]]).unique(maintain_order=True)
+                seen = pl.concat([self.seen, kept["item_id"]]).unique(maintain_order=True)
+                self.seen = compact(seen.to_frame()).to_series()
                 yield kept
 
     def _known(self, events: pl.DataFrame) -> pl.DataFrame:

