@@ -7,10 +7,12 @@ import pytest
 from features.catalogue import Catalogue
 from shoplens.digest import folder_digest
 from shoplens.errors import ModelError
+from shoplens.files import read_json
 from training.evaluation.metrics import purchase_metrics, ranking_metrics
 from training.evaluation.ranking import rank_all
 from training.models import artifact
 from training.models.registry import model_class, model_names
+from training.models.scaler import Scaler
 from training.models.translate import Translated
 
 pytestmark = pytest.mark.tensorflow
@@ -34,6 +36,9 @@ def test_every_model_learns_is_kept_and_comes_back(task, name, rows, recipe, cat
     artifact.save(model, inputs.names, found.learned_until, tmp_path / "kept")
     back = artifact.load(tmp_path / "kept")
     assert (back.name, back.task) == (name, task)
+    if "scaler" in (kept := read_json(tmp_path / "kept/model.json")["kept"]):  # of the training rows, and of no other
+        assert kept["scaler"] == Scaler.fit(found.train.inputs).as_json()
+        assert kept["scaler"] != Scaler.fit(found.test.inputs).as_json()
     before, after = model.predict(inputs), back.predict(inputs)
     np.testing.assert_allclose(after, before, rtol=1e-5)
     one = back.predict(inputs.take(slice(4, 5)))
