@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 _BINS = 128  # for each unit of sign(x) log(1 + |x|)
-_MAD_TO_SPREAD = 1.4826  # of a normal distribution; as is the next
-_MEAN_DEVIATION_TO_SPREAD = 1.2533
+_MAD_TO_SPREAD = 1.4826  # of a normal distribution
 
 
 def level(number: pl.Expr) -> pl.Expr:
@@ -18,6 +17,16 @@ def level(number: pl.Expr) -> pl.Expr:
 def number_at(place: float) -> float:
     """Return the number of a level."""
     return math.copysign(math.expm1(abs(place)), place)
+
+
+def _quantile(counts: dict[float, int], share: float) -> float:
+    """Return the value below which a share of counted values lies; nan where there is none."""
+    reached, wanted = 0, share * sum(counts.values())
+    for value, count in sorted(counts.items()):
+        reached += count
+        if reached >= wanted:
+            return value
+    return math.nan
 
 
 @dataclass
@@ -42,29 +51,21 @@ class Sketch:
         """Return how many numbers were added."""
         return sum(self.bins.values())
 
-    def _quantile(self, distances: dict[float, int], share: float) -> float:
-        reached, wanted = 0, share * self.count
-        for distance, count in sorted(distances.items()):
-            reached += count
-            if reached >= wanted:
-                return distance
-        return math.nan
-
     def quantile(self, share: float) -> float:
         """Return the level below which a share of the numbers lies; nan where there is none."""
-        return self._quantile({place / _BINS: count for place, count in self.bins.items()}, share)
+        return _quantile({place / _BINS: count for place, count in self.bins.items()}, share)
 
     def spread(self) -> float:
-        """Return a robust spread of the levels: by the median absolute deviation; where that is 0, by the mean one.
+        """Return a robust spread of the levels: 1.4826 times their median absolute deviation from the median.
 
-        Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers": most quantities of a shop are 1.
+        Where more than half are one value, as most quantities of a shop are 1, that would be 0: the others tell.
         """
         middle = self.quantile(0.5)
         distances: dict[float, int] = {}
-        for place, count in sorted(self.bins.items()):
+        for place, count in self.bins.items():
             distance = abs(place / _BINS - middle)
             distances[distance] = distances.get(distance, 0) + count
-        median = self._quantile(distances, 0.5)
-        if median > 0 or math.isnan(median):
-            return _MAD_TO_SPREAD * median
-        return _MEAN_DEVIATION_TO_SPREAD * sum(d * c for d, c in sorted(distances.items())) / self.count
+        median = _quantile(distances, 0.5)
+        if median == 0:
+            median = _quantile({distance: count for distance, count in distances.items() if distance > 0}, 0.5)
+        return _MAD_TO_SPREAD * median

@@ -107,7 +107,7 @@ def _limits(step: OutlierParams, known: Sketch) -> tuple[float, float]:
         ends = known.quantile(step.limit), known.quantile(1 - step.limit)
     else:
         middle, spread = known.quantile(0.5), known.spread()
-        if spread == 0:
+        if math.isnan(spread):  # all are equal
             return -math.inf, math.inf
         ends = middle - step.limit * spread, middle + step.limit * spread
     low, high = (float(f"{number_at(end):.6g}") for end in ends)

@@ -120,13 +120,19 @@ def test_limits_by_hand(tmp_path: Path) -> None:
 
 
 def test_most_quantities_are_one_and_still_there_is_a_spread(tmp_path: Path) -> None:
-    # median absolute deviation 0; mean one: log(2) is the level of 1, log(4) of 3, log(1001) of 1000:
-    # (log 2 + (log 1001 - log 2)) / 22 = 0.3140 apart; 8 spreads of 1.2533 times that are 3.148: up to e^3.841 - 1
+    # The median of the levels is log 2, that of the deviations 0, and the lesser of the two that are not is
+    # log 4 - log 2 = 0.693: log 2 + 3.5 * 1.4826 * 0.693 = 4.290, of which the number is 72.
     sifted = _write(tmp_path, [{"quantity": 1.0}] * 20 + [{"quantity": 3.0}, {"quantity": 1000.0}])
-    far = OutlierParams(column="quantity", by="robust_z", limit=8, action="quarantine")
+    far = OutlierParams(column="quantity", by="robust_z", limit=3.5, action="quarantine")
     done, aside = _run(tmp_path, _with(outliers=(far,)), sifted)
-    assert done.report["outliers"][0]["high"] == pytest.approx(45.6, rel=0.02)
+    assert done.report["outliers"][0]["high"] == pytest.approx(72, rel=0.03)
     assert aside.select("row", "reasons").rows() == [(21, ["quantity_outlier"])]
+
+
+def test_equal_numbers_have_no_outliers(tmp_path: Path) -> None:
+    sifted = _write(tmp_path, [{"price": 5.0}] * 9)
+    done, _ = _run(tmp_path, _with(outliers=(_far("quarantine"),)), sifted)
+    assert (done.report["outliers"][0]["low"], done.rows["events"]) == (None, 9)
 
 
 def test_the_ends_by_quantiles(tmp_path: Path) -> None:
