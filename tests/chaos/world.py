@@ -14,7 +14,6 @@ from shoplens.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(sys.executable).with_name("shoplens"))
-_SIZE = ["--users", "250", "--items", "120", "--days", "40", "--seed", "11"]
 _DIRT = [
     word for kind in ("duplicate", "late", "id_with_other_content", "bad_time") for word in ("--dirt", f"{kind}=0.01")
 ]
@@ -71,7 +70,7 @@ class World:
         return folder_digest(self.root / "outs" / {"ingest": "events"}.get(step, step))
 
 
-def make_world(root: Path) -> World:
+def make_world(root: Path, users: int, days: int) -> World:
     """Simulate the shop into a new project folder."""
     root.mkdir(parents=True)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -80,7 +79,8 @@ def make_world(root: Path) -> World:
     (root / MAPPING).parent.mkdir(parents=True)
     shutil.copy(ROOT / MAPPING, root / MAPPING)
     world = World(root)
-    world.run(PROGRAM, "simulate", "--out", "sim", *_SIZE, *_DIRT)
+    size = ["--users", str(users), "--items", "120", "--days", str(days), "--seed", "11"]
+    world.run(PROGRAM, "simulate", "--out", "sim", *size, *_DIRT)
     return world
 
 
