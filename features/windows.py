@@ -197,7 +197,7 @@ def _one_measure(keys: list[str], measure: Measure, day: int) -> ir.Table:
     def counted(value: str, window: int) -> ir.Value:
         if window in (EVER, reach):
             return t[value].sum()
-        return ibis.ifelse(t.event_day >= day - window, t[value], 0.0).sum()
+        return t[value].sum(where=t.event_day >= day - window).fill_null(0.0)
 
     sums = {column(*pair): counted(*pair) for pair in measure.pairs()}
     return t.group_by(*keys).agg(**sums, **{name: _extreme(t[name], how) for name, how in measure.extremes.items()})

@@ -1,0 +1,119 @@
+"""Simulated events to the contract, at any size, in bounded memory: what the benchmarks read.
+
+10 million are simulated; more are that many copies of the same shop, each with users, sessions and orders of its own,
+so every copy has the same items. The files are made once for a size, and kept until the folder is removed.
+"""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shoplens.files import whole_folder, write_json
+
+SIMULATED = 10_000_000  # the most that is simulated
+EVENTS_A_USER = 100
+ITEMS, DAYS, SEED = 20_000, 180, 7
+START = datetime(2025, 1, 1, tzinfo=UTC)
+_OWN = ("event_id", "user_id", "anonymous_id", "session_id", "order_id")  # what a copy has for itself
+
+_NO_PROFILE: dict[str, Any] = {"gender": pl.String, "birth_year": pl.Int32}  # profiles take no part in this
+
+_CONTRACT = """
+SELECT id AS event_id, timezone('UTC', CAST(ts AS TIMESTAMP)) AS event_time,
+       timezone('UTC', CAST(received_at AS TIMESTAMP)) AS ingested_at,
+       CASE action WHEN 'page' THEN 'view_item_list' WHEN 'click' THEN 'select_item' WHEN 'product' THEN 'view_item'
+            WHEN 'basket_add' THEN 'add_to_cart' WHEN 'basket_remove' THEN 'remove_from_cart'
+            WHEN 'checkout' THEN 'begin_checkout' WHEN 'order' THEN 'purchase' WHEN 'return' THEN 'refund'
+            WHEN 'promo_shown' THEN 'view_promotion' WHEN 'promo_click' THEN 'select_promotion'
+            ELSE action END AS event_name,
+       customer AS user_id, visitor AS anonymous_id, channel AS platform, visit AS session_id, sku AS item_id,
+       CAST(qty AS DOUBLE) AS quantity, CAST(unit_price AS DOUBLE) AS price,
+       CAST(unit_price AS DOUBLE) * qty AS amount, 'EUR' AS currency, order_no AS order_id, search_text AS query,
+       shown AS results, list AS list_id, CAST(rank AS INTEGER) AS position, page AS url, seconds AS dwell_seconds,
+       CAST(stars AS DOUBLE) AS rating, comment AS text, promo AS campaign_id
+FROM read_parquet($log) ORDER BY event_time, event_id
+"""
+
+
+def _users(rows: int) -> int:
+    return max(rows // EVENTS_A_USER, 10)
+
+
+def _simulated(rows: int, folder: Path) -> Path:
+    """Simulate a shop below `folder`, unless it is there; return where."""
+    from events.simulator.plan import Plan
+    from events.simulator.run import simulate
+
+    out = folder / f"simulated-{rows}"
+    if not (out / "simulation.json").is_file():
+        simulate(Plan(_users(rows), ITEMS, DAYS, SEED, START.date(), rows, {}, 0.0), out)
+    return out
+
+
+def _tables(simulated: Path, out: Path) -> None:
+    """Write events, items and users to the contract."""
+    with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(out / ".spill")}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        events = connection.sql(_CONTRACT, params={"log": str(simulated / "log.parquet")})
+        with pq.ParquetWriter(out / "events.parquet", _schema(events), compression="zstd", store_schema=False) as w:
+            for batch in events.to_arrow_reader(1 << 17):
+                w.write_batch(batch)
+    shutil.rmtree(out / ".spill", ignore_errors=True)
+    products = pl.read_parquet(simulated / "products.parquet")
+    path = pl.concat_str("department", "section", separator=" > ")
+    items = products.select(
+        pl.col("sku").alias("item_id"),
+        path.alias("category"),
+        pl.col("maker").alias("brand"),
+        pl.col("list_price").alias("price"),
+        pl.col("name").alias("title"),
+        pl.col("blurb").alias("description"),
+    )
+    items.write_parquet(out / "items.parquet")
+
+
+def _schema(events: duckdb.DuckDBPyRelation) -> pa.Schema:
+    return events.limit(0).to_arrow_table().schema
+
+
+def make(rows: int, folder: Path) -> Path:
+    """Return a folder with about `rows` events as the stage `validate` would leave them, made if it is not there."""
+    target = folder / f"events-{rows}"
+    if (target / "dataset.json").is_file():
+        return target
+    copies = max(rows // SIMULATED, 1)
+    with whole_folder(target) as out:
+        if copies == 1:
+            _tables(_simulated(rows, folder), out)
+        else:
+            once = make(SIMULATED, folder)
+            shutil.copy(once / "items.parquet", out)
+            _copied(once / "events.parquet", out / "events.parquet", copies)
+        end = START + timedelta(days=DAYS)
+        users = pl.DataFrame(schema={"user_id": pl.String, "registered_at": pl.Datetime("us", "UTC")} | _NO_PROFILE)
+        users.write_parquet(out / "users.parquet")
+        about = {"start": START.isoformat(), "high_water": end.isoformat(), "identity": "user"}
+        counted = pq.read_metadata(out / "events.parquet").num_rows
+        write_json(out / "dataset.json", {**about, "source": "simulated", "mapping": "simulated", "rows": counted})
+    return target
+
+
+def _copied(source: Path, target: Path, copies: int) -> None:
+    """Write `copies` of every event, a day after the other, in the contract's order."""
+    scan = pl.scan_parquet(source)
+    with pq.ParquetWriter(target, pq.read_schema(source), compression="zstd", store_schema=False) as writer:
+        for day in range(DAYS + 2):
+            begin = START + timedelta(days=day - 1)
+            inside = pl.col("event_time").is_between(begin, begin + timedelta(days=1), closed="left")
+            once = scan.filter(inside).collect()
+            if once.is_empty():
+                continue
+            many = [once.with_columns(pl.col(_OWN) + f"-{copy}") for copy in range(copies)]
+            table = pl.concat(many).sort("event_time", "event_id").to_arrow().cast(writer.schema)
+            writer.write_table(table, row_group_size=1 << 17)
