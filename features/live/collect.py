@@ -20,7 +20,7 @@ from events.collector.intake import Clock, Intake
 from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog
 from events.mapping import load_mapping
-from expectations.rows import failing_reasons
+from expectations.rows import event_rules, failing_reasons
 from features.live.missed import missed
 from features.live.push import OnlinePush
 from features.store import data_moment, places, read_state
@@ -81,6 +81,7 @@ class Running:
             follower.start()
             stack.callback(follower.close, finish=True)
         self._home, self._full = home, ""
+        event_rules()  # compiling the suite takes seconds: no event waits for it
         self.batcher = Batcher(Intake(self.log, failing_reasons, clock).take)
         stack.callback(self.batcher.close)
         self.kafka = self._kafka(settings, stack)
