@@ -12,8 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from events.bounded import Reading
 from events.ingest import Ingested, read_source
 from events.mapping import Mapping
+from events.pieces import Size
 from shoplens.errors import ShopLensError
 
 TABLES = """events:
@@ -199,6 +201,30 @@ def test_every_kind_ends_as_it_should(case: Case, mapping: Mapping, tmp_path: Pa
     assert done.quarantined.height == sum(case.reasons.values())
     for raw in done.quarantined["raw"]:
         assert isinstance(json.loads(raw), dict)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_kind_ends_so_in_pieces_too(case: Case, mapping: Mapping, tmp_path: Path) -> None:
+    path, work = tmp_path / "in" / case.file, tmp_path / "work"
+    path.parent.mkdir()
+    work.mkdir()
+    path.write_bytes(case.content)
+    # a row or so at a time, but not thousands of pieces
+    size = Size(rows=max(2, len(case.content) // 500), bytes=max(40, len(case.content) // 10))
+
+    def read() -> tuple[int, dict[str, int], int]:
+        reading = Reading(mapping, [path], work, size, lambda line: None)
+        rows = sum(events.height for events in reading.events())
+        (account,) = reading.accounts().values()
+        assert rows == account.accepted
+        assert sum(aside.height for aside in reading.quarantined()) == sum(account.quarantined.values())
+        return account.accepted, account.quarantined, account.exact_duplicates
+
+    if case.error is not None:
+        with pytest.raises(ShopLensError, match=case.error):
+            read()
+        return
+    assert read() == (case.accepted, case.reasons, case.duplicates)
 
 
 def test_the_corpus_is_large_and_every_name_is_its_own() -> None:
