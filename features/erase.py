@@ -97,7 +97,7 @@ def _rewrite(path: Path, user_id: str) -> int:
         if ERASABLE_KEY not in table.schema_arrow.names or not _count(path, user_id):
             return 0
         work, removed = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
-        with pq.ParquetWriter(work, table.schema_arrow, compression="zstd") as writer:
+        with pq.ParquetWriter(work, table.schema_arrow, compression="snappy") as writer:
             for place in range(table.num_row_groups):
                 rows = table.read_row_group(place)
                 kept = rows.filter(pc.not_equal(rows[ERASABLE_KEY], user_id))

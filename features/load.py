@@ -64,7 +64,7 @@ def _copy_alive(
     alive = engine.read_parquet(str(source)).filter(
         f"event_timestamp BETWEEN '{window[0].isoformat()}' AND '{window[1].isoformat()}'"
     )
-    alive.write_parquet(str(target), compression="zstd")
+    alive.write_parquet(str(target), compression="snappy")
 
 
 def _copy_latest(engine: duckdb.DuckDBPyConnection, shape: ViewShape, source: Path, folder: Path) -> None:
@@ -78,7 +78,7 @@ def _copy_latest(engine: duckdb.DuckDBPyConnection, shape: ViewShape, source: Pa
     lists = any(kind.is_list for kind in shape.kinds)
     latest.write_parquet(
         str(folder / f"{shape.name}.parquet"),
-        compression="zstd",
+        compression="snappy",
         row_group_size=_SLICE_ROWS_OF_LISTS if lists else _SLICE_ROWS,
     )
 
