@@ -59,6 +59,12 @@ class Reading:
         labels = Labels(files)
         self._folder, self._size, self._say = folder, size or Size(), say
         self._entries = entries_of(mapping, files, labels)
+        # First: what it takes to read them is free again before the events are read.
+        self._sides = {
+            name: read_side(files, name, schema, mapping, labels)
+            for name, schema in (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
+        }
+        self.users, self.campaigns = self._sides["users"].rows, self._sides["campaigns"].rows
         riding = riding_columns(mapping)
         schema = _PLACES | EVENT_SCHEMA | dict.fromkeys(riding, pl.String)
         self._runs = Runs(folder, schema, self._size.rows, 4 * self._size.bytes)
@@ -68,11 +74,6 @@ class Reading:
         for part, entry in enumerate(self._entries):
             self._read(part, entry)
         self._runs.flush()
-        self._sides = {
-            name: read_side(files, name, schema, mapping, labels)
-            for name, schema in (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
-        }
-        self.users, self.campaigns = self._sides["users"].rows, self._sides["campaigns"].rows
         self._content = pl.DataFrame(schema=CONTENT_SCHEMA)
         self._accepted: Counter[int] = Counter()
         self._repeated: Counter[int] = Counter()
