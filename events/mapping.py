@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from events.contract import CAMPAIGN_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 from events.rules import require_constant, require_pattern, require_zone
 from shoplens.errors import MappingError
+from shoplens.yaml_file import read_yaml
 
 SIDE_KEYS = {"items": "item_id", "users": "user_id", "campaigns": "campaign_id"}
 _SIDE_SCHEMAS = {"items": ITEM_SCHEMA, "users": USER_SCHEMA, "campaigns": CAMPAIGN_SCHEMA}
@@ -267,6 +268,17 @@ def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int:
     return line
 
 
+def _own_problems(error: ValidationError) -> list[Any]:
+    """Return the problems of a mapping without those that are only what others come to: a list that lost its entry."""
+    found = error.errors()
+    return [
+        one
+        for one in found
+        if one["type"] != "too_short"
+        or all(other is one or other["loc"][: len(one["loc"])] != one["loc"] for other in found)
+    ]
+
+
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file.
 
@@ -275,7 +287,7 @@ def load_mapping(path: Path) -> Mapping:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        tree, content = yaml.compose(text), yaml.safe_load(text)
+        tree, content = yaml.compose(text), read_yaml(text)
     except OSError as error:
         raise MappingError(f"{path}: {error.strerror}. Name a mapping file, as in events/mappings") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -284,7 +296,7 @@ def load_mapping(path: Path) -> Mapping:
         return Mapping.model_validate(content)
     except ValidationError as error:
         lines = []
-        for problem in error.errors():
+        for problem in _own_problems(error):
             where = ".".join(str(part) for part in problem["loc"]) or "the file"
             shown = " ".join(repr(problem.get("input")).split())
             lines.append(f"line {_line_of(tree, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +17,7 @@ from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.fetch import fetch as fetch_source
 from events.frozen import Frozen
 from events.ingest import refuse_all
+from events.kinds import kind_of
 from events.lake import check_identity, freeze_lake, is_lake
 from events.lake.store import is_url
 from events.mapping import Mapping, load_mapping
@@ -121,6 +123,17 @@ def _read_raw(raw: Path, mapping: Mapping, work: Path, size: Size | None) -> Rea
     return Frozen(raw, size)
 
 
+@contextmanager
+def _named_as_given(raw: Path, source: str) -> Iterator[None]:
+    """Name files in errors as they were given: `raw` holds copies, which nobody is to correct."""
+    try:
+        yield
+    except SourceError as error:
+        given = source if "/" in source else raw.name
+        folder = given.rpartition("/")[0] if kind_of(Path(given)) else given
+        raise SourceError(str(error).replace(f"{raw}/", f"{folder}/")) from error
+
+
 def _tell(reading: Reading | Frozen, part: _Slice, mapping: Mapping) -> dict[str, TableAccount]:
     """Print the account, and return it."""
     if reading.unread:
@@ -147,7 +160,8 @@ def ingest(params: Params, settings: Settings, size: Size | None = None) -> None
     with whole_folder(settings.outs_dir / "events") as out:
         work = out / "work"
         work.mkdir()
-        reading = _read_raw(settings.outs_dir / "raw", mapping, work, size)
+        with _named_as_given(settings.outs_dir / "raw", params.data.source):
+            reading = _read_raw(settings.outs_dir / "raw", mapping, work, size)
         part = _Slice(params.data)
         sink(part.of(reading.events(_until(params.data))), EVENT_SCHEMA, out / "events.parquet")
         accounts = _tell(reading, part, mapping)

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shoplens.errors import SettingsError
+from shoplens.yaml_file import read_yaml
 
 PurchaseModel = Literal[
     "base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"
@@ -215,7 +216,7 @@ def load_params(path: Path) -> Params:
         SettingsError: the file is missing, is no YAML, or a parameter breaks its rule; the message names it.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
     try:

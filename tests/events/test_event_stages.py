@@ -115,3 +115,16 @@ def test_freezing_twice_gives_the_same_bytes(lake: Path, tmp_path: Path) -> None
         freeze_lake(lake, tmp_path / name)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_a_broken_file_is_named_as_it_was_given(
+    tmp_path: Path, mapping_of: Load, write: Write, params_of: Callable[..., Params]
+) -> None:
+    mapping_of(TABLES)
+    path = write("in/log.csv", "")
+    path.write_bytes(b"")
+    settings = Settings(root=tmp_path)
+    for source in (path, path.parent):
+        fetch(params_of(source), settings)
+        with pytest.raises(SourceError, match=rf"^{path}: cannot be read as csv: empty CSV"):
+            ingest(params_of(source), settings)

@@ -105,3 +105,19 @@ def test_what_only_fails_on_rows_is_refused_before_any_is_read(
     assert "\n" not in message
     assert said in message
     assert f"line {line}:" in message
+
+
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text("name: shop\nidentity: user\ntime_zone: UTC\nidentity: session\n")
+    with pytest.raises(MappingError, match="line 4: a key must stand once; identity stands there again"):
+        load_mapping(path)
+
+
+def test_a_wrong_entry_of_a_list_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text("name: shop\nidentity: user\ntime_zone: UTC\nevents:\n  - {table: log, colums: {}}\n")
+    with pytest.raises(MappingError) as caught:
+        load_mapping(path)
+    assert "events.0.colums: Extra inputs are not permitted" in str(caught.value)
+    assert "at least 1 item" not in str(caught.value)
