@@ -288,6 +288,32 @@ def test_slices_hold_the_newest_row_of_each_key(tmp_path: Path, story: Any) -> N
     assert not list((tmp_path / "copy").rglob("spill"))
 
 
+def test_slices_of_a_view_with_two_keys_and_lists(store: RowStore, tmp_path: Path) -> None:
+    from feast import Entity, FeatureView, Field, FileSource, ValueType
+    from feast.types import Array, Int64, String
+
+    days = pa.array([datetime(2024, 1, day, tzinfo=UTC) for day in (7, 8, 8)], pa.timestamp("us", "UTC"))
+    rows = {"user_id": ["ann", "ann", "ann"], "item_id": ["tea", "tea", "cup"], "event_timestamp": days}
+    lists = {"days_since": [[9], [1, 8], []], "times": [1, 2, 3]}
+    pq.write_table(pa.table({**rows, **lists}), tmp_path / "pairs.parquet")
+    (tmp_path / "features.json").write_text("{}")
+    entities = [Entity(name=one, join_keys=[f"{one}_id"], value_type=ValueType.STRING) for one in ("user", "item")]
+    kinds = {"user_id": String, "item_id": String, "days_since": Array(Int64), "times": Int64}
+    view = FeatureView(
+        name="pairs",
+        entities=entities,
+        schema=[Field(name=name, dtype=dtype) for name, dtype in kinds.items()],
+        source=FileSource(name="file", path=str(tmp_path / "pairs.parquet"), timestamp_field="event_timestamp"),
+    )
+    window = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 9, tzinfo=UTC))
+    loads.freeze(tmp_path, tmp_path / "copy", {"pairs": window}, [view])
+    pairs = ViewShape.of(view)
+    assert pairs.keys == ("item_id", "user_id")  # sorted, as in every store
+    assert loads.load_view(store, pairs, tmp_path / "copy", "one", lambda line: None) == 2 * 2
+    found = store.read(pairs, [("tea", "ann"), ("cup", "ann"), ("ann", "tea")], ["times", "days_since"])
+    assert {key: row.values for key, row in found.items()} == {("tea", "ann"): (2, [1, 8]), ("cup", "ann"): (3, [])}
+
+
 def test_an_address_that_cannot_be_understood_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         connect("rediss:/:s3cret@host:port/x")
