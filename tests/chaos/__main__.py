@@ -20,7 +20,7 @@ console = Console(width=110)
 
 
 def rounds(scratch: Path, users: int = 250, days: int = 40) -> dict[str, Callable[[random.Random], Killed]]:
-    """Return, for every step, what kills it once at a moment drawn from chance, in a shop of so many people and days."""
+    """Return, for every step, what kills it once at a moment drawn from chance, in a shop of a size."""
     world = make_world(scratch / "world", users, days)
     found: dict[str, Callable[[random.Random], Killed]] = {}
     for step in STEPS:
