@@ -1,7 +1,7 @@
 """`make bench-live`: events a second through one collector, and from an accepted event to the changed feature online.
 
-A sender (or eight) posts events of a simulated shop to `shoplens collect` over HTTP; every event is on disk before it is
-answered. Sustained means: until the last event is in the online store, too. The delay is measured from the answer to
+A sender (or eight) posts events of a simulated shop to `shoplens collect` over HTTP; every event is on disk before it
+is answered. Sustained means: until the last event is in the online store, too. The delay is measured from the answer to
 the moment at which another process reads the event in the user's list, at rest and under half of the sustained load.
 """
 

@@ -26,7 +26,8 @@ WITH event AS (
 ), total AS (
   SELECT user_id,
          {windows},
-         sum(units) FILTER (day >= $day - 90) / 1000 AS units_90d, sum(refunds) FILTER (day >= $day - 90) AS refunds_90d,
+         sum(units) FILTER (day >= $day - 90) / 1000 AS units_90d,
+         sum(refunds) FILTER (day >= $day - 90) AS refunds_90d,
          min(first_us) AS first_us, max(last_us) AS last_us, min(first_bought) AS first_bought, max(bought) AS bought
   FROM by_day GROUP BY user_id HAVING max(day) >= $day - $active
 ), placed AS (

@@ -4,7 +4,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views import World
-from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, active_days, column, trailing
+from features.windows import MONEY_UNITS, QUANTITY_UNITS, Measure, active_days, column, trailing, whole
 
 KEY = "item_id"
 WINDOWS = (7, 30, 90)
@@ -28,10 +28,10 @@ def build(world: World) -> ir.Table:
         KEY,
         "event_day",
         "known_day",
-        item_events=ibis.literal(1.0),
-        alive=ibis.literal(1.0),
-        item_units=ibis.ifelse(is_purchase, log.quantity, 0.0),
-        item_spend=ibis.ifelse(is_purchase, log.money, 0.0),
+        item_events=whole(1),
+        alive=whole(1),
+        item_units=ibis.ifelse(is_purchase, log.quantity, whole(0)),
+        item_spend=ibis.ifelse(is_purchase, log.money, whole(0)),
     )
     bought = log.filter(is_purchase)
     orders = bought.group_by(KEY, "event_day", "user_id", "order_key").agg(known_day=bought.known_day.min())
@@ -39,7 +39,7 @@ def build(world: World) -> ir.Table:
         KEY,
         active_days(KEY, log, REACH, world.days),
         Measure(lines, {**dict.fromkeys(("item_events", "item_units", "item_spend"), WINDOWS), "alive": (REACH,)}),
-        Measure(orders.mutate(item_orders=1.0), {"item_orders": WINDOWS}),
+        Measure(orders.mutate(item_orders=whole(1)), {"item_orders": WINDOWS}),
         only=column("alive", REACH),
     )
     values = {}

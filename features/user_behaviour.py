@@ -4,7 +4,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views import World
-from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing
+from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing, whole
 
 WINDOWS = (1, 7, 30, 90)
 KEY = "user_id"
@@ -44,8 +44,8 @@ def _counted(log: ir.Table, reach: int) -> list[Measure]:
         views=count("view_item"),
         carts=count("add_to_cart"),
         refunds=count("refund"),
-        spend=log.money.sum(where=is_purchase).fill_null(0.0),
-        units=log.quantity.sum(where=is_purchase).fill_null(0.0),
+        spend=log.money.sum(where=is_purchase).fill_null(whole(0)),
+        units=log.quantity.sum(where=is_purchase).fill_null(whole(0)),
         first_us=log.event_us.min(),
         last_us=log.event_us.max(),
         first_bought_us=log.event_us.min(where=is_purchase),
@@ -58,8 +58,8 @@ def _counted(log: ir.Table, reach: int) -> list[Measure]:
     moments = {"first_us": "min", "last_us": "max", "first_bought_us": "min", "bought_us": "max"}
     return [
         Measure(by_day, {**windows, "refunds": (90,), "units": (90,)}, moments),
-        Measure(orders.mutate(orders=1.0), {"orders": (*WINDOWS, EVER)}),
-        Measure(days.mutate(days_active=1.0, alive=1.0), {"days_active": WINDOWS, "alive": (reach,)}),
+        Measure(orders.mutate(orders=whole(1)), {"orders": (*WINDOWS, EVER)}),
+        Measure(days.mutate(days_active=whole(1), alive=whole(1)), {"days_active": WINDOWS, "alive": (reach,)}),
     ]
 
 

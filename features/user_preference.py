@@ -4,7 +4,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views import World
-from features.windows import MONEY_UNITS, Measure, active_days, column, span_days, trailing, whole_days
+from features.windows import MONEY_UNITS, Measure, active_days, column, span_days, trailing, whole, whole_days
 
 KEY = "user_id"
 WINDOW = 90
@@ -32,7 +32,7 @@ def _top(content: ir.Table, name: str, world: World) -> ir.Table:
     Equal counts are settled by the alphabet, which numbers the catalogue's codes.
     """
     code, met = f"{name}_code", column("met", WINDOW)
-    rows = content.filter(content[code] > 0).select(KEY, code, "event_day", "known_day", met=ibis.literal(1.0))
+    rows = content.filter(content[code] > 0).select(KEY, code, "event_day", "known_day", met=whole(1))
     spine = span_days((KEY, code), rows, WINDOW, world.days)
     sums = trailing((KEY, code), spine, Measure(rows, {"met": (WINDOW,)}), only=met)
     # Largest count first, smallest code among equals, in one whole number below 2^53.
@@ -56,7 +56,7 @@ def _first_bought(bought: ir.Table) -> ir.Table:
     first = bought.group_by(KEY, "item_id").agg(arrival=arrival)
     rest = first.arrival % (_LAG + 1)
     known_day = whole_days(((first.arrival - rest).cast("int64") >> _LAG_BITS).cast("int64"))
-    return first.select(KEY, known_day=known_day, event_day=(known_day - (_LAG - rest)).cast("int32"), firsts=1.0)
+    return first.select(KEY, known_day=known_day, event_day=(known_day - (_LAG - rest)).cast("int32"), firsts=whole(1))
 
 
 def _habits(world: World) -> ir.Table:
@@ -68,11 +68,13 @@ def _habits(world: World) -> ir.Table:
         KEY,
         "event_day",
         "known_day",
-        lines=ibis.literal(1.0),
+        lines=whole(1),
         priced=bought.price.notnull().cast("float64"),
-        prices=bought.price.fill_null(0.0),
+        prices=bought.price.fill_null(whole(0)),
     )
-    orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min()).mutate(orders=1.0)
+    orders = (
+        bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min()).mutate(orders=whole(1))
+    )
     return trailing(
         KEY,
         span_days(KEY, bought, WINDOW, world.days),

@@ -75,6 +75,12 @@ class Measure:
         return EVER if self.extremes or not windows or EVER in windows else max(windows)
 
 
+def whole(number: int) -> ir.FloatingScalar:
+    """Return a whole number as a double. A literal 1.0 is a decimal to Spark, and sums of those are decimals."""
+    value: ir.FloatingScalar = ibis.literal(number).cast("float64")
+    return value
+
+
 def column(value: str, window: int) -> str:
     """Name the sum of `value` over `window` days."""
     return f"{value}_ever" if window == EVER else f"{value}_{window}d"
@@ -107,7 +113,7 @@ def side_by_side(key: Key, counts: Mapping[str, ir.Table]) -> ir.Table:
         counts: Names of a table's values, separated by blanks -> the table.
     """
     names = [name for values in counts for name in values.split()]
-    zero = ibis.literal(0.0)
+    zero = whole(0)
     rows = _union(
         [
             table.select(
@@ -142,7 +148,7 @@ class _Shape:
 
     def rows(self, table: ir.Table, filled: Mapping[str, ir.Value], **more: ir.Value) -> ir.Table:
         """Select the columns from `table`: those of `filled`, else a sum is 0 and an extreme null."""
-        zero = ibis.literal(0.0)
+        zero = whole(0)
         values = {name: filled.get(name, zero) for name in self.sums}
         values |= {name: filled.get(name, null) for name, (_, null) in self.extremes.items()}
         return table.select(*self.keys, **more, **values)
@@ -197,7 +203,7 @@ def _one_measure(keys: list[str], measure: Measure, day: int) -> ir.Table:
     def counted(value: str, window: int) -> ir.Value:
         if window in (EVER, reach):
             return t[value].sum()
-        return t[value].sum(where=t.event_day >= day - window).fill_null(0.0)
+        return t[value].sum(where=t.event_day >= day - window).fill_null(whole(0))
 
     sums = {column(*pair): counted(*pair) for pair in measure.pairs()}
     return t.group_by(*keys).agg(**sums, **{name: _extreme(t[name], how) for name, how in measure.extremes.items()})
@@ -227,7 +233,7 @@ def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
     def counted(value: str, window: int) -> ir.Value:
         if window == EVER:
             return table[value]
-        return ibis.ifelse(table.known_day < table.event_day + window, table[value], 0.0)
+        return ibis.ifelse(table.known_day < table.event_day + window, table[value], whole(0))
 
     def moved(day: ir.Value, filled: Mapping[str, ir.Value]) -> ir.Table:
         part = shape.rows(table, filled, day=ibis.greatest(day, ibis.literal(days.first)).cast("int32"))
@@ -261,7 +267,9 @@ def _unnested(keys: list[str], ends: ir.Table, days: Days) -> Spine:
     inside = inside.filter(inside["first"] <= inside["last"])
     if days.single:
         return Spine(inside.select(*keys, day=inside["first"]), days)
-    return Spine(inside.select(*keys, day=ibis.range(inside["first"], inside["last"] + 1).unnest().cast("int32")), days)
+    # The cast is a step of its own: Spark takes `explode` in no expression.
+    each = inside.select(*keys, each=ibis.range(inside["first"], inside["last"] + 1).unnest())
+    return Spine(each.select(*keys, day=each.each.cast("int32")), days)
 
 
 def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:

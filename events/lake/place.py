@@ -75,7 +75,9 @@ def _check_place(store: Store) -> None:
         raise SourceError(
             f"--lake: must be a lake, a new or an empty folder; {store.name} is a file. Name another place"
         )
-    if not all(is_ours(name) for name in store.names("")):
+    names = store.names("")
+    # Another writer may have made the lake, and filled it, since it was looked for.
+    if MARKER not in names and not all(is_ours(name) for name in names):
         raise SourceError(
             f"--lake: must be a lake, a new or an empty folder; {store.name} holds other things. Name another place"
         )

@@ -37,7 +37,11 @@ def duckdb(spill: Path) -> Iterator[DuckEngine]:
     """Yield DuckDB, which spills to the folder `spill`."""
     import duckdb
 
-    settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(spill), "preserve_insertion_order": "false"}
+    settings: dict[str, Any] = {
+        "memory_limit": MEMORY_LIMIT,
+        "temp_directory": str(spill),
+        "preserve_insertion_order": "false",
+    }
     connection = duckdb.connect(config=settings)
     try:
         connection.execute("SET TimeZone = 'UTC'")

@@ -23,7 +23,7 @@ class SparkEngine:
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        session.conf.set("spark.sql.session.timeZone", "UTC")
+        ibis.pyspark.connect(session)  # sets UTC, and registers the options that Ibis asks for while it compiles
 
     def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
         """See `Engine`."""

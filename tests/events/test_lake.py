@@ -1,6 +1,7 @@
 """What a lake does, in a folder and on S3."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -19,6 +20,7 @@ from events.lake import (
     lake_quarantine,
     lake_version,
     late_days,
+    open_lake,
     read_events,
     read_frozen,
     touched_days,
@@ -200,6 +202,14 @@ def test_writers_at_the_same_time_lose_nothing_and_know_each_other(ingest: Inges
     again = append_events(place, "user", events, aside, "batch-0-0")
     assert again == accounts[0][0]
     assert lake_version(place) == 7
+
+
+def test_a_lake_made_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
+    mapping = mapping_of(TABLES)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: open_lake(place, mapping), range(4))) == [None] * 4
+    assert lake_version(place) == 0
+    assert [name for name in open_store(place).names("") if not name.endswith(".tmp")] == ["lake.json"]
 
 
 def test_a_folder_of_other_things_is_no_lake(ingest: Ingest, place: str) -> None:

@@ -153,8 +153,13 @@ def test_ingests_at_the_same_time_lose_nothing(
         for n in range(writers)
     ]
     command = [sys.executable, "-c", CHILD, str(tmp_path / "shop.yaml"), place]
-    children = [subprocess.Popen([*command, str(log), "-1"], cwd=root, stdout=subprocess.DEVNULL) for log in logs]
-    assert [child.wait(60) for child in children] == [0] * writers
+    children = [
+        subprocess.Popen([*command, str(log), "-1"], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for log in logs
+    ]
+    for child in children:
+        said = child.communicate(timeout=120)[1].decode()
+        assert child.returncode == 0, said
     assert read_events(place)["event_id"].n_unique() == read_events(place).height == writers * 28
     assert len(lake_accounts(place)) == lake_version(place) == writers
 

@@ -147,7 +147,7 @@ def _random_log(users: int, rows: int) -> pl.DataFrame:
 
 
 def test_batch_one_row_and_stored_lists_are_equal_bit_for_bit() -> None:
-    from features.stages import recent_lists
+    from features.recent import recent_lists
 
     events = _random_log(users=40, rows=3000)
     catalogue = Catalogue(_frame_of(["a", "b", "c"]))
