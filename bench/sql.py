@@ -1,12 +1,11 @@
 """The same features of one day as SQL written by hand for DuckDB, one query a view: the limit that ours is held to.
 
-Written to be fast, not general: the day is a constant, nothing but that day can be asked for. Money is summed in
-whole ten-thousandths, as ours is, so that the answers can be compared bit for bit.
+Written to be fast, not general: the day is a constant, nothing but that day can be asked for, and every event must say
+when it was received. Money is summed in whole ten-thousandths, as ours is, so that the answers can be compared bit for
+bit.
 """
 
-DAY_US = 86_400_000_000
-
-BEHAVIOUR = """
+_BEHAVIOUR = """
 WITH event AS (
   SELECT user_id, event_name, epoch_us(event_time) AS us, epoch_us(event_time) // 86400000000 AS day,
          round(coalesce(amount, 0) * 10000) AS money, round(coalesce(quantity, 0) * 1000) AS pieces
@@ -18,14 +17,14 @@ WITH event AS (
          count(*) FILTER (event_name = 'view_item') AS views,
          count(*) FILTER (event_name = 'add_to_cart') AS carts,
          count(*) FILTER (event_name = 'refund') AS refunds,
-         sum(money) FILTER (event_name = 'purchase') AS spend,
+         coalesce(sum(money) FILTER (event_name = 'purchase'), 0) AS spend,
          sum(pieces) FILTER (event_name = 'purchase') AS units,
+         1 AS days_active,
          min(us) AS first_us, max(us) AS last_us,
          min(us) FILTER (event_name = 'purchase') AS first_bought, max(us) FILTER (event_name = 'purchase') AS bought
   FROM event GROUP BY user_id, day
 ), total AS (
-  SELECT user_id,
-         {windows},
+  SELECT user_id, {windows},
          sum(units) FILTER (day >= $day - 90) / 1000 AS units_90d,
          sum(refunds) FILTER (day >= $day - 90) AS refunds_90d,
          min(first_us) AS first_us, max(last_us) AS last_us, min(first_bought) AS first_bought, max(bought) AS bought
@@ -39,16 +38,135 @@ WITH event AS (
 ), told AS (
   SELECT *, ($day * 86400000000 - first_us) / 86400000000 AS tenure FROM total LEFT JOIN orders USING (user_id)
 )
-SELECT user_id, {columns},
+SELECT user_id, $moment AS event_timestamp, {columns},
        CAST(coalesce(units_90d, 0) AS FLOAT) AS units_90d, CAST(coalesce(refunds_90d, 0) AS INTEGER) AS refunds_90d,
        CAST(coalesce(orders_ever, 0) AS INTEGER) AS orders_ever,
        CAST(($day * 86400000000 - last_us) / 86400000000 AS FLOAT) AS recency_days,
        CAST(($day * 86400000000 - bought) / 86400000000 AS FLOAT) AS purchase_recency_days,
        CAST(tenure AS FLOAT) AS tenure_days,
-       CAST(spend_90d / nullif(orders_90d, 0) AS FLOAT) AS mean_basket_90d,
-       CAST(coalesce(orders_90d, 0) * 7 / greatest(least(tenure, 90.0), 7.0) AS FLOAT) AS weekly_orders_90d,
-       CAST(spend_30d * 3 / nullif(spend_90d, 0) AS FLOAT) AS spend_trend,
+       CAST(spend_90d / 10000 / nullif(orders_90d, 0) AS FLOAT) AS mean_basket_90d,
+       CAST(coalesce(orders_90d, 0) * 7 / greatest(least(tenure, 90.0::DOUBLE), 7.0::DOUBLE) AS FLOAT)
+         AS weekly_orders_90d,
+       CAST(coalesce(spend_30d, 0) * 3 / nullif(spend_90d, 0) AS FLOAT) AS spend_trend,
        CAST(CASE WHEN orders_ever > 1 THEN (bought - first_bought) / 86400000000 / (orders_ever - 1) END AS FLOAT)
          AS order_gap_days
 FROM told ORDER BY user_id
 """
+
+_PREFERENCE = """
+WITH event AS (
+  SELECT user_id, event_name, item_id, epoch_us(event_time) // 86400000000 AS day,
+         round(coalesce(price, amount / nullif(quantity, 0)) * 10000) AS price,
+         coalesce(order_id, session_id, event_id) AS o
+  FROM read_parquet($events)
+  WHERE user_id IS NOT NULL AND event_time < $moment AND ingested_at < $moment
+    AND event_time >= $moment - INTERVAL 90 DAY
+), active AS (
+  SELECT DISTINCT user_id FROM read_parquet($events)
+  WHERE user_id IS NOT NULL AND event_time < $moment AND ingested_at < $moment
+    AND event_time >= $moment - $active * INTERVAL 1 DAY
+), met AS (
+  SELECT user_id, category_1_code AS category, brand_code AS brand, count(*) AS met
+  FROM event JOIN read_parquet($catalogue) USING (item_id)
+  WHERE event_name NOT IN ('refund', 'remove_from_cart') GROUP BY ALL
+), {tops}, lines AS (
+  SELECT user_id, count(*) AS lines, sum(price) AS prices, count(price) AS priced, count(DISTINCT (day, o)) AS orders
+  FROM event WHERE event_name = 'purchase' GROUP BY user_id
+), line AS (
+  SELECT user_id, item_id, greatest(epoch_us(event_time), epoch_us(ingested_at)) AS known,
+         event_time >= $moment - INTERVAL 90 DAY AS young
+  FROM read_parquet($events)
+  WHERE user_id IS NOT NULL AND event_name = 'purchase' AND event_time < $moment AND ingested_at < $moment
+), firsts AS (
+  SELECT user_id, sum(young) AS firsts
+  FROM (SELECT user_id, min(known * 2 + young::INT) % 2 AS young FROM line GROUP BY user_id, item_id)
+  GROUP BY user_id
+)
+SELECT user_id, $moment AS event_timestamp,
+       c.category_1 AS top_category_90d, CAST(categories.top / categories.total AS FLOAT) AS top_category_share_90d,
+       CAST(coalesce(categories.number, 0) AS INTEGER) AS category_count_90d,
+       b.brand AS top_brand_90d, CAST(brands.top / brands.total AS FLOAT) AS top_brand_share_90d,
+       CAST(prices / 10000 / nullif(priced, 0) AS FLOAT) AS mean_price_90d,
+       CAST(lines / orders AS FLOAT) AS lines_per_order_90d,
+       CAST((lines - firsts) / lines AS FLOAT) AS repeat_share_90d
+FROM active LEFT JOIN categories USING (user_id) LEFT JOIN brands USING (user_id)
+  LEFT JOIN (SELECT DISTINCT category_1_code AS code, category_1 FROM read_parquet($catalogue)) c
+    ON c.code = categories.code
+  LEFT JOIN (SELECT DISTINCT brand_code AS code, brand FROM read_parquet($catalogue)) b ON b.code = brands.code
+  LEFT JOIN lines USING (user_id) LEFT JOIN firsts USING (user_id)
+ORDER BY user_id
+"""
+# The largest count, and among equals the smallest code (codes are in alphabetical order), as one number.
+_TOP = """
+{many} AS (
+  SELECT user_id, max(met * 16777216 - {one}) AS best, 16777216 - best % 16777216 AS code,
+         (best + code) // 16777216 AS top, sum(met) AS total, count(*) AS number
+  FROM (SELECT user_id, {one}, sum(met)::BIGINT AS met FROM met WHERE {one} > 0 GROUP BY ALL)
+  GROUP BY user_id
+)
+"""
+
+_POPULARITY = """
+WITH event AS (
+  SELECT item_id, user_id, event_name = 'purchase' AS bought, epoch_us(event_time) // 86400000000 AS day,
+         round(coalesce(amount, 0) * 10000) AS money, round(coalesce(quantity, 0) * 1000) AS pieces,
+         coalesce(order_id, session_id, event_id) AS o
+  FROM read_parquet($events)
+  WHERE item_id IS NOT NULL AND event_time < $moment AND ingested_at < $moment
+    AND event_time >= $moment - INTERVAL 90 DAY
+), total AS (
+  SELECT item_id, {totals} FROM event GROUP BY item_id HAVING max(day) >= $day - 7
+), placed AS (
+  SELECT DISTINCT item_id, day, user_id, o FROM event WHERE bought
+), orders AS (
+  SELECT item_id, {orders} FROM placed GROUP BY item_id
+)
+SELECT item_id, $moment AS event_timestamp, {columns}
+FROM total LEFT JOIN orders USING (item_id) ORDER BY item_id
+"""
+
+
+def _window(value: str, name: str, days: int, condition: str = "") -> str:
+    return f"{value} FILTER ({condition}day >= $day - {days}) AS {name}_{days}d"
+
+
+def _whole(name: str, days: int) -> str:
+    return f"CAST(coalesce({name}_{days}d, 0) AS INTEGER) AS {name}_{days}d"
+
+
+def _money(name: str, days: int, unit: int) -> str:
+    return f"CAST(coalesce({name}_{days}d, 0) / {unit} AS FLOAT) AS {name}_{days}d"
+
+
+def _behaviour() -> str:
+    days = (1, 7, 30, 90)
+    summed = ("purchases", "views", "carts", "spend", "days_active")
+    names = ("purchases", "views", "carts", "spend", "orders", "days_active")
+    return _BEHAVIOUR.format(
+        windows=", ".join(_window(f"sum({name})", name, d) for name in summed for d in days),
+        orders=", ".join(_window("count(*)", "orders", d) for d in days),
+        columns=", ".join(
+            _money(name, d, 10000) if name == "spend" else _whole(name, d) for name in names for d in days
+        ),
+    )
+
+
+def _preference() -> str:
+    tops = {"categories": "category", "brands": "brand"}
+    return _PREFERENCE.format(tops=", ".join(_TOP.format(many=many, one=one) for many, one in tops.items()))
+
+
+def _popularity() -> str:
+    days = (7, 30, 90)
+    totals = [_window("count(*)", "item_events", d) for d in days]
+    totals += [_window("sum(pieces)", "item_units", d, "bought AND ") for d in days]
+    totals += [_window("sum(money)", "item_spend", d, "bought AND ") for d in days]
+    columns = [_whole("item_events", d) for d in days] + [_money("item_units", d, 1000) for d in days]
+    columns += [_whole("item_orders", d) for d in days] + [_money("item_spend", d, 10000) for d in days]
+    orders = ", ".join(_window("count(*)", "item_orders", d) for d in days)
+    return _POPULARITY.format(totals=", ".join(totals), orders=orders, columns=", ".join(columns))
+
+
+def queries() -> dict[str, str]:
+    """Return view -> its query; the parameters are $events, $catalogue (files), $moment, $day and $active."""
+    return {"user_behaviour": _behaviour(), "user_preference": _preference(), "item_popularity": _popularity()}
