@@ -5,30 +5,21 @@ when it was received. Money is summed in whole ten-thousandths, as ours is, so t
 bit.
 """
 
+# One pass over the events: the days with one are the bits of a number.
 _BEHAVIOUR = """
 WITH event AS (
   SELECT user_id, event_name, epoch_us(event_time) AS us, epoch_us(event_time) // 86400000000 AS day,
          round(coalesce(amount, 0) * 10000) AS money, round(coalesce(quantity, 0) * 1000) AS pieces
   FROM read_parquet($events)
   WHERE user_id IS NOT NULL AND event_time < $moment AND ingested_at < $moment
-), by_day AS (
-  SELECT user_id, day,
-         count(*) FILTER (event_name = 'purchase') AS purchases,
-         count(*) FILTER (event_name = 'view_item') AS views,
-         count(*) FILTER (event_name = 'add_to_cart') AS carts,
-         count(*) FILTER (event_name = 'refund') AS refunds,
-         coalesce(sum(money) FILTER (event_name = 'purchase'), 0) AS spend,
-         sum(pieces) FILTER (event_name = 'purchase') AS units,
-         1 AS days_active,
-         min(us) AS first_us, max(us) AS last_us,
-         min(us) FILTER (event_name = 'purchase') AS first_bought, max(us) FILTER (event_name = 'purchase') AS bought
-  FROM event GROUP BY user_id, day
 ), total AS (
   SELECT user_id, {windows},
-         sum(units) FILTER (day >= $day - 90) / 1000 AS units_90d,
-         sum(refunds) FILTER (day >= $day - 90) AS refunds_90d,
-         min(first_us) AS first_us, max(last_us) AS last_us, min(first_bought) AS first_bought, max(bought) AS bought
-  FROM by_day GROUP BY user_id HAVING max(day) >= $day - $active
+         sum(pieces) FILTER (event_name = 'purchase' AND day >= $day - 90) / 1000 AS units_90d,
+         count(*) FILTER (event_name = 'refund' AND day >= $day - 90) AS refunds_90d,
+         bit_or(CASE WHEN day >= $day - 90 THEN 1::HUGEINT << ($day - day)::INTEGER ELSE 0 END) AS active, {active},
+         min(us) AS first_us, max(us) AS last_us,
+         min(us) FILTER (event_name = 'purchase') AS first_bought, max(us) FILTER (event_name = 'purchase') AS bought
+  FROM event GROUP BY user_id HAVING max(day) >= $day - $active
 ), placed AS (
   SELECT DISTINCT user_id, epoch_us(event_time) // 86400000000 AS day, coalesce(order_id, session_id, event_id) AS o
   FROM read_parquet($events)
@@ -140,10 +131,13 @@ def _money(name: str, days: int, unit: int) -> str:
 
 def _behaviour() -> str:
     days = (1, 7, 30, 90)
-    summed = ("purchases", "views", "carts", "spend", "days_active")
-    names = ("purchases", "views", "carts", "spend", "orders", "days_active")
+    counted = {"purchases": "purchase", "views": "view_item", "carts": "add_to_cart"}
+    windows = [_window("count(*)", n, d, f"event_name = '{e}' AND ") for n, e in counted.items() for d in days]
+    windows += [_window("sum(money)", "spend", d, "event_name = 'purchase' AND ") for d in days]
+    names = (*counted, "spend", "orders", "days_active")
     return _BEHAVIOUR.format(
-        windows=", ".join(_window(f"sum({name})", name, d) for name in summed for d in days),
+        windows=", ".join(windows),
+        active=", ".join(f"bit_count(active & ((1::HUGEINT << {d + 1}) - 1)) AS days_active_{d}d" for d in days),
         orders=", ".join(_window("count(*)", "orders", d) for d in days),
         columns=", ".join(
             _money(name, d, 10000) if name == "spend" else _whole(name, d) for name in names for d in days
