@@ -18,7 +18,7 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare replay chaos bench-ingest bench-live bench-materialize clean
+.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean
 
 help: ## List these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -74,6 +74,9 @@ chaos: env ## Kill every step at random moments, compare what is left with an un
 
 bench-live: env ## Measure the live path: events a second, milliseconds to the changed feature
 	python -m bench.live $(ARGS)
+
+bench-features: env ## Measure the daily views of one night, beside SQL written by hand and pandas
+	python -m bench.features $(ARGS)
 
 bench-ingest: env ## Measure the stage ingest on simulated logs, beside Polars reading and writing
 	python -m bench.ingest $(ARGS)
