@@ -74,6 +74,12 @@ USERS = pl.DataFrame(
 )
 
 
+@pytest.fixture(scope="session")
+def items() -> list[dict[str, Any]]:
+    """The items of every shop, as rows."""
+    return ITEMS.to_dicts()
+
+
 @dataclass(frozen=True)
 class Shop:
     """A project folder with validated tables in it."""
@@ -89,14 +95,21 @@ class Shop:
     def features_dir(self) -> Path:
         return self.settings.outs_dir / "features"
 
-    def put(self, events: pl.DataFrame, users: pl.DataFrame = USERS, end: datetime | None = None, **about: Any) -> None:
+    def put(
+        self,
+        events: pl.DataFrame,
+        users: pl.DataFrame = USERS,
+        end: datetime | None = None,
+        start: datetime | None = None,
+        **about: Any,
+    ) -> None:
         """Write the validated tables; the high-water mark is `end`, else just after the last event."""
         self.validated.mkdir(parents=True, exist_ok=True)
         events.write_parquet(self.validated / "events.parquet")
         ITEMS.write_parquet(self.validated / "items.parquet")
         users.write_parquet(self.validated / "users.parquet")
         high_water = end or events["event_time"].max() + timedelta(microseconds=1)  # type: ignore[operator]
-        start = events["event_time"].min()
+        start = start or events["event_time"].min()
         named = {"source": "tiny", "mapping": "tiny.yaml", "identity": "user", **about}
         write_json(
             self.validated / "dataset.json",
