@@ -45,7 +45,7 @@ FROM told ORDER BY user_id
 """
 
 _PREFERENCE = """
-WITH event AS (
+WITH event AS NOT MATERIALIZED (
   SELECT user_id, event_name, item_id, epoch_us(event_time) // 86400000000 AS day,
          round(coalesce(price, amount / nullif(quantity, 0)) * 10000) AS price,
          coalesce(order_id, session_id, event_id) AS o
@@ -98,7 +98,7 @@ _TOP = """
 """
 
 _POPULARITY = """
-WITH event AS (
+WITH event AS MATERIALIZED (
   SELECT item_id, user_id, event_name = 'purchase' AS bought, epoch_us(event_time) // 86400000000 AS day,
          round(coalesce(amount, 0) * 10000) AS money, round(coalesce(quantity, 0) * 1000) AS pieces,
          coalesce(order_id, session_id, event_id) AS o
