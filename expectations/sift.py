@@ -49,13 +49,17 @@ class Sifted:
 
 
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a Parquet file in order, some `BATCH` at a time."""
+    """Yield the rows of a Parquet file in order, at most `BATCH` at a time.
+
+    A row group at a time: a reader of the whole file keeps what it has read (pyarrow 26: 4 GB after 100 million rows).
+    """
     with pq.ParquetFile(path) as source:
-        for batch in source.iter_batches(batch_size=BATCH, columns=columns):
-            frame = pl.from_arrow(pa.Table.from_batches([batch]))
-            if not isinstance(frame, pl.DataFrame):
-                raise TypeError(f"a table must become a frame; received {type(frame).__name__}")
-            yield frame
+        for group in range(source.num_row_groups):
+            for batch in source.iter_batches(BATCH, row_groups=[group], columns=columns):
+                frame = pl.from_arrow(pa.Table.from_batches([batch]))
+                if not isinstance(frame, pl.DataFrame):
+                    raise TypeError(f"a table must become a frame; received {type(frame).__name__}")
+                yield frame
 
 
 def set_aside(table: str, rows: pl.DataFrame, places: pl.Series, reasons: pl.Series) -> pl.DataFrame:
