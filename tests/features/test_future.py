@@ -105,6 +105,8 @@ def test_the_future_changes_no_row(new_shop: Callable[..., Any], task: Task, ide
     all_of = [event | {"event_id": event["event_id"] or f"e{n:03}"} for n, event in enumerate([*_others(), *drawn])]
     past = [event for event in all_of if _is_known(event, moment) or event["event_id"].startswith("o")]
     future = [event for event in all_of if event not in past]
+    # One event is always there that happened before the latest cut-off up to `moment`, and was received after it.
+    future.append(_event("zoe", moment - timedelta(days=9), "purchase", "ink", late=timedelta(days=10)))
     added = [event for event in data.draw(st.lists(_events(), max_size=6)) if not _is_known(event, moment)]
     moves = st.sampled_from([timedelta(days=-9), timedelta(hours=3), timedelta(days=4)])
     changed = [_moved(event, data.draw(moves), moment) for event in future if data.draw(st.booleans())]
