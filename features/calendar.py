@@ -43,7 +43,7 @@ def _christmas(years: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
 def _black_friday(years: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     november = (years.astype("datetime64[M]") + 10).astype(_DAY)
     first_thursday = november + (_THURSDAY - _weekday(november)) % 7
-    days: NDArray[np.datetime64] = first_thursday + 22
+    days: NDArray[np.datetime64] = (first_thursday + 22).astype(_DAY)
     return days
 
 
