@@ -72,9 +72,16 @@ def _stage(history_days: int | None) -> Callable[[Path, Path], Callable[[], None
     return prepared
 
 
+def _views() -> list[Any]:
+    """Return the views that are written by hand, too."""
+    from bench.sql import queries
+    from features.definitions import VIEWS
+
+    return [view for view in VIEWS if view.name in queries()]
+
+
 def _ours(events: Path, out: Path) -> Callable[[], None]:
     """Return what computes the three views as the stage does, from a catalogue that is there."""
-    from features.definitions import VIEWS
     from features.engine.duck import duckdb
     from features.engine.job import Job
     from features.engine.shards import SplitLog
@@ -88,7 +95,7 @@ def _ours(events: Path, out: Path) -> Callable[[], None]:
         with duckdb(spill) as duck:
             log = SplitLog(duck.connection, events / "events.parquet", spill)
             job = Job(duck, log, out, Days(day, day), _params(1).features.active_days)
-            for view in VIEWS:
+            for view in _views():
                 job.write(view, lambda done, of: None)
         shutil.rmtree(spill)
 
@@ -151,9 +158,7 @@ def _peak_gb() -> float:
 def _snapshots(out: Path) -> int:
     import pyarrow.parquet as pq
 
-    from features.definitions import VIEWS
-
-    return sum(int(pq.read_metadata(out / f"{view.name}.parquet").num_rows) for view in VIEWS)
+    return sum(int(pq.read_metadata(out / f"{view.name}.parquet").num_rows) for view in _views())
 
 
 def _one(way: str, events: Path, out: Path) -> Result:
@@ -254,9 +259,7 @@ def compare(ours: Path, other: Path, relative: float) -> None:
     """
     import polars as pl
 
-    from features.definitions import VIEWS
-
-    for view in VIEWS:
+    for view in _views():
         one, two = (pl.read_parquet(folder / f"{view.name}.parquet") for folder in (ours, other))
         if relative:
             two = two.select(one.columns).cast(pl.Schema(one.schema)).fill_nan(None)

@@ -2,7 +2,15 @@
 
 import re
 
-from features import item_popularity, user_behaviour, user_preference, user_profile
+from features import (
+    item_activity,
+    item_pairs,
+    item_popularity,
+    user_behaviour,
+    user_item,
+    user_preference,
+    user_profile,
+)
 from features.fast import FAST_DESCRIPTIONS
 from features.views import View
 
@@ -29,6 +37,34 @@ VIEWS: tuple[View, ...] = (
         item_popularity.DESCRIPTIONS,
         item_popularity.build,
         online=False,  # nothing asks for an item's popularity while it serves
+    ),
+    View(
+        "item_activity",
+        (item_activity.KEY,),
+        "How an item fares, every seventh day at 00:00 UTC while it had an event in the week before.",
+        item_activity.DESCRIPTIONS,
+        item_activity.build,
+        online=False,
+        every=item_activity.EVERY,
+    ),
+    View(
+        "item_pairs",
+        (item_pairs.KEY,),
+        "What is bought in the same orders as an item, at the start of the last day, best companion first.",
+        item_pairs.DESCRIPTIONS,
+        item_pairs.build,
+        online=False,
+        every=None,
+        whole=True,
+    ),
+    View(
+        "user_item",
+        user_item.KEYS,
+        "What a user has to do with an item that they bought or viewed lately, at the start of the last day.",
+        user_item.DESCRIPTIONS,
+        user_item.build,
+        online=False,  # as many rows as the lines of 90 days, and no model in service reads it
+        every=None,
     ),
 )
 SLOW_VIEWS: dict[str, dict[str, str]] = {view.name: dict(view.descriptions) for view in VIEWS}

@@ -20,6 +20,7 @@ from google.protobuf.json_format import MessageToDict
 from features.definitions import NUMERIC_FEATURES, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
 from features.online_stores.engine import ENGINE_TYPE
 from features.user_profile import describe
+from features.views import View
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
 
@@ -101,6 +102,11 @@ def _view(name: str, entities: list[Entity], folder: Path, ttl: timedelta, onlin
     )
 
 
+def _ttl(view: View) -> timedelta:
+    """Return how old a snapshot may be: that of snapshots a day apart, and longer if they are further apart."""
+    return SNAPSHOT_TTL + timedelta(days=(view.every or 1) - 1)
+
+
 def definitions(folder: Path) -> Definitions:
     """Define the repo over the tables in `folder` (absolute), as the stage `features` leaves them.
 
@@ -113,7 +119,7 @@ def definitions(folder: Path) -> Definitions:
     by_key = {one.join_key: one for one in (user, item)}
     views = {
         **{
-            view.name: _view(view.name, [by_key[key] for key in view.keys], folder, SNAPSHOT_TTL, view.online)
+            view.name: _view(view.name, [by_key[key] for key in view.keys], folder, _ttl(view), view.online)
             for view in VIEWS
         },
         "user_profile": _view("user_profile", [user], folder, NEVER_EXPIRES),

@@ -52,6 +52,7 @@ class View:
         descriptions: Feature -> what it means and its unit in the last brackets.
         build: From a world to (keys, day, features), one row a key and day.
         online: Whether a service may ask for it.
+        every: Days from one snapshot to the next, back from the last; None: only the last day has any.
         whole: It needs all of the log at once (pairs of items, for example): no shards.
         reviews: It reads `log.sentiment`; without this the column is null everywhere.
     """
@@ -62,5 +63,6 @@ class View:
     descriptions: Mapping[str, str]
     build: Callable[[World], ir.Table]
     online: bool = True
+    every: int | None = 1
     whole: bool = False
     reviews: bool = False

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from features.catalogue import Catalogue
+from features.definitions import VIEWS
 from features.historical import historical_features
 from features.materialize import materialize, store_digest
 from features.online import OnlineReader
@@ -250,8 +251,10 @@ def test_definitions_have_short_lives_and_meanings(story: Any, new_shop: Callabl
     repo = definitions(story.features_dir)
     assert repo.digest() == definitions(story.features_dir).digest()
     assert {name: view.ttl.days for name, view in repo.views.items()} == {
-        "user_behaviour": 2, "user_preference": 2, "user_profile": 0, "item_popularity": 2, "recent_events": 90,
-    }  # fmt: skip
+        **{view.name: 8 if view.name == "item_activity" else 2 for view in VIEWS},
+        "user_profile": 0,
+        "recent_events": 90,
+    }
     for view in repo.views.values():
         assert view.description
         assert all(field.description for field in view.features)

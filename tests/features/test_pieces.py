@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.definitions import VIEWS
 from shoplens.digest import folder_digest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-DAY_ROWS = ("user_behaviour", "user_preference", "item_popularity")
+DAY_ROWS = tuple(view.name for view in VIEWS)
 
 
 def _events(rows: int) -> pl.DataFrame:
@@ -61,11 +62,11 @@ def test_pieces_change_no_row(
     whole = {name: shop.view(name) for name in (*DAY_ROWS, "recent_events", "catalogue")}
     _in_pieces(monkeypatch, rows=400)  # seven pieces of users; three of items, for each of the four has about 750
     shop.build()
-    for name in DAY_ROWS:
-        keys = ["event_timestamp", whole[name].columns[0]]
+    for view in VIEWS:
+        name = view.name
         pieces = shop.view(name)
-        assert pieces.sort(keys).equals(whole[name]), name
-        if name != "item_popularity":
+        assert pieces.sort("event_timestamp", *view.keys).equals(whole[name]), name
+        if view.keys[0] == "user_id":
             # Pieces are ranges of users: a user's rows are together, and days run within a piece.
             first = pieces.with_row_index("row").group_by("user_id").agg(pl.col("row").min()).sort("user_id")["row"]
             assert history_days is None or first.is_sorted()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.definitions import VIEWS
 from shoplens.digest import folder_digest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -123,7 +124,7 @@ def test_every_feature_is_described_with_its_unit(story: Any) -> None:
     entries = read_json(story.features_dir / "features.json")["features"]
     columns = {
         (view, name)
-        for view in ("user_behaviour", "user_preference", "item_popularity", "user_profile", "recent_events")
+        for view in (*(view.name for view in VIEWS), "user_profile", "recent_events")
         for name in story.view(view).columns
         if name not in {"user_id", "item_id", "event_timestamp"}
     }
@@ -198,8 +199,7 @@ def test_the_future_changes_no_snapshot(
         shop = new_shop(f"world{next(_FOLDERS)}")
         shop.put(_frame([*past, *future]), end=end, start=START)
         shop.build()
-        names = ("user_behaviour", "user_preference", "item_popularity")
-        views.append([shop.view(name).filter(pl.col("event_timestamp") <= moment) for name in names])
+        views.append([shop.view(view.name).filter(pl.col("event_timestamp") <= moment) for view in VIEWS])
     for one, other in zip(*views, strict=True):
         assert one.equals(other)
 
