@@ -10,6 +10,9 @@ from features import (
     user_item,
     user_preference,
     user_profile,
+    user_reviews,
+    user_search,
+    user_sessions,
 )
 from features.fast import FAST_DESCRIPTIONS
 from features.views import View
@@ -29,6 +32,28 @@ VIEWS: tuple[View, ...] = (
         "What a user likes, each day at 00:00 UTC while the user is active.",
         user_preference.DESCRIPTIONS,
         user_preference.build,
+    ),
+    View(
+        "user_sessions",
+        (user_sessions.KEY,),
+        "How a user's sessions go, each day at 00:00 UTC while the user is active.",
+        user_sessions.DESCRIPTIONS,
+        user_sessions.build,
+    ),
+    View(
+        "user_search",
+        (user_search.KEY,),
+        "What a user searches for and how well it is found, each day at 00:00 UTC while the user is active.",
+        user_search.DESCRIPTIONS,
+        user_search.build,
+    ),
+    View(
+        "user_reviews",
+        (user_reviews.KEY,),
+        "How a user judges what was bought, each day at 00:00 UTC while the user is active.",
+        user_reviews.DESCRIPTIONS,
+        user_reviews.build,
+        reviews=True,
     ),
     View(
         "item_popularity",

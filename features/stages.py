@@ -17,6 +17,7 @@ from features.engine.shards import SplitLog, count_rows
 from features.engine.small import catalogue_of, recent_parts
 from features.engine.write import TableWriter, write_parts, write_whole
 from features.fast import FAST_DESCRIPTIONS
+from features.sentiment import score_reviews
 from features.user_profile import describe, user_profile
 from features.windows import DAY_US, Days
 from shoplens.errors import FeatureError
@@ -82,8 +83,9 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
         lists = recent_parts(pieces, params.features.last_n, high_water, say)
         tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
         days = _days(start, last_day, params.features.history_days)
+        sentiment = score_reviews(duck.connection, events, spill / "sentiment.parquet")
         with opened(engine, duck) as chosen:
-            job = Job(chosen, log, out, days, params.features.active_days)
+            job = Job(chosen, log, out, days, params.features.active_days, sentiment)
             tables |= {view.name: job.write(view, _progress(view.name)) for view in VIEWS}
     shutil.rmtree(spill)
     rows = {name: table.rows for name, table in tables.items()}

@@ -12,6 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from events.contract import EVENT_SCHEMA
+from features.definitions import VIEWS
 from shoplens.files import write_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
@@ -49,6 +51,12 @@ def log(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
         {"event_id": f"e{n:04}", **{c: None for c in _COLUMNS if c != "event_id"}, **r} for n, r in enumerate(rows)
     ]
     return pl.DataFrame(filled, schema=_COLUMNS).sort("event_time", "event_id")
+
+
+def contract_log(*rows: dict[str, Any]) -> pl.DataFrame:
+    """Events with every column of the contract, in its order; ids are given in the order of `rows`."""
+    filled = [dict.fromkeys(EVENT_SCHEMA) | {"event_id": f"e{n:04}"} | row for n, row in enumerate(rows)]
+    return pl.DataFrame(filled, schema=EVENT_SCHEMA, orient="row").sort("event_time", "event_id")
 
 
 ITEMS = pl.DataFrame(
@@ -149,6 +157,24 @@ def new_shop(tmp_path: Path, root: Path) -> Callable[..., Shop]:
         return Shop(settings, params.model_copy(update={"features": changed}))
 
     return make
+
+
+@pytest.fixture(params=[None, 1], ids=["every day", "the last day"])
+def anns(
+    request: pytest.FixtureRequest, new_shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, pl.DataFrame, str], dict[str, Any]]:
+    """Return Ann's snapshot in a view at a midnight: that view alone is computed, in one of the two plans."""
+
+    def snapshot(view: str, events: pl.DataFrame, day: str) -> dict[str, Any]:
+        monkeypatch.setattr("features.stages.VIEWS", tuple(one for one in VIEWS if one.name == view))
+        shop = new_shop(f"shop-{day}", history_days=request.param)
+        shop.put(events, start=at("2024-01-01 00:00"), end=at(f"{day} 00:00"))
+        shop.build()
+        row = shop.snapshot(view, "ann", day)
+        assert row is not None
+        return row
+
+    return snapshot
 
 
 # Ann: two orders and a view. Bob: one order whose second line is received two days late.

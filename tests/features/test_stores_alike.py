@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from events.lake import append_events, lake_quarantine, read_events
 from features.catalogue import Catalogue
+from features.definitions import VIEWS
 from features.erase import erase_user
 from features.materialize import materialize, store_digest
 from features.online import OnlineReader
@@ -24,6 +25,8 @@ from features.online_stores.shape import Row
 from features.store import in_use, open_rows, open_store, places, redis_generations
 from shoplens.errors import FeatureError, SettingsError, StoreUnavailableError
 from shoplens.settings import Settings
+
+DAILY = [view.name for view in VIEWS if view.keys == ("user_id",)]  # of a user
 
 pytestmark = pytest.mark.stores
 
@@ -179,10 +182,10 @@ def test_one_person_goes_from_everywhere_and_does_not_come_back(shop: Any) -> No
     assert read(shop, "ann") is not None
     report = erase_user(shop.settings, "ann")
     (online,) = report.online.values()
-    assert online == {"user_behaviour": 1, "user_preference": 1, "user_profile": 1, "recent_events": 1}
-    # Behaviour and preference: the 6th, 7th and 8th are alive, and the 8th is the latest. The profile and the last
-    # events have one row each, and there are three items that she bought or viewed.
-    assert sum(report.offline.values()) == (3 + 1) * 2 + (1 + 1) * 2 + 3
+    assert online == dict.fromkeys((*DAILY, "user_profile", "recent_events"), 1)
+    # The daily views: the 6th, 7th and 8th are alive, and the 8th is the latest. The profile and the last events have
+    # one row each, and there are three items that she bought or viewed.
+    assert sum(report.offline.values()) == (3 + 1) * len(DAILY) + (1 + 1) * 2 + 3
     assert report.lake is not None
     assert (report.lake.events, report.lake.days) == (4, ["2024-01-01", "2024-01-05"])
     assert report.lake.quarantined == 3  # by name, in a list, and as a word of what is no JSON; 'annual' is nobody
@@ -229,7 +232,7 @@ def test_the_command_takes_the_id_from_standard_input_and_says_nothing_of_it(sto
     command = [sys.executable, "-c", "from shoplens.cli import main; main()", "erase", "-"]
     done = subprocess.run(command, env=environment, cwd=root, input="bob\n", capture_output=True, text=True, check=True)
     report = json.loads(done.stdout)
-    assert sum(report["online"][f"online/{in_use(story.settings)}.db"].values()) == 4
+    assert sum(report["online"][f"online/{in_use(story.settings)}.db"].values()) == len(DAILY) + 2
     assert "bob" not in done.stdout + done.stderr
     assert report["lake"] is None
     empty = subprocess.run(command, env=environment, cwd=root, input="\n", capture_output=True, text=True, check=False)

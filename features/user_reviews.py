@@ -1,0 +1,64 @@
+"""Daily snapshots of how a user judges: stars given, and the tone of what is written with them.
+
+Stars are read as they are, of five where the source has five. The tone comes from a lexicon of English words
+(`features.sentiment`); a review without a text has none, and a mean without any is missing.
+"""
+
+import ibis.expr.types as ir
+
+from features.views import World
+from features.windows import EVER, Measure, column, span_days, trailing, whole
+
+KEY = "user_id"
+WINDOWS = (90, EVER)
+LOW = 2  # stars
+_STAR = 1_000
+
+_WHEN = {90: "in the last 90 days", EVER: "since the data begins"}
+_WHAT = {
+    "ratings": "Ratings given {when} (count).",
+    "mean_rating": "Rating given {when}, mean (stars; missing: none).",
+    "low_rating_share": "Share of the ratings given {when} that are 2 stars or fewer (share, 0 to 1; missing: none).",
+    "mean_sentiment": "Tone of the review texts written {when}, mean, by a lexicon of English words "
+    "(-1 bad to 1 good; missing: no text).",
+}
+DESCRIPTIONS: dict[str, str] = {
+    column(name, w): text.format(when=_WHEN[w]) for name, text in _WHAT.items() for w in WINDOWS
+}
+
+
+def _reviews(log: ir.Table) -> ir.Table:
+    """Return the stars and tones of every review, both in thousandths."""
+    t = log.filter(log.event_name == "review")
+    stars = (t.rating * _STAR).round().cast("float64")
+    return t.select(
+        KEY,
+        "event_day",
+        "known_day",
+        ratings=t.rating.notnull().cast("int32").cast("float64"),
+        stars=stars.fill_null(whole(0)),
+        low=(stars <= LOW * _STAR).fill_null(False).cast("int32").cast("float64"),
+        texts=t.sentiment.notnull().cast("int32").cast("float64"),
+        tones=t.sentiment.fill_null(whole(0)),
+    )
+
+
+def build(world: World) -> ir.Table:
+    """Return a row (user_id, day, features) for every user and day of activity."""
+    recent = world.within(world.reach)
+    days = recent.group_by(KEY, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
+    t = trailing(
+        KEY,
+        span_days(KEY, recent, world.reach, world.days),
+        Measure(days, {"alive": (world.reach,)}),
+        Measure(_reviews(world.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS)),
+        only=column("alive", world.reach),
+    )
+    values: dict[str, ir.Value] = {}
+    for w in WINDOWS:
+        count, stars, low, texts, tones = (t[column(name, w)] for name in ("ratings", "stars", "low", "texts", "tones"))
+        values[column("ratings", w)] = count.cast("int32")
+        values[column("mean_rating", w)] = (stars / _STAR / count.nullif(0.0)).cast("float32")
+        values[column("low_rating_share", w)] = (low / count.nullif(0.0)).cast("float32")
+        values[column("mean_sentiment", w)] = (tones / _STAR / texts.nullif(0.0)).cast("float32")
+    return t.select(KEY, "day", **{name: values[name] for name in DESCRIPTIONS})

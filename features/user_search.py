@@ -1,0 +1,144 @@
+"""Daily snapshots of how a user searches: how often, with what luck, how far down, and for what.
+
+A result of a search is taken when the same user, in the same session and not before the search, selects or views an
+item that was among its results. A search that names no results but a list is taken by an event that names the same
+list. Searches without a session, or with neither results nor list, cannot be judged and are in no share. A search is
+taken once both events are known, however late either comes.
+"""
+
+import ibis
+import ibis.expr.types as ir
+
+from features.views import World
+from features.windows import Measure, column, span_days, trailing, whole
+
+KEY = "user_id"
+WINDOW = 90
+WINDOWS = (30, WINDOW)
+_TAKES = ("select_item", "view_item")
+_WHERE = [KEY, "session_id", "kind", "place"]
+_ITEM, _LIST = 0, 1
+_TERMS = 1 << 24  # above the number of different terms of a piece of the log
+
+DESCRIPTIONS: dict[str, str] = {
+    "searches_30d": "Searches in the last 30 days (count).",
+    "searches_90d": "Searches in the last 90 days (count).",
+    "search_taken_share_30d": "Share of searches of 30 days, of those that say what they showed, with a result taken "
+    "in the session (share, 0 to 1; missing: none says).",
+    "search_taken_share_90d": "Share of searches of 90 days, of those that say what they showed, with a result taken "
+    "in the session (share, 0 to 1; missing: none says).",
+    "search_position_90d": "Place in the list of the results taken of searches of 90 days, mean (place, from 1; "
+    "missing: no place is known).",
+    "top_search_90d": "Term searched for most in the last 90 days, as typed; among equals the first by the alphabet "
+    "(text).",
+}
+
+
+def _number(value: ir.Value) -> ir.Value:
+    return value.cast("float64")
+
+
+def _judged(log: ir.Table) -> ir.Value:
+    """Return whether a search can be told to be taken or not."""
+    return log.session_id.notnull() & (log.results.notnull() | log.list_id.notnull())
+
+
+def _shown(searches: ir.Table) -> ir.Table:
+    """Return (event_id, _WHERE, event_day, event_us, known_day) for every item or list that is shown."""
+    what = ["event_id", KEY, "session_id", "event_day", "event_us", "known_day"]
+    with_results = searches.filter(searches.results.notnull())
+    # A step of its own: Spark takes `explode` in no expression.
+    items = with_results.select(*what, each=with_results.results.split(",").unnest())
+    without = searches.filter(searches.results.isnull())
+    return items.select(*what, kind=ibis.literal(_ITEM, "int32"), place=items.each.strip()).union(
+        without.select(*what, kind=ibis.literal(_LIST, "int32"), place=without.list_id), distinct=False
+    )
+
+
+def _takers(takes: ir.Table) -> ir.Table:
+    """Return (_WHERE, taker, take_us, take_known, position) for every item and list an event names."""
+    rows = []
+    for kind, place in ((_ITEM, takes.item_id), (_LIST, takes.list_id)):
+        t = takes.select(
+            KEY,
+            "session_id",
+            kind=ibis.literal(kind, "int32"),
+            place=place,
+            taker=takes.event_id,
+            take_us=takes.event_us,
+            take_known=takes.known_day,
+            position=takes.position,
+        )
+        rows.append(t.filter(t.place.notnull()))
+    return rows[0].union(rows[1], distinct=False)
+
+
+def _pairs(log: ir.Table) -> ir.Table:
+    """Return every search with every event that takes a result of it, from the day on which both are known."""
+    searches = log.filter((log.event_name == "search") & _judged(log))
+    takes = log.filter(log.event_name.isin(_TAKES) & log.session_id.notnull())
+    t = _shown(searches).join(_takers(takes), _WHERE)
+    t = t.filter(t.take_us >= t.event_us)
+    return t.select(KEY, "event_id", "event_day", "taker", "position", both=ibis.greatest(t.known_day, t.take_known))
+
+
+def _luck(log: ir.Table) -> list[Measure]:
+    """Return what is counted: searches, those taken, and places taken, all by the day of the search."""
+    searches = log.filter(log.event_name == "search")
+    judged = searches.select(
+        KEY, "event_day", "known_day", searches=whole(1), judged=_number(_judged(searches).cast("int32"))
+    )
+    pairs = _pairs(log)
+    taken = pairs.group_by(KEY, "event_id", "event_day").agg(known_day=pairs.both.min())
+    placed = pairs.filter(pairs.position.notnull())
+    places = placed.group_by(KEY, "taker", "event_day").agg(
+        known_day=placed.both.min(), places=_number(placed.position.max())
+    )
+    return [
+        Measure(judged, {"searches": WINDOWS, "judged": WINDOWS}),
+        Measure(taken.mutate(taken=whole(1)), {"taken": WINDOWS}),
+        Measure(places.mutate(placed=whole(1)), {"places": (WINDOW,), "placed": (WINDOW,)}),
+    ]
+
+
+def _top(log: ir.Table, world: World) -> ir.Table:
+    """Return (user_id, day, term) of the term with most searches; the alphabet, which numbers terms, settles ties."""
+    asked = log.filter((log.event_name == "search") & log.query.notnull())
+    terms = asked.select("query").distinct()
+    numbered = terms.select(term=terms.query, code=ibis.row_number().over(ibis.window(order_by=terms.query)))
+    rows = asked.join(numbered, asked.query == numbered.term).select(
+        KEY, "code", "event_day", "known_day", met=whole(1)
+    )
+    key, met = (KEY, "code"), column("met", WINDOW)
+    sums = trailing(key, span_days(key, rows, WINDOW, world.days), Measure(rows, {"met": (WINDOW,)}), only=met)
+    # Largest count first, smallest number among equals, in one whole number below 2^53.
+    best = sums.group_by(KEY, "day").agg(best=(sums[met] * _TERMS - sums.code).max())
+    count = (best.best / _TERMS).ceil().cast("float64")
+    best = best.select(KEY, "day", code=(count * _TERMS - best.best).cast("int64"))
+    return best.join(numbered, "code").select(KEY, "day", top_search=ibis._.term)
+
+
+def build(world: World) -> ir.Table:
+    """Return a row (user_id, day, features) for every user and day of activity."""
+    log = world.within(WINDOW)
+    recent = world.within(world.reach)
+    days = recent.group_by(KEY, "event_day", "known_day").agg(alive=_number(recent.count()))
+    t = trailing(
+        KEY,
+        span_days(KEY, recent, world.reach, world.days),
+        Measure(days, {"alive": (world.reach,)}),
+        *_luck(log),
+        only=column("alive", world.reach),
+    )
+    on = [KEY, "day"]
+    t = t.left_join(_top(log, world), on).drop("user_id_right", "day_right")
+    values = {
+        **{f"searches_{w}d": t[f"searches_{w}d"].cast("int32") for w in WINDOWS},
+        **{
+            f"search_taken_share_{w}d": (t[f"taken_{w}d"] / t[f"judged_{w}d"].nullif(0.0)).cast("float32")
+            for w in WINDOWS
+        },
+        "search_position_90d": (t.places_90d / t.placed_90d.nullif(0.0)).cast("float32"),
+        "top_search_90d": t.top_search,
+    }
+    return t.select(*on, **{name: values[name] for name in DESCRIPTIONS})

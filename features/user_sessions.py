@@ -1,0 +1,133 @@
+"""Daily snapshots of a user's sessions: how many, how long, on what, and how far they went.
+
+A session is the events of one user with one `session_id`; events before a login have no user, so they are in none. It
+counts whole, on the UTC day on which it begins as far as is known at the snapshot, also when it runs over midnight.
+What arrives late changes it from the day after: its length, its funnel, and its day if what arrives is the beginning.
+"""
+
+import ibis
+import ibis.expr.types as ir
+
+from features.views import World
+from features.windows import Measure, column, span_days, trailing, whole, whole_days
+
+KEY = "user_id"
+WINDOWS = (7, 30, 90)
+LONGEST = 90
+_SESSION = [KEY, "session_id"]
+_PLATFORMS = {"web": ("web",), "app": ("app", "ios", "android"), "store": ("store",)}
+_MINUTE_US, _SECOND_MS = 60_000_000, 1_000
+
+_WHAT = {
+    "sessions": "Sessions begun in the last {w} days (count).",
+    "session_minutes": "Time from first to last event of those of {w} days, mean (minutes; missing: no session).",
+    "session_conversion": "Share of sessions of the last {w} days with a purchase (share, 0 to 1; missing: none).",
+    "bounce_share": "Share of sessions of the last {w} days with one event (share, 0 to 1; missing: none).",
+    "dwell_seconds": "Time on the items viewed in the last {w} days, where the source says it (seconds).",
+    "mean_dwell_seconds": "Time on a viewed item, mean over views of {w} days that say it (seconds; missing: none).",
+}
+_ON = "Share of sessions of the last 90 days {where}, of those whose platform is known (share, 0 to 1)."
+DESCRIPTIONS: dict[str, str] = {
+    **{f"{name}_{w}d": text.format(w=w) for name, text in _WHAT.items() for w in WINDOWS},
+    "view_to_cart_90d": "Share of sessions of the last 90 days with a view that also fill the cart (share, 0 to 1).",
+    "cart_to_purchase_90d": "Share of sessions of the last 90 days that fill the cart and also buy (share, 0 to 1).",
+    "web_share_90d": _ON.format(where="with an event on the web"),
+    "app_share_90d": _ON.format(where="with an event in an app"),
+    "store_share_90d": _ON.format(where="with an event in a store"),
+}
+_COUNTED = dict.fromkeys(("sessions", "length_us", "bought", "bounced"), WINDOWS)
+_FUNNEL = dict.fromkeys(("viewed", "view_cart", "carted", "cart_buy", "known", *_PLATFORMS), (LONGEST,))
+_FLAGS = ("viewed", "carted", "bought", "known", *_PLATFORMS)
+_STATE = (*_COUNTED, *_FUNNEL)
+
+
+def _arrivals(log: ir.Table) -> ir.Table:
+    """Return what became known of each session on each day: events, first and last moment, and flags (0 or 1)."""
+    t = log.filter(log.session_id.notnull())
+    platform = t.platform.lower()
+    flags = {
+        "viewed": t.event_name == "view_item",
+        "carted": t.event_name == "add_to_cart",
+        "bought": t.event_name == "purchase",
+        "known": t.platform.notnull(),
+        **{name: platform.isin(values) for name, values in _PLATFORMS.items()},
+    }
+    return t.group_by(*_SESSION, "known_day").agg(
+        events=t.count(),
+        first_us=t.event_us.min(),
+        last_us=t.event_us.max(),
+        **{name: (t.count(where=flag) > 0).cast("int32") for name, flag in flags.items()},
+    )
+
+
+def _versions(arrived: ir.Table) -> ir.Table:
+    """Return every session as it is known after each day on which something of it arrived: its state, and its day."""
+    so_far = ibis.window(group_by=_SESSION, order_by="known_day", preceding=None, following=0)
+    t = arrived.select(
+        *_SESSION,
+        "known_day",
+        events=arrived.events.sum().over(so_far),
+        first_us=arrived.first_us.min().over(so_far),
+        last_us=arrived.last_us.max().over(so_far),
+        **{name: arrived[name].max().over(so_far) for name in _FLAGS},
+    )
+    state = {
+        "sessions": whole(1),
+        "length_us": t.last_us - t.first_us,
+        "bounced": t.events == 1,
+        "view_cart": t.viewed * t.carted,
+        "cart_buy": t.carted * t.bought,
+        **{name: t[name] for name in _FLAGS},
+    }
+    values = {name: state[name].cast("float64") for name in _STATE}
+    return t.select(*_SESSION, "known_day", event_day=whole_days(t.first_us), **values)
+
+
+def _sessions(log: ir.Table) -> ir.Table:
+    """Return rows that add a session's state when it becomes known, and take the one before away on the same day."""
+    t = _versions(_arrivals(log))
+    order = ibis.window(group_by=_SESSION, order_by="known_day")
+    taken_on = t.mutate(replaced=t.known_day.lead().over(order))
+    gone = taken_on.filter(taken_on.replaced.notnull())
+    added = t.select(KEY, "event_day", "known_day", *_STATE)
+    removed = gone.select(
+        KEY, "event_day", known_day=gone.replaced.cast("int32"), **{name: whole(0) - gone[name] for name in _STATE}
+    )
+    return added.union(removed)
+
+
+def _days(log: ir.Table) -> ir.Table:
+    """Return what is counted by the day of the event: that there was one, and the time on viewed items."""
+    dwelt = (log.event_name == "view_item") & log.dwell.notnull()
+    return log.group_by(KEY, "event_day", "known_day").agg(
+        alive=log.count().cast("float64"),
+        dwell=log.dwell.sum(where=dwelt).fill_null(whole(0)),
+        dwelt=log.count(where=dwelt).cast("float64"),
+    )
+
+
+def build(world: World) -> ir.Table:
+    """Return a row (user_id, day, features) for every user and day of activity."""
+    recent = world.within(max(LONGEST, world.reach))
+    t = trailing(
+        KEY,
+        span_days(KEY, recent, world.reach, world.days),
+        Measure(_days(recent), {"dwell": WINDOWS, "dwelt": WINDOWS, "alive": (world.reach,)}),
+        Measure(_sessions(world.log), {**_COUNTED, **_FUNNEL}),
+        only=column("alive", world.reach),
+    )
+    values: dict[str, ir.Value] = {}
+    for w in WINDOWS:
+        sessions = t[f"sessions_{w}d"].nullif(0.0)
+        values[f"sessions_{w}d"] = t[f"sessions_{w}d"].cast("int32")
+        values[f"session_minutes_{w}d"] = t[f"length_us_{w}d"] / _MINUTE_US / sessions
+        values[f"session_conversion_{w}d"] = t[f"bought_{w}d"] / sessions
+        values[f"bounce_share_{w}d"] = t[f"bounced_{w}d"] / sessions
+        values[f"dwell_seconds_{w}d"] = t[f"dwell_{w}d"] / _SECOND_MS
+        values[f"mean_dwell_seconds_{w}d"] = t[f"dwell_{w}d"] / _SECOND_MS / t[f"dwelt_{w}d"].nullif(0.0)
+    values["view_to_cart_90d"] = t.view_cart_90d / t.viewed_90d.nullif(0.0)
+    values["cart_to_purchase_90d"] = t.cart_buy_90d / t.carted_90d.nullif(0.0)
+    for name in _PLATFORMS:
+        values[f"{name}_share_90d"] = t[f"{name}_90d"] / t.known_90d.nullif(0.0)
+    ratios = {name: value.cast("float32") for name, value in values.items() if not name.startswith("sessions_")}
+    return t.select(KEY, "day", **{name: (values | ratios)[name] for name in DESCRIPTIONS})
