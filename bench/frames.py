@@ -67,6 +67,19 @@ def _top(content: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame({"top": best[column], "share": best["met"] / by_user.sum(), "values": by_user.size()})
 
 
+def _price(lines: pd.DataFrame) -> "pd.Series[float]":
+    return lines["price"].fillna(lines["amount"] / lines["quantity"].where(lines["quantity"] != 0))
+
+
+def _bands(liked: pd.DataFrame) -> pd.DataFrame:
+    """Return the price band met most, by its lower end (of equals the lowest), and its share, by user."""
+    ends = [0.0, *(step * 10.0**power for power in range(-2, 8) for step in (1, 2, 5)), np.inf]
+    band = pd.cut(_price(liked), ends, right=False, labels=ends[:-1]).astype(float)
+    met = liked.assign(band=band).dropna(subset="band").groupby(["user_id", "band"]).size().rename("met").reset_index()
+    best = met.sort_values(["met", "band"], ascending=[False, True]).drop_duplicates("user_id").set_index("user_id")
+    return pd.DataFrame({"top": best["band"], "share": best["met"] / met.groupby("user_id")["met"].sum()})
+
+
 def user_preference(log: pd.DataFrame, moment: pd.Timestamp, active: int, catalogue: pd.DataFrame) -> pd.DataFrame:
     """Return user_id and the features of `user_preference`."""
     log = log[log["user_id"].notna()]
@@ -80,7 +93,9 @@ def user_preference(log: pd.DataFrame, moment: pd.Timestamp, active: int, catalo
     out["category_count_90d"] = out["category_count_90d"].fillna(0)
     out["top_brand_90d"], out["top_brand_share_90d"] = brand["top"], brand["share"]
     bought = young[young["event_name"] == "purchase"]
-    price = bought["price"].fillna(bought["amount"] / bought["quantity"].where(bought["quantity"] != 0))
+    price = _price(bought)
+    band = _bands(liked)
+    out["top_price_band_90d"], out["top_price_band_share_90d"] = band["top"], band["share"]
     lines = bought.groupby("user_id").size()
     out["mean_price_90d"] = price.groupby(bought["user_id"]).mean()
     out["lines_per_order_90d"] = lines / bought.drop_duplicates(["user_id", "day", "order"]).groupby("user_id").size()

@@ -60,6 +60,9 @@ WITH event AS NOT MATERIALIZED (
   SELECT user_id, category_1_code AS category, brand_code AS brand, count(*) AS met
   FROM event JOIN read_parquet($catalogue) USING (item_id)
   WHERE event_name NOT IN ('refund', 'remove_from_cart') GROUP BY ALL
+), met_price AS (
+  SELECT user_id, {band} AS band, count(*) AS met
+  FROM event WHERE event_name NOT IN ('refund', 'remove_from_cart') AND price IS NOT NULL GROUP BY ALL
 ), {tops}, lines AS (
   SELECT user_id, count(*) AS lines, sum(price) AS prices, count(price) AS priced, count(DISTINCT (day, o)) AS orders
   FROM event WHERE event_name = 'purchase' GROUP BY user_id
@@ -77,10 +80,12 @@ SELECT user_id, $moment AS event_timestamp,
        c.category_1 AS top_category_90d, CAST(categories.top / categories.total AS FLOAT) AS top_category_share_90d,
        CAST(coalesce(categories.number, 0) AS INTEGER) AS category_count_90d,
        b.brand AS top_brand_90d, CAST(brands.top / brands.total AS FLOAT) AS top_brand_share_90d,
+       CAST(CASE WHEN bands.code = 1 THEN 0 ELSE [1, 2, 5][(bands.code - 2) % 3 + 1] * 10.0::DOUBLE ** ((bands.code - 2) // 3 - 2) END
+         AS FLOAT) AS top_price_band_90d, CAST(bands.top / bands.total AS FLOAT) AS top_price_band_share_90d,
        CAST(prices / 10000 / nullif(priced, 0) AS FLOAT) AS mean_price_90d,
        CAST(lines / orders AS FLOAT) AS lines_per_order_90d,
        CAST((lines - firsts) / lines AS FLOAT) AS repeat_share_90d
-FROM active LEFT JOIN categories USING (user_id) LEFT JOIN brands USING (user_id)
+FROM active LEFT JOIN categories USING (user_id) LEFT JOIN brands USING (user_id) LEFT JOIN bands USING (user_id)
   LEFT JOIN (SELECT DISTINCT category_1_code AS code, category_1 FROM read_parquet($catalogue)) c
     ON c.code = categories.code
   LEFT JOIN (SELECT DISTINCT brand_code AS code, brand FROM read_parquet($catalogue)) b ON b.code = brands.code
@@ -92,7 +97,7 @@ _TOP = """
 {many} AS (
   SELECT user_id, max(met * 16777216 - {one}) AS best, 16777216 - best % 16777216 AS code,
          (best + code) // 16777216 AS top, sum(met) AS total, count(*) AS number
-  FROM (SELECT user_id, {one}, sum(met)::BIGINT AS met FROM met WHERE {one} > 0 GROUP BY ALL)
+  FROM (SELECT user_id, {one}, sum(met)::BIGINT AS met FROM {met} WHERE {one} > 0 GROUP BY ALL)
   GROUP BY user_id
 )
 """
@@ -146,8 +151,12 @@ def _behaviour() -> str:
 
 
 def _preference() -> str:
-    tops = {"categories": "category", "brands": "brand"}
-    return _PREFERENCE.format(tops=", ".join(_TOP.format(many=many, one=one) for many, one in tops.items()))
+    tops = {"categories": ("category", "met"), "brands": ("brand", "met"), "bands": ("band", "met_price")}
+    ends = (step * 10**power for power in range(2, 12) for step in (1, 2, 5))
+    return _PREFERENCE.format(
+        tops=", ".join(_TOP.format(many=many, one=one, met=met) for many, (one, met) in tops.items()),
+        band=" + ".join(["1", *(f"(price >= {end})::INTEGER" for end in ends)]),
+    )
 
 
 def _popularity() -> str:

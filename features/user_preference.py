@@ -1,4 +1,8 @@
-"""Daily snapshots of what a user likes: the category and brand met most, and habits of buying."""
+"""Daily snapshots of what a user likes: the category, brand and price band met most, and habits of buying.
+
+Price bands are the steps 1, 2, 5 of every power of ten. They hang on the price of the event alone: bands cut from the
+prices of the whole log would tell a snapshot about later ones.
+"""
 
 import ibis
 import ibis.expr.types as ir
@@ -15,6 +19,9 @@ DESCRIPTIONS: dict[str, str] = {
     "category_count_90d": "Top-level categories among those events (count).",
     "top_brand_90d": "Brand of most of the user's events with an item in the last 90 days (name).",
     "top_brand_share_90d": "Share of that brand among the events whose item has a brand (share, 0 to 1).",
+    "top_price_band_90d": "Lower end of the price band (1, 2, 5, 10, 20 ...) of most of the user's events with a price in "
+    "the last 90 days (currency of the shop; 0: less than 0.01).",
+    "top_price_band_share_90d": "Share of that band among those events (share, 0 to 1).",
     "mean_price_90d": "Price paid for one piece, mean over purchase lines of the last 90 days (currency of the shop).",
     "lines_per_order_90d": "Purchase lines an order in the last 90 days (lines an order).",
     "repeat_share_90d": "Share of purchase lines in the last 90 days whose item the user had bought before (0 to 1).",
@@ -22,27 +29,43 @@ DESCRIPTIONS: dict[str, str] = {
 _NOT_LIKED = ("refund", "remove_from_cart")
 _CONTENT = ("category_1_code", "brand_code")
 _CODES = 1 << 24  # above any code of a catalogue
+_BANDS = tuple(step * 10**power for power in range(2, 12) for step in (1, 2, 5))  # lower ends, in units of money
 _LAG_BITS = 12
 _LAG = (1 << _LAG_BITS) - 1  # days
 
 
-def _top(content: ir.Table, name: str, world: World) -> ir.Table:
-    """Return (user_id, day, top value, its count, count of all, count of values) of a content column by day.
+def _top(coded: ir.Table, world: World) -> ir.Table:
+    """Return (user_id, day, code met most, its count, count of all, count of codes) by day, from events with a `code`.
 
-    Equal counts are settled by the alphabet, which numbers the catalogue's codes.
+    Among equal counts it is the smallest code.
     """
-    code, met = f"{name}_code", column("met", WINDOW)
-    rows = content.filter(content[code] > 0).select(KEY, code, "event_day", "known_day", met=whole(1))
-    spine = span_days((KEY, code), rows, WINDOW, world.days)
-    sums = trailing((KEY, code), spine, Measure(rows, {"met": (WINDOW,)}), only=met)
+    met = column("met", WINDOW)
+    rows = coded.select(KEY, "code", "event_day", "known_day", met=whole(1))
+    spine = span_days((KEY, "code"), rows, WINDOW, world.days)
+    sums = trailing((KEY, "code"), spine, Measure(rows, {"met": (WINDOW,)}), only=met)
     # Largest count first, smallest code among equals, in one whole number below 2^53.
     best = sums.group_by(KEY, "day").agg(
-        best=(sums[met] * _CODES - sums[code]).max(), total=sums[met].sum(), values=sums.count()
+        best=(sums[met] * _CODES - sums.code).max(), total=sums[met].sum(), values=sums.count()
     )
     top = best.mutate(count=(best.best / _CODES).ceil().cast("float64"))
-    top = top.mutate(code=(top["count"] * _CODES - top.best).cast("int32"))
+    return top.select(KEY, "day", "count", "total", "values", code=(top["count"] * _CODES - top.best).cast("int32"))
+
+
+def _top_content(content: ir.Table, name: str, world: World) -> ir.Table:
+    """Return what `_top` does of a content column, with its name as `top`; the alphabet numbers the codes."""
+    code = f"{name}_code"
+    top = _top(content.filter(content[code] > 0).rename(code=code), world)
     names = world.catalogue.filter(world.catalogue[code] > 0).select(code=code, name=name).distinct()
     return top.join(names, "code").select(KEY, "day", "count", "total", "values", top=ibis._.name)
+
+
+def _top_band(liked: ir.Table, world: World) -> ir.Table:
+    """Return what `_top` does of the price bands, with the lower end of the band as `top`."""
+    priced = liked.filter(liked.price.notnull())
+    above = [(priced.price >= end).cast("int32") for end in _BANDS]
+    top = _top(priced.mutate(code=sum(above[1:], above[0])), world)
+    ends = ibis.array([0.0, *(end / MONEY_UNITS for end in _BANDS)])
+    return top.mutate(top=ends[top.code].cast("float32"))
 
 
 def _first_bought(bought: ir.Table) -> ir.Table:
@@ -92,9 +115,10 @@ def build(world: World) -> ir.Table:
     content = liked.join(world.catalogue.select("item_id", *_CONTENT), "item_id")
     days = active_days(KEY, world.within(world.reach), world.reach, world.days).table
     on = [KEY, "day"]
-    category, brand = (_top(content, name, world) for name in ("category_1", "brand"))
+    category, brand = (_top_content(content, name, world) for name in ("category_1", "brand"))
     t = days.select(*on).left_join(category, on).drop("user_id_right", "day_right")
     t = t.left_join(brand, on, rname="brand_{name}").drop("brand_user_id", "brand_day")
+    t = t.left_join(_top_band(liked, world), on, rname="band_{name}").drop("band_user_id", "band_day")
     t = t.left_join(_habits(world), on).drop("user_id_right", "day_right")
     values = {
         "top_category_90d": t.top,
@@ -102,6 +126,8 @@ def build(world: World) -> ir.Table:
         "category_count_90d": t["values"].fill_null(0).cast("int32"),
         "top_brand_90d": t.brand_top,
         "top_brand_share_90d": (t.brand_count / t.brand_total).cast("float32"),
+        "top_price_band_90d": t.band_top,
+        "top_price_band_share_90d": (t.band_count / t.band_total).cast("float32"),
         "mean_price_90d": (t.prices_90d / MONEY_UNITS / t.priced_90d.nullif(0.0)).cast("float32"),
         "lines_per_order_90d": (t.lines_90d / t.orders_90d).cast("float32"),
         "repeat_share_90d": ((t.lines_90d - t.firsts_90d) / t.lines_90d).cast("float32"),

@@ -137,12 +137,21 @@ def _top(met: Counter[str]) -> tuple[str | None, float | None, int]:
     return best, f32(met[best] / met.total()), len(met)
 
 
+NOT_LIKED = ("refund", "remove_from_cart")
+BANDS = [float(f"{step}e{power}") for power in range(-2, 8) for step in (1, 2, 5)]
+
+
+def band_of(price: float) -> float:
+    """Return the lower end of a price's band."""
+    return max((end for end in BANDS if units(price, 10_000) >= units(end, 10_000)), default=0.0)
+
+
 def user_preference(known: Known, user_id: str) -> Features | None:
     mine = known.of(user_id=user_id)
     if not known.inside(mine, known.active_days):
         return None
     recent = known.inside(mine, 90)
-    liked = [e for e in recent if e["event_name"] not in ("refund", "remove_from_cart") and e["item_id"] is not None]
+    liked = [e for e in recent if e["event_name"] not in NOT_LIKED and e["item_id"] is not None]
     content = [known.items.get(e["item_id"], {}) for e in liked]
     categories = Counter(item["category"].split(" > ")[0] for item in content if item.get("category"))
     brands = Counter(item["brand"] for item in content if item.get("brand"))
@@ -150,6 +159,11 @@ def user_preference(known: Known, user_id: str) -> Features | None:
     category, brand = _top(categories), _top(brands)
     found["top_category_90d"], found["top_category_share_90d"], found["category_count_90d"] = category
     found["top_brand_90d"], found["top_brand_share_90d"] = brand[:2]
+    priced = [price_of(e) for e in recent if e["event_name"] not in NOT_LIKED and price_of(e) is not None]
+    bands = Counter(band_of(price) for price in priced)
+    most = min(bands, key=lambda band: (-bands[band], band)) if bands else None
+    found["top_price_band_90d"] = f32(most)
+    found["top_price_band_share_90d"] = f32(bands[most] / len(priced) if bands else None)
     lines = named(recent, "purchase")
     prices = [units(price_of(e), 10_000) for e in lines if price_of(e) is not None]
     # "Before" is the order in which the shop came to know of lines.

@@ -61,6 +61,9 @@ def test_preference_by_hand(story: Any) -> None:
         2,
     )
     assert (found["top_brand_90d"], found["top_brand_share_90d"]) == ("Own", 0.75)
+    # The prices are in the bands from 2, 1 and 2: 2 of 3.
+    assert found["top_price_band_90d"] == 2
+    assert found["top_price_band_share_90d"] == pytest.approx(2 / 3)
     assert found["repeat_share_90d"] == pytest.approx(1 / 3)
     assert found["mean_price_90d"] == pytest.approx(2.25)
     assert found["lines_per_order_90d"] == 1.5
