@@ -73,7 +73,7 @@ def _price(lines: pd.DataFrame) -> "pd.Series[float]":
 
 def _bands(liked: pd.DataFrame) -> pd.DataFrame:
     """Return the price band met most, by its lower end (of equals the lowest), and its share, by user."""
-    ends = [0.0, *(step * 10.0**power for power in range(-2, 8) for step in (1, 2, 5)), np.inf]
+    ends = [0.0, *(step * 10.0**power for power in range(-2, 8) for step in (1, 2, 5)), float("inf")]
     band = pd.cut(_price(liked), ends, right=False, labels=ends[:-1]).astype(float)
     met = liked.assign(band=band).dropna(subset="band").groupby(["user_id", "band"]).size().rename("met").reset_index()
     best = met.sort_values(["met", "band"], ascending=[False, True]).drop_duplicates("user_id").set_index("user_id")

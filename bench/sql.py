@@ -80,8 +80,8 @@ SELECT user_id, $moment AS event_timestamp,
        c.category_1 AS top_category_90d, CAST(categories.top / categories.total AS FLOAT) AS top_category_share_90d,
        CAST(coalesce(categories.number, 0) AS INTEGER) AS category_count_90d,
        b.brand AS top_brand_90d, CAST(brands.top / brands.total AS FLOAT) AS top_brand_share_90d,
-       CAST(CASE WHEN bands.code = 1 THEN 0 ELSE [1, 2, 5][(bands.code - 2) % 3 + 1] * 10.0::DOUBLE ** ((bands.code - 2) // 3 - 2) END
-         AS FLOAT) AS top_price_band_90d, CAST(bands.top / bands.total AS FLOAT) AS top_price_band_share_90d,
+       CAST([{ends}][bands.code] AS FLOAT) AS top_price_band_90d,
+       CAST(bands.top / bands.total AS FLOAT) AS top_price_band_share_90d,
        CAST(prices / 10000 / nullif(priced, 0) AS FLOAT) AS mean_price_90d,
        CAST(lines / orders AS FLOAT) AS lines_per_order_90d,
        CAST((lines - firsts) / lines AS FLOAT) AS repeat_share_90d
@@ -152,10 +152,11 @@ def _behaviour() -> str:
 
 def _preference() -> str:
     tops = {"categories": ("category", "met"), "brands": ("brand", "met"), "bands": ("band", "met_price")}
-    ends = (step * 10**power for power in range(2, 12) for step in (1, 2, 5))
+    ends = [step * 10**power for power in range(2, 12) for step in (1, 2, 5)]  # in ten-thousandths
     return _PREFERENCE.format(
         tops=", ".join(_TOP.format(many=many, one=one, met=met) for many, (one, met) in tops.items()),
         band=" + ".join(["1", *(f"(price >= {end})::INTEGER" for end in ends)]),
+        ends=", ".join(str(end / 10_000) for end in (0, *ends)),
     )
 
 

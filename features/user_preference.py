@@ -19,8 +19,8 @@ DESCRIPTIONS: dict[str, str] = {
     "category_count_90d": "Top-level categories among those events (count).",
     "top_brand_90d": "Brand of most of the user's events with an item in the last 90 days (name).",
     "top_brand_share_90d": "Share of that brand among the events whose item has a brand (share, 0 to 1).",
-    "top_price_band_90d": "Lower end of the price band (1, 2, 5, 10, 20 ...) of most of the user's events with a price in "
-    "the last 90 days (currency of the shop; 0: less than 0.01).",
+    "top_price_band_90d": "Lower end of the price band (1, 2, 5, 10, 20 ...) of most of the user's events with a price "
+    "in the last 90 days (currency of the shop; 0: less than 0.01).",
     "top_price_band_share_90d": "Share of that band among those events (share, 0 to 1).",
     "mean_price_90d": "Price paid for one piece, mean over purchase lines of the last 90 days (currency of the shop).",
     "lines_per_order_90d": "Purchase lines an order in the last 90 days (lines an order).",
