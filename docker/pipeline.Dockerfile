@@ -2,7 +2,7 @@
 # volume at /opt/shoplens, which the editable install points at. Build from the project folder:
 #   docker build -f docker/pipeline.Dockerfile -t shoplens-pipeline:0.1.0 .
 FROM python:3.11.15-slim-bookworm AS build
-ENV UV_PROJECT_ENVIRONMENT=/opt/venvs/pipeline UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
+ENV UV_PROJECT_ENVIRONMENT=/opt/venvs/pipeline UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /opt/shoplens
 COPY pyproject.toml uv.lock README.md LICENSE NOTICE.md ./
