@@ -179,7 +179,7 @@ def _known(rows: list[dict[str, Any]], moment: datetime) -> list[dict[str, Any]]
 
 
 _WORLDS = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

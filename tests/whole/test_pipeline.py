@@ -1,13 +1,16 @@
 """The whole pipeline on a small real slice of The Complete Journey."""
 
-from collections.abc import Callable
-
 import pytest
 import yaml
 
 from shoplens.files import read_json
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def project(project_by_repro):
+    return project_by_repro
 
 
 def test_a_clean_clone_runs_every_stage_and_a_second_run_does_nothing(project) -> None:
@@ -63,14 +66,6 @@ def test_the_users_views_of_dvc_work(project) -> None:
     page = (project.folder / "var/plots/index.html").read_text()
     for plot in yaml.safe_load((project.folder / "dvc.yaml").read_text())["plots"]:
         assert (plot if isinstance(plot, str) else next(iter(plot))) in page
-
-
-def test_stage_by_stage_in_another_clone_gives_the_same_lock(project, make_project: Callable) -> None:
-    """What Airflow's tasks run, one by one, with a cache of its own."""
-    other = make_project()
-    for name in yaml.safe_load((other.folder / "dvc.yaml").read_text())["stages"]:
-        other.run("dvc", "repro", "--single-item", name)
-    assert other.lock() == project.lock()
 
 
 def test_an_experiment_with_another_model_reruns_and_is_listed(project) -> None:

@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import polars as pl
 import pytest
+import yaml
 
 from shoplens.files import read_json
 
@@ -37,6 +38,16 @@ def wait_ready(url: str, process: subprocess.Popen, log: Path, version: str | No
             pass
         time.sleep(0.3)
     raise AssertionError(log.read_text()[-4000:])
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[], Any]) -> Any:
+    """A scratch clone after what Airflow's tasks run: one stage after the other, with a cache of its own."""
+    project = make_project()
+    for name in yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]:
+        project.run("dvc", "repro", "--single-item", name)
+    project.first_lock = project.lock()
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +87,18 @@ def service(project, released) -> Iterator[httpx.Client]:
 def user(project) -> str:
     """Somebody who was active in the last weeks."""
     return str(pl.read_parquet(project.folder / "outs/evaluation/predictions/purchase.parquet")["user_id"][-1])
+
+
+def test_stage_by_stage_gives_the_lock_of_one_run(project, first_lock: Path, request: pytest.FixtureRequest) -> None:
+    """The other clone is that of test_pipeline.py: begun before this file, perhaps by another process."""
+    beside = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1"
+    if not (beside and any(item.path.name == "test_pipeline.py" for item in request.session.items)):
+        request.getfixturevalue("project_by_repro")
+    deadline = time.monotonic() + 600
+    while not first_lock.exists():
+        assert time.monotonic() < deadline, "test_pipeline.py left no dvc.lock"
+        time.sleep(1)
+    assert project.first_lock == yaml.safe_load(first_lock.read_text())
 
 
 def test_the_first_model_is_judged_against_the_floor_and_released_once(project, released) -> None:
@@ -236,4 +259,3 @@ def test_a_worse_model_is_refused_and_the_old_one_still_answers(project, release
         assert answer["model_version"] == released["release"]["digest"]
     finally:
         path.write_bytes(before)
-        project.run("dvc", "repro")

@@ -1,0 +1,84 @@
+"""Features of items, and of users and items, the slow and obvious way (see `tests.features.naive`)."""
+
+import math
+from collections import Counter
+from datetime import timedelta
+from itertools import combinations
+
+from features.item_pairs import BEST, LARGEST, SEEN
+from tests.features.naive import DAY, Event, Features, Known, day_of, f32, micros, named, order_of, units
+
+
+def item_activity(known: Known, item_id: str) -> Features | None:
+    its = known.of(item_id=item_id)
+    week, month = (known.inside(its, days) for days in (7, 28))
+    if not week:
+        return None
+    bought, views = named(month, "purchase"), named(month, "view_item")
+    stars = [units(e["rating"], 1_000) for e in named(its, "review") if e["rating"] is not None]
+    lines = named(its, "purchase")
+    return {
+        "item_trend": f32(len(week) * 28 / (len(month) * 7)),
+        "item_sales_trend": f32(len(named(week, "purchase")) * 28 / (len(bought) * 7) if bought else None),
+        "item_views_28d": len(views),
+        "item_conversion_28d": f32(len(bought) / len(views) if views else None),
+        "item_buyers_28d": len({e["user_id"] for e in bought} - {None}),
+        "item_ratings_ever": len(stars),
+        "item_mean_rating_ever": f32(sum(stars) / (len(stars) * 1_000) if stars else None),
+        "item_return_share_ever": f32(len(named(its, "refund")) / len(lines) if lines else None),
+    }
+
+
+def _baskets(known: Known) -> list[set[str]]:
+    """Return the items of every order of the last 90 days that is not too large."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for e in named(known.inside(known.events, 90), "purchase"):
+        if e["item_id"] is not None:
+            found.setdefault((e["user_id"] or "", order_of(e)), set()).add(e["item_id"])
+    return [items for items in found.values() if len(items) <= LARGEST]
+
+
+def item_pairs(known: Known, item_id: str) -> Features | None:
+    baskets = _baskets(known)
+    orders = Counter(item for items in baskets for item in items)
+    together = Counter(
+        other
+        for items in baskets
+        for pair in combinations(items, 2)
+        if item_id in pair
+        for other in {*pair} - {item_id}
+    )
+    cosine = {o: n / math.sqrt(orders[item_id] * orders[o]) for o, n in together.items() if n >= SEEN}
+    best = sorted(cosine, key=lambda other: (-cosine[other], other.encode()))[:BEST]
+    if not best:
+        return None
+    lift = {o: together[o] * len(baskets) / (orders[item_id] * orders[o]) for o in best}
+    return {
+        "bought_with_items": best,
+        "bought_with_cosine": [f32(cosine[other]) for other in best],
+        "bought_with_lift": [f32(lift[other]) for other in best],
+        "bought_with_orders": [together[other] for other in best],
+    }
+
+
+def _orders(lines: list[Event]) -> set[tuple[object, str]]:
+    return {(day_of(e), order_of(e)) for e in lines}
+
+
+def user_item(known: Known, user_id: str, item_id: str) -> Features | None:
+    pair = known.of(user_id=user_id, item_id=item_id)
+    bought, views = named(pair, "purchase"), named(known.inside(pair, 30), "view_item")
+    recent = known.inside(bought, 90)
+    if not recent and not views:
+        return None
+    orders, times = len(_orders(bought)), [e["event_time"] for e in bought]
+    since = known.moment - max(times) if times else timedelta(0)
+    gap = micros(max(times) - min(times)) / (orders - 1) if orders > 1 else None
+    return {
+        "pair_orders_ever": orders,
+        "pair_units_90d": f32(sum(units(e["quantity"], 1_000) for e in recent) / 1_000),
+        "pair_recency_days": f32(micros(since) / micros(DAY) if times else None),
+        "pair_gap_days": f32(gap / micros(DAY) if gap is not None else None),
+        "pair_due": f32(micros(since) / gap if gap else None),
+        "pair_views_30d": len(views),
+    }
