@@ -100,18 +100,20 @@ def _inputs(shop: Any, task: Task, identity: str, moment: datetime) -> dict[tupl
 @given(data=st.data())
 def test_the_future_changes_no_row(new_shop: Callable[..., Any], task: Task, identity: str, data: Any) -> None:
     # A cut-off, or 5 hours before one: then rows of the cut-off are of the future.
-    moment = START + timedelta(days=data.draw(st.sampled_from([14, 21, 28])), hours=data.draw(st.sampled_from([0, 5])))
+    moment = START + timedelta(days=data.draw(st.sampled_from([14, 21, 28])), hours=data.draw(st.sampled_from([5, 0])))
     drawn = data.draw(st.lists(_events(), min_size=4, max_size=16))
     all_of = [event | {"event_id": event["event_id"] or f"e{n:03}"} for n, event in enumerate([*_others(), *drawn])]
     past = [event for event in all_of if _is_known(event, moment) or event["event_id"].startswith("o")]
     future = [event for event in all_of if event not in past]
-    # One event is always there that happened before the latest cut-off up to `moment`, and was received after it.
-    future.append(_event("zoe", moment - timedelta(days=9), "purchase", "ink", late=timedelta(days=10)))
+    # Two events are in one world and not in the other: what happened before the latest cut-off up to `moment` and was
+    # received after it, and what happened an hour later. A look ahead at either shows in any draw.
+    late = _event("zoe", moment - timedelta(days=9), "purchase", "ink", late=timedelta(days=10))
+    soon = _event("zoe", moment + timedelta(hours=1), "purchase", "ink")
     added = [event for event in data.draw(st.lists(_events(), max_size=6)) if not _is_known(event, moment)]
     moves = st.sampled_from([timedelta(days=-9), timedelta(hours=3), timedelta(days=4)])
     changed = [_moved(event, data.draw(moves), moment) for event in future if data.draw(st.booleans())]
     worlds = []
-    for unknown in (future, [*changed, *added]):
+    for unknown in ([*future, late, soon], [*changed, *added]):
         shop = new_shop(f"world{next(_FOLDERS)}")
         shop.put(_with_future(past, unknown), end=END, start=START, identity=identity)
         shop.build()
