@@ -5,6 +5,7 @@ so every copy has the same items. The files are made once for a size, and kept u
 """
 
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -104,16 +105,21 @@ def make(rows: int, folder: Path) -> Path:
     return target
 
 
+def _by_time(source: Path) -> Iterator[pl.DataFrame]:
+    """Yield a sorted file in pieces of about a row group, cut where the time changes."""
+    held: list[pl.DataFrame] = []
+    for batch in pq.ParquetFile(source).iter_batches(1 << 17):
+        piece = pl.concat([*held, pl.DataFrame(batch)])
+        last = pl.col("event_time") == piece["event_time"][-1]
+        yield piece.filter(~last)
+        held = [piece.filter(last)]
+    yield from held
+
+
 def _copied(source: Path, target: Path, copies: int) -> None:
-    """Write `copies` of every event, a day after the other, in the contract's order."""
-    scan = pl.scan_parquet(source)
+    """Write `copies` of every event, in the contract's order."""
     with pq.ParquetWriter(target, pq.read_schema(source), compression="zstd", store_schema=False) as writer:
-        for day in range(DAYS + 2):
-            begin = START + timedelta(days=day - 1)
-            inside = pl.col("event_time").is_between(begin, begin + timedelta(days=1), closed="left")
-            once = scan.filter(inside).collect()
-            if once.is_empty():
-                continue
-            many = [once.with_columns(pl.col(_OWN) + f"-{copy}") for copy in range(copies)]
+        for piece in _by_time(source):
+            many = [piece.with_columns(pl.col(_OWN) + f"-{copy}") for copy in range(copies)]
             table = pl.concat(many).sort("event_time", "event_id").to_arrow().cast(writer.schema)
             writer.write_table(table, row_group_size=1 << 17)
