@@ -14,6 +14,7 @@ from features import (
     user_search,
     user_sessions,
 )
+from features.calendar import CALENDAR_DESCRIPTIONS
 from features.fast import FAST_DESCRIPTIONS
 from features.views import View
 
@@ -97,7 +98,11 @@ VIEW_MEANING: dict[str, str] = {
     **{view.name: view.meaning for view in VIEWS},
     "user_profile": "What a user told the shop; it has no history, so it dates from the start of the data.",
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
+    "fast": "What a user has just done: from the last events of the user and the moment asked about.",
+    "calendar": "Where the moment asked about lies in the day, the week and the year.",
 }
+# Views without a table: one pure function each, called when a prediction is asked for, and for every training row.
+COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS, "calendar": CALENDAR_DESCRIPTIONS}
 RECENT_DESCRIPTIONS: dict[str, str] = {
     "recent_event_ids": "Id of each event: what tells a repeated one, and orders those of one moment (id).",
     "recent_item_ids": "Item of each event (id; empty: no item).",
@@ -132,7 +137,17 @@ DESCRIPTIONS: dict[str, str] = {
     **user_profile.DESCRIPTIONS,
     **RECENT_DESCRIPTIONS,
     **FAST_DESCRIPTIONS,
+    **CALENDAR_DESCRIPTIONS,
 }
+# Windows of features whose name does not end in one; `test_definitions.py` holds them to what the meanings say.
+_WINDOWS: dict[str, str] = {
+    "spend_trend": "90 days",
+    "item_trend": "28 days",
+    "item_sales_trend": "28 days",
+    **dict.fromkeys(item_pairs.DESCRIPTIONS, f"{item_pairs.WINDOW} days"),
+}
+_SPANS = {"d": "day", "h": "hour"}
+_SHOWN_UNIT = "name"
 
 
 def unit(description: str) -> str:
@@ -142,3 +157,26 @@ def unit(description: str) -> str:
         return ""
     text: str = found[0]
     return text.split(";")[0]
+
+
+def window(name: str) -> str:
+    """Say which time a feature looks back on, e.g. "90 days", "all time", "at the moment"."""
+    if name in _WINDOWS:
+        return _WINDOWS[name]
+    if found := re.search(r"_(\d+)([dh])$", name):
+        count, span = int(found[1]), _SPANS[found[2]]
+        return f"{count} {span}" if count == 1 else f"{count} {span}s"
+    if name in FAST_DESCRIPTIONS or name in RECENT_DESCRIPTIONS:
+        return "last events"
+    if name in CALENDAR_DESCRIPTIONS:
+        return "at the moment"
+    return "all time" if any(name in view for view in SLOW_VIEWS.values()) else "as declared"
+
+
+def may_show_values(unit: str) -> bool:
+    """Return whether texts of a unit may be shown to people who look at features: only names, which the shop gives.
+
+    Categories and brands are names. What a person typed or told (text), ids and moments are not shown; neither is a
+    column that a source brings along, of which nobody here knows what it holds, nor a unit that is new.
+    """
+    return unit == _SHOWN_UNIT

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from features.online_stores.rows import Progress, RowStore
 from features.online_stores.shape import ViewShape
+from features.sql import quoted
 from shoplens.files import whole_folder
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ _SLICE_ROWS = 32_768
 _SLICE_ROWS_OF_LISTS = 4_096  # a row with the last events of a user takes some 10 KB
 _MEMORY = "1GB"  # what sorting may hold; more goes to the disk
 _TELL_SECONDS = 5.0
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def freeze(
@@ -69,11 +66,11 @@ def _copy_alive(
 
 def _copy_latest(engine: duckdb.DuckDBPyConnection, shape: ViewShape, source: Path, folder: Path) -> None:
     rows = engine.read_parquet(str(source))
-    keys = ", ".join(map(_quoted, shape.keys))
+    keys = ", ".join(map(quoted, shape.keys))
     rows.create_view("rows")
     rows.aggregate(f"{keys}, max(event_timestamp) AS event_timestamp", keys).create_view("last")
-    names = ", ".join(map(_quoted, (*shape.keys, "event_timestamp", *shape.names)))
-    on = ", ".join(map(_quoted, (*shape.keys, "event_timestamp")))
+    names = ", ".join(map(quoted, (*shape.keys, "event_timestamp", *shape.names)))
+    on = ", ".join(map(quoted, (*shape.keys, "event_timestamp")))
     latest = engine.sql(f"SELECT {names} FROM rows JOIN last USING ({on}) ORDER BY {keys}")  # noqa: S608 - quoted
     lists = any(kind.is_list for kind in shape.kinds)
     latest.write_parquet(

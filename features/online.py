@@ -119,7 +119,7 @@ class OnlineReader:
         from feast.errors import FeastObjectNotFoundException
         from google.protobuf.message import DecodeError
 
-        from features.repo import USER_STATE
+        from features.services import USER_STATE
 
         state = read_state(self._where)
         if state is None:

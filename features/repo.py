@@ -17,8 +17,10 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSo
 from feast.types import Array, Float32, Float64, Int32, Int64, String
 from google.protobuf.json_format import MessageToDict
 
-from features.definitions import NUMERIC_FEATURES, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
+from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
 from features.online_stores.engine import ENGINE_TYPE
+from features.owners import owner_of
+from features.services import SERVICES
 from features.user_profile import describe
 from features.views import View
 from shoplens.errors import FeatureError
@@ -26,7 +28,6 @@ from shoplens.files import read_json
 
 PROJECT = "shoplens"
 SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily: one that is missing for two days is an outage, or inactivity
-USER_STATE = "user_state"  # the service that reads all that is known of one user
 NEVER_EXPIRES = timedelta(0)  # Feast's word for "no age limit": a declared profile has no history to be too old
 _TYPES = {
     pa.int32(): Int32,
@@ -74,7 +75,9 @@ def _dtype(kind: pa.DataType) -> Any:
     return _TYPES[kind]
 
 
-def _view(name: str, entities: list[Entity], folder: Path, ttl: timedelta, online: bool = True) -> FeatureView:
+def _view(
+    name: str, entities: list[Entity], folder: Path, ttl: timedelta, owner: str, online: bool = True
+) -> FeatureView:
     path, keys = folder / f"{name}.parquet", [entity.join_key for entity in entities]
     known = {**SLOW_VIEWS.get(name, {}), **RECENT_DESCRIPTIONS}
     try:
@@ -99,6 +102,7 @@ def _view(name: str, entities: list[Entity], folder: Path, ttl: timedelta, onlin
         source=source,
         online=online,
         description=VIEW_MEANING[name],
+        owner=owner,
     )
 
 
@@ -113,41 +117,43 @@ def definitions(folder: Path) -> Definitions:
     Raises:
         FeatureError: a table is missing, or a column has a type that is no feature type.
     """
-    active = timedelta(days=read_json(folder / "features.json")["active_days"])
+    about = read_json(folder / "features.json")
+    active, owners = timedelta(days=about["active_days"]), about["owners"]
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="One person.")
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING, description="One thing on sale.")
     by_key = {one.join_key: one for one in (user, item)}
     views = {
         **{
-            view.name: _view(view.name, [by_key[key] for key in view.keys], folder, _ttl(view), view.online)
+            view.name: _view(
+                view.name,
+                [by_key[key] for key in view.keys],
+                folder,
+                _ttl(view),
+                owner_of(view.name, owners),
+                view.online,
+            )
             for view in VIEWS
         },
-        "user_profile": _view("user_profile", [user], folder, NEVER_EXPIRES),
-        "recent_events": _view("recent_events", [user], folder, active),
+        "user_profile": _view("user_profile", [user], folder, NEVER_EXPIRES, owner_of("user_profile", owners)),
+        "recent_events": _view("recent_events", [user], folder, active, owner_of("recent_events", owners)),
     }
     return Definitions({"user": user, "item": item}, views, _services(views))
 
 
 def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
-    """Define what is read together: the inputs of each prediction, a profile, and all that is known of a user."""
-    slow = [views[view.name] for view in VIEWS if view.online and view.keys == ("user_id",)]
-    services = {}
-    for name, wanted in NUMERIC_FEATURES.items():
-        chosen = [[f.name for f in view.features if f.name in wanted] for view in slow]
-        services[name] = FeatureService(
-            name=name,
-            features=[view[names] for view, names in zip(slow, chosen, strict=True) if names],
-            description=f"Slow features that the {name} models read.",
+    """Define what is read together."""
+
+    def chosen(view: FeatureView, names: frozenset[str] | None) -> Any:
+        return view if names is None else view[[f.name for f in view.features if f.name in names]]
+
+    return {
+        one.name: FeatureService(
+            name=one.name,
+            features=[chosen(views[name], names) for name, names in one.reads.items()],
+            description=one.meaning,
         )
-    services["profile"] = FeatureService(
-        name="profile", features=[*slow, views["user_profile"]], description="What is known of a user, for people."
-    )
-    services[USER_STATE] = FeatureService(
-        name=USER_STATE,
-        features=[*slow, views["user_profile"], views["recent_events"]],
-        description="All that is known of a user, in one read.",
-    )
-    return services
+        for one in SERVICES
+    }
 
 
 def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConfig:

@@ -1,4 +1,4 @@
-"""The stage `features`: validated tables to daily snapshots, recent events and the catalogue."""
+"""The stage `features`: validated tables to daily snapshots, recent events, the catalogue, and a page about them."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, unit
+from features.definitions import COMPUTED, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, unit, window
 from features.engine.choose import opened
 from features.engine.contract import EngineName
 from features.engine.duck import duckdb
@@ -16,7 +16,9 @@ from features.engine.job import Job, Progress
 from features.engine.shards import SplitLog, count_rows
 from features.engine.small import catalogue_of, recent_parts
 from features.engine.write import TableWriter, write_parts, write_whole
-from features.fast import FAST_DESCRIPTIONS
+from features.owners import check_owners, owner_of
+from features.page.content import gather
+from features.page.page import build_page
 from features.sentiment import score_reviews
 from features.user_profile import describe, user_profile
 from features.windows import DAY_US, Days
@@ -30,15 +32,25 @@ RECENT_ROWS = 2_000_000  # events a piece of the log, while lists of recent even
 _NO_FEATURES = frozenset({"user_id", "item_id", "event_timestamp"})
 
 
-def _described(view: str, columns: Mapping[str, float]) -> list[dict[str, Any]]:
+def _described(view: str, columns: Mapping[str, float | None], owner: str) -> list[dict[str, Any]]:
     """Return the entries of `features.json` for one view: `columns` says which share of each is null."""
-    known = {**SLOW_VIEWS.get(view, {}), **RECENT_DESCRIPTIONS}
+    known = {**SLOW_VIEWS.get(view, {}), **RECENT_DESCRIPTIONS, **COMPUTED.get(view, {})}
     entries = []
     for name, share in columns.items():
         if name in _NO_FEATURES:
             continue
         meaning = known.get(name) or describe(name)
-        entries.append({"name": name, "view": view, "meaning": meaning, "unit": unit(meaning), "null_share": share})
+        entries.append(
+            {
+                "name": name,
+                "view": view,
+                "meaning": meaning,
+                "unit": unit(meaning),
+                "window": window(name),
+                "owner": owner,
+                "null_share": share,
+            }
+        )
     return entries
 
 
@@ -65,7 +77,8 @@ def _progress(name: str) -> Progress:
 
 
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
-    """Write every table of `outs/features` into `out`; return rows a table."""
+    """Write every table of `outs/features` into `out`, and the page about them; return rows a table."""
+    check_owners(params.features.owners)
     dataset = read_json(validated / "dataset.json")
     start, last_day = _moments(dataset)
     events, high_water = validated / "events.parquet", datetime.fromisoformat(dataset["high_water"])
@@ -87,27 +100,26 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
         with opened(engine, duck) as chosen:
             job = Job(chosen, log, out, days, params.features.active_days, sentiment)
             tables |= {view.name: job.write(view, _progress(view.name)) for view in VIEWS}
+        about = _about(tables, dataset, params)
+        write_json(out / "features.json", about)
+        page = build_page(gather(duck.connection, out, about))
+        (out / "features.html").write_text(page, encoding="utf-8")
     shutil.rmtree(spill)
-    rows = {name: table.rows for name, table in tables.items()}
-    _describe(out, {name: table.null_shares() for name, table in tables.items()}, rows, dataset, params)
-    return {**rows, "catalogue": catalogue.frame.height}
+    return {**about["rows"], "catalogue": catalogue.frame.height}
 
 
-def _describe(
-    out: Path,
-    shares: Mapping[str, Mapping[str, float]],
-    rows: dict[str, int],
-    dataset: dict[str, Any],
-    params: Params,
-) -> None:
-    """Write `features.json`: what each column of each view means, and how much of it is missing."""
-    described = [entry for name, columns in shares.items() for entry in _described(name, columns)]
-    fast = [
-        {"name": name, "view": "fast", "meaning": text, "unit": unit(text), "null_share": None}
-        for name, text in FAST_DESCRIPTIONS.items()
+def _about(tables: Mapping[str, TableWriter], dataset: dict[str, Any], params: Params) -> dict[str, Any]:
+    """Return `features.json`: what each column of each view means, whom to ask, and how much of it is missing."""
+    shares: dict[str, Mapping[str, float | None]] = {name: table.null_shares() for name, table in tables.items()}
+    shares |= {name: dict.fromkeys(columns) for name, columns in COMPUTED.items()}
+    entries = [
+        entry
+        for name, columns in shares.items()
+        for entry in _described(name, columns, owner_of(name, params.features.owners))
     ]
-    about = {"views": VIEW_MEANING, "features": described + fast, "rows": rows, "dataset": dataset}
-    write_json(out / "features.json", about | params.features.model_dump())
+    rows = {name: table.rows for name, table in tables.items()}
+    about = {"views": VIEW_MEANING, "features": entries, "rows": rows, "dataset": dataset}
+    return about | params.features.model_dump()
 
 
 def features(params: Params, settings: Settings) -> None:

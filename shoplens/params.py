@@ -2,10 +2,10 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from shoplens.errors import SettingsError
 from shoplens.yaml_file import read_yaml
@@ -14,6 +14,9 @@ PurchaseModel = Literal[
     "base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"
 ]
 NextItemModel = Literal["popularity", "personal_frequency", "cnn", "lstm", "transformer"]
+
+
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -111,6 +114,14 @@ class FeaturesParams(_Strict):
     history_days: int | None = Field(
         ge=1, description="Last days that get snapshots; null: every day since the data begins, as training needs."
     )
+    owners: dict[str, _Name] = Field(description="Whom to ask about a feature, by the name of its view, or `default`.")
+
+    @field_validator("owners")
+    @classmethod
+    def _every_view_has_an_owner(cls, owners: dict[str, str]) -> dict[str, str]:
+        if "default" not in owners:
+            raise ValueError("must have `default`, the owner of every view that is not named")
+        return owners
 
 
 class RowsParams(_Strict):
