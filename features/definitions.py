@@ -146,17 +146,25 @@ _WINDOWS: dict[str, str] = {
     "item_sales_trend": "28 days",
     **dict.fromkeys(item_pairs.DESCRIPTIONS, f"{item_pairs.WINDOW} days"),
 }
+_IN_BRACKETS = re.compile(r"\(([^()]*)\)\.$")
 _SPANS = {"d": "day", "h": "hour"}
 _SHOWN_UNIT = "name"
 
 
 def unit(description: str) -> str:
     """Return the unit that a description states in its last brackets, without remarks on missing values."""
-    found = re.findall(r"\(([^()]*)\)\.$", description)
-    if not found:
-        return ""
-    text: str = found[0]
-    return text.split(";")[0]
+    found = _IN_BRACKETS.search(description)
+    return found[1].split(";")[0] if found else ""
+
+
+def sentence(description: str) -> str:
+    """Return a description without its unit: "Time since (days; missing: none)." says "Time since. Missing: none."."""
+    found = _IN_BRACKETS.search(description)
+    if found is None:
+        return description
+    remarks = [one.strip() for one in found[1].split(";")[1:]]
+    parts = [description[: found.start()].rstrip(), *(f"{one[0].upper()}{one[1:]}" for one in remarks)]
+    return " ".join(f"{part}." for part in parts)
 
 
 def window(name: str) -> str:

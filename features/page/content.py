@@ -42,6 +42,7 @@ class Section:
         owner: Whom to ask.
         rows: In its table; None: it has none.
         shown: Which rows the distributions are of.
+        snapshot: Whether these are the rows of the last snapshot only.
         features: In the order of the table.
     """
 
@@ -53,6 +54,7 @@ class Section:
     owner: str
     rows: int | None
     shown: str
+    snapshot: bool
     features: tuple[Feature, ...]
 
 
@@ -100,6 +102,7 @@ def _section(name: str, entries: list[Mapping[str, Any]], rows: int | None, foun
         entries[0]["owner"],
         rows,
         _shown(found),
+        found is not None and found.moment is not None,
         tuple(_feature(entry, found) for entry in entries),
     )
 

@@ -42,6 +42,15 @@ def draw(distribution: Numbers | Words) -> str:
 
 def _numbers(found: Numbers) -> str:
     quantiles = found.quantiles
+    notes = []
+    if found.lengths:
+        notes.append("Length of the list.")
+    if found.different is not None:
+        notes.append(f"{found.different:,} different ids in all lists.")
+    note = f'<p class="note">{" ".join(notes)}</p>' if notes else ""
+    if quantiles[0] == quantiles[100]:
+        where = " where there is a value" if found.missing else ""
+        return f'<p class="note">Always <b>{short(quantiles[0])}</b>{where}</p>{note}'
     what = "length of the list" if found.lengths else "value"
     label = f"{what.capitalize()}: " + ", ".join(
         f"{name} {short(quantiles[q])}" for q, name in ((0, "least"), (25, "quarter"), (50, "median"), (75, "3/4"))
@@ -50,12 +59,6 @@ def _numbers(found: Numbers) -> str:
     ends = "".join(
         f"<span><b>{short(quantiles[q])}</b> {name}</span>" for q, name in ((0, "min"), (50, "median"), (100, "max"))
     )
-    notes = []
-    if found.lengths:
-        notes.append("Length of the list.")
-    if found.different is not None:
-        notes.append(f"{found.different:,} different ids in all lists.")
-    note = f'<p class="note">{" ".join(notes)}</p>' if notes else ""
     return f'{_svg(found, label)}<p class="ends">{ends}</p>{note}'
 
 
@@ -82,8 +85,6 @@ def _svg(found: Numbers, label: str) -> str:
 def _across(found: Numbers, hundredth: int) -> float:
     """Return where a quantile lies on the drawing."""
     low, high = found.bounds
-    if low == high:
-        return _WIDTH / 2
     return (min(max(found.quantiles[hundredth], low), high) - low) / (high - low) * _WIDTH
 
 

@@ -36,27 +36,26 @@ nav li a:hover { background: var(--tint); text-decoration: none; }
 nav li a span { color: var(--soft); font-variant-numeric: tabular-nums; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; margin: 0 0 24px;
   overflow: hidden; }
-.about { padding: 16px 20px 14px; background: var(--card); border-bottom: 1px solid var(--line); }
+.about { padding: 16px 20px 14px; }
 h2 { font-size: 18px; margin: 0 0 2px; overflow-wrap: anywhere; }
-.chips { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 8px; }
+.chips { display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0 6px; }
 .chips span { font-size: 12px; background: var(--tint); border-radius: 99px; padding: 2px 10px; }
 .chips .off { background: none; box-shadow: inset 0 0 0 1px var(--line); color: var(--soft); }
-article { display: grid; grid-template-columns: minmax(0, 1fr) 208px 96px 236px; gap: 6px 22px; padding: 14px 20px;
+article { display: grid; grid-template-columns: minmax(0, 1fr) 150px 104px 236px; gap: 6px 24px; padding: 13px 20px;
   border-top: 1px solid var(--line); }
-.about + article { border-top: 0; }
 article:target { background: var(--tint); }
 h3 { font: 600 14px/1.4 ui-monospace, "DejaVu Sans Mono", monospace; margin: 0; overflow-wrap: anywhere; }
 h3 a { color: inherit; }
 .meaning { color: var(--soft); max-width: 62ch; }
-.plain { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 1px 10px; margin: 0; font-size: 13px;
-  align-content: start; }
-.plain dt { line-height: 1.6; }
+.plain { margin: 0; font-size: 13px; }
+.plain div { display: grid; grid-template-columns: 48px minmax(0, 1fr); gap: 6px; align-items: baseline; }
 .plain dd { overflow-wrap: anywhere; }
-.missing { font-size: 13px; font-variant-numeric: tabular-nums; }
-.missing small { display: block; color: var(--soft); font-size: 12px; }
+.missing { color: var(--soft); font-size: 12px; line-height: 1.6; font-variant-numeric: tabular-nums; }
+.missing b { float: right; color: var(--ink); font-weight: 400; font-size: 13px; }
+.read { color: var(--soft); font-size: 12px; margin-top: 3px; }
 .rail { display: block; height: 5px; border-radius: 3px; background: var(--rail); overflow: hidden; }
 .rail i { display: block; height: 100%; background: var(--bar); }
-.missing .rail { margin: 3px 0 5px; }
+.missing .rail { margin: 1px 0 5px; clear: both; }
 .missing .rail i { background: var(--warn); }
 svg { display: block; width: 100%; height: 50px; }
 .bars { fill: var(--bar); }
@@ -92,12 +91,14 @@ svg { display: block; width: 100%; height: 50px; }
   article { grid-template-columns: minmax(0, 1fr); gap: 8px; }
   .missing { display: flex; flex-wrap: wrap; gap: 4px 14px; }
   .missing .rail { display: none; }
-  .missing small { display: inline; }
+  .missing b { float: none; }
+  .plain { display: flex; flex-wrap: wrap; gap: 2px 14px; }
+  .plain div { display: flex; }
   svg { height: 60px; }
 }
 @media print { nav { display: none; } .shell { display: block; } section, article { break-inside: avoid-page; } }
 """
-# Hides what does not fit every word of the search; "/" goes to the box, Escape empties it.
+# Hides what does not fit every word of the search, or of `?q=` in the address; "/" goes to the box, Escape empties it.
 SCRIPT = """
 const box = document.getElementById("search"), found = document.getElementById("found");
 const empty = document.getElementById("empty");
@@ -115,6 +116,7 @@ function filter() {
       mine += !row.hidden;
     }
     one.hidden = link.hidden = mine === 0;
+    link.querySelector("span").textContent = mine;
     left += mine;
   }
   empty.hidden = left > 0;
@@ -125,5 +127,6 @@ document.addEventListener("keydown", event => {
   if (event.key === "/" && document.activeElement !== box) { event.preventDefault(); box.focus(); }
   if (event.key === "Escape" && document.activeElement === box) { box.value = ""; filter(); }
 });
+box.value = new URLSearchParams(location.search).get("q") ?? "";
 filter();
 """

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 
+from features.definitions import sentence
 from features.page.content import Content, Feature, Section
 from features.page.drawing import draw, rail, share
 from features.page.look import SCRIPT, STYLE
@@ -36,7 +37,8 @@ def build_page(content: Content) -> str:
 </header>
 <nav aria-label="Views">
 <label><span class="hidden">Search</span>
-<input id="search" type="search" placeholder="Search: name, meaning, view" autocomplete="off"></label>
+<input id="search" type="search" placeholder="Search features" autocomplete="off"
+title="Words of a name, a meaning or a view; / comes here, Escape empties it"></label>
 <p id="found" role="status">{features} features</p>
 <ul>
 {index}
@@ -90,26 +92,22 @@ def _section(one: Section) -> str:
 def _feature(section: Section, one: Feature) -> str:
     anchor = escape(f"{section.name}.{one.name}")
     facts = {"unit": one.unit, "window": one.window, "owner": one.owner}
-    if one.read_by:
-        facts["read by"] = ", ".join(one.read_by)
-    plain = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    services = f'<p class="read">read by {", ".join(one.read_by)}</p>' if one.read_by else ""
+    plain = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items())
     picture = draw(one.drawn) if one.drawn else '<p class="none">Computed at the moment asked.</p>'
     text = escape(f"{one.name} {one.meaning} {section.name}")
     return (
         f'<article id="{anchor}" data-text="{text}"><div><h3><a href="#{anchor}">{escape(one.name)}</a></h3>'
-        f'<p class="meaning">{escape(one.meaning)}</p></div><dl class="plain">{plain}</dl>'
-        f'<div class="missing">{_missing(section, one)}</div><div>{picture}</div></article>'
+        f'<p class="meaning">{escape(sentence(one.meaning))}</p>{services}</div><dl class="plain">{plain}</dl>'
+        f"{_missing(section, one)}<div>{picture}</div></article>"
     )
 
 
 def _missing(section: Section, one: Feature) -> str:
     if one.null_share is None:
-        return ""
-    lines = [_bar(one.null_share, "missing, all rows")]
-    if one.null_share_drawn is not None and section.shown.startswith("the last"):
-        lines.append(_bar(one.null_share_drawn, "missing, last"))
-    return "".join(lines)
-
-
-def _bar(part: float, what: str) -> str:
-    return f"<div>{share(part)} <small>{what}</small>{rail(part)}</div>"
+        return "<div></div>"
+    shares = {"missing": one.null_share}
+    if section.snapshot and one.null_share_drawn is not None:
+        shares["latest"] = one.null_share_drawn
+    lines = "".join(f"<div>{name} <b>{share(part)}</b>{rail(part)}</div>" for name, part in shares.items())
+    return f'<div class="missing">{lines}</div>'

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 Page = Any  # tests/docs/conftest.py
-SCREENSHOTS = {"docs/images/airflow.png", "docs/images/service.png"}
+SCREENSHOTS = {"docs/images/airflow.png", "docs/images/service.png", "docs/images/feature-catalogue.png"}
 MAX_PICTURE_BYTES = 300_000
 
 

@@ -147,7 +147,7 @@ class Shop:
 def new_shop(tmp_path: Path, root: Path) -> Callable[..., Shop]:
     """Make an empty project folder; feature parameters can be given."""
 
-    def make(name: str = "shop", **features: int) -> Shop:
+    def make(name: str = "shop", **features: Any) -> Shop:
         folder = tmp_path / name
         folder.mkdir()
         shutil.copy(root / "params.yaml", folder)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.definitions import VIEWS
+from features.definitions import COMPUTED, VIEWS
 from shoplens.digest import folder_digest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -131,8 +131,10 @@ def test_every_feature_is_described_with_its_unit(story: Any) -> None:
         for name in story.view(view).columns
         if name not in {"user_id", "item_id", "event_timestamp"}
     }
-    assert {(e["view"], e["name"]) for e in entries if e["view"] != "fast"} == columns
-    assert [e["name"] for e in entries if not e["unit"] or not e["meaning"]] == []
+    computed = {(view, name) for view, names in COMPUTED.items() for name in names}
+    assert {(e["view"], e["name"]) for e in entries} == columns | computed
+    assert {e["view"] for e in entries if e["null_share"] is None} == {"fast", "calendar"}
+    assert [e["name"] for e in entries if not all(e[key] for key in ("unit", "meaning", "window", "owner"))] == []
 
 
 # --- a look into the future, on worlds that Hypothesis makes up (test_naive.py holds the values) ---

@@ -25,6 +25,7 @@ def test_the_projects_own_parameters_are_valid(root: Path) -> None:
         ({"train": {"purchase": {"loop": {"epochs": 0}}}}, "train.purchase.loop.epochs"),
         ({"data": {"user_share": 1.5}}, "data.user_share"),
         ({"gate": {"margins": 1}}, "gate.margins"),
+        ({"features": {"owners": {"default": " "}}}, "features.owners.default"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_its_value(root: Path, tmp_path: Path, change: dict, named: str) -> None:
@@ -43,6 +44,15 @@ def test_a_wrong_parameter_is_named_with_its_value(root: Path, tmp_path: Path, c
     with pytest.raises(SettingsError, match=named.replace(".", r"\.")) as caught:
         load_params(path)
     assert "received" in str(caught.value)
+
+
+def test_every_view_has_an_owner(root: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["features"]["owners"] = {"user_search": "search-team"}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SettingsError, match=r"features\.owners: .*must have `default`.*received.*search-team"):
+        load_params(path)
 
 
 def test_a_missing_file_says_which(tmp_path: Path) -> None:
