@@ -8,7 +8,6 @@ from typing import Any
 from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values
 from features.page.distribution import Drawn, Numbers, Words, drawn
 from features.services import readers
-from features.views import View
 
 _WHOLE = {"user_profile": "once, as declared", "recent_events": "at the last event of each user"}
 _BY_NAME = {view.name: view for view in VIEWS}
@@ -97,7 +96,7 @@ def _section(name: str, entries: list[Mapping[str, Any]], rows: int | None, foun
         name,
         VIEW_MEANING[name],
         view.keys if view else ("user_id",) if name in _WHOLE else (),
-        _rhythm(view) if view else _WHOLE.get(name, "computed at the moment asked"),
+        rhythm(name),
         view.online if view else True,
         entries[0]["owner"],
         rows,
@@ -107,10 +106,14 @@ def _section(name: str, entries: list[Mapping[str, Any]], rows: int | None, foun
     )
 
 
-def _rhythm(view: View) -> str:
-    if view.every is None:
+def rhythm(name: str) -> str:
+    """Say when a view has a row."""
+    if name not in _BY_NAME:
+        return _WHOLE.get(name, "computed at the moment asked")
+    every = _BY_NAME[name].every
+    if every is None:
         return "only the last day"
-    return "daily" if view.every == 1 else f"every {view.every} days"
+    return "daily" if every == 1 else f"every {every} days"
 
 
 def _shown(found: Drawn | None) -> str:

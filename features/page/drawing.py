@@ -14,7 +14,7 @@ def short(value: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= max(size, 1e4):
             return f"{value / size:.3g}{unit}"
-    return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3g}"
+    return f"{value:.4g}" if abs(value) >= 1e3 else f"{value:.3g}"
 
 
 def share(part: float) -> str:

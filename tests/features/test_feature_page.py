@@ -15,7 +15,6 @@ import pytest
 from features.definitions import COMPUTED, VIEW_MEANING, VIEWS
 from features.page.distribution import BINS, Drawn, Numbers, Words, drawn, numbers
 from features.page.drawing import draw, share, short
-from shoplens.digest import file_digest
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
 from tests.features.conftest import STORY, USERS, at, contract_log, event, log
@@ -70,7 +69,7 @@ def test_columns_without_a_spread(values: list[float], bins: tuple[int, ...], mi
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.1 + 0.2, "0.3"), (1980, "1980"), (12_340, "12.3k"), (4_100_000, "4.1M"), (-25_000, "-25k"),
+    [(0, "0"), (0.1 + 0.2, "0.3"), (1980, "1980"), (2.4837, "2.48"), (12_340, "12.3k"), (4_100_000, "4.1M"), (-25_000, "-25k"),
      (3.0e9, "3G"), (0.00012345, "0.000123")],
 )  # fmt: skip
 def test_short_numbers(value: float, text: str) -> None:
@@ -193,12 +192,6 @@ def test_nothing_is_loaded_from_elsewhere(story: Any) -> None:
     assert not re.findall(r"https?://|<link|<img|@import|\bsrc=|url\(", page)
 
 
-def test_the_same_bytes_again(story: Any) -> None:
-    before = file_digest(story.features_dir / "features.html")
-    story.build()
-    assert file_digest(story.features_dir / "features.html") == before
-
-
 def test_what_people_typed_or_told_and_ids_stay_out(
     new_shop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,18 +228,14 @@ def test_markup_in_names_is_text(new_shop: Callable[..., Any]) -> None:
     assert "&lt;b&gt;data&lt;/b&gt; &amp; co" in page
 
 
-@pytest.mark.stores
-def test_owners_are_those_of_the_parameters(new_shop: Callable[..., Any]) -> None:
-    from features.repo import definitions
-
+def test_owners_are_those_of_the_parameters(new_shop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("features.stages.VIEWS", tuple(view for view in VIEWS if view.name == "user_search"))
     shop = new_shop(owners={"default": "data-team", "user_search": "search-team"})
     shop.put(log(STORY), end=at("2024-01-08 00:00"))
     shop.build()
     entries = read_json(shop.features_dir / "features.json")["features"]
     assert {e["view"] for e in entries if e["owner"] == "search-team"} == {"user_search"}
     assert {e["owner"] for e in entries} == {"data-team", "search-team"}
-    views = definitions(shop.features_dir).views
-    assert {name for name, view in views.items() if view.owner == "search-team"} == {"user_search"}
     assert "<dd>search-team</dd>" in page_of(shop)
 
 

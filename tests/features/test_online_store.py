@@ -24,6 +24,7 @@ from features.online import OnlineReader
 from features.recent import recent_as_of
 from features.store import open_store, places
 from shoplens.errors import FeatureError, StoreUnavailableError
+from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
 pytestmark = pytest.mark.stores
@@ -243,6 +244,16 @@ def test_feasts_own_command_line_applies_the_same_repo(story: Any, catalogue: Ca
     assert "Applying changes for project shoplens" in done.stdout
     assert OnlineReader(story.settings).read("ann", catalogue) is not None
     assert not materialize(story.settings).changed
+
+
+def test_feast_knows_the_owner_of_every_view(story: Any) -> None:
+    from features.repo import definitions
+
+    path = story.features_dir / "features.json"
+    write_json(path, read_json(path) | {"owners": {"default": "data-team", "user_search": "search-team"}})
+    owners = {name: view.owner for name, view in definitions(story.features_dir).views.items()}
+    assert owners.pop("user_search") == "search-team"
+    assert set(owners.values()) == {"data-team"}
 
 
 def test_definitions_have_short_lives_and_meanings(story: Any, new_shop: Callable[..., Any]) -> None:

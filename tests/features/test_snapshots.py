@@ -116,6 +116,7 @@ def test_a_user_at_rest_has_no_snapshot(new_shop: Callable[..., Any]) -> None:
 
 
 def test_same_inputs_same_bytes(story: Any) -> None:
+    assert {"features.json", "features.html"} < {path.name for path in story.features_dir.iterdir()}
     before = folder_digest(story.features_dir)
     story.build()
     assert folder_digest(story.features_dir) == before
