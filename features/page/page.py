@@ -1,7 +1,7 @@
 """The catalogue as one HTML file that needs nothing else: a pure function of what it says."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 
 from features.definitions import sentence
@@ -57,7 +57,7 @@ title="Words of a name, a meaning or a view; / comes here, Escape empties it"></
 def _facts(content: Content, features: int) -> str:
     dataset: Mapping[str, str] = content.dataset
     rows = sum(one.rows or 0 for one in content.sections)
-    high_water = datetime.fromisoformat(dataset["high_water"])
+    high_water = datetime.fromisoformat(dataset["high_water"]).astimezone(UTC)
     facts = {
         "Dataset": escape(dataset["source"]),
         "Known until": f"{high_water:%Y-%m-%d %H:%M:%S} UTC",
@@ -73,13 +73,13 @@ def _facts(content: Content, features: int) -> str:
 
 
 def _section(one: Section) -> str:
-    chips = [f"by <code>{', '.join(one.keys)}</code>"] if one.keys else []
-    chips.append(one.rhythm)
-    if one.rows is not None:
-        chips += [f"{one.rows:,} rows", f"owner {escape(one.owner)}"]
-    else:
-        chips.append(f"owner {escape(one.owner)}")
-    marks = "".join(f"<span>{chip}</span>" for chip in chips)
+    chips = [
+        f"by <code>{', '.join(one.keys)}</code>" if one.keys else "",
+        one.rhythm,
+        "" if one.rows is None else f"{one.rows:,} rows",
+        f"owner {escape(one.owner)}",
+    ]
+    marks = "".join(f"<span>{chip}</span>" for chip in chips if chip)
     marks += "<span>online</span>" if one.online else '<span class="off">not online</span>'
     shown = f'<p class="note">Distributions are of {one.shown}.</p>' if one.shown else ""
     rows = "\n".join(_feature(one, feature) for feature in one.features)
