@@ -112,9 +112,10 @@ RECENT_DESCRIPTIONS: dict[str, str] = {
     "recent_amounts": "Money of each event's line (currency of the shop; 0: none).",
     "recent_order_keys": "Order of each event, else its session (id; empty: neither).",
 }
-_TEXT = frozenset({"top_category_90d", "top_brand_90d"})
+# Names, and what joined the view after the models in docs/comparison.md were chosen.
+_NOT_READ = frozenset({"top_category_90d", "top_brand_90d", "top_price_band_90d", "top_price_band_share_90d"})
 _BEHAVIOUR = tuple(user_behaviour.DESCRIPTIONS)
-_PREFERENCE = tuple(name for name in user_preference.DESCRIPTIONS if name not in _TEXT)
+_PREFERENCE = tuple(name for name in user_preference.DESCRIPTIONS if name not in _NOT_READ)
 
 # Slow features that a model of each service reads, in the order of its input columns.
 NUMERIC_FEATURES: dict[str, tuple[str, ...]] = {

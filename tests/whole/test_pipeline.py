@@ -42,6 +42,7 @@ def test_the_accounts_add_up(project) -> None:
         ({"explain": {"repeats": 3}}, {"explain"}),
         ({"evaluate": {"resamples": 60}}, {"evaluate"}),
         ({"expectations": {"max_bad_share": 0.06}}, {"validate"}),
+        ({"features": {"owners": {"default": "crm"}}}, {"features"}),
         ({"gate": {"margin": 0.01}}, set()),
     ],
 )
