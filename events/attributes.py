@@ -9,9 +9,13 @@ from events.values import text
 
 
 def attributes(frame: pl.DataFrame, names: list[str]) -> pl.Series:
-    """Return ATTRIBUTES of every row: the columns `names` as text, in their order, without those that hold nothing."""
+    """Return ATTRIBUTES of every row: the columns `names` as text, by name, without those that hold nothing.
+
+    By name, as the collector has them: an event that comes both in a file and live is one content.
+    """
     if not names or frame.is_empty():
         return pl.select(pl.repeat(pl.lit([], dtype=ATTRIBUTES), frame.height).alias("attributes")).to_series()
+    names = sorted(names)
     texts = frame.select(text(frame, name).alias(str(n)) for n, name in enumerate(names))
     held = np.column_stack([column.is_not_null().to_numpy() for column in texts])  # (rows, names)
     # Lists out of their offsets and values: Polars' own concat_list of records takes ten times as long.
