@@ -190,6 +190,7 @@ def _addresses(settings: Settings, ports: Ports, console: Console) -> None:
 Airflow      http://127.0.0.1:{ports.airflow}   user {USER}, password {password(home)}
 Service      http://127.0.0.1:{ports.service}   (OpenAPI page with examples)
 Data Docs    {docs.as_uri()}
+Features     {(settings.outs_dir / "features/features.html").as_uri()}
 Plots        {(settings.outs_dir / "evaluation/plots").as_uri()}
              {(settings.outs_dir / "explanation/plots").as_uri()}
 End it all with `make stop`.""")
