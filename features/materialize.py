@@ -82,10 +82,14 @@ def _lineage(dataset: dict[str, Any]) -> str:
 
 
 def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
-    """Return, for each view, the first and last event time whose rows can still be alive at the high-water mark."""
+    """Return, for each view, the first and last event time whose rows can still be alive at the high-water mark.
+
+    Last events are loaded of whoever has any: who comes back after long has the same history as in training. Until
+    then they are expired, and not served.
+    """
     start, end = (datetime.fromisoformat(about["dataset"][name]).astimezone(UTC) for name in ("start", "high_water"))
-    return {
-        name: (end - view.ttl if view.ttl else start - timedelta(days=1), end)  # a ttl of zero: never too old
+    return {  # a time to live of zero: never too old
+        name: (end - view.ttl if view.ttl and name != "recent_events" else start - timedelta(days=1), end)
         for name, view in repo.views.items()
     }
 

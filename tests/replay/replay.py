@@ -148,25 +148,25 @@ def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl
     found.add("the moment of the store", "now", "store", reader.now(), now)
     with OnlineRows(live.settings) as rows:
         stored, names = rows.read_many("recent_events", users), rows.shape("recent_events").names
-    alive = split.end - timedelta(days=batch.params.features.active_days)
     for user, row in zip(users, expected.iter_rows(named=True), strict=True):
-        if user not in stored and row["event_timestamp"] < alive:
-            continue  # expired, so no load takes it; how it is read is compared below
         values = dict(zip(names, stored[user].values, strict=True)) if user in stored else {}
         for name in RECENT_DESCRIPTIONS:
             found.add("last N events, as stored", name, user, values.get(name), row[name])
     n = batch.params.features.last_n
     in_batch = recent_as_of(events, users, np.full(len(users), now), n, catalogue)
-    fast = fast_features(in_batch, np.full(len(users), now))
+    nothing = recent_as_of(events.clear(), users[:1], np.array([now]), n, catalogue)
+    # Training has no row of who was not active for so long; online, their last events are expired.
+    alive = expected["event_timestamp"] >= split.end - timedelta(days=batch.params.features.active_days)
     for place, user in enumerate(users):
         state = reader.read(user, catalogue)
-        one = in_batch.take(slice(place, place + 1))
+        online = nothing if state is None else state.recent
+        one = in_batch.take(slice(place, place + 1)) if alive[place] else nothing
         for name in RecentEvents.__dataclass_fields__:
-            online = None if state is None else getattr(state.recent, name).tobytes()
-            found.add("last N events, as models read them", name, user, online, getattr(one, name).tobytes())
-        alone = fast_features(one if state is None else state.recent, np.array([now]))
+            read, wanted = (getattr(recent, name).tobytes() for recent in (online, one))
+            found.add("last N events, as models read them", name, user, read, wanted)
+        alone, fast = (fast_features(recent, np.array([now])) for recent in (online, one))
         for name in FAST_FEATURES:
-            found.add("fast features", name, user, alone[name][0], fast[name][place])
+            found.add("fast features", name, user, alone[name][0], fast[name][0])
     return users
 
 
