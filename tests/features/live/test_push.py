@@ -1,6 +1,7 @@
 """Collected events in the online store: at once, in place, once; and again when the store was made anew."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,20 @@ def test_events_join_the_lists_in_their_place_and_once(story: Any, push: OnlineP
     assert items_of(story) == ["milk", "pen", "ink", "bread", "milk"]
     push.follow(records(collected("y1", "2024-01-08 10:02", "pen", user="new")))
     assert items_of(story, "new") == ["pen"]
+
+
+def test_who_comes_back_after_long_has_the_whole_history(new_shop: Callable[..., Any]) -> None:
+    shop = new_shop("back", last_n=5, active_days=3)
+    shop.put(shop_log(STORY), start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 20, tzinfo=UTC))
+    shop.build()
+    materialize(shop.settings)
+    catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
+    at_rest = OnlineReader(shop.settings).read("ann", catalogue)
+    assert at_rest is None or not at_rest.recent.valid.any()  # expired, and not served as if it were of today
+    with closing(OnlinePush(shop.settings, lambda moment: ())) as push:
+        assert push.rewind()
+        push.follow(records(collected("x1", "2024-01-20 10:00", "ink")))
+    assert items_of(shop) == ["bread", "milk", "pen", "bread", "ink"]
 
 
 def test_the_data_s_clock_goes_on_with_what_is_collected_and_never_back(story: Any, push: OnlinePush) -> None:
