@@ -1,8 +1,10 @@
 """What is said of a feature by its name and its meaning, and which services read it."""
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from features.definitions import (
     COMPUTED,
@@ -96,3 +98,12 @@ def test_services_read_all_that_the_models_need() -> None:
         if service.name in NUMERIC_FEATURES:
             read = [name for names in service.reads.values() for name in names or ()]
             assert sorted(read) == sorted(NUMERIC_FEATURES[service.name])
+
+
+@pytest.mark.parametrize("task", NUMERIC_FEATURES)
+def test_dvc_knows_every_table_that_a_model_reads(task: str, root: Path) -> None:
+    """Training depends on single tables, so that another view trains no model: none that it reads may be missing."""
+    stage = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][f"train_{task}"]
+    (service,) = (one for one in SERVICES if one.name == task)
+    tables = {path for path in stage["deps"] if path.startswith("outs/features/")}
+    assert tables == {f"outs/features/{name}.parquet" for name in (*service.reads, "catalogue")}
