@@ -47,8 +47,8 @@ class Entry:
         odd, csv = odd_columns_of(self.path), self.spec.csv
         for piece in pieces(self.path, csv.separator, csv.header, size):
             frame = piece.frame
-            if self.second is not None and self.spec.join is not None:
-                frame = joined(plain(frame, odd), self.second, self.spec.join, self.spec.table, self.mapping.name)
+            if self.second is not None:
+                frame = joined(plain(frame, odd), self.second, self.spec.joins[0], self.spec.table, self.mapping.name)
             flat = flat_rows(frame, self.spec)
             yield Rows(flat.frame, flat.derived, odd, piece.short)
 
@@ -102,8 +102,8 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
     for place, spec in enumerate(mapping.events, start=1):
         found = files_of(files, spec.table, mapping)
         second = None
-        if spec.join is not None:
-            second = second_table(spec.join, files_of(files, spec.join.table, mapping), mapping.name)
+        if spec.joins:
+            second = second_table(spec.joins[0], files_of(files, spec.joins[0].table, mapping), mapping.name)
         # The id is derived from the name of the mapped table, so that the same rows in another file are duplicates.
         salt = salt_of(spec.table, before.get(spec.table, 0))
         before[spec.table] = before.get(spec.table, 0) + 1

@@ -41,7 +41,7 @@ def _column(frame: pl.DataFrame, name: str, kind: Any, spec: SideTable, mapping:
     if not isinstance(category, str):
         return path(frame, category).cast(kind, strict=False)
     if kind == UTC_TIME:
-        return moment(frame, category, mapping.time_zone, spec.time_format)
+        return moment(frame, category, mapping.time_zone, next(iter(spec.time_formats), None))
     return number(frame, category, kind)
 
 
@@ -81,9 +81,11 @@ def _read(
 ) -> list[tuple[pl.DataFrame, pl.Series | None]]:
     """Return the table of every file, each with all columns that the mapping reads and any of them has."""
     tables = [_read_file(file, spec) for file in files]
-    if spec.join is not None:
-        second = second_table(spec.join, others, mapping.name)
-        tables = [(joined(plain(frame), second, spec.join, spec.table, mapping.name), short) for frame, short in tables]
+    if spec.joins:
+        second = second_table(spec.joins[0], others, mapping.name)
+        tables = [
+            (joined(plain(frame), second, spec.joins[0], spec.table, mapping.name), short) for frame, short in tables
+        ]
     columns = list(dict.fromkeys(name for frame, _ in tables for name in frame.columns))
     require_columns(columns, _needed(spec), spec.table, mapping.name)
     read = []
@@ -114,16 +116,16 @@ def read_side(files: list[Path], name: str, schema: dict[str, Any], mapping: Map
     if spec is None:
         return Side(pl.DataFrame(schema=schema), pl.DataFrame(schema=QUARANTINE_SCHEMA), {})
     found = _files_of(files, spec.table, mapping)
-    others = _files_of(files, spec.join.table, mapping) if spec.join is not None else []
+    others = _files_of(files, spec.joins[0].table, mapping) if spec.joins else []
     taken = [labels.take(file, name) for file in found]
     where = f"mapping {mapping.name}, table {spec.table}"
     times = [c for n, kind in schema.items() if kind == UTC_TIME and isinstance(c := spec.columns.get(n), str)]
     parts, set_aside, heights = [], [], []
     for place, (frame, short) in enumerate(_read(found, spec, others, mapping)):
         require_plain(frame, _needed(spec), where)
-        require_times(frame, times, spec.time_format, where)
+        require_times(frame, times, next(iter(spec.time_formats), None), where)
         raw = plain(frame)
-        mapped, bad, aside = _map(raw, short, SIDE_KEYS[name], spec, schema, mapping)
+        mapped, bad, aside = _map(raw, short, SIDE_KEYS[name][0], spec, schema, mapping)
         set_aside.append(quarantine(raw.filter(bad), aside, taken[place]))
         parts.append(mapped.filter(~bad).with_columns(pl.lit(place).alias("_part")))
         heights.append(frame.height)

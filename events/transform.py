@@ -37,7 +37,7 @@ class Transformed:
 def _typed(frame: pl.DataFrame, name: str, column: str, spec: EventTable, mapping: Mapping) -> pl.Expr:
     kind = EVENT_SCHEMA[name]
     if kind == UTC_TIME:
-        return moment(frame, column, mapping.time_zone, spec.time_format)
+        return moment(frame, column, mapping.time_zone, next(iter(spec.time_formats), None))
     return text(frame, column) if kind == pl.String else number(frame, column, kind)
 
 
@@ -115,7 +115,7 @@ def _check(frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> None:
     where = f"mapping {mapping.name}, table {spec.table}"
     require_plain(frame, needed, where)
     times = [column for name, column in spec.sources.items() if EVENT_SCHEMA[name] == UTC_TIME]
-    require_times(frame, times, spec.time_format, where)
+    require_times(frame, times, next(iter(spec.time_formats), None), where)
 
 
 def _without_missing(frame: pl.DataFrame, missing: tuple[str, ...]) -> pl.DataFrame:
@@ -151,7 +151,7 @@ def transform(rows: Rows, spec: EventTable, mapping: Mapping, label: str, salt: 
     """
     _check(rows.frame, spec, mapping)
     raw = plain(rows.frame, rows.odd)
-    frame = _without_missing(raw, spec.missing)
+    frame = _without_missing(raw, spec.missing if isinstance(spec.missing, tuple) else ())
     done = frame.select(expression.alias(name) for name, expression in _expressions(frame, spec, mapping).items())
     tests = _tests(frame, done, spec)
     if rows.short is not None:

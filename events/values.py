@@ -5,12 +5,12 @@ from typing import Any
 import polars as pl
 
 from events.contract import CATEGORY_SEPARATOR
-from events.mapping import Category, Path_
+from events.mapping import Category, SplitPath
 
 
 def columns_of(category: Category) -> list[str]:
     """Return the columns of the source that a category is made of."""
-    if isinstance(category, Path_):
+    if isinstance(category, SplitPath):
         return [category.column]
     return [category] if isinstance(category, str) else list(category)
 
@@ -58,7 +58,7 @@ def number(frame: pl.DataFrame, column: str, kind: Any) -> pl.Expr:
 def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
     """Return a category path, or any other text that a mapping makes of one or more columns."""
     parts = [text(frame, name) for name in columns_of(category)]
-    if isinstance(category, Path_):
+    if isinstance(category, SplitPath):
         return parts[0].str.replace_all(category.split, CATEGORY_SEPARATOR, literal=True)
     joined = pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True)
     return pl.when(joined != "").then(joined)

@@ -133,11 +133,9 @@ def _column(values: pl.Series, rows: int) -> Column:
 
 
 def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any]]:
-    for spec in (*mapping.events, mapping.items, mapping.users, mapping.campaigns):
-        if spec is not None:
-            yield spec.table, spec
-            if spec.join is not None:
-                yield spec.join.table, spec.join
+    for spec in (*mapping.events, *mapping.sides.values()):
+        yield spec.table, spec
+        yield from ((join.table, join) for join in spec.joins)
 
 
 def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:

@@ -148,7 +148,7 @@ def test_nested_columns_stay_attributes(mapping_of, write) -> None:
 
 def test_identified_by_and_an_event_id_exclude_each_other(mapping_of) -> None:
     tables = ONE.replace("user_id:", "event_id: n, user_id:") % "sku" + "    identified_by: [n]\n"
-    with pytest.raises(MappingError, match=r"identified_by and columns\.event_id"):
+    with pytest.raises(MappingError, match=r"columns\.event_id is the ID already"):
         mapping_of(tables)
 
 
