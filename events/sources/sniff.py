@@ -1,4 +1,4 @@
-"""How a text file is written: its encoding, separator, quotes, header and decimal mark; and the formats of its dates.
+"""How a text file is written: its encoding, separator, quotes, header and decimal mark.
 
 Dialects are compared by parsing a sample with Python's `csv`: DuckDB's `sniff_csv` takes unbalanced quotes for quoting
 and then merges neighbouring lines.
@@ -30,14 +30,12 @@ _ENCODINGS = ("cp1252", "gb18030", "latin-1")
 
 _SIGN, _UNIT = r"[-+]?", r"\s*(?:[€$£¥]|[A-Z]{3})?\s*"
 _WHOLE, _GROUPED = r"\d{1,3}(?:[%s]\d{3})+", r"^%s%s%s(?:%s\d+)?%s$"
-_DATE = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d{2})(?:\D|$)"
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
 READABLE = 0.95  # of the values of a column must be of a kind, or the column is not
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The start of a text file.
+class Sniffed:
+    """The dialect of a text file and its first rows.
 
     Attributes:
         csv: How the file is written; `header` is filled if the file has no line of names.
@@ -166,7 +164,7 @@ def _has_names(first: list[str]) -> bool:
     return not any(re.fullmatch(r"[-+]?\d[\d.,:/TZ +-]*", field.strip()) for field in first)
 
 
-def sniff(path: Path) -> Sample:
+def sniff(path: Path) -> Sniffed:
     """Return how a text file with columns is written, and its first rows.
 
     Raises:
@@ -197,29 +195,7 @@ def sniff(path: Path) -> Sample:
     )
     fitting = [row for row in rows if len(row) == width]
     columns = zip(*fitting, strict=True) if fitting else [()] * width
-    frame = pl.DataFrame({name: list(column) for name, column in zip(names, columns, strict=True)}, schema=dict.fromkeys(names, pl.String))
+    schema = dict.fromkeys(names, pl.String)
+    frame = pl.DataFrame({name: list(held) for name, held in zip(names, columns, strict=True)}, schema=schema)
     evidence = () if encoding == "utf-8" else tuple(dict.fromkeys(re.findall(r"\b\w*[^\x00-\x7f]\w*\b", text)))[:3]
-    return Sample(how, frame, evidence)
-
-
-def date_formats(values: pl.Series) -> list[str]:
-    """Return the formats (strptime) of dates that begin with the day or the month.
-
-    Returns:
-        None where the values are no such dates; one where the values prove which comes first, because a number is
-        above 12; both where nothing proves it.
-    """
-    filled = values.drop_nulls().str.strip_chars()
-    filled = filled.filter(filled != "")
-    if filled.is_empty() or filled.str.contains(_DATE).mean() < READABLE:  # type: ignore[operator]  # a float
-        return []
-    mark = filled.str.extract(r"^\d{1,2}([/.-])", 1).mode()[0]
-    year = "%Y" if filled.str.contains(r"^\d{1,2}\D\d{1,2}\D\d{4}").mean() > 0.5 else "%y"  # type: ignore[operator]
-    shares: dict[str, float] = {}
-    for first, second in (("%d", "%m"), ("%m", "%d")):
-        for clock in _CLOCKS:
-            form = f"{first}{mark}{second}{mark}{year}{clock}"
-            read = filled.str.to_datetime(form, strict=False, time_unit="us", exact=True)
-            shares[form] = 1 - read.null_count() / len(filled)
-    best = max(shares.values())
-    return [form for form, share in shares.items() if share == best] if best >= READABLE else []
+    return Sniffed(how, frame, evidence)

@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.sources.sniff import date_formats
+from events.sources.times import date_formats
 from events.times import moment
 from events.values import number, text
 from shoplens.errors import SettingsError
