@@ -67,7 +67,9 @@ def _numeric_form(name: str, numbers: pl.Series) -> TimeForm | None:
     if comparable(name) in ("day", "tag", "daynumber", "dayno"):
         return TimeForm(date_only=True, day_numbers=True) if numbers.is_between(*_DAY_NUMBERS).all() else None
     if numbers.is_between(*_EXCEL).mean() == 1:
-        return TimeForm(("excel",), (numbers == numbers.floor()).all(), comment="days as Excel counts them: is this right?")
+        return TimeForm(
+            ("excel",), (numbers == numbers.floor()).all(), comment="days as Excel counts them: is this right?"
+        )
     return None
 
 

@@ -46,9 +46,7 @@ def table(
     name = table_name(data)
     place = (settings.var_dir / "table" / name) if out is None else out.resolve()
     require_ours(place)
-    found = analyse(
-        Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates)
-    )
+    found = analyse(Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates))
     with whole_folder(place) as work:
         content = write_results(found, work)
         version = _leave_bento(content, settings.root / "uv.lock", work)

@@ -60,9 +60,10 @@ def test_us_dates_split_by_time() -> None:
     found = analyse(Request(CASES / "us_dates.csv", "bought", models=("base_rate",)))
     assert found.split.how == "by time (visit_date): earlier rows train, later rows test"
     moments = found.cleaned.frame["visit_date"]
-    assert moments.filter(pl.Series(found.split.where("test"))).min() > moments.filter(
-        pl.Series(~found.split.where("test"))
-    ).max()  # type: ignore[operator]  # moments
+    assert (
+        moments.filter(pl.Series(found.split.where("test"))).min()
+        > moments.filter(pl.Series(~found.split.where("test"))).max()
+    )  # type: ignore[operator]  # moments
     assert found.split.where("test").sum() == 100
 
 
@@ -100,7 +101,9 @@ def test_which_columns_identify_people(name: str, person: str | None) -> None:
 
 def test_people_are_preferred_to_their_sessions_and_rare_repeats_are_mistakes() -> None:
     table = people_table()
-    table = table.rename({"person": "user_id"}).with_columns(pl.Series("session_id", [f"s{n // 2}" for n in range(600)]))
+    table = table.rename({"person": "user_id"}).with_columns(
+        pl.Series("session_id", [f"s{n // 2}" for n in range(600)])
+    )
     assert clean(table, "churned").person == "user_id"
     ids = [f"u{n}" for n in range(590)] + [f"u{n}" for n in range(10)]  # 20 of 600 rows share their ID
     assert clean(table.drop("session_id").with_columns(pl.Series("user_id", ids)), "churned").person is None

@@ -104,9 +104,7 @@ def _time(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None) 
         return None
 
 
-def _candidates(
-    frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None
-) -> list[tuple[Kind, pl.Series]]:
+def _candidates(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None) -> list[tuple[Kind, pl.Series]]:
     """Return what a column could be, the likeliest kind first."""
     found: list[tuple[Kind, pl.Series]] = []
     only = pl.DataFrame({name: filled})

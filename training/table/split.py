@@ -133,9 +133,12 @@ def split(
     if time is not None:
         part, how = _by_time(time), f"by time ({time.name}): earlier rows train, later rows test"
     elif person is not None:
-        part, how = _by_person(label, people, seed), (
-            f"by {person.name}, which repeats: all rows of one {person.name} are in one part, so that the test rows "
-            f"are of new ones; stratified by the target, shuffled with seed {seed}"
+        part, how = (
+            _by_person(label, people, seed),
+            (
+                f"by {person.name}, which repeats: all rows of one {person.name} are in one part, so that the test rows "
+                f"are of new ones; stratified by the target, shuffled with seed {seed}"
+            ),
         )
     else:
         part, how = _by_seed(label, copy_of, seed), f"stratified by the target, shuffled with seed {seed}"
