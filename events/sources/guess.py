@@ -159,9 +159,7 @@ def _mapping_node(path: Path, sample: Sample, guess: Guess) -> CommentedMap:
         counts = filled(sample, guess.columns["currency"][0]).value_counts(sort=True)
         if counts.height > 1 and re.fullmatch("[A-Z]{3}", str(counts[0, 0])):
             node["currency"] = counts[0, 0]
-            node.yaml_add_eol_comment(
-                "the most frequent one; rows in others need rates, or go to quarantine", "currency"
-            )
+            node.yaml_add_eol_comment("the most frequent; others need rates, or are quarantined", "currency")
     node["events"] = CommentedSeq([_events_node(sample, guess)])
     rest = [column for column in sample.frame.columns if column not in guess.used]
     notes = [*guess.notes, *([f"kept as attributes: {', '.join(rest)}"] if rest else [])]

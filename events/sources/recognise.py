@@ -1,7 +1,7 @@
 """What the columns of an unknown file seem to be, from their names and their values.
 
-A column is recognised by its name only if its values agree: a time must be readable as one, a number as one, event names
-must be words for events.
+A column is recognised by its name only if its values agree: a time must be readable as one, a number as one, and event
+names must be words for events.
 """
 
 import re
@@ -164,8 +164,8 @@ def _repeats(sample: Sample, guess: Guess) -> Iterator[str]:
     equal = sample.frame.height - sample.frame.n_unique() if sample.frame.width else 0
     if equal and sample.each is None:
         yield (
-            f"{equal:,} of {sample.frame.height:,} rows equal an earlier row and count once; if each is an event of its "
-            f"own, add identified_by with the columns that identify a row, and nth"
+            f"{equal:,} of {sample.frame.height:,} rows equal an earlier row and count once; if each is an event of "
+            f"its own, add identified_by with the columns that identify a row, and nth"
         )
     if not {"order_id", "item_id", "event_time"} <= set(guess.columns):
         return
@@ -176,7 +176,10 @@ def _repeats(sample: Sample, guess: Guess) -> Iterator[str]:
     rows = rows.filter(pl.col(names).replace_strict(guess.events, default=None) == "purchase") if names else rows
     again = rows.group_by(keys).agg(pl.col(time).n_unique()).filter(pl.col(time) > 1).height
     if again:
-        yield f"{again:,} items of an order were bought at several times; if it was sent again, add once_per: [order_id, item_id]"
+        yield (
+            f"{again:,} items of an order were bought at several times; if it was sent again, add "
+            f"once_per: [order_id, item_id]"
+        )
 
 
 def guess_columns(sample: Sample) -> Guess:

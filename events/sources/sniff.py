@@ -176,7 +176,7 @@ def sniff(path: Path) -> Sniffed:
     try:
         rows = _rows(text, separator, dialect)
     except csv.Error:
-        separator, dialect = separator, _UNQUOTED
+        dialect = _UNQUOTED
         rows = _rows(text.replace("\0", ""), separator, dialect)
     named = not rows or _has_names(rows[0])
     width = len(rows[0]) if rows else 0
