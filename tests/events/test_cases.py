@@ -24,7 +24,7 @@ def with_csv(mapping: Mapping, **dialect: str) -> Mapping:
 
 
 def test_segment_lines_have_price_times_quantity() -> None:
-    """Six people with five orders each of 2 × 20.00 and 1 × 5.50."""
+    """Six people with five orders each of 2 at 20.00 and 1 at 5.50."""
     done = ingest(shipped("segment"), CASES / "segment_money/track.jsonl")
     assert done.events.height == 90
     bought = done.events.filter(pl.col("event_name") == "purchase")
@@ -42,7 +42,7 @@ def test_a_price_of_0_is_unknown_at_yoochoose() -> None:
     folder = CASES / "money_missing"
     done = ingest(shipped("yoochoose"), folder / "yoochoose-buys.dat", folder / "yoochoose-clicks.dat")
     bought = done.events.filter(pl.col("event_name") == "purchase").sort("amount", nulls_last=True)
-    assert bought["amount"].to_list() == [1883.0, 12462.0, 20942.0, None]  # 10471 × 2
+    assert bought["amount"].to_list() == [1883.0, 12462.0, 20942.0, None]  # 2 at 10471
     assert done.events.height == 6
 
 

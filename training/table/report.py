@@ -94,8 +94,8 @@ def _rows(content: dict[str, Any]) -> list[Block]:
     if people["column"] is not None:
         words += (
             f" `{people['column']}` identifies people, of whom there are several rows: "
-            f"{people['test_rows_of_known_people']:,} of the {split['rows']['test']:,} test rows are of people who also "
-            f"have rows among those learned from."
+            f"{people['test_rows_of_known_people']:,} of the {split['rows']['test']:,} test rows are of people who "
+            f"also have rows among those learned from."
         )
     if account["exact_duplicates"]:
         words += (

@@ -78,7 +78,7 @@ def _by_time(time: pl.Series) -> NDArray[np.int8]:
 
 
 def _by_person(label: NDArray[np.int8], person: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
-    """Return (rows,) parts: the rows of a person lie on one side, and the parts have about the same share of each value.
+    """Return (rows,) parts: rows of one person are in one part, and each value has about the same share of each part.
 
     Raises:
         BrokenTableError: fewer people than folds.
@@ -136,8 +136,8 @@ def split(
         part, how = (
             _by_person(label, people, seed),
             (
-                f"by {person.name}, which repeats: all rows of one {person.name} are in one part, so that the test rows "
-                f"are of new ones; stratified by the target, shuffled with seed {seed}"
+                f"by {person.name}, which repeats: all rows of one {person.name} are in one part, so that the test "
+                f"rows are of new ones; stratified by the target, shuffled with seed {seed}"
             ),
         )
     else:
