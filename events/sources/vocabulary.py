@@ -11,8 +11,8 @@ def _names(**words: str) -> dict[str, tuple[str, ...]]:
 # Column of the contract -> names in exports, the surest first.
 COLUMN_NAMES = _names(
     event_id="eventid messageid eventuuid",
-    event_time="""eventtime eventtimestamp timestamp transactiontimestamp datetime createdat time ts invoicedate orderdate
-        purchasedate orderpurchasetimestamp datecreatedgmt datecreated created placedat processedat occurredat
+    event_time="""eventtime eventtimestamp timestamp transactiontimestamp datetime createdat time ts invoicedate
+        orderdate purchasedate orderpurchasetimestamp datecreatedgmt datecreated created placedat processedat occurredat
         transactiondate saledate tdat date eventdate unixtime bestelldatum rechnungsdatum kaufdatum
         auftragsdatum zeitstempel zeit datum fecha visitdate day""",
     ingested_at="ingestedat receivedat loadedat",

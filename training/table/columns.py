@@ -18,74 +18,21 @@ _READABLE = 0.95
 _TIME_NAME = re.compile(r"(^|[_\s])(time|timestamp|ts|date|datetime|at)$", re.IGNORECASE)
 _DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+")
-_ID_WORDS = set(["id", "ids", "uuid", "guid", "key", "no", "nr", "num", "number", "code", "hash", "idx"])
-_PERSON_WORDS = set(
-    [
-        "user",
-        "customer",
-        "client",
-        "visitor",
-        "member",
-        "household",
-        "person",
-        "shopper",
-        "buyer",
-        "account",
-        "subscriber",
-        "patient",
-        "kunde",
-        "kunden",
-        "email",
-        "mail",
-        "phone",
-        "cookie",
-        "uid",
-        "userid",
-        "customerid",
-        "visitorid",
-        "clientid",
-        "memberid",
-    ]
-)
+_ID_WORDS = {
+    "id", "ids", "uuid", "guid", "key", "no", "nr", "num", "number", "code", "hash", "idx",
+}  # fmt: skip
+_PERSON_WORDS = {
+    "user", "customer", "client", "visitor", "member", "household", "person", "shopper", "buyer", "account",
+    "subscriber", "patient", "kunde", "kunden", "email", "mail", "phone", "cookie", "uid", "userid", "customerid",
+    "visitorid", "clientid", "memberid",
+}  # fmt: skip
 # IDs of things that many people share: rows are not grouped by these.
-_THING_WORDS = set(
-    [
-        "product",
-        "item",
-        "sku",
-        "article",
-        "store",
-        "shop",
-        "category",
-        "campaign",
-        "brand",
-        "vendor",
-        "seller",
-        "channel",
-        "page",
-        "region",
-        "country",
-        "zip",
-        "postal",
-        "post",
-        "city",
-        "state",
-        "area",
-        "coupon",
-        "promo",
-        "department",
-        "type",
-        "group",
-        "segment",
-        "status",
-        "currency",
-        "language",
-        "variant",
-        "experiment",
-        "row",
-        "line",
-    ]
-)
+_THING_WORDS = {
+    "product", "item", "sku", "article", "store", "shop", "category", "campaign", "brand", "vendor", "seller",
+    "channel", "page", "region", "country", "zip", "postal", "post", "city", "state", "area", "coupon", "promo",
+    "department", "type", "group", "segment", "status", "currency", "language", "variant", "experiment", "row",
+    "line",
+}  # fmt: skip
 _FEWEST_PEOPLE = 20  # with fewer, the parts differ by who is in them
 _REPEATED = 0.1  # of the rows share their ID with another row: fewer are mistakes
 _EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units in a second
