@@ -1,1 +1,1 @@
-"""Files of a source, and the flat rows in them."""
+"""Where events come from: files, how they are written, and proposals for their mappings."""

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from events.fetch import fetch
-from events.guess import propose
+from events.sources.guess import propose
 from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
 from shoplens.errors import SourceError
