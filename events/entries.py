@@ -1,7 +1,7 @@
 """What a mapping reads of events: one file, in pieces, for one entry of the mapping's `events`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -54,7 +54,7 @@ class Entry:
             for join, second in self.seconds:
                 frame = joined(scalar_columns(frame, forms), second, join, spec.table, self.mapping.name)
             flat = flat_rows(frame, spec)
-            yield only_rows(Rows(flat.frame, flat.derived, forms, piece.short, flat.absent, flat.addresses), spec)
+            yield only_rows(replace(flat, forms=forms, short=piece.short), spec)
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
         """Yield, for every piece, how many rows it has and what became of them.

@@ -37,7 +37,7 @@ class Done:
 
     def rows(self, *columns: str, **where: Any) -> list[tuple[Any, ...]]:
         """Return columns of the events in which other columns have these values, sorted by order and item."""
-        found = self.events.filter([pl.col(name).eq_missing(value) for name, value in where.items()])
+        found = self.events.filter(pl.lit(value=True), *(pl.col(name).eq_missing(value) for name, value in where.items()))
         return found.sort("order_id", "item_id", "event_time", nulls_last=True).select(columns).rows()
 
     def reasons(self) -> dict[str, int]:

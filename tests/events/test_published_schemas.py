@@ -68,11 +68,11 @@ def test_ga4(ingest) -> None:
     (account,) = done.accounts.values()
     assert (account.rows_in, account.accepted, account.quarantined) == (6, 5, {"no_shopping_event": 1})
     assert rows(done, "event_name", "item_id", "quantity", "amount", "currency", "order_id", "user_id") == [
-        ("search", None, None, None, None, None, None),
-        ("view_item", "h1", None, None, "USD", None, None),
+        ("search", None, None, None, None, None, "1.2"),  # nobody logged in: the browser is the person
+        ("view_item", "h1", None, None, "USD", None, "1.2"),
         ("purchase", "h1", 2.0, 25.0, "USD", "T1", "u1"),
         ("purchase", "m1", 1.0, 8.0, "USD", "T1", "u1"),
-        ("purchase", "h1", None, 12.5, None, None, None),  # no quantity: one piece
+        ("purchase", "h1", None, 12.5, None, None, "1.2"),  # no quantity: one piece
     ]
     assert done.events["query"][0] == "warm hat"
     assert done.events["url"][1] == "https://shop/h1"
