@@ -1,0 +1,1 @@
+"""Files of a source: find them and read them in pieces."""
