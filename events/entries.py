@@ -1,21 +1,22 @@
 """What a mapping reads of events: one file, in pieces, for one entry of the mapping's `events`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from events.ids import salt_of
 from events.joins import joined, second_table
-from events.labels import Labels
 from events.mapping import EventTable, Mapping
-from events.pieces import Size, pieces
 from events.plain import odd_columns_of, plain
-from events.readers import select_files, table_name
+from events.quarantine import quarantine
 from events.records import Rows, flat_rows
+from events.sources.files import Labels, Size, files_of
+from events.sources.readers import pieces
 from events.transform import Transformed, transform
-from shoplens.errors import SourceError
+
+_MALFORMED = "_malformed"  # the position of a malformed row in its piece
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class Entry:
     """One file, as it is read for one entry of the mapping's `events`.
 
     Attributes:
-        label: See `events.labels`.
+        label: See `events.sources.files.Labels`.
         path: The file.
         spec: The entry.
         mapping: The mapping.
         salt: What derived ids are salted with, see `events.ids`.
         second: The second table of a join.
+        notes: Remarks on the file for the person who reads it, once it has been read.
     """
 
     label: str
@@ -37,20 +39,32 @@ class Entry:
     mapping: Mapping
     salt: str
     second: pl.DataFrame | None
+    notes: list[str] = field(default_factory=list)
 
-    def rows(self, size: Size | None = None) -> Iterator[Rows]:
-        """Yield the rows of the file in pieces.
+    def rows(self, size: Size | None = None) -> Iterator[tuple[Rows, pl.DataFrame | None]]:
+        """Yield the rows of the file in pieces, with `nth`, `reason` and `raw` of the malformed ones of each.
 
         Raises:
-            MappingError, SourceError: see `events.pieces` and `events.records`.
+            MappingError, SourceError: see `events.sources` and `events.records`.
         """
-        odd, csv = odd_columns_of(self.path), self.spec.csv
-        for piece in pieces(self.path, csv.separator, csv.header, size):
+        odd = odd_columns_of(self.path)
+        for piece in pieces(self.path, self.spec.csv, size):
             frame = piece.frame
+            if piece.note:
+                self.notes.append(piece.note)
             if self.second is not None:
                 frame = joined(plain(frame, odd), self.second, self.spec.joins[0], self.spec.table, self.mapping.name)
-            flat = flat_rows(frame, self.spec)
-            yield Rows(flat.frame, flat.derived, odd, piece.short)
+            if piece.malformed is None:
+                flat = flat_rows(frame, self.spec)
+                yield Rows(flat.frame, flat.derived, odd), None
+                continue
+            # A malformed row has no values, but its place: one record may be several rows.
+            mark = pl.DataFrame({"nth": piece.malformed["nth"], _MALFORMED: piece.malformed["nth"]})
+            flat = flat_rows(frame.with_row_index("nth").join(mark, "nth", "left").drop("nth"), self.spec)
+            place = flat.frame[_MALFORMED]
+            found = pl.DataFrame({"nth": place.is_not_null().arg_true(), "_at": place.drop_nulls()})
+            malformed = found.join(piece.malformed.rename({"nth": "_at"}), on="_at", maintain_order="left").drop("_at")
+            yield Rows(flat.frame.drop(_MALFORMED), flat.derived, odd, place.is_not_null().alias("short")), malformed
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
         """Yield, for every piece, how many rows it has and what became of them.
@@ -59,36 +73,35 @@ class Entry:
             MappingError, SourceError: see `rows` and `events.transform`.
         """
         start = 0
-        for rows in self.rows(size):
-            yield rows.frame.height, transform(rows, self.spec, self.mapping, self.label, self.salt, start)
+        for rows, malformed in self.rows(size):
+            done = transform(rows, self.spec, self.mapping, self.label, self.salt, start)
+            if malformed is not None:
+                done = Transformed(done.events, self._with_lines(done.quarantined, malformed, start))
+            yield rows.frame.height, done
             start += rows.frame.height
 
-    def raw(self, numbers: pl.Series, size: Size | None = None) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
-        """Yield the raw rows of these sorted numbers, with the numbers, a piece at a time."""
+    def _with_lines(self, quarantined: pl.DataFrame, malformed: pl.DataFrame, start: int) -> pl.DataFrame:
+        """Return quarantined rows with the reason and the line of each malformed one in place of missing values."""
+        lines = malformed.select(
+            pl.lit(self.label).alias("table"),
+            (pl.col("nth").cast(pl.Int64) + start).alias("row"),
+            pl.concat_list("reason").alias("reasons"),
+            "raw",
+        )
+        return pl.concat([quarantined.join(lines, on="row", how="anti"), lines]).sort("row")
+
+    def conflicting(self, numbers: pl.Series, reason: str, size: Size | None = None) -> Iterator[pl.DataFrame]:
+        """Yield QUARANTINE_SCHEMA of the rows with these sorted numbers, read from the file again."""
         start = 0
-        for rows in self.rows(size):
+        for rows, _ in self.rows(size):
             here = numbers.filter(numbers.is_between(start, start + rows.frame.height, closed="left"))
             if not here.is_empty():
-                yield here, plain(rows.frame, rows.odd)[(here - start).to_list()]
+                raw = plain(rows.frame[(here - start).to_list()], rows.odd)
+                marked = pl.DataFrame({"_row": here}).with_columns(pl.lit([reason]).alias("_reasons"))
+                yield quarantine(raw, marked, self.label)
             start += rows.frame.height
             if start > numbers[-1]:
                 return
-
-
-def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
-    """Return the files of a table.
-
-    Raises:
-        SourceError: there is none.
-    """
-    found = select_files(files, table)
-    if not found:
-        names = ", ".join(sorted({table_name(path) for path in files}))
-        raise SourceError(
-            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or take "
-            f"it out of the mapping"
-        )
-    return found
 
 
 def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entry]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, UTC_TIME
-from events.readers import read_table, table_name
+from events.sources.files import table_name
+from events.sources.readers import read_table
 from events.times import day_or_month_first, moment
 from events.values import number, text
 from shoplens.errors import SourceError

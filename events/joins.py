@@ -8,7 +8,7 @@ import polars as pl
 from events.contract import UTC_TIME
 from events.mapping import Elapsed, Join
 from events.plain import plain
-from events.readers import read_table
+from events.sources.readers import read_table
 from events.values import number, text
 from shoplens.errors import MappingError, SourceError
 
@@ -49,7 +49,7 @@ def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
         MappingError: the table lacks the key, or a column that tells the time.
         SourceError: the table has several rows for one key.
     """
-    parts = [plain(read_table(file, join.csv.separator, join.csv.header)) for file in files]
+    parts = [plain(read_table(file, join.csv)) for file in files]
     more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
     require_columns(more.columns, [join.key], join.table, mapping)
     if join.elapsed is not None:

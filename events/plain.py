@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from events.kinds import first_line, kind_of
+from events.sources.files import first_line, kind_of
 from shoplens.errors import SourceError
 
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days from 1970-01-01

@@ -9,12 +9,11 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA, UTC_TIME
 from events.joins import joined, require_columns, second_table
-from events.labels import Labels
 from events.mapping import SIDE_KEYS, Mapping, SideTable
-from events.pieces import pieces
 from events.plain import plain, require_plain
 from events.quarantine import judge, quarantine
-from events.readers import select_files
+from events.sources.files import Labels, select_files
+from events.sources.readers import pieces
 from events.times import moment, require_times
 from events.transform import ROW_TOO_SHORT
 from events.values import columns_of, given, number, path, text
@@ -68,12 +67,14 @@ def _map(
 
 def _read_file(file: Path, spec: SideTable) -> tuple[pl.DataFrame, pl.Series | None]:
     """Return the rows of a file, and which of them have fewer columns than the header."""
-    found = list(pieces(file, spec.csv.separator, spec.csv.header))
+    found = list(pieces(file, spec.csv))
     frame = pl.concat([piece.frame for piece in found])
-    if all(piece.short is None for piece in found):
+    if all(piece.malformed is None for piece in found):
         return frame, None
-    even = [pl.repeat(value=False, n=one.frame.height, eager=True) if one.short is None else one.short for one in found]
-    return frame, pl.concat([short.alias("short") for short in even])
+    numbers = [range(piece.frame.height) for piece in found]
+    marked = [set() if piece.malformed is None else set(piece.malformed["nth"]) for piece in found]
+    short = [number in those for rows, those in zip(numbers, marked, strict=True) for number in rows]
+    return frame, pl.Series("short", short, dtype=pl.Boolean)
 
 
 def _read(

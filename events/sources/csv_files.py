@@ -253,7 +253,7 @@ class _Repair:
                 line = line.rstrip(b"\r\n")
                 if number > self._text.skip and (line or len(self._text.names) == 1):
                     self.lines += 1
-                    yield self._decoded(number, line[:_KEPT], "line_too_large") if large else self._decoded(number, line)
+                    yield self._decoded(number, line[:_KEPT] if large else line, "line_too_large" if large else "")
 
     def _decoded(self, number: int, line: bytes, reason: str = "") -> _Line:
         try:
@@ -317,12 +317,12 @@ def _is_clean(text: _Text) -> tuple[bool, int]:
             lines, last = lines + block.count(b"\n"), block[-1:]
     try:
         with duckdb.connect() as connection:
-            found = text.scan(connection, "count(*), count(COLUMNS(*))").fetchone()
+            (found,) = text.scan(connection, "count(*), count(COLUMNS(*))").fetchall()
             rejected = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'")
             any_rejected = rejected.fetchone() != (0,) and connection.execute("FROM reject_errors LIMIT 1").fetchone()
     except duckdb.Error:  # mixed line ends, for example: the copy has none
         return False, 0
-    rows = found[0] if found else 0
+    rows = int(found[0])
     return rows == lines + (last != b"\n") and not any_rejected, rows
 
 

@@ -1,13 +1,14 @@
 """JSON Lines: DuckDB finds the structure of the records, Polars reads them.
 
-Where every record has the same structure, the file is read as it is. Otherwise a repaired copy is read: a record with an
-object where most records have a list, or a line that is not JSON, becomes a placeholder, and its neighbours stay.
+Where every record has the same structure, the file is read as it is. Otherwise a repaired copy is read: a record with
+an object where most records have a list, or a line that is not JSON, becomes a placeholder, and its neighbours stay.
 """
 
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from events.sources.files import MALFORMED, Piece, Size, blocks, is_packed, open_unpacked, require_text
+from events.sources.files import MALFORMED, Piece, Size, blocks, is_packed, kind_of, open_unpacked, require_text
 from shoplens.errors import SourceError
 
 _MARK = "\x1f"  # the key of a placeholder
@@ -83,10 +84,8 @@ class _Shape:
         if value is None:
             return None
         if isinstance(value, str) and self.kind != _SCALAR:
-            try:
+            with suppress(ValueError):  # else compared as the text that it is
                 value = json.loads(value)
-            except ValueError:
-                pass  # compared as the text that it is
         kind = _OBJECT if isinstance(value, dict) else _LIST if isinstance(value, list) else _SCALAR
         if kind != self.kind:
             raise _OtherTypeError(f"{address} holds one {kind} where most records hold one {self.kind}")
@@ -156,12 +155,19 @@ def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
                 yield number, text, record, "" if isinstance(record, dict) else "not_a_record", ""
 
 
-def _repaired(place: Path, target: Path) -> pl.Schema:
-    """Write a copy in which each malformed record is a placeholder; return the schema of the others."""
+def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
+    """Write a copy in which each malformed record is a placeholder; return the schema of the others.
+
+    Raises:
+        SourceError: no line is a record.
+    """
     shape = _Shape()
     for _, _, record, reason, _ in _records(place):
         if not reason:
             shape.add(record)
+    if not shape.fields:
+        kind = (kind_of(path) or "").lstrip(".")
+        raise SourceError(f"{path}: cannot be read as {kind}: no line is a record, a JSON object with fields")
     with target.open("w", encoding="utf-8") as out:
         for number, text, record, wrong, because in _records(place):
             reason, why = wrong, because
@@ -217,11 +223,11 @@ def json_pieces(path: Path, size: Size) -> Iterator[Piece]:
         schema = _uniform_schema(place)
         if schema is None:
             repaired = Path(folder) / "repaired.jsonl"
-            schema, place = _repaired(place, repaired), repaired
+            schema, place = _repaired(path, place, repaired), repaired
         read = 0
         for block in blocks(place, size.bytes):
             for frame in _frame(path, block, schema).iter_slices(size.rows):
                 yield _piece(frame)
                 read += frame.height
         if not read:
-            raise SourceError(f"{path}: must hold one record per line; received no record")
+            raise SourceError(f"{path}: must hold one record per line; received none")

@@ -7,9 +7,9 @@ import pytest
 
 from events.fetch import fetch
 from events.guess import propose
-from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
 from shoplens.errors import SourceError
+from tests.read_source import Ingested, read_source
 
 
 def guessed(path: Path, tmp_path: Path) -> Mapping:

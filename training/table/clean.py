@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from events.readers import kind_of, read_table
+from events.mapping import Csv
+from events.sources.files import kind_of
+from events.sources.readers import read_table
 from shoplens.errors import SettingsError, SourceError
 from training.table.columns import is_nested, read_column
 from training.table.kinds import Column
@@ -93,7 +95,7 @@ def read_flat(path: Path) -> pl.DataFrame:
     if kind is None:
         raise SourceError(f"--data: {path}: unknown kind of file; must be .csv, .csv.gz, .tsv, .parquet or .jsonl")
     is_text = kind != ".parquet" and "js" not in kind
-    frame = read_table(path, separator=_separator(path)) if is_text else read_table(path)
+    frame = read_table(path, Csv(separator=_separator(path))) if is_text else read_table(path)
     if frame.is_empty():
         raise SourceError(f"--data: {path}: must hold rows; it has none")
     return frame
