@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from events.resolve import Reading
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.mapping import Mapping, load_mapping
+from events.reading import Reading
 from events.sources.guess import propose
 
 CASES = Path(__file__).parent / "cases"
@@ -79,5 +79,5 @@ def ingest(mapping: Mapping, *files: Path) -> Done:
             pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *quarantined]),
             reading.accounts(),
             reading.content,
-            messages,
+            [*messages, *reading.notes],
         )

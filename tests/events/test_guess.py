@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from events.fetch import fetch
-from events.sources.guess import propose
-from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
+from events.sources.guess import propose
 from shoplens.errors import SourceError
+from tests.read_source import Ingested, read_source
 
 
 def guessed(path: Path, tmp_path: Path) -> Mapping:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from events.ingest import Ingested, read_source
 from events.mapping import load_mapping
+from tests.read_source import Ingested, read_source
 
 
 @pytest.fixture
