@@ -20,7 +20,7 @@ from events.lake.place import existing, is_lake
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping, SideTable
 from events.readers import find_files, kind_of, select_files
-from events.values import columns_of
+from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 
 Sources = dict[str, dict[str, Column]]  # by table and column

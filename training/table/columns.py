@@ -6,8 +6,8 @@ import polars as pl
 
 from events.contract import UTC_TIME
 from events.sources.times import date_formats
-from events.times import moment
-from events.values import number, text
+from events.transform.numbers import number, text
+from events.transform.times import moment
 from shoplens.errors import SettingsError
 from training.table.kinds import Column, Kind
 
