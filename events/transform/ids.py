@@ -124,7 +124,7 @@ class Seen:
 def numbered_ids(ids: pl.Series, seen: Seen) -> pl.Series:
     """Return IDs in which each equal line after the first has its number: `nth` of identified_by."""
     nth = seen.before(ids)
-    if not nth.any():
+    if not (nth > 0).any():
         return ids
     return (
         pl.DataFrame({"id": ids, "nth": nth})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from events.resolve import Reading
+from events.bounded import Reading
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
@@ -37,7 +37,8 @@ class Done:
 
     def rows(self, *columns: str, **where: Any) -> list[tuple[Any, ...]]:
         """Return columns of the events in which other columns have these values, sorted by order and item."""
-        found = self.events.filter([pl.col(name).eq_missing(value) for name, value in where.items()])
+        tests = [pl.col(name).eq_missing(pl.lit(value)) for name, value in where.items()]
+        found = self.events.filter(tests) if tests else self.events
         return found.sort("order_id", "item_id", "event_time", nulls_last=True).select(columns).rows()
 
     def reasons(self) -> dict[str, int]:
