@@ -14,7 +14,7 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA
 from events.duplicates import OTHER_CONTENT
-from events.entries import Entry, entries_of
+from events.entries import Entry, entries_of, findings_of
 from events.labels import Labels
 from events.mapping import Mapping
 from events.order import Batch, batches, find_strays
@@ -70,6 +70,8 @@ class Reading:
         self._rows_in: list[int] = []
         for part, entry in enumerate(self._entries):
             self._read(part, entry)
+        for line in findings_of(self._entries):
+            say(line)
         self._runs.flush()
         self._content = pl.DataFrame(schema=CONTENT_SCHEMA)
         self._accepted: Counter[int] = Counter()

@@ -112,3 +112,9 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
             label = labels.take(path, f"events {place}")
             entries.append(Entry(label, path, spec, mapping, salt, seconds, state))
     return entries
+
+
+def findings_of(entries: list[Entry]) -> list[str]:
+    """Return what is reported about entries that have been read, one line per finding."""
+    states = {id(entry.state): entry for entry in entries}
+    return [f"{entry.spec.table}: {line}" for entry in states.values() for line in entry.state.findings.messages()]

@@ -51,7 +51,6 @@ _NO_NUMBER = r"^(-1|[0{}-]*0[0{}-]*)(\.0+)?$"  # 0, -1, and UUIDs of zeros
 _ZERO_UUID = r"^\{?0{8}-0{4}-0{4}-0{4}-0{12}\}?$"
 _WHOLE = r"^(-?\d+)\.0+$"
 _SIGNS = r"^[$€£¥₹\s]+|[$€£¥₹\s]+$"
-_ENGLISH = r"^[+-]?\d{1,3}(?:,\d{3})+\.\d+$"  # 1,299.00 cannot be read in another way; 1,299 can
 _PLAIN_CSV = Csv()
 
 
@@ -112,15 +111,10 @@ def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
 
 
 def _from_text(frame: pl.DataFrame, column: str, csv: Csv) -> pl.Expr:
-    value = text(frame, column).str.replace("^\u2212", "-")
+    value = text(frame, column)
     if csv.decimal != "." or csv.thousands:
-        return _unformatted(value, csv.decimal, csv.thousands).cast(pl.Float64, strict=False)
-    number = value.cast(pl.Float64, strict=False)
-    if frame.select((number.is_null() & value.is_not_null()).any()).item():
-        bare = value.str.replace_all(_SIGNS, "")
-        bare = pl.when(bare.str.contains(_ENGLISH)).then(bare.str.replace_all(",", "")).otherwise(bare)
-        return pl.coalesce(number, bare.cast(pl.Float64, strict=False))
-    return number
+        value = _unformatted(value, csv.decimal, csv.thousands)
+    return value.cast(pl.Float64, strict=False)
 
 
 def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -> pl.Expr:
@@ -130,8 +124,8 @@ def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -
         frame: The table.
         column: A column of numbers or of text.
         kind: A Polars type.
-        csv: Has the decimal and the thousands separator of numbers in text. Without a declared format, currency signs
-            are removed and 1,299.00 is read; 1,299 is not a number, because the comma may be either separator.
+        csv: Has the decimal and the thousands separator of numbers in text; where they are declared, a currency sign
+            may stand beside a number.
     """
     source = frame.schema[column]
     # A 32-bit float is converted through its text, so that 0.1 stays 0.1.
