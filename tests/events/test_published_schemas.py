@@ -84,8 +84,8 @@ def test_ga4(ingest: Ingest) -> None:
     (account,) = done.accounts.values()
     assert (account.rows_in, account.accepted, account.quarantined) == (6, 5, {"no_shopping_event": 1})
     assert rows(done, "event_name", "item_id", "quantity", "amount", "currency", "order_id", "user_id") == [
-        ("search", None, None, None, None, None, None),
-        ("view_item", "h1", None, None, "USD", None, None),
+        ("search", None, None, None, None, None, "1.2"),
+        ("view_item", "h1", None, None, "USD", None, "1.2"),
         ("purchase", "h1", 2.0, 25.0, "USD", "T1", "u1"),
         ("purchase", "m1", 1.0, 8.0, "USD", "T1", "u1"),
         ("purchase", "h1", None, 12.5, None, None, None),  # no quantity: one piece
@@ -302,9 +302,7 @@ def test_ga4_money_and_people(ingest: Ingest) -> None:
     done = ingest("ga4", {"events_20240105.jsonl": log})
     assert money(done) == [("u1", "h1", 25.0), ("p2", "h1", 37.5)]
     assert money(done, "refund") == [("u1", None, 25.0)]
-    assert done.reasons() == {"who_missing": 1}
-    (account,) = done.accounts.values()
-    assert account.rows_in - account.accepted == 2
+    assert done.reasons() == {"sent_again": 1, "who_missing": 1}
 
 
 def test_two_events_of_one_batch_are_two(ingest: Ingest) -> None:
@@ -405,7 +403,7 @@ def test_complete_journey_money(ingest: Ingest) -> None:
                 "week,transaction_timestamp\n900,330,31,1095275,2,1.00,0,0,0,1,2017-01-01 11:53:26\n"
                 ",330,32,9878513,1,0.99,0,0,0,1,2017-01-01 12:10:28"
             ),
-            "coupon_redemptions.csv": "household_id,coupon_upc,campaign_id,redemption_date\n900,51380041013,26,2017-01-02",
+            "coupon_redemptions.csv": "household_id,coupon_upc,campaign_id,redemption_date\n900,513,26,2017-01-02",
             "products.csv": (
                 "product_id,manufacturer_id,department,brand,product_category,product_type,package_size\n"
                 "1095275,2,PASTRY,National,ROLLS,ROLLS: BAGELS,4 OZ"
@@ -415,7 +413,7 @@ def test_complete_journey_money(ingest: Ingest) -> None:
                 "900,65+,35-49K,Homeowner,Married,2,2 Adults No Kids,0"
             ),
             "campaigns.csv": "campaign_id,household_id\n26,900",
-            "campaign_descriptions.csv": "campaign_id,campaign_type,start_date,end_date\n26,Type B,2017-01-01,2017-02-01",
+            "campaign_descriptions.csv": "campaign_id,campaign_type,start_date,end_date\n26,B,2017-01-01,2017-02-01",
         },
     )
     assert done.events.filter(pl.col("event_name") == "purchase").select("user_id", "price", "amount").rows() == [
@@ -462,10 +460,13 @@ def test_hm(ingest: Ingest) -> None:
     done = ingest(
         "hm",
         {
-            "transactions_train.csv": f"t_dat,customer_id,article_id,price,sales_channel_id\n{line}\n{line}\n2018-09-21,,1,0.01,1",
+            "transactions_train.csv": (
+                f"t_dat,customer_id,article_id,price,sales_channel_id\n{line}\n{line}\n2018-09-21,,1,0.01,1"
+            ),
             "articles.csv": (
                 "article_id,prod_name,product_type_name,index_group_name,section_name,detail_desc,colour_group_name,"
-                "graphical_appearance_name\n0663713001,Atlanta Push Body,Underwear body,Ladieswear,Womens Lingerie,Lace,Black,Solid"
+                "graphical_appearance_name\n"
+                "0663713001,Atlanta Push Body,Underwear body,Ladieswear,Womens Lingerie,Lace,Black,Solid"
             ),
         },
     )
@@ -553,10 +554,11 @@ def test_woocommerce(ingest: Ingest) -> None:
 
 def test_woocommerce_export(ingest: Ingest) -> None:
     text = (
-        "Order Number,Order Status,Order Date,Email (Billing),Order Refund Amount,Order Total Amount,SKU,Item #,Item Name,"
-        "Quantity,Item Cost\n"
+        "Order Number,Order Status,Order Date,Email (Billing),Order Refund Amount,Order Total Amount,SKU,Item #,"
+        "Item Name,Quantity,Item Cost\n"
         "1,Completed,2024-03-05 14:22,a@x,0,30,HAT,1,Hat,2,12.50\n1,,,,,,MUG,2,Mug,1,5.00\n"
-        "2,Refunded,2024-03-06 14:22,,12.50,12.50,HAT,1,Hat,1,12.50\n3,Failed,2024-03-07 14:22,b@x,0,12.50,HAT,1,Hat,1,12.50"
+        "2,Refunded,2024-03-06 14:22,,12.50,12.50,HAT,1,Hat,1,12.50\n"
+        "3,Failed,2024-03-07 14:22,b@x,0,12.50,HAT,1,Hat,1,12.50"
     )
     done = ingest("woocommerce_export", {"orders.csv": text})
     assert money(done) == [("a@x", "HAT", 25.0), ("a@x", "MUG", 5.0), (None, "HAT", 12.5)]
@@ -570,7 +572,8 @@ def test_shopify(ingest: Ingest) -> None:
         "Lineitem price,Lineitem sku,Cancelled at,Refunded Amount,Vendor,Id\n"
     )
     text = (
-        "#1,a@x,partially_refunded,2025-10-07 09:50:26 +0200,,USD,30.00,2025-10-07 09:50:26 +0200,2,Hat,12.50,HAT,,5.00,Me,1\n"
+        "#1,a@x,partially_refunded,2025-10-07 09:50:26 +0200,,USD,30.00,2025-10-07 09:50:26 +0200,2,Hat,12.50,HAT,,5.00,"
+        "Me,1\n"
         "#1,,,,,,,,1,Gift wrap,5.00,,,,Me,\n"
         "#2,,paid,2025-10-08 09:00:00 +0200,,USD,12.50,2025-10-08 09:00:00 +0200,1,Hat,12.50,HAT,,0.00,Me,2"
     )
@@ -581,15 +584,21 @@ def test_shopify(ingest: Ingest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "head", "good", "bad"),
+    ("name", "file", "lines"),
     [
-        ("retailrocket", "events.csv", "timestamp,visitorid,event,itemid,transactionid\n", "1433222276276,5,transaction,3,4", "1433222276276,,view,3,"),
-        ("taobao", "UserBehavior.csv", "", "1,2268318,2520377,buy,1511544070", ",2268318,2520377,pv,1511544070"),
+        (
+            "retailrocket",
+            "events.csv",
+            [
+                "timestamp,visitorid,event,itemid,transactionid",
+                "1433222276276,5,transaction,3,4",
+                "1433222276276,,view,3,",
+            ],
+        ),
+        ("taobao", "UserBehavior.csv", ["1,2268318,2520377,buy,1511544070", ",2268318,2520377,pv,1511544070"]),
     ],
-)  # fmt: skip
-def test_sources_without_money_leave_it_unknown(
-    ingest: Ingest, name: str, file: str, head: str, good: str, bad: str
-) -> None:
-    done = ingest(name, {file: f"{head}{good}\n{bad}"})
+)
+def test_sources_without_money_leave_it_unknown(ingest: Ingest, name: str, file: str, lines: list[str]) -> None:
+    done = ingest(name, {file: "\n".join(lines)})
     assert done.events.select("event_name", "amount").rows() == [("purchase", None)]
     assert done.reasons() == {"who_missing": 1}
