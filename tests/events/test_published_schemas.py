@@ -88,7 +88,7 @@ def test_ga4(ingest: Ingest) -> None:
         ("view_item", "h1", None, None, "USD", None, "1.2"),
         ("purchase", "h1", 2.0, 25.0, "USD", "T1", "u1"),
         ("purchase", "m1", 1.0, 8.0, "USD", "T1", "u1"),
-        ("purchase", "h1", None, 12.5, None, None, None),  # no quantity: one piece
+        ("purchase", "h1", None, 12.5, None, None, "1.2"),  # no quantity: one piece
     ]
     assert done.events["query"][0] == "warm hat"
     assert done.events["url"][1] == "https://shop/h1"
@@ -572,8 +572,8 @@ def test_shopify(ingest: Ingest) -> None:
         "Lineitem price,Lineitem sku,Cancelled at,Refunded Amount,Vendor,Id\n"
     )
     text = (
-        "#1,a@x,partially_refunded,2025-10-07 09:50:26 +0200,,USD,30.00,2025-10-07 09:50:26 +0200,2,Hat,12.50,HAT,,5.00,"
-        "Me,1\n"
+        "#1,a@x,partially_refunded,2025-10-07 09:50:26 +0200,,USD,30.00,2025-10-07 09:50:26 +0200,2,Hat,12.50,HAT,,"
+        "5.00,Me,1\n"
         "#1,,,,,,,,1,Gift wrap,5.00,,,,Me,\n"
         "#2,,paid,2025-10-08 09:00:00 +0200,,USD,12.50,2025-10-08 09:00:00 +0200,1,Hat,12.50,HAT,,0.00,Me,2"
     )
