@@ -19,7 +19,7 @@ from events.lake.manifest import Column
 from events.lake.place import existing, is_lake
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping, SideTable
-from events.readers import find_files, kind_of, select_files
+from events.sources.files import find_files, kind_of, select_files
 from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 

@@ -32,3 +32,21 @@ def quarantine(raw: pl.DataFrame, rows: pl.DataFrame, table: str) -> pl.DataFram
         },
         schema=QUARANTINE_SCHEMA,
     )
+
+
+def with_malformed(quarantined: pl.DataFrame, malformed: pl.DataFrame, table: str, start: int) -> pl.DataFrame:
+    """Return quarantined rows with the reason and the line of each malformed one in place of missing values.
+
+    Args:
+        quarantined: QUARANTINE_SCHEMA.
+        malformed: `nth`, `reason` and `raw`, see `events.sources.files`.
+        table: The label of the file.
+        start: The number of the first row of the piece.
+    """
+    lines = malformed.select(
+        pl.lit(table).alias("table"),
+        (pl.col("nth").cast(pl.Int64) + start).alias("row"),
+        pl.concat_list("reason").alias("reasons"),
+        "raw",
+    )
+    return pl.concat([quarantined.join(lines, on="row", how="anti"), lines]).sort("row")

@@ -36,7 +36,7 @@ def table(
     seed: Annotated[int, typer.Option(help="The same arguments give the same metrics and the same model.")] = 42,
 ) -> None:
     """Clean a flat table, split it, drop what leaks, train and judge every tabular model, explain, build the Bento."""
-    from events.readers import table_name
+    from events.sources.files import table_name
     from shoplens.files import whole_folder
     from shoplens.settings import load_settings
     from training.table.pages import write_pages

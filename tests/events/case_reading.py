@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from events.bounded import Reading
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.mapping import Mapping, load_mapping
+from events.reading import Reading
 from events.sources.guess import propose
 
 CASES = Path(__file__).parent / "cases"
@@ -89,5 +89,5 @@ def ingest(mapping: Mapping, *files: Path) -> Done:
             reading.items(events["item_id"].drop_nulls()),
             reading.users,
             reading.unread,
-            messages,
+            [*messages, *reading.notes],
         )

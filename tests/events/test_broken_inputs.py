@@ -12,11 +12,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from events.bounded import Reading
-from events.ingest import Ingested, read_source
 from events.mapping import Mapping
-from events.pieces import Size
+from events.reading import Reading
+from events.sources.files import Size
 from shoplens.errors import ShopLensError
+from tests.read_source import Ingested, read_source
 
 TABLES = """events:
   - table: "*"

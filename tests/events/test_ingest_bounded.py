@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import events.blocks
 import polars as pl
 import pytest
-
-import events.blocks
-from events.contract import QUARANTINE_SCHEMA
-from events.ingest import read_source
-from events.mapping import Mapping, load_mapping
 from events.order import Span, spans
-from events.pieces import Size, pieces
-from events.progress import Progress
+
+from events.contract import QUARANTINE_SCHEMA
+from events.mapping import Mapping, load_mapping
+from events.reading import Progress
 from events.simulator.plan import Plan
 from events.simulator.run import simulate
+from events.sources.files import Size
+from events.sources.readers import pieces
 from events.stages import ingest
 from shoplens.errors import MappingError, ShopLensError, SourceError
 from shoplens.files import read_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
+from tests.read_source import read_source
 
 TINY = Size(rows=3, bytes=64)
 SIDES = ("items", "users", "campaigns")

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from events.ingest import read_source
 from shoplens.errors import MappingError, SourceError
+from tests.read_source import read_source
 
 ONE = """events:
   - table: log

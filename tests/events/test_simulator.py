@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
 from events.simulator.choices import choose, expected_units, open_shop
 from events.simulator.draws import keys, normal, pick, poisson, uniform
@@ -26,6 +25,7 @@ from events.simulator.world import build_world
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
+from tests.read_source import Ingested, read_source
 
 DAYS, USERS = 28, 1_500
 START = date(2025, 2, 3)  # a Monday
