@@ -12,10 +12,10 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.content import OTHER_CONTENT
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
-from events.entries import Entry, entries_of, notes_of
+from events.entries import Entry, entries_of, findings_of
 from events.mapping import Mapping
 from events.resolve import Resolver
-from events.sources.files import Labels, Size, find_files, unread_files
+from events.sources.files import Labels, Size, find_files, select_files, unread_files
 from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
 from events.transform.side_tables import Side, read_side
 from shoplens.digest import file_digest
@@ -83,6 +83,7 @@ class Reading:
             entries = entries_of(mapping, files, labels)
             # First: the memory that they take to read is free again before the events are read.
             self._sides = {name: read_side(files, name, mapping, labels) for name in _SIDES}
+        self._absent = [name for name in mapping.optional_tables if files and not select_files(files, name)]
         self._entries = entries
         self._resolver = Resolver(folder, carried_columns(mapping), self._size)
         self._quarantined: list[list[Path]] = [[] for _ in entries]
@@ -150,8 +151,11 @@ class Reading:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the files for the person who reads them."""
-        return notes_of(self._entries)
+        """Remarks on the files and on what is in them, for the person who reads them."""
+        notes = [note for entry in self._entries for note in entry.notes]
+        if self._absent:
+            notes.append(f"not given, and optional: {', '.join(self._absent)}")
+        return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
 
     def _side(self, name: str) -> pl.DataFrame:
         return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=_SIDES[name])
