@@ -20,7 +20,7 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean
+.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean erase-lake
 
 help: ## List these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -86,5 +86,12 @@ bench-ingest: env ## Measure the stage ingest on simulated logs, beside Polars r
 bench-materialize: env ## Measure what comes online in a second, ours beside Feast's own stores
 	python -m bench.materialize $(ARGS)
 
-clean: stop ## Remove what runs left behind (environments stay)
+clean: stop ## Remove what runs left behind (environments and the lake stay)
 	rm -rf var outs
+
+erase-lake: ## Delete the lake, which nothing can rebuild; asks first
+	@lake="$${SHOPLENS_LAKE:-lake}"; [ -d "$$lake" ] || { echo "there is no folder $$lake here"; exit 0; }; \
+	printf '%s holds %s of events that nothing can rebuild. Type "erase the lake" to delete it: ' "$$lake" "$$(du -sh "$$lake" | cut -f1)"; \
+	read -r answer || true; \
+	[ "$${answer:-}" = "erase the lake" ] || { echo "nothing was deleted" >&2; exit 1; }; \
+	rm -rf -- "$$lake"

@@ -65,7 +65,7 @@ class Running:
 
     def __init__(self, settings: Settings, plan: Plan, stack: ExitStack) -> None:
         """Open the log, then what reads it, then what feeds it; the stack closes them the other way round."""
-        home = settings.var_dir / "live"
+        home = settings.live_dir
         clock = Clock() if settings.clock == "wall" else Clock(partial(_moment_of_data, settings))
         clock.limit()
         self.log = stack.enter_context(EventLog(home / "log"))

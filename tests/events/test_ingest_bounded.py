@@ -17,13 +17,13 @@ from events.mapping import Mapping, load_mapping
 from events.order import Span, spans
 from events.pieces import Size, pieces
 from events.progress import Progress
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from events.stages import ingest
 from shoplens.errors import MappingError, ShopLensError, SourceError
 from shoplens.files import read_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
+from simulator.plan import Plan
+from simulator.run import simulate
 
 TINY = Size(rows=3, bytes=64)
 SIDES = ("items", "users", "campaigns")

@@ -12,12 +12,12 @@ import pytest
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA
 from events.ingest import Ingested, read_source
 from events.mapping import load_mapping
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from expectations.drift.bands import Reference, _index, judge, outside
 from expectations.drift.page import build_page
 from expectations.drift.profile import COLUMNS, PROFILE_SCHEMA, bin_value, build_profile, item_categories
 from expectations.drift.report import find_drift, last_finished_day
+from simulator.plan import Plan
+from simulator.run import simulate
 
 MONDAY = date(2024, 1, 1)
 REFERENCE = Reference(days=56, tolerance=8)

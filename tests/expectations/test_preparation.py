@@ -13,8 +13,6 @@ from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_S
 from events.ingest import read_source
 from events.lake.tables import GroupedWriter
 from events.mapping import load_mapping
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from expectations.preparation.bots import find_bots
 from expectations.preparation.run import Prepared, prepare
 from expectations.preparation.sketch import Sketch, number_at
@@ -22,6 +20,8 @@ from expectations.sift import Sifted
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
 from shoplens.params import BotsParams, MissingParams, OutlierParams, PrepareParams, load_params
+from simulator.plan import Plan
+from simulator.run import simulate
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
 KEEP = BotsParams(action="keep", events_a_minute=60, dwells_expected=30, hours_a_day=22)

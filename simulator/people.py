@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from events.simulator.catalogue import TASTES, Catalogue
-from events.simulator.draws import Floats, Ints, keys, logistic, normal, pick, uniform
-from events.simulator.plan import Plan
+from simulator.catalogue import TASTES, Catalogue
+from simulator.draws import Floats, Ints, keys, logistic, normal, pick, uniform
+from simulator.plan import Plan
 
 PLATFORMS = ("web", "ios", "android", "store")
 STORE = 3

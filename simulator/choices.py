@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from events.simulator.calendar import season
-from events.simulator.catalogue import TASTES
-from events.simulator.draws import Flags, Floats, Ints, again, pick, poisson, uniform
-from events.simulator.promotions import NONE
-from events.simulator.visits import Visits
-from events.simulator.world import World
+from simulator.calendar import season
+from simulator.catalogue import TASTES
+from simulator.draws import Flags, Floats, Ints, again, pick, poisson, uniform
+from simulator.promotions import NONE
+from simulator.visits import Visits
+from simulator.world import World
 
 PAGES, PLACES = 2, 8
 _SECOND_PAGE = 0.35

@@ -3,14 +3,14 @@
 import numpy as np
 import polars as pl
 
-from events.simulator.calendar import DAY_MS, day_start
-from events.simulator.clicks import as_rows
-from events.simulator.draws import keys, poisson, uniform
-from events.simulator.ids import VISIT, pack
-from events.simulator.people import PLATFORMS
-from events.simulator.rows import CODE
-from events.simulator.visits import MOST_MEAN
-from events.simulator.world import World
+from simulator.calendar import DAY_MS, day_start
+from simulator.clicks import as_rows
+from simulator.draws import keys, poisson, uniform
+from simulator.ids import VISIT, pack
+from simulator.people import PLATFORMS
+from simulator.rows import CODE
+from simulator.visits import MOST_MEAN
+from simulator.world import World
 
 WALKS_A_DAY = 0.3  # of a bot, on average
 _SHORTEST, _LONGEST = 60, 239  # views a walk

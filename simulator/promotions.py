@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from events.simulator.calendar import DAY_MS, day_start
-from events.simulator.catalogue import LEAVES, Catalogue
-from events.simulator.draws import Flags, Floats, Ints, keys, uniform
-from events.simulator.people import People, customers
-from events.simulator.plan import Plan
+from simulator.calendar import DAY_MS, day_start
+from simulator.catalogue import LEAVES, Catalogue
+from simulator.draws import Flags, Floats, Ints, keys, uniform
+from simulator.people import People, customers
+from simulator.plan import Plan
 
 _EVERY = 14  # days from one campaign to the next; the longest lasts 10, so that there is at most one at a time
 _FIRST = 2

@@ -20,8 +20,8 @@ def simulate(
     bots: Annotated[float, typer.Option(help="Bots, as a share of the users.")] = 0.0,
 ) -> None:
     """Simulate a shop whose truth is known: for load, faults and demonstrations, never instead of real data."""
-    from events.simulator.plan import Plan, read_day, read_dirt
-    from events.simulator.run import simulate as run
+    from simulator.plan import Plan, read_day, read_dirt
+    from simulator.run import simulate as run
 
     plan = Plan(users, items, days, seed, read_day(start), events, read_dirt(dirt or []), bots)
     counts = run(plan, out)

@@ -14,18 +14,18 @@ import pytest
 
 from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
-from events.simulator.choices import choose, expected_units, open_shop
-from events.simulator.draws import keys, normal, pick, poisson, uniform
-from events.simulator.ids import pack
-from events.simulator.kinds import KINDS
-from events.simulator.people import next_mood
-from events.simulator.plan import Plan, read_day, read_dirt
-from events.simulator.run import simulate
-from events.simulator.visits import user_days, visits_of
-from events.simulator.world import build_world
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
+from simulator.choices import choose, expected_units, open_shop
+from simulator.draws import keys, normal, pick, poisson, uniform
+from simulator.ids import pack
+from simulator.kinds import KINDS
+from simulator.people import next_mood
+from simulator.plan import Plan, read_day, read_dirt
+from simulator.run import simulate
+from simulator.visits import user_days, visits_of
+from simulator.world import build_world
 
 DAYS, USERS = 28, 1_500
 START = date(2025, 2, 3)  # a Monday

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from events.simulator.aftermath import later_rows
-from events.simulator.bots import MEAN_ROWS, WALKS_A_DAY, bots_of
-from events.simulator.calendar import day_start, traffic
-from events.simulator.choices import choose, open_shop
-from events.simulator.clicks import rows_of
-from events.simulator.people import next_mood
-from events.simulator.visits import MOST_MEAN, user_days, visits_of
-from events.simulator.world import World
 from shoplens.errors import SettingsError
+from simulator.aftermath import later_rows
+from simulator.bots import MEAN_ROWS, WALKS_A_DAY, bots_of
+from simulator.calendar import day_start, traffic
+from simulator.choices import choose, open_shop
+from simulator.clicks import rows_of
+from simulator.people import next_mood
+from simulator.visits import MOST_MEAN, user_days, visits_of
+from simulator.world import World
 
 _SAMPLE_USERS, _SAMPLE_DAYS, _SAMPLE_SCALE = 20_000, 5, 3.0
 

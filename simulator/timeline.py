@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from events.simulator.choices import PAGES, PLACES, Choices
-from events.simulator.draws import Flags, Floats, Ints, again, normal, uniform
-from events.simulator.rows import CODE
-from events.simulator.visits import Visits
+from simulator.choices import PAGES, PLACES, Choices
+from simulator.draws import Flags, Floats, Ints, again, normal, uniform
+from simulator.rows import CODE
+from simulator.visits import Visits
 
 PAGE_STEP = 1_000  # steps from one page to the next; the steps of a place are 10 apart
 CHECKOUT = 10_000

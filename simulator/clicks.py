@@ -3,16 +3,16 @@
 import numpy as np
 import polars as pl
 
-from events.simulator.catalogue import BRANDS, DEPARTMENTS, LEAVES
-from events.simulator.choices import PLACES, Choices, Shop
-from events.simulator.draws import Ints, again, keys, uniform
-from events.simulator.ids import ORDER, VISIT, pack
-from events.simulator.people import STORE
-from events.simulator.promotions import campaign_id
-from events.simulator.rows import CODE, ROWS
-from events.simulator.timeline import PAGE_STEP, Steps, known_from, steps_of
-from events.simulator.visits import Visits
-from events.simulator.world import World
+from simulator.catalogue import BRANDS, DEPARTMENTS, LEAVES
+from simulator.choices import PLACES, Choices, Shop
+from simulator.draws import Ints, again, keys, uniform
+from simulator.ids import ORDER, VISIT, pack
+from simulator.people import STORE
+from simulator.promotions import campaign_id
+from simulator.rows import CODE, ROWS
+from simulator.timeline import PAGE_STEP, Steps, known_from, steps_of
+from simulator.visits import Visits
+from simulator.world import World
 
 _OFFLINE_SHARE, _OFFLINE_MS, _ONLINE_MS = 0.02, 1_200_000, 2_000  # a phone in a tunnel: up to 20 minutes
 _NAMES_A_BRAND = 0.5

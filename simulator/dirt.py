@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
-from events.simulator.draws import Ints, keys, uniform
-from events.simulator.kinds import KINDS
-from events.simulator.rows import CODE
+from simulator.draws import Ints, keys, uniform
+from simulator.kinds import KINDS
+from simulator.rows import CODE
 
 _HOUR_MS = 3_600_000
 _CLEAN = -1

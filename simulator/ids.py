@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from events.simulator.draws import Keys, mix, word
+from simulator.draws import Keys, mix, word
 
 _PLACE, _VISIT, _DAY = 12, 6, 14  # bits; 32 are left for the user
 AFTER = 1 << 11  # places of what comes days after the visit

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from events.simulator.calendar import day_start, moment_of_day, traffic
-from events.simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, pick, poisson, uniform
-from events.simulator.ids import MOST_VISITS
-from events.simulator.people import STORE
-from events.simulator.world import World
+from simulator.calendar import day_start, moment_of_day, traffic
+from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, pick, poisson, uniform
+from simulator.ids import MOST_VISITS
+from simulator.people import STORE
+from simulator.world import World
 
 MOST_MEAN = 20.0  # visits of one person on one day; `draws.poisson` is exact up to here
 _MOOD_VISITS = 0.5  # one standard deviation of mood: exp(0.5) times as many visits ...

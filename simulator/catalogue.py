@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from events.simulator.draws import Floats, Ints, Keys, keys, normal, uniform
-from events.simulator.plan import Plan
+from simulator.draws import Floats, Ints, Keys, keys, normal, uniform
+from simulator.plan import Plan
 
 TASTES = 8  # latent dimensions of what people like and of what articles are
 _TREE = {

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from events.simulator.draws import Floats, keys, uniform
+from simulator.draws import Floats, keys, uniform
 
 DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)

@@ -4,9 +4,9 @@ from typing import Any
 
 import polars as pl
 
-from events.simulator.catalogue import Catalogue
-from events.simulator.people import PLATFORMS
-from events.simulator.rows import ACTIONS
+from simulator.catalogue import Catalogue
+from simulator.people import PLATFORMS
+from simulator.rows import ACTIONS
 
 LOG: dict[str, Any] = {
     "id": pl.String,

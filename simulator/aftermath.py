@@ -3,14 +3,14 @@
 import numpy as np
 import polars as pl
 
-from events.simulator.calendar import DAY_MS
-from events.simulator.choices import PAGES, PLACES, Choices, Shop
-from events.simulator.clicks import as_rows
-from events.simulator.draws import Floats, Ints, Keys, again, normal, uniform
-from events.simulator.ids import AFTER, ORDER, pack
-from events.simulator.rows import CODE
-from events.simulator.visits import Visits
-from events.simulator.world import World
+from simulator.calendar import DAY_MS
+from simulator.choices import PAGES, PLACES, Choices, Shop
+from simulator.clicks import as_rows
+from simulator.draws import Floats, Ints, Keys, again, normal, uniform
+from simulator.ids import AFTER, ORDER, pack
+from simulator.rows import CODE
+from simulator.visits import Visits
+from simulator.world import World
 
 RETURNS, REVIEWS = 0.05, 0.12  # of order lines
 _RETURN_DAYS, _REVIEW_DAYS = (2, 14), (3, 21)

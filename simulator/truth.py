@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from events.simulator.catalogue import LEAVES
-from events.simulator.choices import expected_units
-from events.simulator.draws import Floats
-from events.simulator.ids import VISIT, pack
-from events.simulator.parts import Parts, parts
-from events.simulator.people import PLATFORMS, customers
-from events.simulator.visits import UserDays, Visits
-from events.simulator.world import World
+from simulator.catalogue import LEAVES
+from simulator.choices import expected_units
+from simulator.draws import Floats
+from simulator.ids import VISIT, pack
+from simulator.parts import Parts, parts
+from simulator.people import PLATFORMS, customers
+from simulator.visits import UserDays, Visits
+from simulator.world import World
 
 _USER_DAYS: dict[str, Any] = {
     "date": pl.Date,

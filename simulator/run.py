@@ -17,27 +17,27 @@ import numpy as np
 import polars as pl
 from rich.progress import track
 
-from events.simulator.aftermath import later_rows
-from events.simulator.bots import bot_rows
-from events.simulator.calendar import day_start
-from events.simulator.catalogue import items_table
-from events.simulator.choices import add_demand, choose, open_shop
-from events.simulator.clicks import rows_of
-from events.simulator.dirt import soil, write_wrong
-from events.simulator.draws import Floats
-from events.simulator.kinds import KINDS
-from events.simulator.log import LOG, log_of
-from events.simulator.parts import parts
-from events.simulator.people import next_mood, users_table
-from events.simulator.plan import DONE, Plan, require_place
-from events.simulator.promotions import campaigns_table
-from events.simulator.rows import ACTIONS, CODE, ORDER
-from events.simulator.size import scaled
-from events.simulator.truth import Truth
-from events.simulator.visits import user_days, visits_of
-from events.simulator.world import World, build_world
 from shoplens.files import whole_folder, write_json
 from shoplens.stage import console
+from simulator.aftermath import later_rows
+from simulator.bots import bot_rows
+from simulator.calendar import day_start
+from simulator.catalogue import items_table
+from simulator.choices import add_demand, choose, open_shop
+from simulator.clicks import rows_of
+from simulator.dirt import soil, write_wrong
+from simulator.draws import Floats
+from simulator.kinds import KINDS
+from simulator.log import LOG, log_of
+from simulator.parts import parts
+from simulator.people import next_mood, users_table
+from simulator.plan import DONE, Plan, require_place
+from simulator.promotions import campaigns_table
+from simulator.rows import ACTIONS, CODE, ORDER
+from simulator.size import scaled
+from simulator.truth import Truth
+from simulator.visits import user_days, visits_of
+from simulator.world import World, build_world
 
 _LATER = [CODE["return"], CODE["review"]]
 _CHUNK = 1 << 16  # users at a time: some 100,000 visits of 16 places

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from events.simulator.catalogue import Catalogue, build_catalogue
-from events.simulator.people import People, build_people
-from events.simulator.plan import Plan
-from events.simulator.promotions import Campaigns, build_campaigns
+from simulator.catalogue import Catalogue, build_catalogue
+from simulator.people import People, build_people
+from simulator.plan import Plan
+from simulator.promotions import Campaigns, build_campaigns
 
 
 @dataclass(frozen=True)
