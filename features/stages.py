@@ -19,7 +19,6 @@ from features.engine.shards import Pieces, SplitLog, count_rows
 from features.engine.spark import spark
 from features.engine.write import TableWriter, write_parts, write_whole
 from features.owners import check_owners, owner_of
-from features.page.content import gather
 from features.page.page import build_page
 from features.recent import recent_lists
 from features.sentiment import score_reviews
@@ -118,7 +117,7 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
             tables |= {view.name: job.write(view, _progress(view.name)) for view in VIEWS}
         about = _about(tables, dataset, params)
         write_json(out / "features.json", about)
-        page = build_page(gather(duck.connection, out, about))
+        page = build_page(duck.connection, out, about)
         (out / "features.html").write_text(page, encoding="utf-8")
     shutil.rmtree(spill)
     return {**about["rows"], "catalogue": catalogue.frame.height}
