@@ -6,17 +6,15 @@ Seeded and deterministic: on one machine the same rows and recipe give the same 
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from shoplens.stage import console
 from training.rows.rowset import RowSet
-
-if TYPE_CHECKING:
-    from training.models.deep import DeepModel
 
 _LINES_AN_EPOCH = 10
 
@@ -95,7 +93,24 @@ class Curves(keras.callbacks.Callback):
         self.live.end()
 
 
-def learn(model: "DeepModel", train: RowSet, validation: RowSet, live: Path | None) -> None:
+class Trainable(Protocol):
+    """What the loop needs of a model; `training.models.deep.DeepModel` has it."""
+
+    recipe: Any
+    learner: Any
+
+    @property
+    def name(self) -> str:
+        """Of the architecture."""
+
+    def loss(self) -> Any:
+        """Return what Keras minimizes."""
+
+    def examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        """Return (x, y) for `learner`."""
+
+
+def learn(model: Trainable, train: RowSet, validation: RowSet, live: Path | None) -> None:
     """Fit `model.learner` until validation loss stops falling; leave the best weights in it."""
     loop = model.recipe.loop
     optimizer = keras.optimizers.get(

@@ -18,7 +18,8 @@ from shoplens.errors import ModelError
 from shoplens.files import read_json, write_json
 from training.table.inputs import to_inputs
 from training.table.kinds import Column
-from training.table.models import Learner, Scores, restore
+from training.table.learner import Learner, Scores
+from training.table.models import restore
 
 _CARD, _PREPROCESSING = "model.json", "preprocessing.joblib"
 

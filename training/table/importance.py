@@ -9,7 +9,7 @@ from training.evaluation.metrics import purchase_metrics
 from training.explanation.permutation import Importance
 from training.table.artifact import TableModel
 from training.table.judged import MAIN
-from training.table.models import Labels
+from training.table.learner import Labels
 
 _REPEATS = 10
 _ROWS = 10_000  # of the test rows: more move the figures less than the shuffles do

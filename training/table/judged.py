@@ -16,7 +16,8 @@ from training.evaluation.metrics import Array, purchase_metrics
 from training.table.artifact import TableModel
 from training.table.inputs import preprocessing, to_inputs, typical_row
 from training.table.kinds import Column
-from training.table.models import MODEL_NAMES, Labels, Scores, make
+from training.table.learner import Labels, Scores
+from training.table.models import MODEL_NAMES, make
 from training.table.split import PARTS, Split
 
 MAIN = "average_precision"

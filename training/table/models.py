@@ -4,36 +4,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import joblib
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
-Matrix = NDArray[np.float64]
-Labels = NDArray[np.int8]
-Scores = NDArray[np.float32]
+from training.table.learner import Labels, Learner, Matrix, Scores
+
 MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "boosted_trees", "neural_network")
 _FILE = "estimator.joblib"
 _LARGE = 10_000_000  # numbers in a matrix
-
-
-class Learner(Protocol):
-    """What all models answer."""
-
-    def fit(self, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels]) -> None:
-        """Learn from the training rows; the validation rows may say when to stop."""
-
-    def predict(self, matrix: Matrix) -> Scores:
-        """Return (rows,) probabilities."""
-
-    def save(self, folder: Path) -> None:
-        """Write what was learned, the same bytes for the same model."""
 
 
 def _threads(matrix: Matrix) -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from shoplens.files import read_json, write_json
-from training.table.models import Labels, Matrix, Scores
+from training.table.learner import Labels, Matrix, Scores
 
 _WIDTHS = (64, 32)
 _DROPOUT = 0.2
