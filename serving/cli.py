@@ -13,13 +13,13 @@ REFUSED = 3  # exit status of `gate`: the package was judged and refused; the ol
 
 def gate() -> None:
     """Judge outs/package against the model in service; exit 0 when accepted, 3 when refused."""
-    from serving.gate import judge_package
+    from serving.gate import evaluate_package
     from training.loop import prepare_device
 
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     prepare_device(params.train.device)
-    verdict = judge_package(params, settings)
+    verdict = evaluate_package(params, settings)
     if not verdict.heads:
         typer.echo(f"model {verdict.version} is in service already")
     for head in verdict.heads:

@@ -22,10 +22,10 @@ from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from training.evaluation.bootstrap import Interval, intervals, paired_difference, user_weights
-from training.evaluation.judge import MAIN_METRIC, Judged, judge
+from training.evaluation.evaluate import MAIN_METRIC, Evaluation, judge
 from training.models import artifact
 from training.models.artifact import Predictor
-from training.models.translate import Translated
+from training.models.remapped import RemappedPredictor
 from training.rows.rowset import TASKS, RowSet, Task
 
 _FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
@@ -93,12 +93,12 @@ class Verdict:
         }
 
 
-def _judge_rival(rival: Predictor, new: Predictor, rows: RowSet, weight: NDArray[np.int32], params: Params) -> Judged:
+def _judge_rival(rival: Predictor, new: Predictor, rows: RowSet, weight: NDArray[np.int32], params: Params) -> Evaluation:
     """Judge the rival, which may have been trained with another catalogue, in the items of the new model."""
-    return judge(Translated(rival, new.catalogue), rows, weight, params.evaluate.threshold)
+    return evaluate_model(RemappedPredictor(rival, new.catalogue), rows, weight, params.evaluate.threshold)
 
 
-def judge_head(task: Task, package: Path, rival: Path, params: Params, outs: Path, bound: float) -> Head:
+def compare_models(task: Task, package: Path, rival: Path, params: Params, outs: Path, bound: float) -> Head:
     """Compare the package's model with the artifact `rival` on the held-out rows of `outs`.
 
     Raises:
@@ -117,7 +117,7 @@ def judge_head(task: Task, package: Path, rival: Path, params: Params, outs: Pat
         raise IncomparableError(f"{rival}: today's code cannot ask it: {error}") from error
     metric = MAIN_METRIC[task]
     old = old_judged.samples[metric]
-    new = judge(new_model, rows, weight, params.evaluate.threshold).samples[metric]
+    new = evaluate_model(new_model, rows, weight, params.evaluate.threshold).samples[metric]
     both = intervals({"new": new, "old": old})
     difference = paired_difference(new, old)
     passed = difference.low >= bound if bound < 0 else difference.low > bound
@@ -131,7 +131,7 @@ def _judge_task(task: Task, current: Path | None, params: Params, settings: Sett
         # A bound of zero would be the floor's rule, "better"; in service it is "not worse".
         bound = -params.gate.margin if params.gate.margin > 0 else -1e-12
         try:
-            return judge_head(task, package, current / "models" / task, params, outs, bound)
+            return compare_models(task, package, current / "models" / task, params, outs, bound)
         except IncomparableError as error:
             note = f"not compared with the model in service: {str(error).splitlines()[0][:300]}"
     floor = outs / task / "baselines" / _FLOOR[task]
@@ -139,10 +139,10 @@ def _judge_task(task: Task, current: Path | None, params: Params, settings: Sett
         raise ReleaseError(
             f"gate: {floor} is missing, the model to beat; train.{task}.baselines must have {_FLOOR[task]}"
         )
-    return replace(judge_head(task, package, floor, params, outs, 0.0), note=note)
+    return replace(compare_models(task, package, floor, params, outs, 0.0), note=note)
 
 
-def judge_package(params: Params, settings: Settings) -> Verdict:
+def evaluate_package(params: Params, settings: Settings) -> Verdict:
     """Judge `outs/package` and keep the verdict at var/service/verdicts/VERSION.json.
 
     Raises:

@@ -20,7 +20,7 @@ def train(
     from features.catalogue import Catalogue
     from shoplens.errors import SettingsError
     from training.evaluation.bootstrap import user_weights
-    from training.evaluation.judge import judge
+    from training.evaluation.evaluate import judge
     from training.fit import recipe_of, train_model
     from training.loop import prepare_device
     from training.models import artifact
@@ -41,7 +41,7 @@ def train(
     folder = settings.var_dir / "models" / task / model
     artifact.save(trained, rows.train.inputs.names, rows.learned_until, folder)
     weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
-    for metric, interval in judge(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
+    for metric, interval in evaluate_model(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
         typer.echo(f"{metric:20} {interval}")
     typer.echo(f"kept in {folder}")
 

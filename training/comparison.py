@@ -14,7 +14,7 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluation.bootstrap import user_weights
-from training.evaluation.judge import judge
+from training.evaluation.evaluate import judge
 from training.evaluation.metrics import PURCHASE_METRICS, RANKING_METRICS
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
@@ -63,7 +63,7 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         began = time.monotonic()
         model = train_model(name, recipe_of(task, params), rows, catalogue)
         seconds = time.monotonic() - began
-        found = judge(model, rows.test, weight, params.evaluate.threshold)
+        found = evaluate_model(model, rows.test, weight, params.evaluate.threshold)
         result = {
             "fingerprint": fingerprint,
             "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},

@@ -106,7 +106,10 @@ def _shown(drift: Drift) -> list[tuple[str, str]]:
     """Return (measure, key) of what is drawn: volumes, distributions, and whatever fell out."""
     always = [name for measure, name in VOLUMES.items() if measure != HOUR] + list(DISTRIBUTIONS.values())
     drawn = (
-        drift.judged.filter(pl.col("measure").is_in(always)).select("measure", "key").unique().sort("measure", "key")
+        drift.comparisons.filter(pl.col("measure").is_in(always))
+        .select("measure", "key")
+        .unique()
+        .sort("measure", "key")
     )
     seen = [(measure, key) for measure, key in drawn.iter_rows()]
     others = sorted({(f.measure, f.key) for f in [*drift.findings, *drift.earlier]} - set(seen))
@@ -124,7 +127,7 @@ def build_page(drift: Drift, source: str) -> str:
     """Return the page as HTML."""
     drawings = []
     for measure, key in _shown(drift):
-        mine = drift.judged.filter((pl.col("measure") == measure) & (pl.col("key") == key))
+        mine = drift.comparisons.filter((pl.col("measure") == measure) & (pl.col("key") == key))
         drawings.append(_drawing(mine, _title(measure, key)))
     head = drift.lines(0)[0]
     half = drift.reference.half

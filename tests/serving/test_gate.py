@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import Catalogue
-from serving.gate import Verdict, judge_package
+from serving.gate import Verdict, evaluate_package
 from serving.package import model_version
 from serving.places import places
 from serving.release import flip
@@ -60,7 +60,7 @@ class Shop:
         flip(self.settings, release)
 
     def judge(self) -> Verdict:
-        return judge_package(self.params, self.settings)
+        return evaluate_package(self.params, self.settings)
 
 
 @pytest.fixture

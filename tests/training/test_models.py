@@ -12,8 +12,8 @@ from training.evaluation.metrics import purchase_metrics, ranking_metrics
 from training.evaluation.ranking import rank_all
 from training.models import artifact
 from training.models.registry import model_class, model_names
+from training.models.remapped import RemappedPredictor
 from training.models.scaler import Scaler
-from training.models.translate import Translated
 
 pytestmark = pytest.mark.tensorflow
 CASES = [(task, name) for task in ("purchase", "next_item") for name in model_names(task)]
@@ -162,7 +162,7 @@ def test_a_model_asked_in_another_catalogue_means_the_same_items(rows, recipe, c
 
     inputs = found.test.inputs
     moved = replace(inputs, recent=replace(inputs.recent, item_index=table[inputs.recent.item_index]))
-    scores = Translated(artifact.load(tmp_path / "kept"), here).predict(moved)
+    scores = RemappedPredictor(artifact.load(tmp_path / "kept"), here).predict(moved)
     np.testing.assert_array_equal(scores[:, table], model.predict(inputs))
 
 

@@ -13,14 +13,14 @@ from table_world import mixed, user_behavior, write_csv
 from shoplens.digest import folder_digest
 from shoplens.errors import BrokenTableError, SettingsError, SourceError
 from shoplens.files import read_json
-from training.table.choose import choose
 from training.table.clean import REASON, ROW, Cleaned, clean, read_flat
 from training.table.columns import read_column
 from training.table.inputs import to_inputs
-from training.table.judged import fit_preprocessing, parts_of
 from training.table.leaks import gives_away
 from training.table.run import Analysis, Request, analyse, write_results
+from training.table.select_columns import choose
 from training.table.split import PARTS, Split, split
+from training.table.train import fit_preprocessing, parts_of
 
 QUICK = ("base_rate", "logistic_regression", "decision_tree")
 
@@ -38,7 +38,7 @@ def chosen_of(frame: pl.DataFrame, target: str, keep: tuple[str, ...] = ()) -> t
     cleaned = clean(as_text(frame), target)
     divided = divide(cleaned)
     train = cleaned.frame.filter(pl.Series(divided.where("train")))
-    choice = choose(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
+    choice = select_columns(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
     return {column.name for column in choice.columns}, choice.dropped
 
 

@@ -11,26 +11,26 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluation.bootstrap import paired_difference, user_weights
-from training.evaluation.judge import MAIN_METRIC, Judged, judge
+from training.evaluation.evaluate import MAIN_METRIC, Evaluation, judge
 from training.evaluation.plots import write_calibration, write_curves, write_learning_curve
 from training.loop import prepare_device
 from training.models import artifact
 from training.rows.rowset import TASKS, RowSet
 
 
-def judge_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Judged]:
+def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Evaluation]:
     """Judge the artifact `model/` and every one below `baselines/`; the model comes first, under the name "model"."""
     weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
     folders = {"model": folder / "model", **{p.name: p for p in sorted((folder / "baselines").iterdir())}}
     judged = {}
     for name, path in folders.items():
-        judged[name] = judge(artifact.load(path), rows, weight, params.evaluate.threshold)
+        judged[name] = evaluate_model(artifact.load(path), rows, weight, params.evaluate.threshold)
         shown = judged[name].intervals()[MAIN_METRIC[rows.task]]
         console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {shown}")
     return judged
 
 
-def as_metrics(judged: dict[str, Judged], main: str) -> dict[str, Any]:
+def as_metrics(judged: dict[str, Evaluation], main: str) -> dict[str, Any]:
     """Return model -> metric -> value and interval, and of the model minus each baseline on the main metric."""
     content: dict[str, Any] = {
         name: {metric: interval.as_json() for metric, interval in found.intervals().items()}
@@ -45,7 +45,7 @@ def as_metrics(judged: dict[str, Judged], main: str) -> dict[str, Any]:
     return content
 
 
-def _predictions(rows: RowSet, found: Judged) -> pl.DataFrame:
+def _predictions(rows: RowSet, found: Evaluation) -> pl.DataFrame:
     columns: dict[str, Any] = {"user_id": rows.user_id, "time": rows.inputs.now}
     if found.score is not None:
         columns |= {"label": rows.labels, "score": found.score}
@@ -64,7 +64,7 @@ def evaluate(params: Params, settings: Settings) -> None:
         for task in TASKS:
             folder = settings.outs_dir / task
             rows = RowSet.load(folder / "rows/test.parquet")
-            judged = judge_folder(folder, rows, params)
+            judged = evaluate_folder(folder, rows, params)
             metrics[task] = as_metrics(judged, MAIN_METRIC[task])
             metrics[task]["rows"] = len(rows)
             _predictions(rows, judged["model"]).write_parquet(out / f"predictions/{task}.parquet")

@@ -8,7 +8,7 @@ from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.evaluation.judge import MAIN_METRIC
+from training.evaluation.evaluate import MAIN_METRIC
 from training.evaluation.metrics import purchase_metrics, ranking_metrics
 from training.evaluation.ranking import rank_all
 from training.explanation.permutation import Importance, input_names, permutation_importance

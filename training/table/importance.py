@@ -8,8 +8,8 @@ from shoplens.stage import console
 from training.evaluation.metrics import purchase_metrics
 from training.explanation.permutation import Importance
 from training.table.artifact import TableModel
-from training.table.judged import MAIN
 from training.table.models import Labels
+from training.table.train import MAIN
 
 _REPEATS = 10
 _ROWS = 10_000  # of the test rows: more move the figures less than the shuffles do

@@ -13,12 +13,12 @@ from shoplens.stage import console
 from training.evaluation.plots import write_calibration, write_curves
 from training.explanation.permutation import Importance
 from training.explanation.plots import write_importance
-from training.table.choose import Choice, choose
 from training.table.clean import Cleaned, clean, groups_of, read_flat
 from training.table.importance import importance
-from training.table.judged import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
 from training.table.models import MODEL_NAMES
+from training.table.select_columns import Selection, select_columns
 from training.table.split import PARTS, Split, crossing, split
+from training.table.train import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
 
 PART = "shoplens_part"
 
@@ -53,7 +53,7 @@ class Analysis:
     request: Request
     cleaned: Cleaned
     split: Split
-    choice: Choice
+    choice: Selection
     trained: list[Trained]
     chosen: Trained
     importances: list[Importance]
@@ -73,7 +73,7 @@ def analyse(request: Request) -> Analysis:
     divided = split(cleaned.label, cleaned.copy_of, time, (cleaned.doubles, cleaned.double_label), request.seed)
     console.print(f"split {divided.how}")
     parts, train = parts_of(cleaned.frame, divided), divided.where("train")
-    choice = choose(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed)
+    choice = select_columns(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed)
     names = [column.name for column in choice.columns]
     console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
     rows = cleaned.frame.select(names)

@@ -15,7 +15,7 @@ from training.models.contract import FloatArray
 from training.rows.inputs import Inputs
 
 
-class Translated:
+class RemappedPredictor:
     """A predictor that reads and answers in the indexes of the catalogue `here`."""
 
     def __init__(self, predictor: Predictor, here: Catalogue) -> None:

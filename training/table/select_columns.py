@@ -18,7 +18,7 @@ _LEAST = 20  # filled values below which that says nothing
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """What the models see.
 
     Attributes:
@@ -55,9 +55,9 @@ def useless(column: Column, values: pl.Series) -> str | None:
     return None
 
 
-def choose(
+def select_columns(
     columns: tuple[Column, ...], train: pl.DataFrame, label: NDArray[np.int8], keep: frozenset[str], seed: int
-) -> Choice:
+) -> Selection:
     """Choose the inputs.
 
     Args:
@@ -88,4 +88,4 @@ def choose(
     if not chosen:
         raise BrokenTableError(f"no column is left to learn from: {reasons}. Bring a table with more, or use --keep")
     dropped = {name: reason for name, reason in reasons.items() if name not in keep}
-    return Choice(chosen, dropped, {name: reasons[name] for name in reasons if name in keep}, strengths)
+    return Selection(chosen, dropped, {name: reasons[name] for name in reasons if name in keep}, strengths)

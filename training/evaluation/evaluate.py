@@ -14,7 +14,7 @@ MAIN_METRIC = {"purchase": "average_precision", "next_item": "ndcg@10"}
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """How a model did.
 
     Attributes:
@@ -32,12 +32,12 @@ class Judged:
         return intervals(self.samples)
 
 
-def judge_scores(rows: RowSet, score: NDArray[np.float32], weight: NDArray[np.int32], threshold: float) -> Judged:
+def evaluate_scores(rows: RowSet, score: NDArray[np.float32], weight: NDArray[np.int32], threshold: float) -> Evaluation:
     """Judge purchase probabilities that are there already."""
-    return Judged(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
+    return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
 
 
-def judge(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Judged:
+def evaluate_model(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Evaluation:
     """Predict the rows and judge the predictions.
 
     Args:
@@ -47,7 +47,7 @@ def judge(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: f
         threshold: Probability from which a purchase is predicted.
     """
     if rows.task == "purchase":
-        return judge_scores(rows, model.predict(rows.inputs), weight, threshold)
+        return evaluate_scores(rows, model.predict(rows.inputs), weight, threshold)
     ranked = rank_all(model, rows.inputs)
     per_row = ranking_metrics(ranked, rows.target_sets)
-    return Judged({name: row_mean_samples(values, weight) for name, values in per_row.items()}, ranked=ranked)
+    return Evaluation({name: row_mean_samples(values, weight) for name, values in per_row.items()}, ranked=ranked)
