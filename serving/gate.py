@@ -22,7 +22,7 @@ from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from training.evaluation.bootstrap import Interval, intervals, paired_difference, user_weights
-from training.evaluation.evaluate import MAIN_METRIC, Evaluation, judge
+from training.evaluation.evaluate import MAIN_METRIC, Evaluation, evaluate_model
 from training.models import artifact
 from training.models.artifact import Predictor
 from training.models.remapped import RemappedPredictor

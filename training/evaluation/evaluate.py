@@ -1,4 +1,4 @@
-"""One model on one row set: samples of every metric, from which intervals and paired differences follow."""
+"""Evaluation of one model on one row set: metrics on resamples, for intervals and paired differences."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ MAIN_METRIC = {"purchase": "average_precision", "next_item": "ndcg@10"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did.
+    """The metrics and predictions of a model.
 
     Attributes:
-        samples: Metric -> (resamples + 1,): on all rows first, then on each resample.
-        score: (rows,) probabilities, for "purchase".
-        ranked: (rows, 20) catalogue indexes, for "next_item".
+        samples: Metric -> values on all rows and on each resample, (resamples + 1,).
+        score: Probabilities, (rows,), for "purchase".
+        ranked: Catalogue indexes, best first, (rows, 20), for "next_item".
     """
 
     samples: dict[str, Array]
@@ -32,22 +32,18 @@ class Evaluation:
         return intervals(self.samples)
 
 
-def evaluate_scores(rows: RowSet, score: NDArray[np.float32], weight: NDArray[np.int32], threshold: float) -> Evaluation:
-    """Judge purchase probabilities that are there already."""
-    return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
-
-
 def evaluate_model(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Evaluation:
-    """Predict the rows and judge the predictions.
+    """Predict the rows and compute the metrics of their task.
 
     Args:
         model: A model of the rows' task.
         rows: Held-out rows.
-        weight: (resamples + 1, rows), from `user_weights`.
-        threshold: Probability from which a purchase is predicted.
+        weight: From `user_weights`, (resamples + 1, rows).
+        threshold: Lowest probability at which a purchase is predicted.
     """
     if rows.task == "purchase":
-        return evaluate_scores(rows, model.predict(rows.inputs), weight, threshold)
+        score = model.predict(rows.inputs)
+        return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
     ranked = rank_all(model, rows.inputs)
     per_row = ranking_metrics(ranked, rows.target_sets)
     return Evaluation({name: row_mean_samples(values, weight) for name, values in per_row.items()}, ranked=ranked)
