@@ -47,7 +47,7 @@ class Inputs:
         missing = [name for name in names if name not in self.names]
         if missing:
             raise ModelError(
-                f"inputs: must have all features that the model was trained on; {', '.join(missing)} are missing. "
+                f"inputs: must have all features that the model was trained on; missing: {', '.join(missing)}. "
                 f"Train the model again"
             )
         order = [self.names.index(name) for name in names]
