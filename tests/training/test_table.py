@@ -18,7 +18,7 @@ from training.table.columns import read_column
 from training.table.inputs import to_inputs
 from training.table.leaks import gives_away
 from training.table.run import Analysis, Request, analyse, write_results
-from training.table.select_columns import choose
+from training.table.select_columns import select_columns
 from training.table.split import PARTS, Split, split
 from training.table.train import fit_preprocessing, parts_of
 
@@ -38,8 +38,8 @@ def chosen_of(frame: pl.DataFrame, target: str, keep: tuple[str, ...] = ()) -> t
     cleaned = clean(as_text(frame), target)
     divided = divide(cleaned)
     train = cleaned.frame.filter(pl.Series(divided.where("train")))
-    choice = select_columns(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
-    return {column.name for column in choice.columns}, choice.dropped
+    selection = select_columns(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
+    return {column.name for column in selection.columns}, selection.dropped
 
 
 @pytest.mark.parametrize(
