@@ -1,4 +1,4 @@
-"""The stages `train_purchase`, `train_next_item`, `evaluate` and `explain`; each imports its own part only."""
+"""The stages `train_purchase`, `train_next_item`, `evaluate` and `explain`; each imports only what it needs."""
 
 from shoplens.params import Params
 from shoplens.settings import Settings
@@ -19,7 +19,7 @@ def train_next_item(params: Params, settings: Settings) -> None:
 
 
 def evaluate(params: Params, settings: Settings) -> None:
-    """Judge both models and their baselines; see `training.evaluation.stage`."""
+    """Evaluate both models and their baselines; see `training.evaluation.stage`."""
     from training.evaluation.stage import evaluate as run
 
     run(params, settings)

@@ -54,7 +54,7 @@ def _drawing(rows: pl.DataFrame, title: str) -> dict[str, Any] | None:
 def _measures_to_draw(drift: Drift) -> list[tuple[str, str]]:
     """Return (measure, key): volumes and distributions always, other measures where a value is outside its limits."""
     always = [name for measure, name in VOLUMES.items() if measure != HOUR] + list(DISTRIBUTIONS.values())
-    drawn = drift.judged.filter(pl.col("measure").is_in(always)).select("measure", "key").unique()
+    drawn = drift.comparisons.filter(pl.col("measure").is_in(always)).select("measure", "key").unique()
     pairs = sorted(drawn.iter_rows(), key=lambda pair: (always.index(pair[0]), pair[1]))
     return [*pairs, *sorted({(f.measure, f.key) for f in [*drift.findings, *drift.earlier]} - set(pairs))]
 
@@ -66,8 +66,9 @@ def _title(measure: str, key: str) -> str:
 
 def build_page(drift: Drift, source: str) -> str:
     """Return the page as HTML."""
+    comparisons = drift.comparisons
     drawings = (
-        _drawing(drift.judged.filter((pl.col("measure") == measure) & (pl.col("key") == key)), _title(measure, key))
+        _drawing(comparisons.filter((pl.col("measure") == measure) & (pl.col("key") == key)), _title(measure, key))
         for measure, key in _measures_to_draw(drift)
     )
     return load_template(Path(__file__).with_name("page.html"), **_SIZES).render(

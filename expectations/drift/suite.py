@@ -1,7 +1,7 @@
-"""What was judged, as a Great Expectations suite: every value of a measure lies within its limits.
+"""The drift suite: every value of every measure lies within its limits.
 
-The expectations are Great Expectations' own comparison of two columns, of the table of what was judged, so that any
-context reads the suite again without code of ours; a limit that is missing does not bind.
+It uses Great Expectations' built-in comparison of two columns, so any context can load the suite without our code. A
+null limit does not apply.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ from expectations.drift.bands import DISTRIBUTIONS, KINDS, MEASURES, SHARES, VOL
 TABLE = "drift"
 KEYS = ["day", "measure", "key"]
 _WHY = {
-    **dict.fromkeys(VOLUMES.values(), "As many rows as on this weekday in the weeks before."),
-    **dict.fromkeys(KINDS.values(), "No value vanished that was there every week, and none came that never was."),
-    **dict.fromkeys(SHARES.values(), "As many missing values as in the weeks before."),
-    **dict.fromkeys(DISTRIBUTIONS.values(), "Numbers are distributed as in the weeks before (stability index)."),
+    **dict.fromkeys(VOLUMES.values(), "The row count is in line with this weekday in the preceding weeks."),
+    **dict.fromkeys(KINDS.values(), "No regular value has disappeared and no unknown value has appeared."),
+    **dict.fromkeys(SHARES.values(), "The share of missing values is in line with the preceding weeks."),
+    **dict.fromkeys(DISTRIBUTIONS.values(), "The distribution (stability index) is in line with the preceding weeks."),
 }
 
 
@@ -35,14 +35,14 @@ def _within(measure: str, greater: str, less: str, severity: FailureSeverity) ->
     )
 
 
-def drift_suite(*, stops: bool) -> ExpectationSuite:
-    """Return the suite over a table of JUDGED_SCHEMA; `stops`: a value outside its limits stops the run."""
-    severity = FailureSeverity.CRITICAL if stops else FailureSeverity.WARNING
+def drift_suite(*, fails_run: bool) -> ExpectationSuite:
+    """Return the suite for a table of COMPARISON_SCHEMA; violations are critical if they fail the run."""
+    severity = FailureSeverity.CRITICAL if fails_run else FailureSeverity.WARNING
     limits = (("value", "low"), ("high", "value"))
     expectations = [_within(measure, *pair, severity) for measure in MEASURES for pair in limits]
     return ExpectationSuite(TABLE, expectations=expectations)
 
 
 def failing(results: list[ExpectationValidationResult]) -> int:
-    """Return how many values Great Expectations found outside their limits; one cannot be both too low and too high."""
+    """Return the number of values outside their limits; no value is counted twice, as it cannot violate both limits."""
     return sum(int(result.result.get("unexpected_count") or 0) for result in results)

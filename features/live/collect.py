@@ -20,7 +20,7 @@ from events.collector.intake import Clock, Intake
 from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog
 from events.mapping import load_mapping
-from expectations.rows import event_rules, failing_reasons
+from expectations.row_rules import event_rules, failing_reasons
 from features.live.missed import missed
 from features.live.push import OnlinePush
 from features.store import data_moment, places, read_state

@@ -1,10 +1,10 @@
-"""From a model of a flat table to its Bento: a deterministic package, whose digest is the version.
+"""Builds the Bento of a flat table's model from a deterministic package, whose digest is the version.
 
 model/                    training.table.artifact
-table.json                what it was made from; the columns that it does not read, with the reasons
+table.json                the source data; the columns that the model does not use, with the reasons
 requirements.txt          pinned to uv.lock
 manifest.json             digest of every file
-shoplens/ training/ serving/      the code that the service imports, and no other
+shoplens/ training/ serving/      exactly the code that the service imports
 """
 
 import contextlib
@@ -27,7 +27,7 @@ CODE = (
         for name in ("__init__", "artifact", "inputs", "kinds", "learner", "models", "network")
     ),
     "serving/__init__.py",
-    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "routes", "schemas", "service")),
+    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "schemas", "service")),
 )
 _NEEDS = (
     "bentoml", "fastapi", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy", "threadpoolctl",
@@ -37,9 +37,9 @@ _INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "**/*.h5", "*.txt"]
 _DESCRIPTION = """\
 # ShopLens: a flat table
 
-`POST /predict` takes one row as a JSON object with the columns that the model reads, and answers probability, decision
-and model_version. `GET /version` says what is in service. A request that breaks a rule is answered with 400 and the
-name of the field. Types and an example: `/openapi.json`.
+`POST /predict` takes one row as a JSON object with the columns that the model uses, and returns probability, decision
+and model_version. `GET /version` returns the versions in service. An invalid request is answered with 400 and the name
+of the field. Types and an example: `/openapi.json`.
 """
 
 
@@ -49,8 +49,8 @@ class Bento:
 
     Attributes:
         version: Digest of its package.
-        file: The exported file, for `bentoml import`.
-        folder: The same unpacked, for `bentoml serve`.
+        file: The exported Bento, for `bentoml import`.
+        folder: The unpacked Bento, for `bentoml serve`.
     """
 
     version: str
@@ -59,13 +59,13 @@ class Bento:
 
 
 def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
-    """Gather the package in the empty folder `out`; return its version.
+    """Build the package in the empty folder `out`; return its version.
 
     Args:
-        model: The folder of the model.
-        content: What metrics.json holds.
-        lock: uv.lock.
-        out: Where to.
+        model: Folder of the model.
+        content: Content of metrics.json.
+        lock: Path of uv.lock.
+        out: Folder of the package.
     """
     shutil.copytree(model, out / "model")
     for name in CODE:
@@ -83,9 +83,9 @@ def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -
 
 
 def build_bento(package: Path, version: str, out: Path) -> Bento:
-    """Build the Bento of a package, export it into `out` as one file, and unpack it to `out`/bento.
+    """Build the Bento of a package, export it to a file in `out`, and unpack it to `out`/bento.
 
-    The Bento store is BENTOML_HOME; what is there already is not built again.
+    A Bento that exists in the Bento store (BENTOML_HOME) is not built again.
     """
     import bentoml
 
@@ -93,7 +93,7 @@ def build_bento(package: Path, version: str, out: Path) -> Bento:
     try:
         bento = bentoml.bentos.get(tag)
     except bentoml.exceptions.NotFound:
-        with contextlib.chdir(package):  # BentoML takes requirements only relative to the working folder
+        with contextlib.chdir(package):  # BentoML resolves requirements relative to the working directory only
             bento = bentoml.bentos.build(
                 "serving.table.service:ShopLensTable",
                 name=NAME,
@@ -107,5 +107,5 @@ def build_bento(package: Path, version: str, out: Path) -> Bento:
     file, folder = out / f"{NAME}-{version}.bento", out / "bento"
     bentoml.export_bento(tag, str(file))
     shutil.copytree(bento.path, folder)
-    folder.chmod(0o755)  # BentoML's store is its owner's alone; a result is not
+    folder.chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared
     return Bento(version, file, folder)

@@ -1,4 +1,4 @@
-"""Every model by name; a model's module is imported when it is asked for."""
+"""All models by name; the module of a model is imported on demand."""
 
 import importlib
 
@@ -22,12 +22,12 @@ _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
 
 
 def model_names(task: Task | None = None) -> tuple[str, ...]:
-    """Return all names, or those that can do `task`, from simple to deep."""
+    """Return the names of all models, or of those that support `task`, from simple to deep."""
     return tuple(name for name, (_, tasks) in _MODELS.items() if task is None or task in tasks)
 
 
 def model_class(name: str) -> type[Model]:
-    """Import and return a model's class.
+    """Import and return the class of a model.
 
     Raises:
         ModelError: no model has this name.

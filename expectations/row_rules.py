@@ -1,9 +1,9 @@
-"""The row expectations of a suite as one check over a Polars frame: for rows in passing, and events just arrived.
+"""The row expectations of a suite, compiled to Polars expressions for batches of rows and for live events.
 
-Great Expectations counts the rows of a table that fail; it names them at a Python object each, and cannot look at an
-event that has just arrived. The suite stays the one definition: its own expectation objects are walked and turned into
-Polars expressions, and a kind that has no translation here raises before the first row is judged. Uniqueness is no
-matter of one row: `unique_columns` says of which columns it is asked.
+Great Expectations counts the failing rows of a table, but identifying them costs one Python object per row, and it
+cannot check a live event. The suite remains the only definition: its expectation objects are compiled, and one without
+a translation raises before any row is checked. Uniqueness cannot be checked one row at a time; `unique_columns` lists
+the columns that require it.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from shoplens.errors import SettingsError
 _UNIQUE = "expect_column_values_to_be_unique"
 _BOTH_MISSING = "both_values_are_missing"
 
-Translation = Callable[[Any], pl.Expr]  # an expectation -> true where a row fails it, null where it does not apply
+Translation = Callable[[Any], pl.Expr]  # expectation -> true for a row that fails it, null if it does not apply
 
 
 def _is_null(expectation: Any) -> pl.Expr:
@@ -66,13 +66,13 @@ _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
 
 def _unknown(expectation: Any, what: str) -> SettingsError:
     return SettingsError(
-        f"suite: {expectation.expectation_type} with {what} has no translation for single rows; add one to "
-        f"expectations/rows.py, or state the rule with one of {', '.join(sorted(_TRANSLATIONS))}"
+        f"suite: {expectation.expectation_type} with {what} cannot be checked on single rows. Add a translation to "
+        f"expectations/row_rules.py, or express the rule with one of {', '.join(sorted(_TRANSLATIONS))}"
     )
 
 
 def _where(expectation: Any) -> pl.Expr | None:
-    """Return which rows an expectation is about, null counting as false; None when about all."""
+    """Return the row condition of an expectation, null counting as false; None if it applies to all rows."""
     condition = expectation.row_condition
     if condition is None:
         return None
@@ -97,14 +97,14 @@ def _fails(expectation: Any) -> pl.Expr:
 
 
 def compile_rules(expectations: Iterable[Any]) -> dict[str, pl.Expr]:
-    """Return reason -> expression that is true where a row fails, sorted by reason.
+    """Return reason -> expression that is true for a row that fails, sorted by reason.
 
     Args:
-        expectations: Those of a suite. Ones without a reason are about a table, not a row, and are left out, as is
-            uniqueness.
+        expectations: The expectations of a suite. Expectations without a reason apply to the table and are skipped, as
+            is uniqueness.
 
     Raises:
-        SettingsError: a kind of expectation, or an argument of one, has no translation.
+        SettingsError: the type or an argument of an expectation has no translation.
     """
     rules: dict[str, pl.Expr] = {}
     for expectation in expectations:
@@ -117,15 +117,15 @@ def compile_rules(expectations: Iterable[Any]) -> dict[str, pl.Expr]:
 
 
 def unique_columns(expectations: Iterable[Any]) -> dict[str, str]:
-    """Return reason -> column whose values must each be there once."""
+    """Return reason -> column whose values must be unique."""
     return {e.meta["reason"]: e.column for e in expectations if e.meta and e.expectation_type == _UNIQUE}
 
 
 def reasons_of(rules: dict[str, pl.Expr]) -> pl.Expr:
-    """Return the reasons of every row as List(String), in the order of the rules.
+    """Return the reasons for which each row fails, List(String), in the order of the rules.
 
     Args:
-        rules: Reason -> true where a row fails; null counts as false.
+        rules: Reason -> expression that is true for a row that fails; null counts as false.
     """
     if not rules:
         return pl.lit([], dtype=pl.List(pl.String))
@@ -134,19 +134,19 @@ def reasons_of(rules: dict[str, pl.Expr]) -> pl.Expr:
 
 @cache
 def event_rules() -> dict[str, pl.Expr]:
-    """Return the rules of the events' suite; the first call imports Great Expectations, which takes seconds."""
+    """Return the compiled rules for events; the first call imports Great Expectations, which takes seconds."""
     from expectations.suites import build_suites
 
     return compile_rules(build_suites()["events"].expectations)
 
 
 def failing_reasons(events: pl.DataFrame) -> pl.Series:
-    """Return, for every row, the sorted reasons for which it belongs in quarantine; none: the event is good.
+    """Return the sorted reasons to quarantine each event; an empty list accepts it.
 
     Args:
-        events: To EVENT_SCHEMA, any number of rows.
+        events: Any number of events, EVENT_SCHEMA.
 
     Returns:
-        `reasons`, List(String), one list a row.
+        `reasons`, List(String), one list per row.
     """
     return events.select(reasons_of(event_rules()).alias("reasons")).to_series()

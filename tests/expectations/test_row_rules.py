@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA
 from expectations.duckdb_dialect import connection_string
-from expectations.rows import compile_rules, event_rules, failing_reasons
+from expectations.row_rules import compile_rules, event_rules, failing_reasons
 from expectations.suites import build_suites
 from expectations.validator import open_tables
 from shoplens.errors import SettingsError
@@ -60,14 +60,14 @@ def _by_great_expectations(events: pl.DataFrame, folder: Path) -> list[list[str]
 @pytest.mark.stores
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(EVENT, min_size=30, max_size=90))
-def test_one_row_and_a_table_are_judged_alike(rows: list[dict[str, Any]]) -> None:
+def test_single_rows_and_tables_are_checked_alike(rows: list[dict[str, Any]]) -> None:
     """Great Expectations on DuckDB is the yardstick; uniqueness is left to the stores."""
     events = pl.DataFrame(rows, schema=EVENT_SCHEMA)
     with tempfile.TemporaryDirectory() as folder:
         assert failing_reasons(events).to_list() == _by_great_expectations(events, Path(folder))
 
 
-def test_reasons_are_sorted_and_a_good_event_has_none() -> None:
+def test_reasons_are_sorted_and_an_accepted_event_has_none() -> None:
     good = {"event_id": "a", "event_time": NOON, "ingested_at": NOON, "event_name": "search"}
     bad = {**good, "event_name": "purchase", "price": -1.0, "ingested_at": NOON - timedelta(seconds=1), "amount": -2.0}
     events = pl.DataFrame([good, bad], schema=EVENT_SCHEMA)
@@ -99,13 +99,13 @@ def test_every_reason_of_the_suite_but_uniqueness_has_a_rule() -> None:
         ),
     ],
 )
-def test_a_rule_without_a_translation_is_refused_before_any_event_is_judged(expectation: Any, what: str) -> None:
+def test_an_expectation_without_a_translation_is_rejected(expectation: Any, what: str) -> None:
     expectation.meta = {"reason": "some_reason"}
-    with pytest.raises(SettingsError, match=rf"{what}.*has no translation for single rows"):
+    with pytest.raises(SettingsError, match=rf"{what}.*cannot be checked on single rows"):
         compile_rules([expectation])
 
 
-def _places(condition: Any) -> list[bool]:
+def _failing(condition: Any) -> list[bool]:
     rule = gxe.ExpectColumnValuesToNotBeNull(column="url", row_condition=condition, meta={"reason": "url_missing"})
     events = pl.DataFrame({"price": [1.0, 2.0, None], "url": [None] * 3}, schema_overrides={"url": pl.String})
     return events.select(compile_rules([rule])["url_missing"]).to_series().to_list()
@@ -127,6 +127,6 @@ def _places(condition: Any) -> list[bool]:
         (None, [True, True, True]),
     ],
 )
-def test_a_row_condition_leaves_out_the_rows_it_is_not_about(condition: Any, asked: list[bool]) -> None:
+def test_a_row_condition_limits_the_rows_that_are_checked(condition: Any, asked: list[bool]) -> None:
     """The prices are 1, 2 and none; every url is missing."""
-    assert _places(condition) == asked
+    assert _failing(condition) == asked

@@ -1,4 +1,4 @@
-"""Every model on the same rows: the best on the validation rows is chosen, all are judged on the test rows."""
+"""Trains every model on the same rows; the best on the validation rows is selected, all are evaluated on test rows."""
 
 import time
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what it says of the held-out rows.
+    """A trained model with its predictions and metrics on held-out rows.
 
     Attributes:
-        validation: Average precision on the validation rows: what the choice rests on.
-        score: (test rows,) probabilities.
-        samples: Metric -> (RESAMPLES + 1,) on the test rows.
+        validation: Average precision on the validation rows, by which the model is selected.
+        score: Probabilities of the test rows, (rows,).
+        samples: Metric -> values on the test rows and on each resample, (RESAMPLES + 1,).
     """
 
     model: TableModel
@@ -47,7 +47,7 @@ def parts_of(frame: pl.DataFrame, split: Split) -> dict[str, pl.DataFrame]:
 
 
 def fit_preprocessing(frame: pl.DataFrame, columns: tuple[Column, ...], split: Split) -> ColumnTransformer:
-    """Return the preprocessing, fitted on the training rows of the frame and no others."""
+    """Return the preprocessing, fitted on the training rows only."""
     return preprocessing(columns).fit(to_inputs(parts_of(frame, split)["train"], columns))
 
 
@@ -60,18 +60,18 @@ def train_all(
     seed: int,
     names: tuple[str, ...] = MODEL_NAMES,
 ) -> Iterator[Trained]:
-    """Yield the models, trained on the training rows and judged on the test rows, in the order of `names`.
+    """Train each model on the training rows and evaluate it on the test rows, in the order of `names`.
 
     Each row of the test set is its own cluster of the bootstrap.
 
     Args:
-        frame: (rows, columns) typed values.
-        label: (rows,) 0 or 1.
-        columns: The inputs.
-        split: Which row is on which side.
-        target: Name of what is predicted.
-        seed: Of the models and of the resamples.
-        names: Of MODEL_NAMES.
+        frame: Typed values, (rows, columns).
+        label: 0 or 1, (rows,).
+        columns: The input columns.
+        split: Assignment of rows to train, validation and test.
+        target: Name of the target column.
+        seed: Seed of the models and the resamples.
+        names: Members of MODEL_NAMES.
     """
     parts = parts_of(frame, split)
     labels = {name: label[split.where(name)] for name in PARTS}
@@ -93,12 +93,12 @@ def train_all(
 
 
 def best(trained: list[Trained]) -> Trained:
-    """Return the model with the highest average precision on the validation rows; of equals, the simplest."""
+    """Return the model with the highest average precision on the validation rows; ties go to the simplest."""
     return max(trained, key=lambda one: one.validation)
 
 
 def as_metrics(trained: list[Trained], chosen: Trained) -> dict[str, Any]:
-    """Return model -> metrics on the test rows with their intervals, and the chosen model minus each other."""
+    """Return model -> test metrics with intervals, validation metric, and the selected model minus this model."""
     return {
         one.model.name: {
             "test": {metric: interval.as_json() for metric, interval in intervals(one.samples).items()},
@@ -110,6 +110,6 @@ def as_metrics(trained: list[Trained], chosen: Trained) -> dict[str, Any]:
 
 
 def curve_scores(trained: list[Trained], chosen: Trained) -> dict[str, NDArray[np.float32]]:
-    """Return the scores to draw: the chosen one first, as "model", the others but the base rate by name."""
+    """Return the scores to plot: the selected model first, as "model", then the others except the base rate."""
     others = {one.model.name: one.score for one in trained if one is not chosen and one.model.name != "base_rate"}
     return {"model": chosen.score, **others}
