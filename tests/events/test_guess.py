@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from events.fetch import fetch
-from events.guess import propose
 from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
+from events.sources.guess import propose
 from shoplens.errors import SourceError
 
 

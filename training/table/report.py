@@ -91,6 +91,13 @@ def _rows(content: dict[str, Any]) -> list[Block]:
         f"split, {copies['crossing']:,} do. {split['same_inputs_crossing']:,} test rows equal a training or validation "
         f"row in every input column."
     )
+    people = split["people"]
+    if people["column"] is not None:
+        words += (
+            f" `{people['column']}` identifies people, of whom there are several rows: "
+            f"{people['test_rows_of_known_people']:,} of the {split['rows']['test']:,} test rows are of people who "
+            f"also have rows among those learned from."
+        )
     if account["exact_duplicates"]:
         words += (
             f" The target is true in {share['used']:.2%} of the rows without copies and {share['with_duplicates']:.2%} "

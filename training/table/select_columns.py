@@ -56,7 +56,12 @@ def reason_to_drop(column: Column, values: pl.Series) -> str | None:
 
 
 def select_columns(
-    columns: tuple[Column, ...], train: pl.DataFrame, label: NDArray[np.int8], keep: frozenset[str], seed: int
+    columns: tuple[Column, ...],
+    train: pl.DataFrame,
+    label: NDArray[np.int8],
+    keep: frozenset[str],
+    seed: int,
+    person: tuple[str, NDArray[np.int64]] | None = None,
 ) -> Selection:
     """Select the input columns.
 
@@ -66,6 +71,7 @@ def select_columns(
         label: Labels of the training rows, 0 or 1, (rows,).
         keep: Columns that are never dropped.
         seed: Seed of the folds on which each column is tested.
+        person: The column that identifies people, and a number per person, (rows,).
 
     Raises:
         SettingsError: `keep` names a column that does not exist.
@@ -77,12 +83,14 @@ def select_columns(
             f"--keep: must name input columns of the table; received {', '.join(map(repr, unknown))}. "
             f"Choose from {', '.join(one.name for one in columns)}"
         )
+    name, people = (None, None) if person is None else person
     reasons: dict[str, str] = {}
     strengths: dict[str, Strength] = {}
     for column in columns:
         values = train[column.name]
         why = reason_to_drop(column, values)
-        strengths[column.name] = found = strength(values, label, seed)
+        strengths[column.name] = found = strength(values, label, seed, people)
+        why = "identifies people: nothing learned from it holds for new ones" if column.name == name else why
         reason = found.leak if found.leak is not None else why
         if reason is not None:
             reasons[column.name] = reason

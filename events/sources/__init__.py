@@ -1,0 +1,1 @@
+"""Where events come from: files, how they are written, and proposals for their mappings."""
