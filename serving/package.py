@@ -26,8 +26,8 @@ from training.models import artifact
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
-# What `dvc.yaml` declares as dependencies of the stage: folders whole, of shoplens/ only what a service uses.
-CODE = ("events", "features", "training", "serving")
+# What `dvc.yaml` declares as dependencies of the stage: of events/ and shoplens/ only what a service uses.
+CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
 SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
 # What the service imports; each is pinned to the version in uv.lock.
 _NEEDS = (
@@ -114,7 +114,9 @@ def base_rate(outs: Path) -> float:
 
 
 def _copy_code(root: Path, out: Path) -> None:
-    files = [path for name in CODE for path in sorted((root / name).rglob("*")) if path.suffix in (".py", ".yaml")]
+    places = [root / name for name in CODE]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    files = [path for path in files if path.suffix in (".py", ".yaml")]
     for path in [*files, *(root / f"shoplens/{name}.py" for name in SHARED_CODE)]:
         target = out / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
