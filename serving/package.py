@@ -31,8 +31,8 @@ CODE = ("events/__init__.py", "events/contract.py", "features", "training", "ser
 SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
 # What the service imports; each is pinned to the version in uv.lock.
 _NEEDS = (
-    "bentoml", "duckdb", "fastapi", "feast", "ibis-framework", "joblib", "keras", "numpy", "pandas", "polars",
-    "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
+    "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",
+    "polars", "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
     "tensorflow-cpu", "typer",
 )  # fmt: skip
 _POPULAR = 100  # the largest k that a recommendation may ask for
