@@ -26,13 +26,13 @@ from training.models import artifact
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
-# The code dependencies of the stage in `dvc.yaml`: whole folders, but of shoplens/ only what a service uses.
-CODE = ("events", "features", "training", "serving")
+# The code dependencies of the stage in `dvc.yaml`: whole folders, but of events/ and shoplens/ only what a service uses.
+CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
 SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
 # Packages that the service imports; each is pinned to its version in uv.lock.
 _NEEDS = (
-    "bentoml", "duckdb", "fastapi", "feast", "ibis-framework", "joblib", "keras", "numpy", "pandas", "polars",
-    "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
+    "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",
+    "polars", "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
     "tensorflow-cpu", "typer",
 )  # fmt: skip
 _POPULAR = 100  # the largest k that a request may have
@@ -117,7 +117,9 @@ def base_rate(outs: Path) -> float:
 
 
 def _copy_code(root: Path, out: Path) -> None:
-    files = [path for name in CODE for path in sorted((root / name).rglob("*")) if path.suffix in (".py", ".yaml")]
+    places = [root / name for name in CODE]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    files = [path for path in files if path.suffix in (".py", ".yaml")]
     for path in [*files, *(root / f"shoplens/{name}.py" for name in SHARED_CODE)]:
         target = out / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)

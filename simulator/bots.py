@@ -6,9 +6,8 @@ import polars as pl
 from simulator.calendar import DAY_MS, day_start
 from simulator.clicks import as_rows
 from simulator.draws import keys, poisson, uniform
-from simulator.ids import VISIT, pack
 from simulator.people import PLATFORMS
-from simulator.rows import CODE
+from simulator.rows import CODE, VISIT, pack
 from simulator.visits import MOST_MEAN
 from simulator.world import World
 

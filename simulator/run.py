@@ -19,21 +19,18 @@ from rich.progress import track
 
 from shoplens.files import whole_folder, write_json
 from shoplens.stage import console
-from simulator.aftermath import later_rows
 from simulator.bots import bot_rows
 from simulator.calendar import day_start
 from simulator.catalogue import items_table
 from simulator.choices import add_demand, choose, open_shop
-from simulator.clicks import rows_of
-from simulator.dirt import soil, write_wrong
+from simulator.clicks import later_rows, rows_of
+from simulator.dirt import KINDS, soil, write_wrong
 from simulator.draws import Floats
-from simulator.kinds import KINDS
-from simulator.log import LOG, log_of
-from simulator.parts import parts
+from simulator.log import LOG, log_of, parts
 from simulator.people import next_mood, users_table
 from simulator.plan import DONE, Plan, require_place
 from simulator.promotions import campaigns_table
-from simulator.rows import ACTIONS, CODE, ORDER
+from simulator.rows import ACTIONS, CODE, SORTED_BY
 from simulator.size import scaled
 from simulator.truth import Truth
 from simulator.visits import user_days, visits_of
@@ -103,7 +100,7 @@ def _write_log(world: World, folder: Path, days: Iterable[int], chunk: int) -> C
             known = pl.concat([waiting, *day_rows(world, day, mood, truth, chunk)], how="diagonal")
             due = _due(plan, day)
             waiting = known.filter(~due)
-            dirty = soil(known.filter(due).sort(ORDER), plan.seed, plan.dirt)
+            dirty = soil(known.filter(due).sort(SORTED_BY), plan.seed, plan.dirt)
             log.add(write_wrong(log_of(dirty, world.catalogue), dirty["kind"]))
             _count(counts, dirty)
         counts.rows, counts.visits = log.rows, truth.visits.rows

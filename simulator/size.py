@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 
 from shoplens.errors import SettingsError
-from simulator.aftermath import later_rows
 from simulator.bots import MEAN_ROWS, WALKS_A_DAY, bots_of
 from simulator.calendar import day_start, traffic
 from simulator.choices import choose, open_shop
-from simulator.clicks import rows_of
+from simulator.clicks import later_rows, rows_of
 from simulator.people import next_mood
 from simulator.visits import MOST_MEAN, user_days, visits_of
 from simulator.world import World

@@ -21,9 +21,9 @@ import polars as pl
 from simulator.catalogue import LEAVES
 from simulator.choices import expected_units
 from simulator.draws import Floats
-from simulator.ids import VISIT, pack
-from simulator.parts import Parts, parts
+from simulator.log import Parts, parts
 from simulator.people import PLATFORMS, customers
+from simulator.rows import VISIT, pack
 from simulator.visits import UserDays, Visits
 from simulator.world import World
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from simulator.calendar import day_start, moment_of_day, traffic
 from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, pick, poisson, uniform
-from simulator.ids import MOST_VISITS
 from simulator.people import STORE
+from simulator.rows import MOST_VISITS
 from simulator.world import World
 
 MOST_MEAN = 20.0  # visits of one person on one day; `draws.poisson` is exact up to here

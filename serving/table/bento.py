@@ -30,7 +30,8 @@ CODE = (
     *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "schemas", "service")),
 )
 _NEEDS = (
-    "bentoml", "fastapi", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy", "threadpoolctl",
+    "bentoml", "fastapi", "filelock", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy",
+    "threadpoolctl",
 )  # fmt: skip
 _NETWORK_NEEDS = ("keras", "tensorflow-cpu")
 _INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "**/*.h5", "*.txt"]

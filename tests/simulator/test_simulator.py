@@ -18,11 +18,11 @@ from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
 from simulator.choices import choose, expected_units, open_shop
+from simulator.dirt import KINDS
 from simulator.draws import keys, normal, pick, poisson, uniform
-from simulator.ids import pack
-from simulator.kinds import KINDS
 from simulator.people import next_mood
 from simulator.plan import Plan, read_day, read_dirt
+from simulator.rows import pack
 from simulator.run import simulate
 from simulator.visits import user_days, visits_of
 from simulator.world import build_world

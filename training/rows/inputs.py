@@ -1,16 +1,18 @@
 """Model inputs: the same object is built from validated events and from the online store."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.fast import FAST_FEATURES, fast_features
-from features.online import UserState
 from features.recent import RecentEvents
 from shoplens.errors import ModelError
+
+if TYPE_CHECKING:
+    from features.online import UserState
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Inputs:
         return cls((*slow.columns, *FAST_FEATURES), np.stack(columns, axis=1), recent, now)
 
     @classmethod
-    def from_state(cls, state: UserState, now: np.datetime64, names: tuple[str, ...]) -> "Inputs":
+    def from_state(cls, state: "UserState", now: np.datetime64, names: tuple[str, ...]) -> "Inputs":
         """Return the inputs of one user from the online store; a feature that it lacks is NaN."""
         moment = np.array([now], dtype="datetime64[us]")
         fast = fast_features(state.recent, moment)
