@@ -9,7 +9,7 @@ import polars as pl
 from expectations.drift.bands import COMPARISON_SCHEMA, Reference
 from expectations.drift.page import build_page
 from expectations.drift.profile import build_profile, item_categories
-from expectations.drift.report import Drift, find_drift, last_finished_day
+from expectations.drift.report import Drift, find_drift, last_complete_day
 from expectations.drift.suite import KEYS, TABLE, drift_suite, failing
 from expectations.validator import TableValidator, check_errors
 from shoplens.errors import BrokenTableError
@@ -46,7 +46,7 @@ def detect_drift(
         last: The last day to report on; default: the last complete day.
     """
     profile = build_profile(events, item_categories(items))
-    last = last or last_finished_day(profile) or date.max
+    last = last or last_complete_day(profile) or date.max
     first = first or last - timedelta(days=params.judge_days - 1)
     return find_drift(profile, Reference(params.reference_days, params.tolerance), first, last)
 

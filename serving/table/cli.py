@@ -18,7 +18,8 @@ def table(
         Path | None, typer.Option(help="Output folder; default var/table/NAME. Replaces an earlier result.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="The column that orders the rows; default: the first complete time column.")
+        str | None,
+        typer.Option(help="The column that orders the rows; default: the first nearly complete time column."),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="A column never to drop, not even as a leak; repeatable.")

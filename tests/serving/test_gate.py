@@ -148,5 +148,5 @@ def test_an_unreadable_model_in_service_is_replaced_by_the_floor(shop: Shop) -> 
 def test_a_missing_floor_raises(shop: Shop) -> None:
     shop.package(GOOD)
     shutil.rmtree(shop.settings.outs_dir / "purchase/baselines/base_rate")
-    with pytest.raises(ReleaseError, match=r"train\.purchase\.baselines must have base_rate"):
+    with pytest.raises(ReleaseError, match=r"train\.purchase\.baselines must include base_rate"):
         shop.evaluate()

@@ -24,16 +24,16 @@ _LARGE = 10_000_000  # numbers in a matrix
 
 
 class Learner(Protocol):
-    """What all models answer."""
+    """The interface of all tabular models."""
 
     def fit(self, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels]) -> None:
-        """Learn from the training rows; the validation rows may say when to stop."""
+        """Fit on the training rows; the validation rows may be used for early stopping."""
 
     def predict(self, matrix: Matrix) -> Scores:
-        """Return (rows,) probabilities."""
+        """Return probabilities, (rows,)."""
 
     def save(self, folder: Path) -> None:
-        """Write what was learned, the same bytes for the same model."""
+        """Write the fitted model, the same bytes for the same model."""
 
 
 def _threads(matrix: Matrix) -> AbstractContextManager[Any]:

@@ -75,7 +75,7 @@ def analyse(request: Request) -> Analysis:
     parts, train = parts_of(cleaned.frame, divided), divided.where("train")
     selection = select_columns(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed)
     names = [column.name for column in selection.columns]
-    console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
+    console.print(f"{len(names)} input columns, {train.sum():,} training rows")
     rows = cleaned.frame.select(names)
     trained = list(
         train_all(rows, cleaned.label, selection.columns, divided, request.target, request.seed, request.models)
