@@ -125,7 +125,7 @@ def _evaluate_task(task: Task, current: Path | None, params: Params, settings: S
     floor = outs / task / "baselines" / _FLOOR[task]
     if not floor.exists():
         raise ReleaseError(
-            f"gate: {floor}, the baseline to beat, is missing; train.{task}.baselines must have {_FLOOR[task]}. "
+            f"gate: {floor}, the baseline to beat, is missing; train.{task}.baselines must include {_FLOOR[task]}. "
             f"Add it and run `dvc repro`"
         )
     return replace(compare_models(task, package, floor, params, outs, 0.0), note=note)

@@ -102,7 +102,7 @@ def popular_items(outs: Path) -> list[dict[str, Any]]:
     folder = outs / "next_item"
     baseline = folder / "baselines/popularity"
     if not baseline.exists():
-        raise ReleaseError("train.next_item.baselines: must have popularity, the fallback for unknown users. Add it")
+        raise ReleaseError("train.next_item.baselines: must include popularity, the fallback for unknown users. Add it")
     row: Inputs = RowSet.load(folder / "rows/validation.parquet").inputs.take(slice(0, 1))
     scores = artifact.load(baseline).predict(row)[0]
     best = top_items(scores[None, :], _POPULAR)[0]

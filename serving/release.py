@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serving.package import model_version, verify
 from serving.schemas import VERSION_HEADER
@@ -74,43 +75,50 @@ def current_version(settings: Settings) -> str | None:
     return current.resolve().name if current.exists() else None
 
 
-def build_bento(package: Path, version: str) -> str:
-    """Build the Bento of a package, unless it exists in the Bento store (BENTOML_HOME); return its tag."""
+def build_bento(package: Path, version: str, service: str, name: str, include: list[str], description: str) -> Any:
+    """Build the Bento of a package, unless it exists in the Bento store (BENTOML_HOME); return it.
+
+    Args:
+        package: Folder of the package.
+        version: Version of the package.
+        service: Import path of the service, MODULE:CLASS.
+        name: Name of the Bento.
+        include: Patterns of the files to include.
+        description: Shown on the service's own page, Markdown.
+    """
     import bentoml
 
-    tag = f"{NAME}:{version}"
     with contextlib.suppress(bentoml.exceptions.NotFound):
-        return str(bentoml.bentos.get(tag).tag)
+        return bentoml.bentos.get(f"{name}:{version}")
     with contextlib.chdir(package):  # BentoML resolves requirements relative to the working directory only
-        bentoml.bentos.build(
-            "serving.service:ShopLens",
-            name=NAME,
+        return bentoml.bentos.build(
+            service,
+            name=name,
             version=version,
             build_ctx=".",
-            include=_INCLUDED,
+            include=include,
             python={"requirements_txt": "requirements.txt", "lock_packages": False},
-            description=_DESCRIPTION,
-            labels={"project": NAME},
+            description=description,
+            labels={"project": "shoplens"},
         )
-    return tag
 
 
-def export_bento(tag: str, settings: Settings, version: str) -> Path:
-    """Unpack the Bento to var/service/releases/VERSION, export it as one file, and return the folder."""
+def export_bento(bento: Any, settings: Settings, version: str) -> Path:
+    """Unpack a Bento to var/service/releases/VERSION, export it as one file, and return the folder."""
     import bentoml
 
     where = locations(settings)
     release = where.releases / version
     if not release.exists():
         with whole_folder(release) as work:
-            shutil.copytree(bentoml.get(tag).path, work, dirs_exist_ok=True)
+            shutil.copytree(bento.path, work, dirs_exist_ok=True)
             verify(package_of(work))
     exported = where.exports / f"{NAME}-{version}.bento"
     if not exported.exists():
         where.exports.mkdir(parents=True, exist_ok=True)
         partial = where.exports / f".{version}.partial.bento"
         partial.unlink(missing_ok=True)
-        bentoml.export_bento(tag, str(partial))
+        bentoml.export_bento(bento.tag, str(partial))
         partial.replace(exported)
     return release
 
@@ -139,7 +147,8 @@ def release_package(settings: Settings) -> tuple[str, bool]:
     if not path.exists() or not read_json(path)["accepted"]:
         what = "rejected" if path.exists() else "not evaluated"
         raise ReleaseError(f"package {version}: the gate has {what} it. Run `shoplens gate` and see {path}")
-    point_current_to(settings, export_bento(build_bento(package, version), settings, version))
+    bento = build_bento(package, version, "serving.service:ShopLens", NAME, _INCLUDED, _DESCRIPTION)
+    point_current_to(settings, export_bento(bento, settings, version))
     return version, True
 
 

@@ -143,5 +143,5 @@ def learn(model: Trainable, train: RowSet, validation: RowSet, live: Path | None
     if not all(np.isfinite(values).all() for values in model.learner.get_weights()):
         raise ModelError(
             f"train.{model.recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
-            f"{loop.learning_rate:g}. Lower it"
+            f"{loop.learning_rate:g}. Lower the learning rate"
         )

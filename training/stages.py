@@ -5,14 +5,14 @@ from shoplens.settings import Settings
 
 
 def train_purchase(params: Params, settings: Settings) -> None:
-    """Train the purchase model and its baselines into `outs/purchase`."""
+    """Train the purchase model and its baselines, and write them to outs/purchase."""
     from training.fit import fit_task
 
     fit_task("purchase", params, settings)
 
 
 def train_next_item(params: Params, settings: Settings) -> None:
-    """Train the next-item model and its baselines into `outs/next_item`."""
+    """Train the next-item model and its baselines, and write them to outs/next_item."""
     from training.fit import fit_task
 
     fit_task("next_item", params, settings)

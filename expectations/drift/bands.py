@@ -122,7 +122,7 @@ def _limits(errors: Floats, reference: Reference, least: float) -> tuple[Floats,
 
 
 def _noise(reference: Reference) -> float:
-    """Return the spread that counting noise alone gives a prediction error: noise of the day and of the median."""
+    """Return the spread of a prediction error that is due to counting noise alone, of the day and of the median."""
     weeks = reference.half // WEEK
     return float(np.sqrt(1 + np.pi / 2 / weeks))
 

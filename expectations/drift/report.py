@@ -145,7 +145,7 @@ def _findings(profile: pl.DataFrame, comparisons: pl.DataFrame, half: int) -> li
     return sorted(found, key=lambda one: (one.day, _ORDER[one.what], MEASURES.index(one.measure), one.key))
 
 
-def last_finished_day(profile: pl.DataFrame) -> date | None:
+def last_complete_day(profile: pl.DataFrame) -> date | None:
     """Return the last complete day of a log: a day without events in its last hour is still in progress."""
     last = profile["day"].max()
     if not isinstance(last, date):

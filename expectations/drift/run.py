@@ -1,22 +1,64 @@
-"""Drift detection as part of a validation run: detect, report, and fail the run if configured to."""
+"""Drift detection as part of a validation run: detect, check with Great Expectations, report, fail if configured to.
+
+The drift suite uses Great Expectations' built-in comparison of two columns, so any context can load it without our
+code. It checks that every value of every measure lies within its limits; a null limit does not apply.
+"""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import great_expectations.expectations as gxe
 import polars as pl
+from great_expectations import ExpectationSuite
+from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.row_conditions import Column
 
-from expectations.drift.bands import COMPARISON_SCHEMA, Reference
+from expectations.drift.bands import COMPARISON_SCHEMA, DISTRIBUTIONS, KINDS, MEASURES, SHARES, VOLUMES, Reference
 from expectations.drift.page import build_page
 from expectations.drift.profile import build_profile, item_categories
-from expectations.drift.report import Drift, find_drift, last_finished_day
-from expectations.drift.suite import KEYS, TABLE, drift_suite, failing
+from expectations.drift.report import Drift, find_drift, last_complete_day
 from expectations.validator import TableValidator, check_errors
 from shoplens.errors import BrokenTableError
 from shoplens.files import whole_file
 from shoplens.params import DriftParams
 from shoplens.settings import Settings
 from shoplens.stage import console
+
+TABLE = "drift"
+KEYS = ["day", "measure", "key"]
+_WHY = {
+    **dict.fromkeys(VOLUMES.values(), "The row count is in line with this weekday in the preceding weeks."),
+    **dict.fromkeys(KINDS.values(), "No regular value has disappeared and no unknown value has appeared."),
+    **dict.fromkeys(SHARES.values(), "The share of missing values is in line with the preceding weeks."),
+    **dict.fromkeys(DISTRIBUTIONS.values(), "The distribution (stability index) is in line with the preceding weeks."),
+}
+
+
+def _within(measure: str, greater: str, less: str, severity: FailureSeverity) -> Any:
+    return gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+        column_A=greater,
+        column_B=less,
+        or_equal=True,
+        row_condition=Column("measure") == measure,
+        severity=severity,
+        meta={"measure": measure, "notes": {"format": "string", "content": [f"{measure}: {_WHY[measure]}"]}},
+    )
+
+
+def drift_suite(*, fails_run: bool) -> ExpectationSuite:
+    """Return the suite for a table of COMPARISON_SCHEMA; violations are critical if they fail the run."""
+    severity = FailureSeverity.CRITICAL if fails_run else FailureSeverity.WARNING
+    limits = (("value", "low"), ("high", "value"))
+    expectations = [_within(measure, *pair, severity) for measure in MEASURES for pair in limits]
+    return ExpectationSuite(TABLE, expectations=expectations)
+
+
+def failing(results: list[ExpectationValidationResult]) -> int:
+    """Return the number of values outside their limits; no value is counted twice, as it cannot violate both limits."""
+    return sum(int(result.result.get("unexpected_count") or 0) for result in results)
 
 
 def create_empty_table(path: Path) -> None:
@@ -46,7 +88,7 @@ def detect_drift(
         last: The last day to report on; default: the last complete day.
     """
     profile = build_profile(events, item_categories(items))
-    last = last or last_finished_day(profile) or date.max
+    last = last or last_complete_day(profile) or date.max
     first = first or last - timedelta(days=params.judge_days - 1)
     return find_drift(profile, Reference(params.reference_days, params.tolerance), first, last)
 

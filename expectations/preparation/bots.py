@@ -77,7 +77,7 @@ def find_bots(events: Path, params: BotsParams) -> pl.DataFrame:
         params: The thresholds.
 
     Returns:
-        BOTS_SCHEMA; a measure is null unless its threshold is exceeded.
+        BOTS_SCHEMA; a measure is null unless it reaches its threshold.
     """
     limits = params.model_dump(exclude={"action"})
     with bounded_connection() as connection:

@@ -87,7 +87,7 @@ def _apply(frame: pl.DataFrame, steps: Sequence[Step], counts: list[int]) -> pl.
     """Apply the steps in order, add their rows to `counts`, and put the reasons for quarantine into `_reasons`."""
     frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_reasons"))
     for index, step in enumerate(steps):
-        affected = frame.select(step.concerns.fill_null(value=False).alias("affected")).to_series()
+        affected = frame.select(step.affected.fill_null(value=False).alias("affected")).to_series()
         counts[index] += int(affected.sum())
         if step.reason is not None:
             more = reasons_of({step.reason: pl.lit(affected)})
@@ -100,7 +100,7 @@ def _apply(frame: pl.DataFrame, steps: Sequence[Step], counts: list[int]) -> pl.
 def _count(path: Path, steps: Sequence[Step]) -> list[int]:
     """Return the number of rows that each step affects, for a table that no step changes."""
     counts = [0] * len(steps)
-    columns = list(dict.fromkeys(name for step in steps for name in step.concerns.meta.root_names()))
+    columns = list(dict.fromkeys(name for step in steps for name in step.affected.meta.root_names()))
     for frame in read_batches(path, columns) if steps else ():
         _apply(frame, steps, counts)
     return counts

@@ -15,7 +15,7 @@ def level(number: pl.Expr) -> pl.Expr:
 
 
 def number_at(level: float) -> float:
-    """Return the number x whose `level` is given."""
+    """Return the number with the given level; the inverse of `level`."""
     return math.copysign(math.expm1(abs(level)), level)
 
 

@@ -22,14 +22,14 @@ class Step:
     Attributes:
         about: The declaration and the fitted values, for the report.
         column: The column that it reads or replaces.
-        concerns: True for the affected rows; null counts as false.
+        affected: True for the affected rows; null counts as false.
         reason: The reason under which affected rows are quarantined; None keeps them.
         value: The new value of the column for all rows; None leaves it unchanged.
     """
 
     about: dict[str, Any]
     column: str
-    concerns: pl.Expr
+    affected: pl.Expr
     reason: str | None = None
     value: pl.Expr | None = None
 

@@ -7,13 +7,12 @@ manifest.json             digest of every file
 shoplens/ training/ serving/      exactly the code that the service imports
 """
 
-import contextlib
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from serving.package import code_root, pinned_requirements
+from serving.release import build_bento
 from serving.table.predictor import ABOUT, MANIFEST, table_version
 from shoplens.digest import file_digest
 from shoplens.files import write_json
@@ -44,21 +43,6 @@ of the field. Types and an example: `/openapi.json`.
 """
 
 
-@dataclass(frozen=True)
-class Bento:
-    """A built Bento.
-
-    Attributes:
-        version: Digest of its package.
-        file: The exported Bento, for `bentoml import`.
-        folder: The unpacked Bento, for `bentoml serve`.
-    """
-
-    version: str
-    file: Path
-    folder: Path
-
-
 def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
     """Build the package in the empty folder `out`; return its version.
 
@@ -83,30 +67,11 @@ def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -
     return table_version(out)
 
 
-def build_bento(package: Path, version: str, out: Path) -> Bento:
-    """Build the Bento of a package, export it to a file in `out`, and unpack it to `out`/bento.
-
-    A Bento that exists in the Bento store (BENTOML_HOME) is not built again.
-    """
+def write_bento(package: Path, version: str, out: Path) -> None:
+    """Build the Bento of a package, export it to a file in `out`, and unpack it to `out`/bento."""
     import bentoml
 
-    tag = f"{NAME}:{version}"
-    try:
-        bento = bentoml.bentos.get(tag)
-    except bentoml.exceptions.NotFound:
-        with contextlib.chdir(package):  # BentoML resolves requirements relative to the working directory only
-            bento = bentoml.bentos.build(
-                "serving.table.service:ShopLensTable",
-                name=NAME,
-                version=version,
-                build_ctx=".",
-                include=_INCLUDED,
-                python={"requirements_txt": "requirements.txt", "lock_packages": False},
-                description=_DESCRIPTION,
-                labels={"project": "shoplens"},
-            )
-    file, folder = out / f"{NAME}-{version}.bento", out / "bento"
-    bentoml.export_bento(tag, str(file))
-    shutil.copytree(bento.path, folder)
-    folder.chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared
-    return Bento(version, file, folder)
+    bento = build_bento(package, version, "serving.table.service:ShopLensTable", NAME, _INCLUDED, _DESCRIPTION)
+    bentoml.export_bento(bento.tag, str(out / f"{NAME}-{version}.bento"))
+    shutil.copytree(bento.path, out / "bento")
+    (out / "bento").chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared

@@ -18,7 +18,8 @@ def table(
         Path | None, typer.Option(help="Output folder; default var/table/NAME. Replaces an earlier result.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="The column that orders the rows; default: the first complete time column.")
+        str | None,
+        typer.Option(help="The column that orders the rows; default: the first nearly complete time column."),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="A column never to drop, not even as a leak; repeatable.")
@@ -87,13 +88,13 @@ def require_replaceable(folder: Path) -> None:
 
 def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
     """Build the Bento of work/model in `work` and return its version."""
-    from serving.table.bento import build_bento, build_package
+    from serving.table.bento import build_package, write_bento
 
     # Not inside `work`, which is a hidden folder: BentoML ignores those.
     with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
         package = Path(name)
         version = build_package(work / "model", content, lock, package)
-        build_bento(package, version, work)
+        write_bento(package, version, work)
     return version
 
 

@@ -15,7 +15,7 @@ from events.mapping import load_mapping
 from expectations.drift.bands import Reference, _index, compare_days, outside_limits
 from expectations.drift.page import build_page
 from expectations.drift.profile import COLUMNS, PROFILE_SCHEMA, bin_value, build_profile, item_categories
-from expectations.drift.report import find_drift, last_finished_day
+from expectations.drift.report import find_drift, last_complete_day
 from simulator.plan import Plan
 from simulator.run import simulate
 
@@ -197,7 +197,7 @@ def test_a_day_has_ended_when_its_last_hour_has_events(hours: list[str], last: d
     profile = pl.DataFrame(
         {"day": [MONDAY] * len(hours), "measure": "hour", "key": hours, "count": 1}, schema=PROFILE_SCHEMA
     )
-    assert last_finished_day(profile) == last
+    assert last_complete_day(profile) == last
 
 
 def test_the_page_is_self_contained_and_shows_the_findings(shop: Ingested) -> None:

@@ -16,7 +16,7 @@ from shoplens.files import read_json
 from training.table.clean import REASON, ROW, Cleaned, clean, read_flat
 from training.table.columns import read_column
 from training.table.inputs import to_inputs
-from training.table.leaks import gives_away
+from training.table.leaks import reveals_target
 from training.table.run import Analysis, Request, analyse, write_results
 from training.table.select_columns import select_columns
 from training.table.split import PARTS, Split, split
@@ -203,7 +203,7 @@ def test_which_states_are_leaks(state_true: int, state_false: int, leak: bool) -
     state = np.zeros(1_000, dtype=bool)
     state[:state_true] = True
     state[100 : 100 + state_false] = True
-    assert gives_away(state, label) == leak
+    assert reveals_target(state, label) == leak
 
 
 def test_copies_stay_in_one_part_and_shares_are_equal() -> None:

@@ -31,7 +31,7 @@ def new_figure(
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as PNG without the version of Matplotlib, which would change the bytes."""
+    """Write a figure as PNG, without Matplotlib's version in the metadata, so that the bytes are reproducible."""
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

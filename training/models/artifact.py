@@ -7,15 +7,14 @@ weights               in files of the model's own
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from features.catalogue import Catalogue
 from shoplens.digest import folder_digest
 from shoplens.errors import ModelError
 from shoplens.files import read_json, whole_folder, write_json
-from shoplens.params import LoopParams, NetworkParams
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.registry import model_class
 from training.rows.inputs import Inputs
@@ -23,6 +22,7 @@ from training.rows.rowset import Task
 
 _CARD = "model.json"
 _CATALOGUE = "catalogue.parquet"
+_RECIPE = TypeAdapter(Recipe)
 
 
 @dataclass(frozen=True)
@@ -61,36 +61,15 @@ def save(model: Model, feature_names: tuple[str, ...], learned_until: np.datetim
     with whole_folder(folder) as work:
         kept = model.export(work)
         model.catalogue.frame.write_parquet(work / _CATALOGUE)
-        recipe = model.recipe
-        write_json(
-            work / _CARD,
-            {
-                "name": model.name,
-                "task": recipe.task,
-                "feature_names": list(feature_names),
-                "learned_until": str(learned_until),
-                "recipe": {
-                    "network": recipe.network.model_dump(),
-                    "loop": recipe.loop.model_dump(),
-                    "loss": recipe.loss,
-                    "seed": recipe.seed,
-                    "sampled_negatives": recipe.sampled_negatives,
-                },
-                "kept": kept,
-            },
-        )
-
-
-def _recipe(card: dict[str, Any]) -> Recipe:
-    parts = card["recipe"]
-    return Recipe(
-        card["task"],
-        NetworkParams.model_validate(parts["network"]),
-        LoopParams.model_validate(parts["loop"]),
-        parts["loss"],
-        parts["seed"],
-        parts["sampled_negatives"],
-    )
+        card = {
+            "name": model.name,
+            "task": model.recipe.task,
+            "feature_names": list(feature_names),
+            "learned_until": str(learned_until),
+            "recipe": _RECIPE.dump_python(model.recipe, mode="json", exclude={"task"}),
+            "kept": kept,
+        }
+        write_json(work / _CARD, card)
 
 
 def load(folder: Path) -> Predictor:
@@ -103,7 +82,8 @@ def load(folder: Path) -> Predictor:
         card = read_json(folder / _CARD)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {folder}: cannot be read ({error}). Run the training stage") from error
-    model = model_class(card["name"])(_recipe(card), Catalogue.load(folder / _CATALOGUE))
+    recipe = _RECIPE.validate_python({"task": card["task"], **card["recipe"]})
+    model = model_class(card["name"])(recipe, Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
     return Predictor(
         card["name"],

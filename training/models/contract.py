@@ -1,12 +1,12 @@
 """The interface of all models: fit on rows, predict from inputs, export to a folder and restore from it."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError

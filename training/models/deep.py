@@ -45,7 +45,8 @@ class DeepModel(Model):
         network = self.recipe.network
         if rows.recent.n < network.length:
             raise ModelError(
-                f"network.length: must be at most features.last_n {rows.recent.n}; received {network.length}"
+                f"network.length: must be at most features.last_n {rows.recent.n}; received {network.length}. "
+                f"Lower it, or raise features.last_n"
             )
         recent = rows.recent.tail(network.length)
         hours = (rows.now[:, None] - recent.event_time) / _HOUR

@@ -49,7 +49,7 @@ class ItemEmbedding(layers.Layer):
 
 
 class EventEmbedding(layers.Layer):
-    """Embeds a history: item, event name, position, age, and recency of the order for each event."""
+    """Embeds each event of a history from its item, name, position, age and the recency of its order."""
 
     def __init__(self, items: ItemEmbedding, width: int, length: int, **more: Any) -> None:
         super().__init__(**more)

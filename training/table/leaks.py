@@ -50,7 +50,7 @@ def present(values: pl.Series) -> NDArray[np.bool_]:
     return np.asarray((values.fill_null(False) if values.dtype == pl.Boolean else values.is_not_null()).to_numpy())
 
 
-def gives_away(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
+def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
     """Return whether a state of a column implies, almost without exception, that the target is true.
 
     Args:
@@ -67,14 +67,14 @@ def _presence_leak(values: pl.Series, label: NDArray[np.int8]) -> str | None:
     words = _STATES.get(values.dtype, ("filled", "missing"))
     there = present(values)
     for word, state in zip(words, (there, ~there), strict=True):
-        if gives_away(state, label):
+        if reveals_target(state, label):
             yes, no = state[label == 1].mean(), state[label == 0].mean()
             return f"leaks the target: {word} in {yes:.1%} of the rows with a true target, {no:.2%} with a false one"
     return None
 
 
 def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return the value (of a category: its target rate in the `seen` rows) and a missing flag, (rows, 2)."""
+    """Return the inputs of the tree, (rows, 2): the value (a category as its rate in `seen`) and a missing flag."""
     if values.dtype == pl.String:
         known = pl.DataFrame({"value": values[seen], "label": label[seen]})
         rate = known.group_by("value").agg((pl.col("label").sum() + label[seen].mean()) / (pl.len() + 1))
@@ -89,7 +89,7 @@ def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) 
 
 
 def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None) -> float:
-    """Return the ROC AUC of a column alone, the mean over folds that the small tree has not seen."""
+    """Return the cross-validated ROC AUC of a small tree on this column alone."""
     fold = StratifiedKFold if people is None else StratifiedGroupKFold
     found = []
     for seen, unseen in fold(_FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(label)), label, people):
@@ -107,10 +107,10 @@ def strength(
     """Return how well a column predicts the target on its own, in the training rows.
 
     Args:
-        values: (rows,) typed.
-        label: (rows,) 0 or 1.
-        seed: Of the folds.
-        people: (rows,) equal for rows of one person, which are then in one fold.
+        values: Typed values, (rows,).
+        label: 0 or 1, (rows,).
+        seed: Seed of the folds.
+        people: Equal for the rows of one person, which are kept in one fold, (rows,).
     """
     auc = single_auc(values, label, seed, people)
     leak = _presence_leak(values, label)

@@ -152,7 +152,7 @@ def _models(content: dict[str, Any]) -> list[Block]:
         Heading(2, "Models"),
         Words(
             f"All metrics are on the test rows, except validation AP. Intervals are from resampling the test rows; the "
-            f"last column compares models on the same resamples. The decision is yes from probability "
+            f"last column compares models on the same resamples. The decision is yes if the probability is at least "
             f"{content['chosen']['threshold']}."
         ),
         Table(head, rows, frozenset({names.index(content["chosen"]["model"])})),

@@ -91,7 +91,7 @@ def analyse(request: Request) -> Analysis:
         cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed, people
     )
     names = [column.name for column in selection.columns]
-    console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
+    console.print(f"{len(names)} input columns, {train.sum():,} training rows")
     rows = cleaned.frame.select(names)
     trained = list(
         train_all(rows, cleaned.label, selection.columns, divided, request.target, request.seed, request.models)
