@@ -24,7 +24,7 @@ def ingest(
         return
     from events.lake import bring
     from events.mapping import load_mapping
-    from events.progress import Progress
+    from events.reading import Progress
     from shoplens.stage import console
 
     if mapping is None or lake is None:

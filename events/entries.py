@@ -1,22 +1,23 @@
 """What a mapping reads of events: one file, in pieces, for one entry of the mapping's `events`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from events.labels import Labels
 from events.mapping import EventTable, Join, Mapping
-from events.pieces import Size, pieces
-from events.readers import read_table
+from events.sources.files import Labels, Size, files_of
 from events.sources.joins import Filler, joined, second_table
+from events.sources.readers import pieces, read_table
 from events.sources.records import Rows, flat_rows, only_rows
 from events.transform.columns import column_forms_of, scalar_columns
 from events.transform.ids import salt_of
 from events.transform.money import read_rates
+from events.transform.quarantine import quarantine, with_lines
 from events.transform.rows import TableState, Transformed, transform
-from events.transform.side_tables import files_of
+
+_MALFORMED = "_malformed"  # the position of a malformed row in its piece
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class Entry:
     """One file, as it is read for one entry of the mapping's `events`.
 
     Attributes:
-        label: See `events.labels`.
+        label: See `events.sources.files.Labels`.
         path: The file.
         spec: The entry.
         mapping: The mapping.
         salt: What derived IDs are salted with, see `events.transform.ids`.
-        seconds: The joins of the entry, each with its second table.
         state: Shared by the files of the entry, which must be transformed in order.
+        seconds: The joins of the entry, each with its second table.
+        notes: Remarks on the file for the person who reads it, once it has been read.
     """
 
     label: str
@@ -38,23 +40,36 @@ class Entry:
     spec: EventTable
     mapping: Mapping
     salt: str
-    seconds: tuple[tuple[Join, pl.DataFrame], ...]
     state: TableState
+    seconds: tuple[tuple[Join, pl.DataFrame], ...] = ()
+    notes: list[str] = field(default_factory=list)
 
-    def rows(self, size: Size | None = None) -> Iterator[Rows]:
-        """Yield the rows of the file in pieces.
+    def rows(self, size: Size | None = None) -> Iterator[tuple[Rows, pl.DataFrame | None]]:
+        """Yield the rows of the file in pieces, with `nth`, `reason` and `raw` of the malformed ones of each.
 
         Raises:
-            MappingError, SourceError: see `events.pieces` and `events.sources.records`.
+            MappingError, SourceError: see `events.sources`.
         """
-        forms, csv, spec = column_forms_of(self.path), self.spec.csv, self.spec
+        forms, spec = column_forms_of(self.path), self.spec
         filler = None if spec.fill_down is None else Filler(spec.fill_down, spec.table, self.mapping.name)
-        for piece in pieces(self.path, csv.separator, csv.header, size):
+        for piece in pieces(self.path, spec.csv, size):
             frame = piece.frame if filler is None else filler.fill(piece.frame)
+            if piece.note and piece.note not in self.notes:
+                self.notes.append(piece.note)
             for join, second in self.seconds:
                 frame = joined(scalar_columns(frame, forms), second, join, spec.table, self.mapping.name)
-            flat = flat_rows(frame, spec)
-            yield only_rows(Rows(flat.frame, flat.derived, forms, piece.short, flat.absent, flat.addresses), spec)
+            if piece.malformed is None:
+                yield only_rows(replace(flat_rows(frame, spec), forms=forms), spec), None
+                continue
+            # A malformed row has no values, but its place: one record may be several rows.
+            nth = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+            mark = pl.when(nth.is_in(piece.malformed["nth"].implode())).then(nth).alias(_MALFORMED)
+            flat = flat_rows(frame.with_columns(mark), spec)
+            flat = only_rows(replace(flat, forms=forms, malformed=flat.frame[_MALFORMED].is_not_null()), spec)
+            place = flat.frame[_MALFORMED]
+            found = pl.DataFrame({"nth": place.is_not_null().arg_true(), "_at": place.drop_nulls()})
+            malformed = found.join(piece.malformed.rename({"nth": "_at"}), on="_at", maintain_order="left").drop("_at")
+            yield replace(flat, frame=flat.frame.drop(_MALFORMED)), malformed
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
         """Yield, for every piece, how many rows it has and what became of them.
@@ -64,31 +79,27 @@ class Entry:
         """
         start = 0
         self.state.start_file()
-        for rows in self.rows(size) if self.state.needs_first_pass else ():
+        for rows, _ in self.rows(size) if self.state.needs_first_pass else ():
             self.state.learn(rows)
-        for rows in self.rows(size):
-            height = rows.frame.height
-            yield height, transform(rows, self.spec, self.mapping, self.label, self.salt, start, self.state)
-            start += height
+        for rows, malformed in self.rows(size):
+            done = transform(rows, self.spec, self.mapping, self.label, self.salt, start, self.state)
+            if malformed is not None:
+                done = Transformed(done.events, with_lines(done.quarantined, malformed, self.label, start))
+            yield rows.frame.height, done
+            start += rows.frame.height
 
-    def raw(self, numbers: pl.Series, size: Size | None = None) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
-        """Yield the raw rows of these sorted numbers, with the numbers, a piece at a time."""
+    def conflicting(self, numbers: pl.Series, reason: str, size: Size | None = None) -> Iterator[pl.DataFrame]:
+        """Yield QUARANTINE_SCHEMA of the rows with these sorted numbers, read from the file again."""
         start = 0
-        for rows in self.rows(size):
+        for rows, _ in self.rows(size):
             here = numbers.filter(numbers.is_between(start, start + rows.frame.height, closed="left"))
             if not here.is_empty():
-                yield here, scalar_columns(rows.frame, rows.forms)[(here - start).to_list()]
+                raw = scalar_columns(rows.frame[(here - start).to_list()], rows.forms)
+                marked = pl.DataFrame({"_row": here}).with_columns(pl.lit([reason]).alias("_reasons"))
+                yield quarantine(raw, marked, self.label)
             start += rows.frame.height
             if start > numbers[-1]:
                 return
-
-
-def _rates(mapping: Mapping, files: list[Path]) -> pl.DataFrame | None:
-    rates = mapping.rates
-    if rates is None:
-        return None
-    tables = [read_table(file, rates.csv.separator, rates.csv.header) for file in files_of(files, rates.table, mapping)]
-    return read_rates(tables, rates) if tables else None
 
 
 def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entry]:
@@ -99,7 +110,10 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
     """
     entries: list[Entry] = []
     before: dict[str, int] = {}
-    rates = _rates(mapping, files)
+    rates = None
+    if mapping.rates is not None:
+        tables = [read_table(file, mapping.rates.csv) for file in files_of(files, mapping.rates.table, mapping)]
+        rates = read_rates(tables, mapping.rates) if tables else None
     for place, spec in enumerate(mapping.events, start=1):
         found = files_of(files, spec.table, mapping)
         others = [(join, files_of(files, join.table, mapping)) for join in spec.joins] if found else []
@@ -110,11 +124,11 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
         state = TableState(spec, mapping, rates)
         for path in found:
             label = labels.take(path, f"events {place}")
-            entries.append(Entry(label, path, spec, mapping, salt, seconds, state))
+            entries.append(Entry(label, path, spec, mapping, salt, state, seconds))
     return entries
 
 
 def findings_of(entries: list[Entry]) -> list[str]:
-    """Return what is reported about entries that have been read, one line per finding."""
-    states = {id(entry.state): entry for entry in entries}
-    return [f"{entry.spec.table}: {line}" for entry in states.values() for line in entry.state.findings.messages()]
+    """Return what is reported about the tables of entries that have been read, one line per finding."""
+    tables = {id(entry.state): entry for entry in entries}
+    return [f"{entry.spec.table}: {line}" for entry in tables.values() for line in entry.state.findings.messages()]

@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from events.readers import find_files
+from events.sources.files import find_files
 from shoplens.errors import SourceError
 
 # source name -> (module, folder in it with one Parquet file a table)

@@ -5,23 +5,26 @@ corrects it changes columns only; `_table` and `_row` say which row of the quara
 """
 
 import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from events.account import TableAccount
-from events.contract import CAMPAIGN_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
-from events.ingest import Ingested, contract_events
+from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.entries import Entry
+from events.ingest import Ingested
 from events.lake import append, lake_quarantine
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping
-from events.readers import read_table, table_name
-from events.settle import Part, settle
+from events.reading import Reading
+from events.sources.files import Size, table_name
+from events.sources.readers import read_table
 from events.sources.records import Rows, addresses_of, sources_of
-from events.transform.columns import scalar_columns
 from events.transform.ids import salt_of
-from events.transform.items import carried_content, every_item
-from events.transform.rows import transform
+from events.transform.rows import TableState
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_file
@@ -94,15 +97,24 @@ def _own_columns(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(name for name in columns if frame[name].null_count() < frame.height)
 
 
-def _part(frame: pl.DataFrame, table: str, mapping: Mapping) -> Part:
-    """Read the corrected rows of one table; their row numbers are places in `frame`."""
+@dataclass(frozen=True)
+class _Corrected(Entry):
+    """The corrected rows of one table; their row numbers are positions in the frame."""
+
+    frame: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    def rows(self, size: Size | None = None) -> Iterator[tuple[Rows, None]]:
+        """Yield the rows."""
+        yield Rows(self.frame, frozenset()), None
+
+
+def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
     spec, salt = _entry(table, mapping)
     own = _own_columns(frame)
     read = dict.fromkeys(name for source in sources_of(spec) for name in addresses_of(source))
     absent = [name for name in read if name not in own.columns]
     own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
-    done = transform(Rows(own, frozenset()), spec, mapping, table, salt)
-    return Part(table, frame.height, done.events, done.quarantined, lambda: scalar_columns(own))
+    return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)
 
 
 def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -131,17 +143,20 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
     quarantined(lake)
     frame = _read(corrected)
     frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
-    settled = settle([_part(rows, table, mapping) for table, rows in frames.items()])
-    content = carried_content(settled.events)
+    entries = [_corrected(rows, table, mapping, corrected) for table, rows in frames.items()]
+    with tempfile.TemporaryDirectory(prefix="shoplens-replay-") as folder:
+        reading = Reading(mapping, [], Path(folder), None, lambda line: None, entries)
+        events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA | {"table": pl.String}), *reading.labelled()])
+        rejected = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()])
     done = Ingested(
-        events=contract_events(settled),
-        items=every_item(pl.DataFrame(schema=ITEM_SCHEMA), content, settled.events["item_id"]),
-        users=pl.DataFrame(schema=USER_SCHEMA),
-        campaigns=pl.DataFrame(schema=CAMPAIGN_SCHEMA),
-        quarantined=_in_quarantine(settled.quarantined, frames),
-        accounts=settled.accounts,
-        origin=settled.origin,
-        item_content=content,
+        events=events.drop("table"),
+        items=reading.items(events["item_id"]),
+        users=reading.users,
+        campaigns=reading.campaigns,
+        quarantined=_in_quarantine(rejected, frames),
+        accounts=reading.accounts(),
+        origin=events.select("event_id", "table"),
+        item_content=reading.content,
         digest=file_digest(corrected),
         replayed=frame.select(pl.col("_table").alias("table"), pl.col("_row").cast(pl.Int64).alias("row")),
     )

@@ -1,4 +1,4 @@
-"""The stages `fetch` and `ingest`: a source to one frozen folder to the contract."""
+"""The stages `fetch` and `ingest`: a source to one frozen folder, and that to the contract."""
 
 import shutil
 from collections import Counter
@@ -10,27 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
-from events.account import TableAccount
-from events.bounded import Reading
+from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.fetch import fetch as fetch_source
-from events.frozen import Frozen
-from events.ingest import refuse_all
-from events.kinds import kind_of
 from events.lake import check_identity, freeze_lake, is_lake
+from events.lake.place import FROZEN_EVENTS
 from events.lake.store import is_url
 from events.mapping import Mapping, load_mapping
-from events.pieces import Size
-from events.progress import Progress
-from events.sink import sink
-from events.spill import compact
+from events.reading import Progress, Reading, require_events
+from events.sources.files import Size, kind_of
+from events.sources.readers import pieces, read_table
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_folder, write_json
 from shoplens.params import DataParams, Params
 from shoplens.settings import Settings
 from shoplens.stage import console
+
+ROW_GROUP = 1 << 17
 
 
 def fetch(params: Params, settings: Settings) -> None:
@@ -54,8 +53,42 @@ def _until(data: DataParams) -> datetime | None:
     return None if data.as_of is None else datetime.combine(data.as_of, datetime.min.time(), UTC)
 
 
+class _Frozen:
+    """A folder that `events.lake.freeze_lake` wrote, with what the stage uses of `Reading`; its events are in order."""
+
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, size: Size | None) -> None:
+        self._folder, self._size = folder, size
+        self.users, self.campaigns = (read_table(folder / f"{name}.parquet") for name in ("users", "campaigns"))
+        self._accepted = 0
+
+    def events(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Yield EVENT_SCHEMA, sorted by event_time and event_id, in consecutive frames."""
+        for piece in pieces(self._folder / FROZEN_EVENTS, size=self._size):
+            self._accepted += piece.frame.height
+            yield piece.frame.select(list(EVENT_SCHEMA))
+
+    def items(self, seen: pl.Series) -> pl.DataFrame:
+        """Return the items with these IDs and what is known of their content."""
+        return read_table(self._folder / "items.parquet").filter(pl.col("item_id").is_in(seen.implode()))
+
+    def accounts(self) -> dict[str, TableAccount]:
+        """Return the account of the lake, when `events` has ended."""
+        reasons: Counter[str] = Counter()
+        for rows in self.quarantined():
+            reasons.update(count_reasons(rows))
+        return {"lake": TableAccount(self._accepted + reasons.total(), self._accepted, dict(reasons))}
+
+    def quarantined(self) -> Iterator[pl.DataFrame]:
+        """Yield QUARANTINE_SCHEMA of every quarantined row."""
+        for piece in pieces(self._folder / "quarantine.parquet", size=self._size):
+            yield piece.frame
+
+
 class _Slice:
-    """The events that `data.as_of` and `data.user_share` leave, and what was seen of them on their way."""
+    """The events that `data.as_of` and `data.user_share` keep, with counts of both kinds."""
 
     def __init__(self, data: DataParams) -> None:
         self._until, self._share = _until(data), data.user_share
@@ -63,18 +96,17 @@ class _Slice:
         self.rows = self.rows_before = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self.seen = pl.Series("item_id", [], dtype=pl.String)
+        self.items: set[str] = set()
 
     def of(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yield what is left of frames of events that follow each other."""
+        """Yield what is kept of consecutive frames of events."""
         for frame in frames:
             self.rows_before += frame.height
             kept = self._of_people(self._known(frame))
             if kept.height:
                 self.rows += kept.height
                 self.first, self.last = self.first or kept["event_time"][0], kept["event_time"][-1]
-                seen = pl.concat([self.seen, kept["item_id"]]).unique(maintain_order=True)
-                self.seen = compact(seen.to_frame()).to_series()
+                self.items.update(kept["item_id"].drop_nulls().unique())
                 yield kept
 
     def _known(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -95,6 +127,43 @@ class _Slice:
         self.left_out["by_user_share"] += events.height - kept.height
         return kept
 
+    def seen(self) -> pl.Series:
+        """Return the IDs of the items in the kept events, sorted."""
+        return pl.Series("item_id", sorted(self.items), dtype=pl.String)
+
+
+def _row_groups(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the rows in frames of one row group each: the bytes of a group depend on how its rows are cut."""
+    waiting: list[pl.DataFrame] = []
+    rows = 0
+    for frame in frames:
+        waiting.append(frame)
+        rows += frame.height
+        if rows >= ROW_GROUP:
+            table = pl.concat(waiting)
+            whole = rows // ROW_GROUP * ROW_GROUP
+            yield from (table.slice(start, ROW_GROUP) for start in range(0, whole, ROW_GROUP))
+            waiting, rows = [table.slice(whole)], rows - whole
+    if rows:
+        yield pl.concat(waiting)
+
+
+def write_parquet(frames: Iterator[pl.DataFrame], schema: dict[str, Any], target: Path) -> None:
+    """Write consecutive frames of one schema to a Parquet file, whose bytes do not depend on how they are cut."""
+    oldest = pl.CompatLevel.oldest()
+    names = pl.DataFrame(schema=schema).to_arrow(compat_level=oldest).schema
+    with pq.ParquetWriter(target, names, compression="zstd") as writer:
+        for group in _row_groups(frames):
+            writer.write_table(group.rechunk().to_arrow(compat_level=oldest), row_group_size=ROW_GROUP)
+
+
+def _some(moment: datetime | None) -> datetime:
+    if moment is None:
+        raise SourceError(
+            "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
+        )
+    return moment
+
 
 def _dataset(part: _Slice, data: DataParams, identity: str, digest: str) -> dict[str, Any]:
     return {
@@ -108,24 +177,16 @@ def _dataset(part: _Slice, data: DataParams, identity: str, digest: str) -> dict
     }
 
 
-def _some(moment: datetime | None) -> datetime:
-    if moment is None:
-        raise SourceError(
-            "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
-        )
-    return moment
-
-
-def _read_raw(raw: Path, mapping: Mapping, work: Path, size: Size | None) -> Reading | Frozen:
+def _read_raw(raw: Path, mapping: Mapping, work: Path, size: Size | None) -> Reading | _Frozen:
     if not is_lake(raw):
         return Reading(mapping, [raw], work, size, Progress(console.print))
     check_identity(raw, mapping)
-    return Frozen(raw, size)
+    return _Frozen(raw, size)
 
 
 @contextmanager
 def _named_as_given(raw: Path, source: str) -> Iterator[None]:
-    """Name files in errors as they were given: `raw` holds copies, which nobody is to correct."""
+    """Name files in errors as they were given: `raw` holds copies, which nobody should correct."""
     try:
         yield
     except SourceError as error:
@@ -134,41 +195,43 @@ def _named_as_given(raw: Path, source: str) -> Iterator[None]:
         raise SourceError(str(error).replace(f"{raw}/", f"{folder}/")) from error
 
 
-def _tell(reading: Reading | Frozen, part: _Slice, mapping: Mapping) -> dict[str, TableAccount]:
-    """Print the account, and return it."""
+def _print_account(reading: Reading | _Frozen, part: _Slice, mapping: Mapping) -> dict[str, TableAccount]:
+    """Print the account and the remarks on the files; return the account."""
     if reading.unread:
         console.print(f"not read, no table of the mapping: {', '.join(reading.unread)}")
+    for note in reading.notes:
+        console.print(note)
     accounts = reading.accounts()
     for table, account in accounts.items():
         console.print(account.line(table))
     if not part.rows_before:
-        refuse_all(dict(sum((Counter(account.quarantined) for account in accounts.values()), Counter())), mapping)
+        require_events(dict(sum((Counter(one.quarantined) for one in accounts.values()), Counter())), mapping)
     if any(part.left_out.values()):
         console.print(f"slice: {part.rows:,} events kept, left out {part.left_out}")
     return accounts
 
 
 def ingest(params: Params, settings: Settings, size: Size | None = None) -> None:
-    """Bring `outs/raw` through the mapping to `outs/events`, and print and keep the account.
+    """Read `outs/raw` through the mapping into `outs/events`; print and keep the account.
 
     Args:
-        params: Those of the experiment.
-        settings: Where things are.
-        size: Of what is held in memory at a time; what is written does not depend on it.
+        params: The parameters of the experiment.
+        settings: The settings.
+        size: Limits of what is held in memory at a time; the output does not depend on it.
     """
     mapping = load_mapping(settings.root / params.data.mapping)
     with whole_folder(settings.outs_dir / "events") as out:
         work = out / "work"
         work.mkdir()
+        part = _Slice(params.data)
         with _named_as_given(settings.outs_dir / "raw", params.data.source):
             reading = _read_raw(settings.outs_dir / "raw", mapping, work, size)
-        part = _Slice(params.data)
-        sink(part.of(reading.events(_until(params.data))), EVENT_SCHEMA, out / "events.parquet")
-        accounts = _tell(reading, part, mapping)
-        reading.items(part.seen).write_parquet(out / "items.parquet")
+            write_parquet(part.of(reading.events(_until(params.data))), EVENT_SCHEMA, out / "events.parquet")
+        accounts = _print_account(reading, part, mapping)
+        reading.items(part.seen()).write_parquet(out / "items.parquet")
         reading.users.write_parquet(out / "users.parquet")
         reading.campaigns.write_parquet(out / "campaigns.parquet")
-        sink(reading.quarantined(), QUARANTINE_SCHEMA, out / "quarantine.parquet")
+        write_parquet(reading.quarantined(), QUARANTINE_SCHEMA, out / "quarantine.parquet")
         shutil.rmtree(work)
         tables = {table: account.as_json() for table, account in accounts.items()}
         declared = sorted({rule.reason for table in mapping.events for rule in table.reject})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from events.readers import find_files
+from events.sources.files import find_files
 from features.catalogue import Catalogue
 from shoplens.digest import file_digest
 from shoplens.files import read_json, whole_file, write_json

@@ -12,7 +12,7 @@ from events.collector.incoming import Incoming, content_digest
 from events.collector.log import EventLog, Record
 from events.collector.records import accepted, events_of, frame_of, set_aside
 from events.collector.sessions import Sessions
-from events.duplicates import OTHER_CONTENT
+from events.content import OTHER_CONTENT
 
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA -> a list of reasons a row
 Status = Literal["accepted", "duplicate", "quarantined"]

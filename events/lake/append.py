@@ -15,8 +15,9 @@ from typing import Any
 import polars as pl
 
 from events.account import TableAccount, count_reasons
+from events.content import OTHER_CONTENT
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.duplicates import OTHER_CONTENT, distinct
+from events.duplicates import distinct
 from events.ingest import Ingested
 from events.lake.index import day_events, known_events, share_an_id, with_indexed
 from events.lake.index import tidied as tidied_index

@@ -14,9 +14,8 @@ from typing import Any
 import polars as pl
 
 from events.account import TableAccount
-from events.bounded import Reading
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA
-from events.ingest import Ingested, inputs_digest, refuse_all
+from events.ingest import Ingested
 from events.lake.append import append_chunks
 from events.lake.manifest import File
 from events.lake.sources import changed_since, source_columns
@@ -24,8 +23,8 @@ from events.lake.status import late_days
 from events.lake.store import LocalStore, Place
 from events.lake.tables import GroupedWriter, row_groups
 from events.mapping import Mapping
-from events.pieces import Size
-from events.readers import find_files
+from events.reading import Reading, inputs_digest, require_events
+from events.sources.files import Size, find_files
 
 _LABELLED: dict[str, Any] = EVENT_SCHEMA | {"table": pl.String}
 _CHUNK = 1 << 19
@@ -99,7 +98,7 @@ def bring(
         rows = _spooled(reading, folder / "events.parquet")
         accounts = reading.accounts()
         if not rows:
-            refuse_all(dict(sum((Counter(one.quarantined) for one in accounts.values()), Counter())), mapping)
+            require_events(dict(sum((Counter(one.quarantined) for one in accounts.values()), Counter())), mapping)
         done = _without_events(reading, inputs_digest(mapping, find_files(inputs), list(accounts)))
         file = File(path="events.parquet", rows=rows, bytes=(folder / "events.parquet").stat().st_size)
 

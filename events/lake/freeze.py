@@ -15,7 +15,7 @@ from events.lake.place import FROZEN_EVENTS, MARKER, existing
 from events.lake.sides import CONTENT, SIDES, held_side, read_quarantine
 from events.lake.store import Place, Store
 from events.lake.tables import GroupedWriter
-from events.readers import read_table
+from events.sources.readers import read_table
 from events.transform.items import every_item
 from shoplens.errors import SourceError
 from shoplens.files import whole_file, write_json

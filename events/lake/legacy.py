@@ -24,7 +24,7 @@ from events.lake.manifest import Day, File, Manifest, newest, publish
 from events.lake.sides import ACCOUNTS, CONTENT, account_row, with_quarantined
 from events.lake.store import LocalStore
 from events.lake.tables import GroupedWriter, new_path, read_file, write_file
-from events.readers import first_line
+from events.sources.files import first_line
 from shoplens.errors import SourceError
 from shoplens.files import read_json
 

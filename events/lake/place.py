@@ -13,7 +13,7 @@ from events.lake.legacy import is_ours, migrate
 from events.lake.manifest import Manifest, newest
 from events.lake.store import LocalStore, Place, Store, creates_once, open_store
 from events.mapping import Mapping
-from events.readers import first_line
+from events.sources.files import first_line
 from shoplens.errors import SourceError
 
 MARKER = "lake.json"

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from events.content import OTHER_CONTENT
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.duplicates import OTHER_CONTENT
 from events.lake.manifest import File, Manifest
 from events.lake.store import Store
 from events.lake.tables import aligned, merged, read_file, row_groups, write_file

@@ -20,7 +20,7 @@ from typing import Any
 import fsspec
 from typing_extensions import override
 
-from events.readers import first_line
+from events.sources.files import first_line
 from shoplens.errors import SourceError
 
 Place = str | Path

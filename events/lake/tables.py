@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from events.lake.manifest import File
 from events.lake.store import Store
-from events.readers import first_line
+from events.sources.files import first_line
 from shoplens.errors import SourceError
 
 ROW_GROUP = 1 << 17

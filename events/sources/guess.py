@@ -12,7 +12,7 @@ import polars as pl
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from events.kinds import table_name
+from events.sources.files import table_name
 from events.sources.known import known_mapping
 from events.sources.recognise import DEFAULT_CSV, Guess, filled, guess_columns, numbers_of
 from events.sources.sample import Sample, read_sample

@@ -7,7 +7,7 @@ import polars as pl
 
 from events.contract import UTC_TIME
 from events.mapping import Elapsed, FillDown, Join
-from events.readers import read_table
+from events.sources.readers import read_table
 from events.transform.columns import scalar_columns
 from events.transform.numbers import id_text, number, text
 from shoplens.errors import MappingError, SourceError
@@ -49,7 +49,7 @@ def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
         MappingError: the table lacks the key, or a column that its times are made of.
         SourceError: the table has several rows for one key.
     """
-    parts = [scalar_columns(read_table(file, join.csv.separator, join.csv.header)) for file in files]
+    parts = [scalar_columns(read_table(file, join.csv)) for file in files]
     more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
     require_columns(more.columns, [join.key], join.table, mapping)
     if join.elapsed is not None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from events.kinds import table_name
 from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source, load_mapping
+from events.sources.files import table_name
 from events.sources.sample import Sample
 from events.transform.numbers import text
 

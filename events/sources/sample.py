@@ -11,9 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from events.kinds import TEXT, kind_of
 from events.mapping import Csv
-from events.readers import find_files
+from events.sources.files import TEXT, find_files, kind_of
 from events.sources.sniff import sniff
 from shoplens.errors import SourceError
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from events.contract import ATTRIBUTES
-from events.kinds import first_line, kind_of
+from events.sources.files import first_line, kind_of
 from events.transform.numbers import text
 from shoplens.errors import SourceError
 

@@ -32,3 +32,21 @@ def quarantine(raw: pl.DataFrame, rows: pl.DataFrame, table: str) -> pl.DataFram
         },
         schema=QUARANTINE_SCHEMA,
     )
+
+
+def with_lines(quarantined: pl.DataFrame, malformed: pl.DataFrame, table: str, start: int) -> pl.DataFrame:
+    """Return quarantined rows of a piece with the reason and the text of its malformed lines in place of missing values.
+
+    Args:
+        quarantined: QUARANTINE_SCHEMA of the piece; rows of malformed lines may be among them.
+        malformed: `nth` (the position in the piece), `reason` and `raw`, see `events.sources.files`.
+        table: The label of the file.
+        start: The number of the first row of the piece.
+    """
+    lines = malformed.select(
+        pl.lit(table).alias("table"),
+        (pl.col("nth").cast(pl.Int64) + start).alias("row"),
+        pl.concat_list("reason").alias("reasons"),
+        "raw",
+    )
+    return pl.concat([quarantined.join(lines, on="row", how="anti"), lines]).sort("row")

@@ -11,18 +11,16 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
-from events.labels import Labels
 from events.mapping import SIDE_KEYS, DateAndTime, Mapping, SideTable, name_of
-from events.pieces import Piece, pieces
-from events.readers import select_files
+from events.sources.files import Labels, Piece, files_of
 from events.sources.joins import joined, require_columns, second_table
+from events.sources.readers import pieces
 from events.transform.columns import ColumnForms, column_forms_of, require_scalars, scalar_columns
 from events.transform.ids import Seen
 from events.transform.numbers import columns_of, given, id_text, number, path, text
-from events.transform.quarantine import failed_tests, quarantine
-from events.transform.rows import ROW_TOO_SHORT
+from events.transform.quarantine import failed_tests, quarantine, with_lines
+from events.transform.rows import MALFORMED
 from events.transform.times import read_times, require_times
-from shoplens.errors import SourceError
 
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # people registered, and were born, before the first event
 
@@ -108,7 +106,7 @@ class SideReader:
         for label, file in self._files.items():
             tally = self._tallies[label] = _Tally()
             forms = column_forms_of(file)
-            for piece in pieces(file, self._spec.csv.separator, self._spec.csv.header):
+            for piece in pieces(file, self._spec.csv):
                 mapped, quarantined = self._read(piece, forms, columns, label, tally.rows_in)
                 fresh = mapped.filter(seen.before(mapped.to_struct("row")) == 0)
                 tally.rows_in += piece.frame.height
@@ -127,7 +125,7 @@ class SideReader:
     def _columns(self, spec: SideTable) -> list[str]:
         """Return the columns that the mapping reads: each file may lack some that another has."""
         needed = [*(column for source in spec.columns.values() for column in columns_of(source)), *spec.own]
-        heads = [next(pieces(file, spec.csv.separator, spec.csv.header)).frame for file in self._files.values()]
+        heads = [next(pieces(file, spec.csv)).frame for file in self._files.values()]
         held = [name for head in heads for name in self._joined(scalar_columns(head.head(0))).columns]
         require_columns(list(dict.fromkeys(held)), needed, spec.table, self._mapping.name)
         return list(dict.fromkeys(needed))
@@ -145,12 +143,16 @@ class SideReader:
         mapped, tests = _map(raw, spec, self._schema, mapping, where)
         if spec.own:
             mapped = mapped.hstack(raw.select(text(raw, name).alias(name) for name in spec.own))
-        if piece.short is not None:
-            tests.insert(0, (ROW_TOO_SHORT, pl.lit(piece.short)))
+        if piece.malformed is not None:
+            nth = pl.int_range(raw.height, dtype=pl.UInt32, eager=True)
+            tests.insert(0, (MALFORMED, pl.lit(nth.is_in(piece.malformed["nth"].implode()))))
         tests += [(f"{key}_missing", pl.lit(_empty(raw, spec, key))) for key in SIDE_KEYS[self._name]]
         bad, reasons = failed_tests(raw, tests)
         aside = pl.DataFrame({"_row": bad.arg_true() + start}).with_columns(reasons)
-        return mapped.filter(~bad), quarantine(raw.filter(bad), aside, label)
+        quarantined = quarantine(raw.filter(bad), aside, label)
+        if piece.malformed is not None:
+            quarantined = with_lines(quarantined, piece.malformed, label, start)
+        return mapped.filter(~bad), quarantined
 
 
 def _empty(raw: pl.DataFrame, spec: SideTable, name: str) -> pl.Series:
@@ -197,21 +199,6 @@ def _map(
     if "known_at" in schema:  # a promotion is public when it begins, at the latest
         mapped = mapped.with_columns(pl.coalesce("known_at", "valid_from").alias("known_at"))
     return mapped, tests
-
-
-def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
-    """Return the files of a table; none for an optional table that is not given.
-
-    Raises:
-        SourceError: there is none, and the table is not optional.
-    """
-    found = select_files(files, table)
-    if not found and table not in mapping.optional_tables:
-        raise SourceError(
-            f"mapping {mapping.name}: table {table} is in none of the {len(files)} given files; give it too, "
-            f"or name it under optional_tables"
-        )
-    return found
 
 
 def read_side(files: list[Path], name: str, mapping: Mapping, labels: Labels) -> Side:

@@ -39,7 +39,7 @@ def table(
     seed: Annotated[int, typer.Option(help="The same arguments give the same metrics and the same model.")] = 42,
 ) -> None:
     """Train and evaluate every tabular model on a flat table; write a report and build the Bento of the best one."""
-    from events.readers import table_name
+    from events.sources.files import table_name
     from shoplens.files import whole_folder
     from shoplens.settings import load_settings
     from training.table.pages import write_pages

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from events.resolve import Reading
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.mapping import Mapping, load_mapping
+from events.reading import Reading
 from events.sources.guess import propose
 
 CASES = Path(__file__).parent / "cases"
@@ -25,19 +25,26 @@ class Done:
         events: EVENT_SCHEMA in the order of time.
         quarantined: QUARANTINE_SCHEMA.
         accounts: By label of a file.
-        items: item_id, name and value of what the events carried about items.
-        messages: What was reported while reading.
+        content: item_id, name and value of what the events carried about items.
+        items: The items of the events, with what is known about them.
+        users: As the users table has them.
+        unread: Files that no table of the mapping reads.
+        messages: What was reported.
     """
 
     events: pl.DataFrame
     quarantined: pl.DataFrame
     accounts: dict[str, TableAccount]
     content: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    unread: tuple[str, ...]
     messages: list[str]
 
     def rows(self, *columns: str, **where: Any) -> list[tuple[Any, ...]]:
         """Return columns of the events in which other columns have these values, sorted by order and item."""
-        found = self.events.filter([pl.col(name).eq_missing(value) for name, value in where.items()])
+        tests = [pl.col(name).eq_missing(pl.lit(value)) for name, value in where.items()]
+        found = self.events.filter(tests) if tests else self.events
         return found.sort("order_id", "item_id", "event_time", nulls_last=True).select(columns).rows()
 
     def reasons(self) -> dict[str, int]:
@@ -72,12 +79,15 @@ def ingest(mapping: Mapping, *files: Path) -> Done:
     messages: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         reading = Reading(mapping, list(files), Path(folder), None, messages.append)
-        events = [frame.select(list(EVENT_SCHEMA)) for frame in reading.labelled()]
-        quarantined = list(reading.quarantined())
+        frames = [frame.select(list(EVENT_SCHEMA)) for frame in reading.labelled()]
+        events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *frames])
         return Done(
-            pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *events]),
-            pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *quarantined]),
+            events,
+            pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()]),
             reading.accounts(),
             reading.content,
-            messages,
+            reading.items(events["item_id"].drop_nulls()),
+            reading.users,
+            reading.unread,
+            [*messages, *reading.notes],
         )

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.ingest import read_source
 from events.mapping import Mapping
 from shoplens.errors import MappingError, SourceError
+from tests.read_source import read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

@@ -245,7 +245,7 @@ def test_day_numbers_and_times_of_day() -> None:
     assert times["1004906"] == datetime(2017, 1, 1, 21, 31, tzinfo=UTC)
     assert times["883404"] == datetime(2018, 12, 12, 5, 9, tzinfo=UTC)  # 9 is 00:09
     assert done.rows("item_id", "quantity", "amount", event_name="refund") == [("1102207", 1.0, 9.09)]
-    assert done.total() == 1.39 + 0.82 + 1.98 + 2.99 + 1.99 + 9.09
+    assert done.total() == 18.26  # 1.39 + 0.82 + 1.98 + 2.99 + 1.99 + 0 + 9.09
 
 
 def test_mixed_units_of_epochs() -> None:

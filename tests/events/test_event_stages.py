@@ -7,7 +7,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from events.ingest import read_source
 from events.lake import append, freeze_lake
 from events.mapping import Mapping
 from events.stages import fetch, ingest
@@ -15,6 +14,7 @@ from shoplens.errors import SourceError
 from shoplens.files import read_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
+from tests.read_source import read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

@@ -8,9 +8,9 @@ import pytest
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA
-from events.ingest import read_source
 from events.mapping import load_mapping
 from shoplens.errors import MappingError, SourceError
+from tests.read_source import read_source
 
 MAPPING = """\
 name: shop

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.ingest import read_source
 from events.lake import (
     append,
     append_events,
@@ -29,6 +28,7 @@ from events.lake.manifest import newest
 from events.lake.store import open_store
 from events.mapping import Mapping
 from shoplens.errors import SourceError
+from tests.read_source import read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

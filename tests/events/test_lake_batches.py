@@ -11,7 +11,6 @@ import pytest
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.ingest import Ingested, read_source
 from events.lake import (
     append,
     append_chunks,
@@ -24,8 +23,9 @@ from events.lake import (
     read_frozen,
 )
 from events.mapping import Mapping
-from events.pieces import Size
+from events.sources.files import Size
 from shoplens.errors import SourceError
+from tests.read_source import Ingested, read_source
 
 
 def events(*rows: tuple[str, int, str]) -> pl.DataFrame:

@@ -13,7 +13,6 @@ import pytest
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA
-from events.ingest import Ingested, read_source
 from events.lake import (
     append,
     freeze_lake,
@@ -29,6 +28,7 @@ from events.lake.store import LocalStore
 from events.lake.vacuum import vacuum
 from events.mapping import Mapping
 from shoplens.errors import SourceError
+from tests.read_source import Ingested, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

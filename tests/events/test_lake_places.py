@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from events.ingest import read_source
 from events.lake import append, lake_digest, read_events
 from events.lake.store import open_store
 from events.mapping import Mapping
@@ -17,6 +16,7 @@ from shoplens.digest import folder_digest
 from shoplens.errors import SourceError
 from shoplens.params import load_params
 from shoplens.settings import Settings
+from tests.read_source import read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

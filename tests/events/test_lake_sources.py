@@ -10,12 +10,12 @@ import pytest
 from test_broken_inputs import CASES, Case
 from test_broken_inputs import TABLES as BROKEN_TABLES
 
-from events.ingest import read_source
 from events.lake import append, lake_version, read_events
 from events.lake.sources import changed_since, changes, source_columns
 from events.mapping import Mapping
-from events.readers import kind_of
+from events.sources.files import kind_of
 from shoplens.errors import SourceError
+from tests.read_source import read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

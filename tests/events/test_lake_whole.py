@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.ingest import read_source
 from events.lake import append, freeze_lake, lake_accounts, lake_digest, lake_version, read_events
 from events.lake.manifest import newest, path_of
 from events.lake.store import LocalStore, open_store
 from events.lake.vacuum import vacuum
 from events.mapping import Mapping
 from shoplens.errors import SourceError
+from tests.read_source import read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]
@@ -37,7 +37,7 @@ ROWS = ["1,2024-07-01 10:00:00,ann,a,acme", "2,2024-07-02 10:00:00,bob,b,", "3,s
 CHILD = """\
 import os, signal, sys
 from pathlib import Path
-from events.ingest import read_source
+from tests.read_source import read_source
 from events.lake import append
 from events.mapping import load_mapping
 

@@ -7,9 +7,9 @@ import pytest
 
 from events.account import TableAccount
 from events.fetch import fetch
-from events.ingest import read_source
 from events.mapping import load_mapping
 from shoplens.errors import SourceError
+from tests.read_source import read_source
 
 pytestmark = pytest.mark.stores
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.ingest import Ingested, read_source
 from events.mapping import Mapping
 from shoplens.errors import SourceError
+from tests.read_source import Ingested, read_source
 
 Load = Callable[[str], Mapping]
 

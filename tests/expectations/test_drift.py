@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA
-from events.ingest import Ingested, read_source
 from events.mapping import load_mapping
 from expectations.drift.bands import Reference, _index, compare_days, outside_limits
 from expectations.drift.page import build_page
@@ -18,6 +17,7 @@ from expectations.drift.profile import COLUMNS, PROFILE_SCHEMA, bin_value, build
 from expectations.drift.report import find_drift, last_complete_day
 from simulator.plan import Plan
 from simulator.run import simulate
+from tests.read_source import Ingested, read_source
 
 MONDAY = date(2024, 1, 1)
 REFERENCE = Reference(days=56, tolerance=8)

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.ingest import read_source
 from events.lake.tables import GroupedWriter
 from events.mapping import load_mapping
 from expectations.preparation.bots import find_bots
@@ -22,6 +21,7 @@ from shoplens.errors import SettingsError
 from shoplens.params import BotsParams, MissingParams, OutlierParams, PrepareParams, load_params
 from simulator.plan import Plan
 from simulator.run import simulate
+from tests.read_source import read_source
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
 KEEP = BotsParams(action="keep", events_a_minute=60, dwells_expected=30, hours_a_day=22)

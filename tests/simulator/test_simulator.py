@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from events.ingest import Ingested, read_source
 from events.mapping import Mapping, load_mapping
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
@@ -26,6 +25,7 @@ from simulator.rows import pack
 from simulator.run import simulate
 from simulator.visits import user_days, visits_of
 from simulator.world import build_world
+from tests.read_source import Ingested, read_source
 
 DAYS, USERS = 28, 1_500
 START = date(2025, 2, 3)  # a Monday

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from events.kinds import TEXT
-from events.readers import kind_of, read_table
+from events.sources.files import TEXT, kind_of
+from events.sources.readers import read_table
 from events.sources.sniff import sniff
 from shoplens.errors import SettingsError, SourceError
 from training.table.columns import is_nested, person_column, read_column
@@ -82,7 +82,7 @@ def read_flat(path: Path) -> pl.DataFrame:
     kind = kind_of(path)
     if kind is None:
         raise SourceError(f"--data: {path}: unknown kind of file; must be .csv, .csv.gz, .tsv, .parquet or .jsonl")
-    frame = read_table(path, separator=sniff(path).csv.separator) if kind in TEXT else read_table(path)
+    frame = read_table(path, sniff(path).csv) if kind in TEXT else read_table(path)
     if frame.is_empty():
         raise SourceError(f"--data: {path}: must hold rows; it has none")
     return frame

@@ -1,0 +1,210 @@
+"""A source to the contract: files are read through a mapping, and every row is accounted for."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from events.account import TableAccount, count_reasons
+from events.content import OTHER_CONTENT
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.entries import Entry, entries_of, findings_of
+from events.mapping import Mapping
+from events.resolve import Resolver
+from events.sources.files import Labels, Size, find_files, select_files, unread_files
+from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
+from events.transform.side_tables import Side, read_side
+from shoplens.digest import file_digest
+from shoplens.errors import SourceError
+
+Say = Callable[[str], None]
+_SIDES = {"items": ITEM_SCHEMA, "users": USER_SCHEMA, "campaigns": CAMPAIGN_SCHEMA}
+
+
+class Progress:
+    """Shows lines at most once per `seconds`, and none of a job that ends sooner."""
+
+    def __init__(self, show: Callable[[str], object], seconds: float = 10.0) -> None:
+        self._show, self._seconds = show, seconds
+        self._last = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        """Show a line if it is time."""
+        now = time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            self._show(line)
+
+
+class Reading:
+    """A source on its way to the contract.
+
+    Attributes:
+        unread: Files of given folders that no table of the mapping reads.
+        users, campaigns: The side tables in their schemas.
+        item_table: The rows that the items table gave.
+        content: CONTENT_SCHEMA of what events carried, when `events` has ended.
+    """
+
+    def __init__(
+        self,
+        mapping: Mapping,
+        inputs: list[Path],
+        folder: Path,
+        size: Size | None,
+        say: Say,
+        entries: list[Entry] | None = None,
+    ) -> None:
+        """Read the files.
+
+        Args:
+            mapping: The mapping.
+            inputs: Files, or folders of them.
+            folder: An existing folder for as long as the reading is used.
+            size: Limits of what is held in memory at a time; the result does not depend on it.
+            say: Called with the progress, often.
+            entries: Rows to read in place of files; `inputs` is empty then.
+
+        Raises:
+            SourceError: an input is missing or unreadable, or no file is a table that the mapping reads.
+            MappingError: a table lacks columns that the mapping reads.
+        """
+        files = find_files(inputs)
+        self._folder, self._size, self._say = folder, size or Size(), say
+        self._sides: dict[str, Side] = {}
+        self.unread: tuple[str, ...] = ()
+        if entries is None:
+            self.unread = unread_files(mapping, inputs, files)
+            labels = Labels(files)
+            entries = entries_of(mapping, files, labels)
+            # First: the memory that they take to read is free again before the events are read.
+            self._sides = {name: read_side(files, name, mapping, labels) for name in _SIDES}
+        self._absent = [name for name in mapping.optional_tables if files and not select_files(files, name)]
+        self._entries = entries
+        self._resolver = Resolver(folder, carried_columns(mapping), self._size)
+        self._quarantined: list[list[Path]] = [[] for _ in entries]
+        self._reasons: list[Counter[str]] = [Counter() for _ in entries]
+        self._rows_in = [self._read(part, entry) for part, entry in enumerate(entries)]
+        self._accepted: Counter[int] = Counter()
+        self.content = pl.DataFrame(schema=CONTENT_SCHEMA)
+
+    def _read(self, part: int, entry: Entry) -> int:
+        rows = 0
+        for height, done in entry.transformed(self._size):
+            rows += height
+            self._resolver.add(part, done.events)
+            self._quarantine(part, done.quarantined)
+            self._say(f"{entry.label}: {rows:,} rows read")
+        return rows
+
+    def _quarantine(self, part: int, rows: pl.DataFrame) -> None:
+        if rows.is_empty():
+            return
+        self._reasons[part].update(count_reasons(rows))
+        file = self._folder / f"quarantined-{part:05}-{len(self._quarantined[part]):06}.parquet"
+        rows.write_parquet(file, compression="lz4")
+        self._quarantined[part].append(file)
+
+    def events(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Yield EVENT_SCHEMA, sorted by event_time and event_id, in consecutive frames; once.
+
+        Args:
+            until: Item content that events carried counts only if it was known before this moment.
+        """
+        for frame in self.labelled(until):
+            yield frame.drop("table")
+
+    def labelled(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Yield what `events` yields, with the label of each event's file as `table`; in place of it, and once."""
+        labels = {part: entry.label for part, entry in enumerate(self._entries)}
+        table = pl.col("_part").replace_strict(labels, return_dtype=pl.String).alias("table")
+        total, done = self._resolver.rows, 0
+        self._say(f"{total:,} rows: resolving duplicate and conflicting IDs, and sessions")
+        for frame in self._resolver.events():
+            self._accepted.update(dict(frame["_part"].value_counts().iter_rows()))
+            self.content = _compact(merged_content(pl.concat([self.content, carried_content(frame, until)])))
+            done += frame.height
+            self._say(f"{done:,} of {total:,} events in order")
+            yield frame.select(*EVENT_SCHEMA, table)
+        for (part,), rows in sorted(self._resolver.conflicting.partition_by("_part", as_dict=True).items()):
+            for quarantined in self._entries[part].conflicting(rows["_row"], OTHER_CONTENT, self._size):
+                self._quarantine(part, quarantined)
+
+    @property
+    def users(self) -> pl.DataFrame:
+        """USER_SCHEMA, and the source's own columns."""
+        return self._side("users")
+
+    @property
+    def campaigns(self) -> pl.DataFrame:
+        """CAMPAIGN_SCHEMA, and the source's own columns."""
+        return self._side("campaigns")
+
+    @property
+    def item_table(self) -> pl.DataFrame:
+        """ITEM_SCHEMA, and the source's own columns, of the items table."""
+        return self._side("items")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the files and on what is in them, for the person who reads them."""
+        notes = [note for entry in self._entries for note in entry.notes]
+        if self._absent:
+            notes.append(f"not given, and optional: {', '.join(self._absent)}")
+        return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
+
+    def _side(self, name: str) -> pl.DataFrame:
+        return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=_SIDES[name])
+
+    def items(self, seen: pl.Series) -> pl.DataFrame:
+        """Return the items with these IDs and what is known of their content, when `events` has ended."""
+        table = self.item_table
+        return every_item(table.filter(pl.col("item_id").is_in(seen.implode())), self.content, seen)
+
+    def accounts(self) -> dict[str, TableAccount]:
+        """Return the account of each table by its label, when `events` has ended.
+
+        Raises:
+            SourceError: the rows do not add up.
+        """
+        repeated = self._resolver.repeated
+        found = {
+            entry.label: TableAccount(rows, self._accepted[part], dict(self._reasons[part]), repeated[part])
+            for part, (entry, rows) in enumerate(zip(self._entries, self._rows_in, strict=True))
+        }
+        for side in self._sides.values():
+            found.update(side.accounts)
+        return found
+
+    def quarantined(self) -> Iterator[pl.DataFrame]:
+        """Yield QUARANTINE_SCHEMA of every quarantined row, when `events` has ended."""
+        for file in (file for part in self._quarantined for file in part):
+            yield pl.read_parquet(file, hive_partitioning=False)
+        yield from (side.quarantined for side in self._sides.values() if side.quarantined.height)
+
+
+def _compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a copy: a few texts of many would keep all of them in memory."""
+    return pl.DataFrame(frame.to_arrow())
+
+
+def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
+    """Return the digest of a mapping and its files."""
+    total = hashlib.sha256(mapping.model_dump_json().encode())
+    for line in sorted(f"{path.name}\0{file_digest(path)}" for path in files):
+        total.update(line.encode())
+    total.update("\0".join(labels).encode())
+    return total.hexdigest()
+
+
+def require_events(reasons: dict[str, int], mapping: Mapping) -> None:
+    """Raise a SourceError with the reasons why no row of a source became an event, if any was quarantined."""
+    if not reasons:
+        return
+    counts = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
+    shown = ", ".join(f"{reason} {count:,}" for reason, count in counts)
+    raise SourceError(f"mapping {mapping.name}: some rows must become events; none did ({shown}). Correct the mapping")
