@@ -121,8 +121,9 @@ class Resolver:
             files = connection.read_parquet([str(file) for file in self._files], hive_partitioning=False)
             files.create_view("accepted")
         else:
-            rows = pl.concat(self._waiting) if self._waiting else pl.DataFrame(schema=self._schema)
-            connection.register("accepted", rows.to_arrow())
+            # In one chunk: rows of many chunks are slow to gather.
+            self._waiting = [pl.concat(self._waiting, rechunk=True)]
+            connection.register("accepted", self._waiting[0].to_arrow())
         return connection
 
     def events(self) -> Iterator[pl.DataFrame]:
@@ -149,7 +150,7 @@ class Resolver:
     def _stretches(self, connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
         """Yield the rows in stretches of time, and of IDs where many rows are of one moment."""
         if not self._files:
-            yield pl.concat(self._waiting)
+            yield self._waiting.pop()
             return
         count = max(-(-self.rows // (8 * self._size.rows)), -(-self._bytes // (16 * self._size.bytes)))
         sample = connection.sql(f"SELECT event_time, event_id FROM accepted USING SAMPLE reservoir({64 * count} ROWS)")  # noqa: S608
@@ -163,4 +164,4 @@ class Resolver:
                 inside = inside.filter((at >= low[0]) & ((at > low[0]) | (name >= low[1])))
             if high is not None:
                 inside = inside.filter((at <= high[0]) & ((at < high[0]) | (name < high[1])))
-            yield inside.collect()
+            yield inside.collect().rechunk()
