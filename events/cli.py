@@ -16,7 +16,7 @@ def ingest(
 ) -> None:
     """Bring anybody's log into the lake through a mapping file; print and keep the account of every row."""
     if guess:
-        from events.guess import propose
+        from events.sources.guess import propose
 
         if len(inputs) != 1:
             raise SettingsError(f"--guess: must have one file; received {len(inputs)}. Name the file of events")

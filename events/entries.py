@@ -1,20 +1,21 @@
 """What a mapping reads of events: one file, in pieces, for one entry of the mapping's `events`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from events.ids import salt_of
-from events.joins import joined, second_table
-from events.mapping import EventTable, Mapping
-from events.plain import odd_columns_of, plain
-from events.quarantine import quarantine
-from events.records import Rows, flat_rows
+from events.mapping import EventTable, Join, Mapping
 from events.sources.files import Labels, Size, files_of
-from events.sources.readers import pieces
-from events.transform import Transformed, transform
+from events.sources.joins import Filler, joined, second_table
+from events.sources.readers import pieces, read_table
+from events.sources.records import Rows, flat_rows, only_rows
+from events.transform.columns import column_forms_of, scalar_columns
+from events.transform.ids import salt_of
+from events.transform.money import read_rates
+from events.transform.quarantine import quarantine, with_lines
+from events.transform.rows import TableState, Transformed, transform
 
 _MALFORMED = "_malformed"  # the position of a malformed row in its piece
 
@@ -28,8 +29,9 @@ class Entry:
         path: The file.
         spec: The entry.
         mapping: The mapping.
-        salt: What derived ids are salted with, see `events.ids`.
-        second: The second table of a join.
+        salt: What derived IDs are salted with, see `events.transform.ids`.
+        state: Shared by the files of the entry, which must be transformed in order.
+        seconds: The joins of the entry, each with its second table.
         notes: Remarks on the file for the person who reads it, once it has been read.
     """
 
@@ -38,57 +40,53 @@ class Entry:
     spec: EventTable
     mapping: Mapping
     salt: str
-    second: pl.DataFrame | None
+    state: TableState
+    seconds: tuple[tuple[Join, pl.DataFrame], ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def rows(self, size: Size | None = None) -> Iterator[tuple[Rows, pl.DataFrame | None]]:
         """Yield the rows of the file in pieces, with `nth`, `reason` and `raw` of the malformed ones of each.
 
         Raises:
-            MappingError, SourceError: see `events.sources` and `events.records`.
+            MappingError, SourceError: see `events.sources`.
         """
-        odd = odd_columns_of(self.path)
-        for piece in pieces(self.path, self.spec.csv, size):
-            frame = piece.frame
-            if piece.note:
+        forms, spec = column_forms_of(self.path), self.spec
+        filler = None if spec.fill_down is None else Filler(spec.fill_down, spec.table, self.mapping.name)
+        for piece in pieces(self.path, spec.csv, size):
+            frame = piece.frame if filler is None else filler.fill(piece.frame)
+            if piece.note and piece.note not in self.notes:
                 self.notes.append(piece.note)
-            if self.second is not None:
-                frame = joined(plain(frame, odd), self.second, self.spec.joins[0], self.spec.table, self.mapping.name)
+            for join, second in self.seconds:
+                frame = joined(scalar_columns(frame, forms), second, join, spec.table, self.mapping.name)
             if piece.malformed is None:
-                flat = flat_rows(frame, self.spec)
-                yield Rows(flat.frame, flat.derived, odd), None
+                yield only_rows(replace(flat_rows(frame, spec), forms=forms), spec), None
                 continue
             # A malformed row has no values, but its place: one record may be several rows.
-            mark = pl.DataFrame({"nth": piece.malformed["nth"], _MALFORMED: piece.malformed["nth"]})
-            flat = flat_rows(frame.with_row_index("nth").join(mark, "nth", "left").drop("nth"), self.spec)
+            nth = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+            mark = pl.when(nth.is_in(piece.malformed["nth"].implode())).then(nth).alias(_MALFORMED)
+            flat = flat_rows(frame.with_columns(mark), spec)
+            flat = only_rows(replace(flat, forms=forms, malformed=flat.frame[_MALFORMED].is_not_null()), spec)
             place = flat.frame[_MALFORMED]
             found = pl.DataFrame({"nth": place.is_not_null().arg_true(), "_at": place.drop_nulls()})
             malformed = found.join(piece.malformed.rename({"nth": "_at"}), on="_at", maintain_order="left").drop("_at")
-            yield Rows(flat.frame.drop(_MALFORMED), flat.derived, odd, place.is_not_null().alias("short")), malformed
+            yield replace(flat, frame=flat.frame.drop(_MALFORMED)), malformed
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
         """Yield, for every piece, how many rows it has and what became of them.
 
         Raises:
-            MappingError, SourceError: see `rows` and `events.transform`.
+            MappingError, SourceError: see `rows` and `events.transform.rows`.
         """
         start = 0
+        self.state.start_file()
+        for rows, _ in self.rows(size) if self.state.needs_first_pass else ():
+            self.state.learn(rows)
         for rows, malformed in self.rows(size):
-            done = transform(rows, self.spec, self.mapping, self.label, self.salt, start)
+            done = transform(rows, self.spec, self.mapping, self.label, self.salt, start, self.state)
             if malformed is not None:
-                done = Transformed(done.events, self._with_lines(done.quarantined, malformed, start))
+                done = Transformed(done.events, with_lines(done.quarantined, malformed, self.label, start))
             yield rows.frame.height, done
             start += rows.frame.height
-
-    def _with_lines(self, quarantined: pl.DataFrame, malformed: pl.DataFrame, start: int) -> pl.DataFrame:
-        """Return quarantined rows with the reason and the line of each malformed one in place of missing values."""
-        lines = malformed.select(
-            pl.lit(self.label).alias("table"),
-            (pl.col("nth").cast(pl.Int64) + start).alias("row"),
-            pl.concat_list("reason").alias("reasons"),
-            "raw",
-        )
-        return pl.concat([quarantined.join(lines, on="row", how="anti"), lines]).sort("row")
 
     def conflicting(self, numbers: pl.Series, reason: str, size: Size | None = None) -> Iterator[pl.DataFrame]:
         """Yield QUARANTINE_SCHEMA of the rows with these sorted numbers, read from the file again."""
@@ -96,7 +94,7 @@ class Entry:
         for rows, _ in self.rows(size):
             here = numbers.filter(numbers.is_between(start, start + rows.frame.height, closed="left"))
             if not here.is_empty():
-                raw = plain(rows.frame[(here - start).to_list()], rows.odd)
+                raw = scalar_columns(rows.frame[(here - start).to_list()], rows.forms)
                 marked = pl.DataFrame({"_row": here}).with_columns(pl.lit([reason]).alias("_reasons"))
                 yield quarantine(raw, marked, self.label)
             start += rows.frame.height
@@ -105,21 +103,32 @@ class Entry:
 
 
 def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entry]:
-    """Return what is read of events, in the order in which it is read: of two events with one id the first counts.
+    """Return what is read of events, in the order in which it is read: of two events with one ID the first counts.
 
     Raises:
         MappingError, SourceError: a table is not there, or a joined one cannot be joined.
     """
     entries: list[Entry] = []
     before: dict[str, int] = {}
+    rates = None
+    if mapping.rates is not None:
+        tables = [read_table(file, mapping.rates.csv) for file in files_of(files, mapping.rates.table, mapping)]
+        rates = read_rates(tables, mapping.rates) if tables else None
     for place, spec in enumerate(mapping.events, start=1):
         found = files_of(files, spec.table, mapping)
-        second = None
-        if spec.joins:
-            second = second_table(spec.joins[0], files_of(files, spec.joins[0].table, mapping), mapping.name)
-        # The id is derived from the name of the mapped table, so that the same rows in another file are duplicates.
+        others = [(join, files_of(files, join.table, mapping)) for join in spec.joins] if found else []
+        seconds = tuple((join, second_table(join, paths, mapping.name)) for join, paths in others if paths)
+        # The ID is derived from the name of the mapped table, so that the same rows in another file are duplicates.
         salt = salt_of(spec.table, before.get(spec.table, 0))
         before[spec.table] = before.get(spec.table, 0) + 1
+        state = TableState(spec, mapping, rates)
         for path in found:
-            entries.append(Entry(labels.take(path, f"events {place}"), path, spec, mapping, salt, second))
+            label = labels.take(path, f"events {place}")
+            entries.append(Entry(label, path, spec, mapping, salt, state, seconds))
     return entries
+
+
+def findings_of(entries: list[Entry]) -> list[str]:
+    """Return what is reported about the tables of entries that have been read, one line per finding."""
+    tables = {id(entry.state): entry for entry in entries}
+    return [f"{entry.spec.table}: {line}" for entry in tables.values() for line in entry.state.findings.messages()]

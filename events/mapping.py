@@ -38,6 +38,7 @@ events:
     price: amount / quantity    # instead of given
 items: {table: products, columns: {item_id: sku, title: name}}
 users: {table: customers, columns: {user_id: customer}, own: [age]}
+optional_tables: [customers]    # read if given, and reported if not; any other table must be given
 promotions: {table: leaflet, columns: {item_id: sku, placement: page, valid_from: from, valid_to: to}}
 stock: {table: stock, columns: {item_id: sku, as_of: counted_at, units: on_hand}}
 
@@ -368,6 +369,7 @@ class Mapping(_Strict):
     campaigns: SideTable | None = None
     promotions: SideTable | None = None
     stock: SideTable | None = None
+    optional_tables: tuple[str, ...] = Field(default=(), description="Tables that need not be among the given files.")
 
     @field_validator("time_zone")
     @classmethod

@@ -12,12 +12,12 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.content import OTHER_CONTENT
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
-from events.entries import Entry, entries_of
-from events.items import CONTENT_SCHEMA, every_item, known_content, riding_columns, riding_content
+from events.entries import Entry, entries_of, findings_of
 from events.mapping import Mapping
 from events.resolve import Resolver
-from events.sides import Side, read_side
-from events.sources.files import Labels, Size, find_files, unread_files
+from events.sources.files import Labels, Size, find_files, select_files, unread_files
+from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
+from events.transform.side_tables import Side, read_side
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 
@@ -82,9 +82,10 @@ class Reading:
             labels = Labels(files)
             entries = entries_of(mapping, files, labels)
             # First: the memory that they take to read is free again before the events are read.
-            self._sides = {name: read_side(files, name, schema, mapping, labels) for name, schema in _SIDES.items()}
+            self._sides = {name: read_side(files, name, mapping, labels) for name in _SIDES}
+        self._absent = [name for name in mapping.optional_tables if files and not select_files(files, name)]
         self._entries = entries
-        self._resolver = Resolver(folder, riding_columns(mapping), self._size)
+        self._resolver = Resolver(folder, carried_columns(mapping), self._size)
         self._quarantined: list[list[Path]] = [[] for _ in entries]
         self._reasons: list[Counter[str]] = [Counter() for _ in entries]
         self._rows_in = [self._read(part, entry) for part, entry in enumerate(entries)]
@@ -125,8 +126,7 @@ class Reading:
         self._say(f"{total:,} rows: resolving duplicate and conflicting IDs, and sessions")
         for frame in self._resolver.events():
             self._accepted.update(dict(frame["_part"].value_counts().iter_rows()))
-            # Frames come in the order of time: what was seen first stays.
-            self.content = _compact(known_content(self.content, riding_content(frame, until)))
+            self.content = _compact(merged_content(pl.concat([self.content, carried_content(frame, until)])))
             done += frame.height
             self._say(f"{done:,} of {total:,} events in order")
             yield frame.select(*EVENT_SCHEMA, table)
@@ -151,8 +151,11 @@ class Reading:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the files for the person who reads them."""
-        return tuple(dict.fromkeys(note for entry in self._entries for note in entry.notes))
+        """Remarks on the files and on what is in them, for the person who reads them."""
+        notes = [note for entry in self._entries for note in entry.notes]
+        if self._absent:
+            notes.append(f"not given, and optional: {', '.join(self._absent)}")
+        return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
 
     def _side(self, name: str) -> pl.DataFrame:
         return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=_SIDES[name])

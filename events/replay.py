@@ -15,15 +15,16 @@ import polars as pl
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.entries import Entry
-from events.ids import salt_of
 from events.ingest import Ingested
 from events.lake import append, lake_quarantine
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping
 from events.reading import Reading
-from events.records import Rows
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
+from events.sources.records import Rows, addresses_of, sources_of
+from events.transform.ids import salt_of
+from events.transform.rows import TableState
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_file
@@ -110,9 +111,10 @@ class _Corrected(Entry):
 def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
     spec, salt = _entry(table, mapping)
     own = _own_columns(frame)
-    absent = [name for name in spec.sources.values() if name not in own.columns]
+    read = dict.fromkeys(name for source in sources_of(spec) for name in addresses_of(source))
+    absent = [name for name in read if name not in own.columns]
     own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
-    return _Corrected(table, path, spec, mapping, salt, None, frame=own)
+    return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)
 
 
 def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:

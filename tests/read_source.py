@@ -6,11 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.items import every_item
+from events.ingest import Ingested
 from events.mapping import Mapping
 from events.reading import Reading, inputs_digest
 from events.sources.files import Size, find_files
-from events.ingest import Ingested
+from events.transform.items import every_item
 
 __all__ = ["Ingested", "read_source"]
 

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA
-from events.times import EARLIEST, LATEST
+from events.transform.times import EARLIEST, LATEST
 
 NOT_JSON = "not_json"
 _NOT_AN_OBJECT = "not_an_object"

@@ -20,7 +20,7 @@ from events.lake.place import existing, is_lake
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping, SideTable
 from events.sources.files import find_files, kind_of, select_files
-from events.values import columns_of
+from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 
 Sources = dict[str, dict[str, Column]]  # by table and column
@@ -133,7 +133,8 @@ def _column(values: pl.Series, rows: int) -> Column:
 
 
 def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any]]:
-    for spec in (*mapping.events, *mapping.sides.values()):
+    specs: tuple[EventTable | SideTable, ...] = (*mapping.events, *mapping.sides.values())
+    for spec in specs:
         yield spec.table, spec
         yield from ((join.table, join) for join in spec.joins)
 

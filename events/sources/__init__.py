@@ -1,1 +1,1 @@
-"""Files of a source: find them and read them in pieces."""
+"""Files of a source, how they are written, the flat rows in them, and proposals for their mappings."""

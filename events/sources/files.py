@@ -117,17 +117,17 @@ def select_files(files: list[Path], table: str) -> list[Path]:
 
 
 def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
-    """Return the files of a table, at least one.
+    """Return the files of a table; none for an optional table that is not given.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is none, and the table is not optional.
     """
     found = select_files(files, table)
-    if not found:
+    if not found and table not in mapping.optional_tables:
         names = ", ".join(sorted({table_name(path) for path in files}))
         raise SourceError(
-            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or take "
-            f"it out of the mapping"
+            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or name it under "
+            f"optional_tables"
         )
     return found
 

@@ -4,7 +4,7 @@ import json
 import shlex
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,14 @@ def table(
         bool,
         typer.Option("--keep-duplicates", help="Use exact duplicates as rows of their own."),
     ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(help="The column that identifies people, or none; default the one whose IDs repeat."),
+    ] = None,
+    dates: Annotated[
+        Literal["day-first", "month-first"] | None,
+        typer.Option(help="How to read dates such as 1/2/2024, if no value proves it."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same arguments give the same metrics and the same model.")] = 42,
 ) -> None:
     """Clean a flat table, split it, drop what leaks, train and judge every tabular model, explain, build the Bento."""
@@ -38,7 +46,7 @@ def table(
     name = table_name(data)
     place = (settings.var_dir / "table" / name) if out is None else out.resolve()
     require_ours(place)
-    found = analyse(Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed))
+    found = analyse(Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates))
     with whole_folder(place) as work:
         content = write_results(found, work)
         version = _leave_bento(content, settings.root / "uv.lock", work)

@@ -116,7 +116,7 @@ def test_a_joined_table_with_two_rows_a_key_is_refused(mapping_of: Load, write: 
     kinds = write("kinds.csv", "c,start", "1,2024-01-01", "1,2024-02-01")
     files = [write("log.csv", HEAD, ANN), write("sent.csv", "c,who", "1,ann"), kinds]
     with pytest.raises(
-        SourceError, match=r"kinds\.c: a joined table must have one row a key; received several for '1'"
+        SourceError, match=r"kinds\.c: a joined table must have one row per key; received several for '1'"
     ):
         read_source(mapping_of(ANY.replace('"*"', "log") + CAMPAIGNS), files)
 

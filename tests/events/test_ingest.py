@@ -60,7 +60,7 @@ def test_a_row_goes_to_the_contract(tmp_path: Path) -> None:
         (",ann,buy,s1,1,1,,", "event_time_missing"),
         ("2024-02-30 12:00:00,ann,buy,s1,1,1,,", "event_time_not_a_time"),
         # the clock goes from 02:00 to 03:00 that night: half past two did not happen
-        ("2024-03-31 02:30:00,ann,buy,s1,1,1,,", "event_time_not_a_time"),
+        ("2024-03-31 02:30:00,ann,buy,s1,1,1,,", "event_time_skipped_hour"),
         ("2024-07-01 12:00:00,,buy,s1,1,1,,", "who_missing"),
         ("2024-07-01 12:00:00,ann,dance,s1,1,1,,", "event_name_unknown"),
         ("2024-07-01 12:00:00,ann,,s1,1,1,,", "event_name_missing"),

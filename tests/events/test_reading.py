@@ -124,7 +124,7 @@ class Source:
 FIRST, AGAIN = line(1, "10:00:00", brand="acme"), line(1, "10:00:00", brand="acme")
 MANY = [line(n, f"10:{n:02}:00", who=f"u{n % 3}", item=f"i{n % 5}", brand=f"b{n}") for n in range(10, 40)]
 RECORDS = [
-    {"t": f"2024-01-01 10:{n:02}:00", "u": {"id": n % 4}, "lines": [{"i": f"i{k}", "n": k} for k in range(n % 3)]}
+    {"t": f"2024-01-01 10:{n:02}:00", "u": {"id": 1 + n % 4}, "lines": [{"i": f"i{k}", "n": k} for k in range(n % 3)]}
     for n in range(30)
 ]
 SOURCES = [
@@ -260,7 +260,7 @@ def test_a_day_or_month_first_is_refused_wherever_it_stands(
     lines = [f"{n},2024-01-01,ann,a," for n in range(late)] + ["1,1-2-2024T10:00:00,ann,a,"]
     (tmp_path / "in").mkdir()
     (tmp_path / "in/log.csv").write_text(rows(HEAD, *lines))
-    with pytest.raises(MappingError, match="must say whether the day or the month comes first; received '1-2-2024T10"):
+    with pytest.raises(MappingError, match="whether the day or the month comes first in column .*; received '1-2-2024T10"):
         stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
 
 

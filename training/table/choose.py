@@ -56,7 +56,12 @@ def useless(column: Column, values: pl.Series) -> str | None:
 
 
 def choose(
-    columns: tuple[Column, ...], train: pl.DataFrame, label: NDArray[np.int8], keep: frozenset[str], seed: int
+    columns: tuple[Column, ...],
+    train: pl.DataFrame,
+    label: NDArray[np.int8],
+    keep: frozenset[str],
+    seed: int,
+    person: tuple[str, NDArray[np.int64]] | None = None,
 ) -> Choice:
     """Choose the inputs.
 
@@ -66,6 +71,7 @@ def choose(
         label: Theirs, (rows,) 0 or 1.
         keep: Columns that are inputs whatever is found.
         seed: Of the folds on which a column is tried alone.
+        person: The column that identifies people, and (rows,) a number per person.
 
     Raises:
         SettingsError: `keep` names a column that is not there.
@@ -74,12 +80,14 @@ def choose(
     unknown = sorted(keep - {one.name for one in columns})
     if unknown:
         raise SettingsError(f"--keep: must be a column that can be an input; received {', '.join(map(repr, unknown))}")
+    name, people = (None, None) if person is None else person
     reasons: dict[str, str] = {}
     strengths: dict[str, Strength] = {}
     for column in columns:
         values = train[column.name]
         why = useless(column, values)
-        strengths[column.name] = found = strength(values, label, seed)
+        strengths[column.name] = found = strength(values, label, seed, people)
+        why = "identifies people: nothing learned from it holds for new ones" if column.name == name else why
         reason = found.leak if found.leak is not None else why
         if reason is not None:
             reasons[column.name] = reason

@@ -1,7 +1,5 @@
 """From a file to typed rows, with the account: rows in = used + quarantined by reason + exact duplicates."""
 
-import gzip
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from events.mapping import Csv
-from events.sources.files import kind_of
+from events.sources.files import TEXT, kind_of
 from events.sources.readers import read_table
+from events.sources.sniff import sniff
 from shoplens.errors import SettingsError, SourceError
-from training.table.columns import is_nested, read_column
+from training.table.columns import is_nested, person_column, read_column
 from training.table.kinds import Column
 from training.table.target import read_target
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
-_SEPARATORS = (",", ";", "\t", "|")
-_LONGEST_LINE = 1_000_000  # bytes
+NO_GROUP = "none"
 # A time that one row in a hundred lacks still orders the rest; one that is missing more often (the moment of the
 # purchase) does not say when a row was.
 _TIMED = 0.99
@@ -54,6 +51,7 @@ class Cleaned:
         copy_of: (rows,) equal for rows that are exact duplicates.
         columns: Of the frame, in the file's order.
         time: The column that orders the rows, if there is one.
+        person: The column that identifies people of whom there are several rows, if there is one.
         dropped: Column -> why it is no input.
         quarantine: Rows as the file holds them, with their number in the file (from 1) and the reason.
         doubles: Groups of all rows with a target, copies included: what a plain split would have seen.
@@ -65,6 +63,7 @@ class Cleaned:
     copy_of: NDArray[np.int64]
     columns: tuple[Column, ...]
     time: str | None
+    person: str | None
     quarantine: pl.DataFrame
     account: Account
     doubles: NDArray[np.int64]
@@ -72,19 +71,8 @@ class Cleaned:
     dropped: dict[str, str] = field(default_factory=dict)
 
 
-def _separator(path: Path) -> str:
-    """Return the separator that the first line of a text file holds most often."""
-    try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
-            first = stream.readline(_LONGEST_LINE).decode("utf-8", errors="replace")
-        first = re.sub(r'"[^"]*("|$)', "", first)  # a quoted name may hold anything
-    except (OSError, EOFError):
-        return _SEPARATORS[0]  # the reader says what is wrong with the file
-    return max(_SEPARATORS, key=first.count)
-
-
 def read_flat(path: Path) -> pl.DataFrame:
-    """Read a file as a table; the separator of text is found.
+    """Read a file as a table; how text is written is detected.
 
     Raises:
         SourceError: the file is missing, unreadable, of no known kind, or has no rows.
@@ -94,8 +82,7 @@ def read_flat(path: Path) -> pl.DataFrame:
     kind = kind_of(path)
     if kind is None:
         raise SourceError(f"--data: {path}: unknown kind of file; must be .csv, .csv.gz, .tsv, .parquet or .jsonl")
-    is_text = kind != ".parquet" and "js" not in kind
-    frame = read_table(path, Csv(separator=_separator(path))) if is_text else read_table(path)
+    frame = read_table(path, sniff(path).csv) if kind in TEXT else read_table(path)
     if frame.is_empty():
         raise SourceError(f"--data: {path}: must hold rows; it has none")
     return frame
@@ -120,35 +107,58 @@ def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
     return plain.with_row_index(ROW).select(first.cast(pl.Int64)).to_series().to_numpy()
 
 
-def _columns(frame: pl.DataFrame, target: str) -> tuple[list[Column], dict[str, pl.Series], dict[str, str]]:
+def _person_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
+    """Return the column that identifies people: the one asked for, else the one whose IDs repeat."""
+    if asked is None:
+        return person_column(columns, typed)
+    if asked != NO_GROUP and asked not in typed:
+        raise SettingsError(
+            f"--group: must be a column of the table, or {NO_GROUP}; received {asked!r}. It has {', '.join(typed)}"
+        )
+    return None if asked == NO_GROUP else asked
+
+
+def _columns(
+    frame: pl.DataFrame, target: str, dates: str | None
+) -> tuple[list[Column], dict[str, pl.Series], dict[str, str]]:
     """Return the columns, their values, and the nested ones with the reason why they are none."""
     nested = {name: f"holds {kind}, which no model reads" for name, kind in frame.schema.items() if is_nested(kind)}
-    read = [read_column(frame, name) for name in frame.columns if name != target and name not in nested]
+    read = [read_column(frame, name, dates) for name in frame.columns if name != target and name not in nested]
     return [one for one, _ in read], {one.name: values for one, values in read}, nested
 
 
-def clean(frame: pl.DataFrame, target: str, time: str | None = None, keep_duplicates: bool = False) -> Cleaned:
-    """Type the columns and sort the rows out.
+def clean(
+    frame: pl.DataFrame,
+    target: str,
+    time: str | None = None,
+    keep_duplicates: bool = False,
+    *,
+    group: str | None = None,
+    dates: str | None = None,
+) -> Cleaned:
+    """Type the columns, and separate the rows to use from those that are quarantined or duplicates.
 
     Args:
         frame: The table as the file holds it.
         target: The column to predict.
         time: The column that orders the rows; default the first time that nearly every row has.
         keep_duplicates: Whether exact duplicates are used, as rows of their own.
+        group: The column that identifies people, or "none"; default the one whose IDs repeat.
+        dates: "day-first" or "month-first", for dates whose values do not prove it.
 
     Raises:
-        SettingsError: a named column is not there, or is no time.
+        SettingsError: a named column is missing or not a time, or dates can be read in two ways.
         BrokenTableError: the target does not hold two values.
     """
     label, reason = read_target(frame, target)
-    columns, typed, nested = _columns(frame, target)
-    time = _time_column(columns, typed, time)
+    columns, typed, nested = _columns(frame, target, dates)
+    time, person = _time_column(columns, typed, time), _person_column(columns, typed, group)
     if time is not None:
         untimed = pl.lit(f"{time}: missing or unreadable")
         reason = pl.select(pl.coalesce(reason, pl.when(typed[time].is_null()).then(untimed))).to_series()
     good = reason.is_null()
-    group = groups_of(frame.filter(good))
-    first = group == np.arange(len(group))
+    copies = groups_of(frame.filter(good))
+    first = copies == np.arange(len(copies))
     use = np.ones_like(first) if keep_duplicates else first
     rows = pl.DataFrame(list(typed.values())).filter(good)
     labels = label.filter(good).cast(pl.Int8).to_numpy()
@@ -156,5 +166,6 @@ def clean(frame: pl.DataFrame, target: str, time: str | None = None, keep_duplic
     counts = dict(sorted(Counter(reason.drop_nulls().to_list()).items()))
     account = Account(len(frame), int(use.sum()), counts, int((~use).sum()))
     return Cleaned(
-        rows.filter(use), labels[use], group[use], tuple(columns), time, set_aside, account, group, labels, nested
+        rows.filter(use), labels[use], copies[use], tuple(columns), time, person, set_aside, account, copies, labels,
+        nested,
     )  # fmt: skip

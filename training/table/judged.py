@@ -61,7 +61,7 @@ def train_all(
 ) -> Iterator[Trained]:
     """Yield the models, trained on the training rows and judged on the test rows, in the order of `names`.
 
-    Each row of the test set is its own cluster of the bootstrap.
+    The bootstrap resamples people where a column identifies them, else rows.
 
     Args:
         frame: (rows, columns) typed values.
@@ -77,7 +77,7 @@ def train_all(
     fitted = fit_preprocessing(frame, columns, split)
     matrix = {name: np.asarray(fitted.transform(to_inputs(rows, columns))) for name, rows in parts.items()}
     example = typical_row(parts["train"], columns)
-    weight = user_weights(np.arange(len(labels["test"])).astype(str), RESAMPLES, seed)
+    weight = user_weights(split.people[split.where("test")].astype(str), RESAMPLES, seed)
     for name in names:
         began = time.monotonic()
         learner = make(name, seed)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
 # Where it is filled, the answer "no" is at least a hundred times rarer than over all rows, and it is filled for at
@@ -87,11 +87,11 @@ def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) 
     return np.column_stack([numbers.fill_null(0.0).to_numpy(), missing.to_numpy()])
 
 
-def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int) -> float:
+def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None) -> float:
     """Return the ROC AUC of a column alone, the mean over folds that the small tree has not seen."""
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    fold = StratifiedKFold if people is None else StratifiedGroupKFold
     found = []
-    for seen, unseen in folds.split(np.zeros(len(label)), label):
+    for seen, unseen in fold(_FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(label)), label, people):
         numbers = _coded(values, seen, label)
         least = max(5, len(seen) // 500)
         tree = DecisionTreeClassifier(max_leaf_nodes=_LEAVES, min_samples_leaf=least, random_state=seed)
@@ -100,15 +100,18 @@ def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int) -> float:
     return float(np.mean(found))
 
 
-def strength(values: pl.Series, label: NDArray[np.int8], seed: int) -> Strength:
+def strength(
+    values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None
+) -> Strength:
     """Return what a column of the training rows says alone.
 
     Args:
         values: (rows,) typed.
         label: (rows,) 0 or 1.
         seed: Of the folds.
+        people: (rows,) equal for rows of one person, which are then in one fold.
     """
-    auc = single_auc(values, label, seed)
+    auc = single_auc(values, label, seed, people)
     leak = _presence_leak(values, label)
     if leak is None and auc >= AUC:
         leak = f"leaks the target: alone it reaches ROC AUC {auc:.3f} on rows not seen (from {AUC} on it is dropped)"

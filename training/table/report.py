@@ -90,6 +90,13 @@ def _rows(content: dict[str, Any]) -> list[Block]:
         f"{copies['crossing']:,} have. {split['same_inputs_crossing']:,} test rows are equal to a row learned from in "
         f"every column that the models see."
     )
+    people = split["people"]
+    if people["column"] is not None:
+        words += (
+            f" `{people['column']}` identifies people, of whom there are several rows: "
+            f"{people['test_rows_of_known_people']:,} of the {split['rows']['test']:,} test rows are of people who "
+            f"also have rows among those learned from."
+        )
     if account["exact_duplicates"]:
         words += (
             f" Without the copies the target is true in {share['used']:.2%} of the rows, with them in "

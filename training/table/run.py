@@ -35,6 +35,8 @@ class Request:
         keep_duplicates: Whether exact duplicates are rows of their own.
         seed: Of everything that is drawn.
         models: Of MODEL_NAMES, the base rate among them.
+        group: The column that identifies people, or "none"; default the one whose IDs repeat.
+        dates: "day-first" or "month-first", for dates whose values do not prove it.
     """
 
     data: Path
@@ -44,6 +46,8 @@ class Request:
     keep_duplicates: bool = False
     seed: int = 42
     models: tuple[str, ...] = MODEL_NAMES
+    group: str | None = None
+    dates: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,23 @@ def analyse(request: Request) -> Analysis:
         SettingsError: a named column is not there, or is not what its option needs.
         BrokenTableError: the target does not hold two values, or there are too few rows or columns.
     """
-    cleaned = clean(read_flat(request.data), request.target, request.time, request.keep_duplicates)
+    cleaned = clean(
+        read_flat(request.data),
+        request.target,
+        request.time,
+        request.keep_duplicates,
+        group=request.group,
+        dates=request.dates,
+    )
     console.print(f"{request.data.name}: {cleaned.account}")
     time = None if cleaned.time is None else cleaned.frame[cleaned.time]
-    divided = split(cleaned.label, cleaned.copy_of, time, (cleaned.doubles, cleaned.double_label), request.seed)
+    person = None if cleaned.person is None else cleaned.frame[cleaned.person]
+    doubles = (cleaned.doubles, cleaned.double_label)
+    divided = split(cleaned.label, cleaned.copy_of, time, doubles, request.seed, person)
     console.print(f"split {divided.how}")
     parts, train = parts_of(cleaned.frame, divided), divided.where("train")
-    choice = choose(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed)
+    people = None if cleaned.person is None else (cleaned.person, divided.people[train])
+    choice = choose(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed, people)
     names = [column.name for column in choice.columns]
     console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
     rows = cleaned.frame.select(names)

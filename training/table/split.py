@@ -1,4 +1,8 @@
-"""Train, validation and test: by time where there is a time, else stratified by a seed, copies of a row on one side."""
+"""Train, validation and test: by time where there is a time, else stratified by a seed.
+
+Copies of a row lie on one side. Without a time, so do all rows of one person, where a column identifies people: a model
+is judged on people that it has not seen.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,12 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
 
 from shoplens.errors import BrokenTableError
 
 PARTS = ("train", "validation", "test")
 _BOUNDS = (0.6, 0.8)  # where validation and test begin
 _LEAST = 3  # rows of each value in each part, or its metrics say nothing
+_FOLDS = 5  # one to test on, one for validation, the others to train on
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,9 @@ class Split:
         would_cross: Test rows of a plain stratified split of the whole file that have an exact copy among the rows
             learned from.
         crossing: Test rows of this split that have one.
+        people: (rows,) equal for rows of one person; every row for itself where no column identifies people.
+        group: The column that identifies people, if any.
+        known_people: Test rows of people who also have rows among those learned from.
     """
 
     part: NDArray[np.int8]
@@ -32,6 +41,9 @@ class Split:
     copies: int
     would_cross: int
     crossing: int
+    people: NDArray[np.int64]
+    group: str | None = None
+    known_people: int = 0
 
     def where(self, name: str) -> NDArray[np.bool_]:
         """Return (rows,): whether a row is in a part."""
@@ -41,7 +53,8 @@ class Split:
         """Return the figures of the report."""
         rows = {name: int(self.where(name).sum()) for name in PARTS}
         duplicates = {"copies": self.copies, "would_have_crossed": self.would_cross, "crossing": self.crossing}
-        return {"how": self.how, "rows": rows, "duplicates": duplicates}
+        people = {"column": self.group, "test_rows_of_known_people": self.known_people}
+        return {"how": self.how, "rows": rows, "duplicates": duplicates, "people": people}
 
 
 def _by_seed(label: NDArray[np.int8], group: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
@@ -64,10 +77,34 @@ def _by_time(time: pl.Series) -> NDArray[np.int8]:
     return np.searchsorted(cuts, moments, side="right").astype(np.int8)
 
 
+def _by_person(label: NDArray[np.int8], person: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
+    """Return (rows,) parts: rows of one person are in one part, and each value has about the same share of each part.
+
+    Raises:
+        BrokenTableError: fewer people than folds.
+    """
+    if len(np.unique(person)) < _FOLDS:
+        raise BrokenTableError(
+            f"--group: must name a column with at least {_FOLDS} values; it has {len(np.unique(person))}. Name another "
+            f"column, or split by rows with --group none"
+        )
+    part = np.zeros(len(label), dtype=np.int8)
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed).split(label, label, person)
+    for name, (_, rows) in zip(("test", "validation"), folds, strict=False):
+        part[rows] = PARTS.index(name)
+    return part
+
+
 def crossing(part: NDArray[np.int8], group: NDArray[np.int64]) -> int:
     """Return how many test rows have a row of their group among those learned from."""
     test = part == PARTS.index("test")
     return int(np.isin(group[test], group[~test]).sum())
+
+
+def _numbered(person: pl.Series, copy_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (rows,) a number per person; a row without one counts with its copies."""
+    filled = person.rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
+    return np.where(person.is_null().to_numpy(), -1 - copy_of, filled)
 
 
 def split(
@@ -76,6 +113,7 @@ def split(
     time: pl.Series | None,
     doubles: tuple[NDArray[np.int64], NDArray[np.int8]],
     seed: int,
+    person: pl.Series | None = None,
 ) -> Split:
     """Split the rows 60 : 20 : 20.
 
@@ -85,23 +123,37 @@ def split(
         time: (rows,) moments, none missing; None where the table has no time.
         doubles: The same two arrays for all rows of the file that have a target, copies included.
         seed: Of the shuffle.
+        person: (rows,) who a row is about; a row without a value is a person of its own. None where no column
+            identifies people.
 
     Raises:
-        BrokenTableError: a part would have fewer than three rows of one value.
+        BrokenTableError: a part would have fewer than three rows of one value, or there are too few people.
     """
-    if time is None:
-        part, how = _by_seed(label, copy_of, seed), f"stratified by the target, shuffled with seed {seed}"
-    else:
+    people = copy_of if person is None else _numbered(person, copy_of)
+    if time is not None:
         part, how = _by_time(time), f"by time ({time.name}): earlier rows train, later rows test"
+    elif person is not None:
+        part, how = (
+            _by_person(label, people, seed),
+            (
+                f"by {person.name}, which repeats: all rows of one {person.name} are in one part, so that the test "
+                f"rows are of new ones; stratified by the target, shuffled with seed {seed}"
+            ),
+        )
+    else:
+        part, how = _by_seed(label, copy_of, seed), f"stratified by the target, shuffled with seed {seed}"
     for index, name in enumerate(PARTS):
         counts = np.bincount(label[part == index], minlength=2)
         if counts.min() < _LEAST:
             raise BrokenTableError(
                 f"target: the {name} rows, split {how}, must have at least {_LEAST} of each value; they have "
-                f"{counts[1]} true and {counts[0]} false. Bring more rows; equal rows lie on one side, or "
-                f"are set aside without --keep-duplicates"
+                f"{counts[1]} true and {counts[0]} false. Provide more rows. Equal rows are in one part, or only the "
+                f"first counts without --keep-duplicates; rows of one person are in one part without --group none"
             )
     groups, labels = doubles
     plain = _by_seed(labels, np.arange(len(groups)), seed)
     copies = len(groups) - len(np.unique(groups))
-    return Split(part, how, copies, crossing(plain, groups), crossing(part, copy_of))
+    crossed = crossing(plain, groups), crossing(part, copy_of)
+    if person is None:
+        return Split(part, how, copies, *crossed, np.arange(len(label)))
+    return Split(part, how, copies, *crossed, people, person.name, crossing(part, people))
