@@ -127,6 +127,11 @@ def test_an_encoding_that_was_not_declared_is_named_with_row_and_column(tmp_path
         read_table(written(tmp_path, "a,b\n1,2\n"), Csv(encoding="latin-nine"))
 
 
+def test_a_quote_that_the_header_leaves_open_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the first row must be well-formed CSV: a quote in it is not closed"):
+        read_table(written(tmp_path, 'a,"b\n1,2\n3,4\n'))
+
+
 def test_a_few_lines_that_are_not_utf8_are_malformed_where_others_are(tmp_path: Path) -> None:
     lines = ["Käse,1".encode()] * 5 + ["Käse,1".encode("cp1252")] * 2
     read = list(pieces(written(tmp_path, b"\n".join([b"a,b", *lines, b""]))))
