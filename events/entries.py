@@ -63,7 +63,7 @@ class Entry:
                 mark = pl.DataFrame({"nth": nth, _MALFORMED: nth})
                 frame = frame.with_row_index("nth").join(mark, "nth", "left", maintain_order="left").drop("nth")
             flat = flat_rows(frame, spec)
-            rows = only_rows(Rows(flat.frame, flat.derived, forms, None, flat.absent, flat.addresses), spec)
+            rows = only_rows(replace(flat, forms=forms), spec)
             yield (rows, None) if piece.malformed is None else _with_malformed(rows, piece.malformed)
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:

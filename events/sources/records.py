@@ -6,6 +6,8 @@ need not have every field. An address that no record has is an empty column, and
 """
 
 import difflib
+import io
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,7 +21,8 @@ from events.transform.numbers import columns_of, number, text
 from shoplens.errors import MappingError
 
 POSITION = "_position"  # of an element in the list that `each` names
-_RECORD = "_record"
+OTHER_TYPE = "field_has_other_type"
+_RECORD, _WRONG = "_record", "_wrong"
 _KEYED = re.compile(r"(?P<list>.+)\[(?P<key>[^\[\]]+)\]")
 
 
@@ -32,6 +35,7 @@ class Rows:
         derived: Columns that the source does not have itself; attributes and whole-row IDs are made of the others.
         forms: How columns of other types are written; None where these rows are the whole table.
         short: Which rows have fewer columns than their header; None where none has.
+        faults: Reasons why rows cannot be read, and which rows.
         absent: Addresses that no record of these has.
         addresses: Addresses that the records of these have, for reports.
     """
@@ -40,6 +44,7 @@ class Rows:
     derived: frozenset[str]
     forms: ColumnForms | None = None
     short: pl.Series | None = None
+    faults: tuple[tuple[str, pl.Series], ...] = ()
     absent: frozenset[str] = frozenset()
     addresses: frozenset[str] = frozenset()
 
@@ -110,29 +115,47 @@ def _value(frame: pl.DataFrame, address: str) -> pl.Expr | None:
 
 def _may_be_absent(frame: pl.DataFrame, address: str, optional: tuple[str, ...]) -> bool:
     """Return whether an address may lead to nothing: records need not have every field, a table its columns."""
-    if {"." in address, "[" in address} == {False}:
-        return address in optional
     parts = re.split(r"[.\[]", address)
     starts = {".".join(parts[: n + 1]) for n in range(len(parts))}
-    return bool(starts & {*frame.columns, *optional}) or any(kind.is_nested() for kind in frame.dtypes)
+    inside = len(parts) > 1 and bool(starts & set(frame.columns))
+    return inside or bool(starts & set(optional)) or any(kind.is_nested() for kind in frame.dtypes)
 
 
-def _unfold(frame: pl.DataFrame, each: str, optional: tuple[str, ...]) -> pl.DataFrame:
-    """Return one row per element of the list at `each`, and one for a record whose list is empty or absent."""
+def _lists(values: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return lists of records, and which values hold something else; lists that are JSON in text are read."""
+    if isinstance(values.dtype, pl.List) or values.dtype == pl.Null:
+        return values, pl.repeat(value=False, n=len(values), eager=True)
+    found: list[Any] = [None] * len(values)
+    for n, value in enumerate(values.to_list() if values.dtype == pl.String else ()):
+        try:
+            found[n] = json.loads(value) if value else None
+        except ValueError:
+            continue  # text that is not JSON: reported as another type
+    lists = [value if isinstance(value, list) else None for value in found]
+    wrong = pl.Series([one is None for one in lists]) & values.is_not_null() & (values.cast(pl.String) != "")
+    lines = "\n".join(json.dumps({"x": value}) for value in lists)
+    return pl.read_ndjson(io.StringIO(lines), infer_schema_length=None)["x"], wrong
+
+
+def _unfold(
+    frame: pl.DataFrame, each: str, optional: tuple[str, ...]
+) -> tuple[pl.DataFrame, tuple[tuple[str, pl.Series], ...]]:
+    """Return one row per element of the list at `each`, and one for a record without one; and what is no list."""
     value = _value(frame, each)
     if value is None:
         if not _may_be_absent(frame, each, optional):
             raise MappingError(f"each: the table must have {each}; it has {', '.join(frame.columns)}. Correct it")
-        value = pl.lit(None, dtype=pl.String)
-    listed = frame.with_row_index(_RECORD).with_columns(value.alias(each))
-    kind = listed.schema[each]
-    if not isinstance(kind, pl.List):
-        if kind in (pl.String, pl.Null) and listed[each].null_count() == listed.height:
-            return listed.drop(_RECORD).with_columns(pl.lit(None, dtype=pl.Int64).alias(POSITION))
-        raise MappingError(f"each: {each} must be a list of records; it is {kind}")
-    rows = listed.explode(each, empty_as_null=True, keep_nulls=True)
-    nth = pl.int_range(pl.len()).over(_RECORD)
-    return rows.with_columns(pl.when(pl.col(each).is_not_null()).then(nth).alias(POSITION)).drop(_RECORD)
+        value = pl.lit(None, dtype=pl.Null)
+    lists, wrong = _lists(frame.select(value.alias(each)).to_series() if frame.height else pl.Series(each, [], pl.Null))
+    listed = frame.with_columns(lists.alias(each), wrong.alias(_WRONG)).with_row_index(_RECORD)
+    if listed.schema[each] == pl.Null:
+        rows = listed.with_columns(pl.lit(None, dtype=pl.Int64).alias(POSITION))
+    else:
+        rows = listed.explode(each, empty_as_null=True, keep_nulls=True)
+        nth = pl.int_range(pl.len()).over(_RECORD)
+        rows = rows.with_columns(pl.when(pl.col(each).is_not_null()).then(nth).alias(POSITION))
+    faults = ((OTHER_TYPE, rows[_WRONG]),) if wrong.any() else ()
+    return rows.drop(_RECORD, _WRONG), faults
 
 
 def _schema_addresses(schema: Iterable[tuple[str, Any]], start: str = "") -> Iterable[str]:
@@ -163,10 +186,10 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     Raises:
         MappingError: an address leads to something else than the mapping describes.
     """
-    own = set(frame.columns)
+    own, faults = set(frame.columns), ()
     addresses = frozenset(_schema_addresses(frame.schema.items()))
     if spec.each is not None:
-        frame = _unfold(frame, spec.each, spec.optional)
+        frame, faults = _unfold(frame, spec.each, spec.optional)
         own |= {spec.each}
     read = [one for source in sources_of(spec) for one in addresses_of(source)]
     identified = [name for name in spec.identified_by if name not in spec.columns and name != NTH]
@@ -180,7 +203,7 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
             absent.add(address)
         new[address] = pl.lit(None, dtype=pl.String) if value is None else value
     frame = frame.with_columns(value.alias(name) for name, value in new.items())
-    return Rows(frame, frozenset(set(frame.columns) - own), absent=frozenset(absent), addresses=addresses)
+    return Rows(frame, frozenset(set(frame.columns) - own), faults=faults, absent=frozenset(absent), addresses=addresses)
 
 
 def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
@@ -206,4 +229,5 @@ def only_rows(rows: Rows, spec: EventTable) -> Rows:
     tests = [passes(rows.frame, test) for test in spec.only]
     kept = rows.frame.select(pl.all_horizontal(tests).alias("kept")).to_series()
     short = None if rows.short is None else rows.short.filter(kept)
-    return replace(rows, frame=rows.frame.filter(kept), short=short)
+    faults = tuple((reason, which.filter(kept)) for reason, which in rows.faults)
+    return replace(rows, frame=rows.frame.filter(kept), short=short, faults=faults)

@@ -8,7 +8,7 @@ from events.contract import UTC_TIME
 from events.mapping import EventTable, Mapping
 from events.transform.numbers import path
 
-# One row per item, column of content and value: how many events carried it, and the first of them.
+# One row per item, column of content and value: how many events carried it, and the least of their keys.
 CONTENT_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.String(),
     "name": pl.String(),
@@ -20,6 +20,7 @@ CONTENT_SCHEMA: dict[str, pl.DataType] = {
 }
 _CARRIED = "_item:"
 _VALUE = ["item_id", "name", "value"]
+_EARLIEST = pl.col("event_time", "ingested_at", "event_id").min()
 
 
 def content_columns(frame: pl.DataFrame, spec: EventTable) -> list[pl.Expr]:
@@ -34,10 +35,7 @@ def carried_columns(mapping: Mapping) -> list[str]:
 
 def merged_content(content: pl.DataFrame) -> pl.DataFrame:
     """Return CONTENT_SCHEMA of several tables of it: one row per item, name and value."""
-    ordered = content.sort("event_time", "event_id")
-    return ordered.group_by(_VALUE, maintain_order=True).agg(
-        pl.col("rows").sum(), pl.col("event_time", "ingested_at", "event_id").first()
-    )
+    return content.group_by(_VALUE).agg(pl.col("rows").sum(), _EARLIEST).sort(_VALUE)
 
 
 def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
@@ -49,12 +47,10 @@ def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.D
     """
     if until is not None:
         events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
-    first = pl.struct("event_time", "event_id", "ingested_at").min().alias("first")
     found = [
         events.filter(pl.col("item_id").is_not_null() & pl.col(column).is_not_null())
         .group_by("item_id", pl.col(column).alias("value"))
-        .agg(pl.len().cast(pl.Int64).alias("rows"), first)
-        .unnest("first")
+        .agg(pl.len().cast(pl.Int64).alias("rows"), _EARLIEST)
         .with_columns(pl.lit(column.removeprefix(_CARRIED)).alias("name"))
         .select(list(CONTENT_SCHEMA))
         for column in events.columns

@@ -219,6 +219,7 @@ def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
     columns, faults = _mapped_columns(frame, spec, mapping)
     done = _completed(columns, frame, spec, mapping)
     tests: list[tuple[str, pl.Expr]] = [] if rows.short is None else [(ROW_TOO_SHORT, pl.lit(rows.short))]
+    tests += [(reason, pl.lit(which)) for reason, which in rows.faults]
     tests += [(rule.reason, passes(frame, rule)) for rule in spec.reject]
     for name, fault in faults.items():
         kinds = fault.drop_nulls().unique().sort().to_list()

@@ -156,10 +156,13 @@ def _parse(frame: pl.DataFrame, column: str, formats: Sequence[str]) -> pl.DataF
     kind, values = frame.schema[column], frame[column]
     none = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
-        unit = _A_SECOND[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else None
-        scale = _DAY if unit is None else 1_000_000 / unit
-        physical = values.to_physical().cast(pl.Int64).clip(int(_FIRST / scale), int(_LAST / scale))
-        micro = physical // 1_000 if unit == _A_SECOND["ns"] else physical * int(scale)
+        unit = _A_SECOND[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else 0  # 0: days
+        physical = values.to_physical().cast(pl.Int64)
+        if unit == _A_SECOND["ns"]:
+            micro = physical // 1_000
+        else:
+            scale = _DAY if unit == 0 else 1_000_000 // unit
+            micro = physical.clip(_FIRST // scale, _LAST // scale) * scale
         aware = isinstance(kind, pl.Datetime) and kind.time_zone is not None
         return pl.DataFrame({"naive": none if aware else micro, "utc": micro if aware else none})
     if kind.is_numeric():
