@@ -14,7 +14,7 @@ from events.sources.records import Rows, flat_rows, only_rows
 from events.transform.columns import column_forms_of, scalar_columns
 from events.transform.ids import salt_of
 from events.transform.money import read_rates
-from events.transform.quarantine import quarantine, with_malformed
+from events.transform.quarantine import quarantine, with_lines
 from events.transform.rows import TableState, Transformed, transform
 
 _MALFORMED = "_malformed"  # the position of a malformed row in its piece
@@ -25,13 +25,13 @@ class Entry:
     """One file, as it is read for one entry of the mapping's `events`.
 
     Attributes:
-        label: See `events.labels`.
+        label: See `events.sources.files.Labels`.
         path: The file.
         spec: The entry.
         mapping: The mapping.
         salt: What derived IDs are salted with, see `events.transform.ids`.
-        seconds: The joins of the entry, each with its second table.
         state: Shared by the files of the entry, which must be transformed in order.
+        seconds: The joins of the entry, each with its second table.
         notes: Remarks on the file for the person who reads it, once it has been read.
     """
 
@@ -40,31 +40,36 @@ class Entry:
     spec: EventTable
     mapping: Mapping
     salt: str
-    seconds: tuple[tuple[Join, pl.DataFrame], ...]
     state: TableState
+    seconds: tuple[tuple[Join, pl.DataFrame], ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def rows(self, size: Size | None = None) -> Iterator[tuple[Rows, pl.DataFrame | None]]:
         """Yield the rows of the file in pieces, with `nth`, `reason` and `raw` of the malformed ones of each.
 
         Raises:
-            MappingError, SourceError: see `events.sources.readers` and `events.sources.records`.
+            MappingError, SourceError: see `events.sources`.
         """
         forms, spec = column_forms_of(self.path), self.spec
         filler = None if spec.fill_down is None else Filler(spec.fill_down, spec.table, self.mapping.name)
         for piece in pieces(self.path, spec.csv, size):
-            if piece.note:
-                self.notes.append(piece.note)
             frame = piece.frame if filler is None else filler.fill(piece.frame)
+            if piece.note and piece.note not in self.notes:
+                self.notes.append(piece.note)
             for join, second in self.seconds:
                 frame = joined(scalar_columns(frame, forms), second, join, spec.table, self.mapping.name)
-            if piece.malformed is not None:  # such a row has no values, but its place: one record may be several rows
-                nth = piece.malformed["nth"]
-                mark = pl.DataFrame({"nth": nth, _MALFORMED: nth})
-                frame = frame.with_row_index("nth").join(mark, "nth", "left", maintain_order="left").drop("nth")
-            flat = flat_rows(frame, spec)
-            rows = only_rows(replace(flat, forms=forms), spec)
-            yield (rows, None) if piece.malformed is None else _with_malformed(rows, piece.malformed)
+            if piece.malformed is None:
+                yield only_rows(replace(flat_rows(frame, spec), forms=forms), spec), None
+                continue
+            # A malformed row has no values, but its place: one record may be several rows.
+            nth = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+            mark = pl.when(nth.is_in(piece.malformed["nth"].implode())).then(nth).alias(_MALFORMED)
+            flat = flat_rows(frame.with_columns(mark), spec)
+            flat = only_rows(replace(flat, forms=forms, malformed=flat.frame[_MALFORMED].is_not_null()), spec)
+            place = flat.frame[_MALFORMED]
+            found = pl.DataFrame({"nth": place.is_not_null().arg_true(), "_at": place.drop_nulls()})
+            malformed = found.join(piece.malformed.rename({"nth": "_at"}), on="_at", maintain_order="left").drop("_at")
+            yield replace(flat, frame=flat.frame.drop(_MALFORMED)), malformed
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
         """Yield, for every piece, how many rows it has and what became of them.
@@ -79,7 +84,7 @@ class Entry:
         for rows, malformed in self.rows(size):
             done = transform(rows, self.spec, self.mapping, self.label, self.salt, start, self.state)
             if malformed is not None:
-                done = Transformed(done.events, with_malformed(done.quarantined, malformed, self.label, start))
+                done = Transformed(done.events, with_lines(done.quarantined, malformed, self.label, start))
             yield rows.frame.height, done
             start += rows.frame.height
 
@@ -97,22 +102,6 @@ class Entry:
                 return
 
 
-def _with_malformed(rows: Rows, malformed: pl.DataFrame) -> tuple[Rows, pl.DataFrame]:
-    """Return rows without the marks of malformed ones, and these with their positions among the rows."""
-    place = rows.frame[_MALFORMED]
-    found = pl.DataFrame({"nth": place.is_not_null().arg_true(), "_at": place.drop_nulls()})
-    lines = found.join(malformed.rename({"nth": "_at"}), on="_at", maintain_order="left").drop("_at")
-    return replace(rows, frame=rows.frame.drop(_MALFORMED), short=place.is_not_null().alias("short")), lines
-
-
-def _rates(mapping: Mapping, files: list[Path]) -> pl.DataFrame | None:
-    rates = mapping.rates
-    if rates is None:
-        return None
-    tables = [read_table(file, rates.csv) for file in files_of(files, rates.table, mapping)]
-    return read_rates(tables, rates) if tables else None
-
-
 def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entry]:
     """Return what is read of events, in the order in which it is read: of two events with one ID the first counts.
 
@@ -121,7 +110,10 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
     """
     entries: list[Entry] = []
     before: dict[str, int] = {}
-    rates = _rates(mapping, files)
+    rates = None
+    if mapping.rates is not None:
+        tables = [read_table(file, mapping.rates.csv) for file in files_of(files, mapping.rates.table, mapping)]
+        rates = read_rates(tables, mapping.rates) if tables else None
     for place, spec in enumerate(mapping.events, start=1):
         found = files_of(files, spec.table, mapping)
         others = [(join, files_of(files, join.table, mapping)) for join in spec.joins] if found else []
@@ -132,11 +124,13 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
         state = TableState(spec, mapping, rates)
         for path in found:
             label = labels.take(path, f"events {place}")
-            entries.append(Entry(label, path, spec, mapping, salt, seconds, state))
+            entries.append(Entry(label, path, spec, mapping, salt, state, seconds))
     return entries
 
 
-def findings_of(entries: list[Entry]) -> list[str]:
-    """Return what is reported about entries that have been read, one line per finding."""
-    states = {id(entry.state): entry for entry in entries}
-    return [f"{entry.spec.table}: {line}" for entry in states.values() for line in entry.state.findings.messages()]
+def notes_of(entries: list[Entry]) -> tuple[str, ...]:
+    """Return the remarks on entries that have been read: of their files, then of their tables."""
+    tables = {id(entry.state): entry for entry in entries}
+    found = [note for entry in entries for note in entry.notes]
+    found += [f"{entry.spec.table}: {line}" for entry in tables.values() for line in entry.state.findings.messages()]
+    return tuple(dict.fromkeys(found))

@@ -24,7 +24,7 @@ class Ingested:
         accounts: By label of a file, see `events.labels`.
         origin: event_id and table (a label) of every accepted event.
         item_table: The rows of `items` that the items table gave.
-        item_content: What rode on events, see `events.items`.
+        item_content: What rode on events, see `events.transform.items`.
         unread: Files of given folders that no table of the mapping reads.
         digest: Of the mapping and the files: the same again is the same digest.
         replayed: table and row of quarantined rows of a lake that this reading stands for.

@@ -114,7 +114,7 @@ def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) ->
     read = dict.fromkeys(name for source in sources_of(spec) for name in addresses_of(source))
     absent = [name for name in read if name not in own.columns]
     own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
-    return _Corrected(table, path, spec, mapping, salt, (), TableState(spec, mapping), frame=own)
+    return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)
 
 
 def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:

@@ -141,8 +141,9 @@ class Resolver:
         if count < 2:
             return []
         shares = [n / count for n in range(1, count)]
-        found = connection.execute("SELECT approx_quantile(epoch_us(event_time), $1::FLOAT[]) FROM accepted", [shares])
-        return sorted(set((found.fetchone() or ([],))[0]))
+        query = "SELECT approx_quantile(epoch_us(event_time), $1::FLOAT[]) FROM accepted"
+        ((found,),) = connection.execute(query, [shares]).fetchall()
+        return sorted(set(found))
 
     def _ordered(self) -> str:
         """Return the query of the events from $low and before $high, in microseconds."""

@@ -133,7 +133,8 @@ def _column(values: pl.Series, rows: int) -> Column:
 
 
 def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any]]:
-    for spec in (*mapping.events, *mapping.sides.values()):
+    specs: tuple[EventTable | SideTable, ...] = (*mapping.events, *mapping.sides.values())
+    for spec in specs:
         yield spec.table, spec
         yield from ((join.table, join) for join in spec.joins)
 

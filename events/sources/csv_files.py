@@ -318,12 +318,12 @@ def _is_clean(text: _Text) -> tuple[bool, int]:
     try:
         with duckdb.connect() as connection:
             (found,) = text.scan(connection, "count(*), count(COLUMNS(*))").fetchall()
-            rejected = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'")
-            any_rejected = rejected.fetchone() != (0,) and connection.execute("FROM reject_errors LIMIT 1").fetchone()
+            tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'")
+            rejected = tables.fetchall() != [(0,)] and connection.execute("FROM reject_errors LIMIT 1").fetchall()
     except duckdb.Error:  # mixed line ends, for example: the copy has none
         return False, 0
     rows = int(found[0])
-    return rows == lines + (last != b"\n") and not any_rejected, rows
+    return rows == lines + (last != b"\n") and not rejected, rows
 
 
 def _piece(frame: pl.DataFrame, names: tuple[str, ...]) -> Piece:

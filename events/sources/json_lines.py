@@ -4,6 +4,7 @@ Where every record has the same structure, the file is read as it is. Otherwise 
 an object where most records have a list, or a line that is not JSON, becomes a placeholder, and its neighbours stay.
 """
 
+import codecs
 import json
 import tempfile
 from collections import Counter
@@ -126,13 +127,13 @@ def _uniform_schema(place: Path) -> pl.Schema | None:
     )
     try:
         with duckdb.connect() as connection:
-            found = connection.execute(find, {"place": str(place)}).fetchone()
+            ((found, all_json),) = connection.execute(find, {"place": str(place)}).fetchall()
     except duckdb.Error:  # a record above DuckDB's limit, or text that it cannot decode: read line by line
         return None
-    if not found or not found[0] or not found[1]:
+    if not found or not all_json:
         return None
-    structure = json.loads(found[0])
-    uniform = isinstance(structure, dict) and structure and '"JSON"' not in found[0] and "{}" not in found[0]
+    structure = json.loads(found)
+    uniform = isinstance(structure, dict) and structure and '"JSON"' not in found and "{}" not in found
     return pl.Schema({key: _dtype(one) for key, one in structure.items()}) if uniform else None
 
 
@@ -214,13 +215,14 @@ def json_pieces(path: Path, size: Size) -> Iterator[Piece]:
     """
     with tempfile.TemporaryDirectory(prefix="shoplens-json-") as folder:
         with open_unpacked(path) as stream:
-            require_text(path, stream.read(1 << 16))
+            start = stream.read(1 << 16)
+        require_text(path, start)
         place = path
         if is_packed(path):
             place = Path(folder) / "text.jsonl"
             with place.open("wb") as out:
                 out.writelines(blocks(path, size.bytes))
-        schema = _uniform_schema(place)
+        schema = None if start.startswith(codecs.BOM_UTF8) else _uniform_schema(place)
         if schema is None:
             repaired = Path(folder) / "repaired.jsonl"
             schema, place = _repaired(path, place, repaired), repaired

@@ -34,7 +34,7 @@ class Rows:
         frame: The source's columns, and one column per address that the mapping reads.
         derived: Columns that the source does not have itself; attributes and whole-row IDs are made of the others.
         forms: How columns of other types are written; None where these rows are the whole table.
-        short: Which rows have fewer columns than their header; None where none has.
+        malformed: Which rows are lines that cannot be read; None where none is.
         faults: Reasons why rows cannot be read, and which rows.
         absent: Addresses that no record of these has.
         addresses: Addresses that the records of these have, for reports.
@@ -43,7 +43,7 @@ class Rows:
     frame: pl.DataFrame
     derived: frozenset[str]
     forms: ColumnForms | None = None
-    short: pl.Series | None = None
+    malformed: pl.Series | None = None
     faults: tuple[tuple[str, pl.Series], ...] = ()
     absent: frozenset[str] = frozenset()
     addresses: frozenset[str] = frozenset()
@@ -186,7 +186,8 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     Raises:
         MappingError: an address leads to something else than the mapping describes.
     """
-    own, faults = set(frame.columns), ()
+    own = set(frame.columns)
+    faults: tuple[tuple[str, pl.Series], ...] = ()
     addresses = frozenset(_schema_addresses(frame.schema.items()))
     if spec.each is not None:
         frame, faults = _unfold(frame, spec.each, spec.optional)
@@ -203,7 +204,9 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
             absent.add(address)
         new[address] = pl.lit(None, dtype=pl.String) if value is None else value
     frame = frame.with_columns(value.alias(name) for name, value in new.items())
-    return Rows(frame, frozenset(set(frame.columns) - own), faults=faults, absent=frozenset(absent), addresses=addresses)
+    return Rows(
+        frame, frozenset(set(frame.columns) - own), faults=faults, absent=frozenset(absent), addresses=addresses
+    )
 
 
 def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
@@ -228,6 +231,7 @@ def only_rows(rows: Rows, spec: EventTable) -> Rows:
         return rows
     tests = [passes(rows.frame, test) for test in spec.only]
     kept = rows.frame.select(pl.all_horizontal(tests).alias("kept")).to_series()
-    short = None if rows.short is None else rows.short.filter(kept)
+    kept = kept if rows.malformed is None else kept | rows.malformed  # it has no values to test
+    malformed = None if rows.malformed is None else rows.malformed.filter(kept)
     faults = tuple((reason, which.filter(kept)) for reason, which in rows.faults)
-    return replace(rows, frame=rows.frame.filter(kept), short=short, faults=faults)
+    return replace(rows, frame=rows.frame.filter(kept), malformed=malformed, faults=faults)

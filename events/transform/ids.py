@@ -38,7 +38,7 @@ def digests(lines: pl.Series) -> pl.Series:
     with duckdb.connect() as connection:
         connection.register("rows", frame.to_arrow())
         found = connection.sql("SELECT left(md5(line), 24) AS event_id FROM rows").pl()
-    return found["event_id"]
+    return pl.Series(found["event_id"])
 
 
 def derived_ids(

@@ -34,12 +34,12 @@ def quarantine(raw: pl.DataFrame, rows: pl.DataFrame, table: str) -> pl.DataFram
     )
 
 
-def with_malformed(quarantined: pl.DataFrame, malformed: pl.DataFrame, table: str, start: int) -> pl.DataFrame:
-    """Return quarantined rows with the reason and the line of each malformed one in place of missing values.
+def with_lines(quarantined: pl.DataFrame, malformed: pl.DataFrame, table: str, start: int) -> pl.DataFrame:
+    """Return quarantined rows of a piece with the reason and the text of its malformed lines in place of missing values.
 
     Args:
-        quarantined: QUARANTINE_SCHEMA.
-        malformed: `nth`, `reason` and `raw`, see `events.sources.files`.
+        quarantined: QUARANTINE_SCHEMA of the piece; rows of malformed lines may be among them.
+        malformed: `nth` (the position in the piece), `reason` and `raw`, see `events.sources.files`.
         table: The label of the file.
         start: The number of the first row of the piece.
     """

@@ -19,7 +19,7 @@ from events.transform.numbers import given, id_text, nobody, number, text, witho
 from events.transform.quarantine import failed_tests, quarantine
 from events.transform.times import read_times, require_times
 
-ROW_TOO_SHORT = "row_too_short"
+MALFORMED = "row_malformed"  # replaced by the reason of its line, see `events.transform.quarantine`
 SENT_AGAIN = "sent_again"
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _PEOPLE = ("user_id", "anonymous_id")
@@ -218,7 +218,7 @@ def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
     frame = without_missing(raw, spec.missing)
     columns, faults = _mapped_columns(frame, spec, mapping)
     done = _completed(columns, frame, spec, mapping)
-    tests: list[tuple[str, pl.Expr]] = [] if rows.short is None else [(ROW_TOO_SHORT, pl.lit(rows.short))]
+    tests: list[tuple[str, pl.Expr]] = [] if rows.malformed is None else [(MALFORMED, pl.lit(rows.malformed))]
     tests += [(reason, pl.lit(which)) for reason, which in rows.faults]
     tests += [(rule.reason, passes(frame, rule)) for rule in spec.reject]
     for name, fault in faults.items():

@@ -18,8 +18,8 @@ from events.sources.readers import pieces
 from events.transform.columns import ColumnForms, column_forms_of, require_scalars, scalar_columns
 from events.transform.ids import Seen
 from events.transform.numbers import columns_of, given, id_text, number, path, text
-from events.transform.quarantine import failed_tests, quarantine, with_malformed
-from events.transform.rows import ROW_TOO_SHORT
+from events.transform.quarantine import failed_tests, quarantine, with_lines
+from events.transform.rows import MALFORMED
 from events.transform.times import read_times, require_times
 
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # people registered, and were born, before the first event
@@ -144,14 +144,14 @@ class SideReader:
         if spec.own:
             mapped = mapped.hstack(raw.select(text(raw, name).alias(name) for name in spec.own))
         if piece.malformed is not None:
-            malformed = pl.int_range(raw.height, eager=True).is_in(piece.malformed["nth"].implode())
-            tests.insert(0, (ROW_TOO_SHORT, pl.lit(malformed)))
+            nth = pl.int_range(raw.height, dtype=pl.UInt32, eager=True)
+            tests.insert(0, (MALFORMED, pl.lit(nth.is_in(piece.malformed["nth"].implode()))))
         tests += [(f"{key}_missing", pl.lit(_empty(raw, spec, key))) for key in SIDE_KEYS[self._name]]
         bad, reasons = failed_tests(raw, tests)
         aside = pl.DataFrame({"_row": bad.arg_true() + start}).with_columns(reasons)
         quarantined = quarantine(raw.filter(bad), aside, label)
         if piece.malformed is not None:
-            quarantined = with_malformed(quarantined, piece.malformed, label, start)
+            quarantined = with_lines(quarantined, piece.malformed, label, start)
         return mapped.filter(~bad), quarantined
 
 

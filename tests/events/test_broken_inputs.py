@@ -140,10 +140,23 @@ CASES = [
     Case("NUL bytes only", b"\x00" * 100, error="must be UTF-8 text"),
     Case("random bytes", bytes(range(256)) * 4, error="log.csv"),
     Case("a row too short", csv(GOOD, "2024-01-01 10:00:00,u1,view\n"), 1, {"row_too_short": 1}),
-    Case("a row too long", csv(GOOD, row().rstrip("\n") + ",more,still more\n"), error="log.csv"),
-    Case("cut off in the middle of a row", csv(GOOD) + b"2024-01-01,u2,vie", error="must end with a whole row"),
+    Case("a row too long", csv(GOOD, row().rstrip("\n") + ",more,still more\n"), 1, {"row_too_long": 1}),
+    Case("cut off in the middle of a row", csv(GOOD) + b"2024-01-01,u2,vie", 1, {"row_too_short": 1}),
     Case("cut off in the last value, which cannot be seen", csv(GOOD, row(u="u2", q="12"))[:-2], 2),
-    Case("an open quote", csv(GOOD, '2024-01-01,"u1,view,i1,1,1\n'), error="log.csv"),
+    Case("an open quote", csv(GOOD, '2024-01-01,"u1,view,i1,1,1\n'), 1, {"quote_unbalanced": 1}),
+    Case("an open quote among good rows", csv(GOOD, '2024-01-01,"u1,view,i1,1,1\n', row(u="u2"), row(u="u3")), 3,
+         {"quote_unbalanced": 1}),
+    Case("an open quote that a later row would close", csv(GOOD, '2024-01-01,"u1,view,i1,1,1\n', row(u="u2"),
+         row(u="u3", i='i1" '), row(u="u4")), 4, {"quote_unbalanced": 1}),
+    Case("text after a closing quote", csv(GOOD, row(i='"TV" wide'), row(u="u2")), 2, {"quote_unbalanced": 1}),
+    Case("a quote in the middle of a text", csv(row(i='TV 27" wide'), row(u="u2")), 2),
+    Case("three malformed lines among good rows", csv(GOOD, "2024-01-01,u1\n", row(u="u2"), row(i="a,b,c"),
+         row(u="u3"), row(i='"i1'), row(u="u4")), 4, {"row_too_short": 1, "row_too_long": 1, "quote_unbalanced": 1}),
+    Case("a line that is not UTF-8", csv(GOOD, row(u="u2"), row(u="u3")).replace(b"u2", b"u\xfc"), 2, {"not_utf8": 1}),
+    Case("a line above the limit", csv(GOOD, row(u="u" * 20_000_000), row(u="u2")), 2, {"line_too_large": 1}),
+    Case("line ends of both kinds", csv(GOOD, row(i="i2")).replace(b"\n", b"\r\n", 1), 2),
+    Case("line ends of the old Macintosh", csv(GOOD, row(i="i2")).replace(b"\n", b"\r"), 2),
+    Case("a separator after the last column", csv(GOOD.rstrip("\n") + ",\n"), 1),
     Case("a line break inside quotes", csv(GOOD, row(u='"a\nb"')), 2),
     Case("semicolons", csv(GOOD).replace(b",", b";"), error="must have column"),
     Case("a page of HTML", b"<!doctype html><html><body>Sign in</body></html>\n", error="must have column"),
@@ -163,7 +176,15 @@ CASES = [
     Case("Parquet: numbers for people", parquet(u=[7]), 1, file="log.parquet"),
     Case("Parquet: not a number for a person", parquet(u=[float("nan")]), 0, {"who_missing": 1}, file="log.parquet"),
     # JSON Lines
-    Case("JSON Lines, cut off", jsonl(RECORD, RECORD)[:-20], error="log.jsonl", file="log.jsonl"),
+    Case("JSON Lines, cut off", jsonl(RECORD, RECORD)[:-20], 1, {"json_malformed": 1}, file="log.jsonl"),
+    Case("JSON Lines: a line that is no record", jsonl(RECORD, [1, 2]), 1, {"not_a_record": 1}, file="log.jsonl"),
+    Case("JSON Lines: a record for a price", jsonl(RECORD, RECORD | {"p": {"eur": 1}}, RECORD | {"i": "i2"}), 2,
+         {"field_has_other_type": 1}, file="log.jsonl"),
+    Case("JSON Lines: a list for a record", jsonl(*[RECORD | {"x": {"y": n}} for n in range(3)], RECORD | {"x": [1]}),
+         3, {"field_has_other_type": 1}, file="log.jsonl"),
+    Case("JSON Lines: a line that is not UTF-8", jsonl(RECORD) + b'{"t": "\xfc"}\n', 1, {"not_utf8": 1}, file="log.jsonl"),
+    Case("JSON Lines: a byte order mark", b"\xef\xbb\xbf" + jsonl(RECORD), 1, file="log.jsonl"),
+    Case("JSON Lines: an ID above 64 bits", jsonl(RECORD | {"u": 1}, RECORD | {"u": 2**63}), error="64 bits", file="log.jsonl"),
     Case("JSON Lines: a list", b"[1, 2]\n", error="log.jsonl|must have column", file="log.jsonl"),
     Case("JSON Lines: one array", json.dumps([RECORD]).encode(), error="log.jsonl|must have", file="log.jsonl"),
     Case("JSON Lines: a type that changes", jsonl(RECORD, RECORD | {"p": "dear", "i": "i2"}), 1,
@@ -228,5 +249,5 @@ def test_every_kind_ends_so_in_pieces_too(case: Case, mapping: Mapping, tmp_path
 
 
 def test_the_corpus_is_large_and_every_name_is_its_own() -> None:
-    assert len(CASES) >= 60
+    assert len(CASES) >= 99
     assert len({case.name for case in CASES}) == len(CASES)
