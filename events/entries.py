@@ -128,9 +128,7 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
     return entries
 
 
-def notes_of(entries: list[Entry]) -> tuple[str, ...]:
-    """Return the remarks on entries that have been read: of their files, then of their tables."""
+def findings_of(entries: list[Entry]) -> list[str]:
+    """Return what is reported about the tables of entries that have been read, one line per finding."""
     tables = {id(entry.state): entry for entry in entries}
-    found = [note for entry in entries for note in entry.notes]
-    found += [f"{entry.spec.table}: {line}" for entry in tables.values() for line in entry.state.findings.messages()]
-    return tuple(dict.fromkeys(found))
+    return [f"{entry.spec.table}: {line}" for entry in tables.values() for line in entry.state.findings.messages()]

@@ -12,7 +12,7 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.content import OTHER_CONTENT
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
-from events.entries import Entry, entries_of, notes_of
+from events.entries import Entry, entries_of, findings_of
 from events.mapping import Mapping
 from events.resolve import Resolver
 from events.sources.files import Labels, Size, find_files, select_files, unread_files
@@ -151,9 +151,11 @@ class Reading:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the files for the person who reads them."""
-        absent = f"not given, and optional: {', '.join(self._absent)}"
-        return (*notes_of(self._entries), *([absent] if self._absent else []))
+        """Remarks on the files and on what is in them, for the person who reads them."""
+        notes = [note for entry in self._entries for note in entry.notes]
+        if self._absent:
+            notes.append(f"not given, and optional: {', '.join(self._absent)}")
+        return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
 
     def _side(self, name: str) -> pl.DataFrame:
         return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=_SIDES[name])

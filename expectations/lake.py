@@ -17,8 +17,8 @@ from events.lake.store import Place, Store
 from events.transform.items import every_item
 from expectations.data_docs import build_data_docs
 from expectations.drift.report import Drift
-from expectations.drift.run import empty_table, hold, judge_log, require_season, show
-from expectations.sift import batches, judging
+from expectations.drift.run import create_empty_table, detect_drift, report_drift, require_no_drift, run_drift_suite
+from expectations.quarantine import read_batches, reasons_expression
 from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
 from shoplens.errors import SettingsError
 from shoplens.params import ExpectationsParams
@@ -67,7 +67,7 @@ def _write_sides(store: Store, manifest: Manifest, folder: Path, seen: pl.Series
 def _seen_items(paths: list[Path]) -> pl.Series:
     seen = pl.Series("item_id", [], dtype=pl.String)
     for path in paths:
-        for frame in batches(path, ["item_id"]):
+        for frame in read_batches(path, ["item_id"]):
             seen = pl.concat([seen, frame["item_id"].drop_nulls()]).unique()
     return seen
 
@@ -86,8 +86,9 @@ def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> in
     require_few_bad(result, max(counts, default=0), share)
     if len(counts) < 2:
         return sum(counts)
-    judged = judging(result, paths)
-    bad = sum(int((frame.select(judged).to_series().list.len() > 0).sum()) for path in paths for frame in batches(path))
+    reasons = reasons_expression(result, paths)
+    frames = (frame for path in paths for frame in read_batches(path))
+    bad = sum(int((frame.select(reasons).to_series().list.len() > 0).sum()) for frame in frames)
     require_few_bad(result, bad, share)
     return bad
 
@@ -120,18 +121,18 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
         events = [stack.enter_context(store.local(file.path)) for file in files]
         sides = _write_sides(store, manifest, folder, _seen_items(events))
         judged, database = folder / "drift.parquet", folder / "tables.duckdb"
-        empty_table(judged)
+        create_empty_table(judged)
         with open_tables(database, {"events": events, **sides, "drift": judged}) as context:
             validator = TableValidator(context, database)
             try:
                 results = [validator.validate(table) for table in ("events", *sides)]
                 season = _season(store, manifest, meant, params.drift.reference_days)
-                drift = judge_log(season, pl.read_parquet(sides["items"]), params.drift, meant[0], days.last)
-                hold(drift, judged, validator, params.drift)
-                show(drift, store.name, settings)
+                drift = detect_drift(season, pl.read_parquet(sides["items"]), params.drift, meant[0], days.last)
+                run_drift_suite(drift, judged, validator, params.drift)
+                report_drift(drift, store.name, settings)
             finally:
                 console.print(f"Data Docs: {build_data_docs(context, settings)}")
         paths = {"events": events, **{name: [path] for name, path in sides.items()}}
         _table(results, {r.table: _require_few_bad(r, paths[r.table], params.max_bad_share) for r in results})
-    require_season(drift, params.drift)
+    require_no_drift(drift, params.drift)
     return drift

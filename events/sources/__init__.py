@@ -1,1 +1,1 @@
-"""Where events come from: files, how they are written, and proposals for their mappings."""
+"""Files of a source, how they are written, the flat rows in them, and proposals for their mappings."""

@@ -117,7 +117,7 @@ def select_files(files: list[Path], table: str) -> list[Path]:
 
 
 def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
-    """Return the files of a table, at least one unless the table is optional.
+    """Return the files of a table; none for an optional table that is not given.
 
     Raises:
         SourceError: there is none, and the table is not optional.
@@ -126,8 +126,8 @@ def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
     if not found and table not in mapping.optional_tables:
         names = ", ".join(sorted({table_name(path) for path in files}))
         raise SourceError(
-            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or "
-            f"name it under optional_tables"
+            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or name it under "
+            f"optional_tables"
         )
     return found
 

@@ -14,8 +14,6 @@ import pytest
 from events.contract import QUARANTINE_SCHEMA
 from events.mapping import Mapping, load_mapping
 from events.reading import Progress
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from events.sources.files import Size
 from events.sources.readers import pieces
 from events.stages import ingest
@@ -23,6 +21,8 @@ from shoplens.errors import MappingError, ShopLensError
 from shoplens.files import read_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
+from simulator.plan import Plan
+from simulator.run import simulate
 from tests.events import naive_reading
 
 TINY = Size(rows=3, bytes=64)
