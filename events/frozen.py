@@ -9,7 +9,7 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA
-from events.lake.place import FROZEN_EVENTS
+from events.lake.snapshot import FROZEN_EVENTS
 from events.pieces import Size, pieces
 from events.readers import read_table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from events.account import TableAccount, count_reasons
-from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, PROMOTION_SCHEMA, STOCK_SCHEMA, USER_SCHEMA
 from events.entries import Entry, entries_of
 from events.items import CONTENT_SCHEMA, every_item, riding_content
 from events.labels import Labels
@@ -21,7 +21,7 @@ from events.unread import unread_files
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 
-REPLAYED_SCHEMA = {"table": pl.String(), "row": pl.Int64()}
+REPLAYED_SCHEMA = {"batch": pl.String(), "table": pl.String(), "row": pl.Int64()}
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Ingested:
         item_table: The rows of `items` that the items table gave.
         item_content: What rode on events, see `events.items`.
         unread: Files of given folders that no table of the mapping reads.
+        promotions: PROMOTION_SCHEMA.
+        stock: STOCK_SCHEMA.
         digest: Of the mapping and the files: the same again is the same digest.
-        replayed: table and row of quarantined rows of a lake that this reading stands for.
+        replayed: batch, table and row of quarantined rows of a lake that this reading stands for.
     """
 
     events: pl.DataFrame
@@ -55,6 +57,8 @@ class Ingested:
     unread: tuple[str, ...] = ()
     digest: str = ""
     replayed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REPLAYED_SCHEMA))
+    promotions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROMOTION_SCHEMA))
+    stock: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STOCK_SCHEMA))
 
 
 def _part(entry: Entry) -> Part:

@@ -18,8 +18,7 @@ from events.fetch import fetch as fetch_source
 from events.frozen import Frozen
 from events.ingest import refuse_all
 from events.kinds import kind_of
-from events.lake import check_identity, freeze_lake, is_lake
-from events.lake.store import is_url
+from events.lake import check_identity, freeze_lake, is_lake, is_url
 from events.mapping import Mapping, load_mapping
 from events.pieces import Size
 from events.progress import Progress

@@ -11,7 +11,7 @@ import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
 from events.ingest import read_source
-from events.lake.tables import GroupedWriter
+from events.lake.table import GroupedWriter
 from events.mapping import load_mapping
 from events.simulator.plan import Plan
 from events.simulator.run import simulate
