@@ -9,6 +9,7 @@ Every row carries the `batch` that added it. A batch counts when its events are 
 `accounts`, and only rows of batches in `accounts` are read from the other tables.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -30,7 +31,6 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
@@ -151,7 +151,26 @@ class Lake:
         """The files below the lake, as an Arrow file system with relative paths."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        return pafs.PyFileSystem(DeltaStorageHandler(self.uri, self.options))
+            return pafs.SubTreeFileSystem(str(self.folder), pafs.LocalFileSystem())
+        # Not deltalake's own file system, which keeps other threads from running while it waits for the store.
+        return pafs.SubTreeFileSystem(self.root, pafs.PyFileSystem(pafs.FSSpecHandler(self.store)))
+
+    @cached_property
+    def store(self) -> Any:
+        """The object store, as an fsspec file system."""
+        endpoint = {"endpoint_url": self.options.get("AWS_ENDPOINT_URL")} if self.options else {}
+        try:
+            return fsspec.core.url_to_fs(self.uri, use_listings_cache=False, **endpoint)[0]
+        except (ImportError, ValueError) as error:
+            raise SourceError(
+                f"--lake: {self.name}: no file system for this URL: {first_line(error)}. Name a folder, or install "
+                f"the fsspec package of that store"
+            ) from error
+
+    @property
+    def root(self) -> str:
+        """The bucket and prefix of an object store."""
+        return self.uri.partition("://")[2]
 
     def names(self, folder: str = "") -> list[str]:
         """Return the paths of the files and folders directly in a folder, relative to the lake."""
@@ -206,15 +225,17 @@ class Lake:
         table = self.find(name)
         if table is None:
             columns = ",".join(_STATISTICS.get(name, ("batch",)))
-            table = DeltaTable.create(
-                f"{self.uri}/{name}",
-                _delta_schema(pl.DataFrame(schema=SCHEMAS[name])),
-                mode="ignore",
-                partition_by=["day"] if name == EVENTS else None,
-                configuration={"delta.dataSkippingStatsColumns": columns, **(configuration or {})},
-                storage_options=self.options,
-                raise_if_key_not_exists=False,
-            )
+            with contextlib.suppress(CommitFailedError):  # another writer created it
+                DeltaTable.create(
+                    f"{self.uri}/{name}",
+                    _delta_schema(pl.DataFrame(schema=SCHEMAS[name])),
+                    mode="ignore",
+                    partition_by=["day"] if name == EVENTS else None,
+                    configuration={"delta.dataSkippingStatsColumns": columns, **(configuration or {})},
+                    storage_options=self.options,
+                    raise_if_key_not_exists=False,
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
             table = DeltaTable(f"{self.uri}/{name}", storage_options=self.options)
         return with_columns(table, pl.DataFrame(schema=SCHEMAS[name]))
 
@@ -384,9 +405,7 @@ def _creates_once(lake: Lake) -> bool:
     Some stores do not know the condition, or check first and then write
     (https://github.com/seaweedfs/seaweedfs/issues/7153 and 8800).
     """
-    endpoint = (lake.options or {}).get("AWS_ENDPOINT_URL")
-    fs = fsspec.filesystem("s3", endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True)
-    path = f"{lake.uri}/.{uuid.uuid4().hex}.tmp"
+    fs, path = lake.store, f"{lake.root}/.{uuid.uuid4().hex}.tmp"
 
     def create(content: int) -> bool:
         try:
