@@ -44,7 +44,7 @@ class Reading:
 
     Attributes:
         unread: Files of given folders that no table of the mapping reads.
-        users, campaigns: The side tables in their schemas.
+        users, campaigns, promotions, stock: The side tables in their schemas.
         item_table: The rows that the items table gave.
         content: CONTENT_SCHEMA of what events carried, when `events` has ended.
     """
@@ -134,27 +134,19 @@ class Reading:
                 self._quarantine(part, quarantined)
 
     @property
-    def sides(self) -> dict[str, pl.DataFrame]:
-        """The side tables by name: the columns of SIDE_SCHEMAS, and the source's own."""
-        return {
-            name: self._sides[name].rows if name in self._sides else pl.DataFrame(schema=schema)
-            for name, schema in SIDE_SCHEMAS.items()
-        }
-
-    @property
     def users(self) -> pl.DataFrame:
         """USER_SCHEMA, and the source's own columns."""
-        return self.sides["users"]
+        return self._side("users")
 
     @property
     def campaigns(self) -> pl.DataFrame:
         """CAMPAIGN_SCHEMA, and the source's own columns."""
-        return self.sides["campaigns"]
+        return self._side("campaigns")
 
     @property
     def item_table(self) -> pl.DataFrame:
         """ITEM_SCHEMA, and the source's own columns, of the items table."""
-        return self.sides["items"]
+        return self._side("items")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,6 +155,19 @@ class Reading:
         if self._absent:
             notes.append(f"not given, and optional: {', '.join(self._absent)}")
         return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
+
+    @property
+    def promotions(self) -> pl.DataFrame:
+        """PROMOTION_SCHEMA, and the source's own columns."""
+        return self._side("promotions")
+
+    @property
+    def stock(self) -> pl.DataFrame:
+        """STOCK_SCHEMA, and the source's own columns."""
+        return self._side("stock")
+
+    def _side(self, name: str) -> pl.DataFrame:
+        return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=SIDE_SCHEMAS[name])
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
         """Return the items with these IDs and what is known of their content, when `events` has ended."""
