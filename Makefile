@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' 2>/dev/null && { command -v $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && { command -v $$p; break; }; done)
 UV := $(shell command -v uv || echo .tools/uv/bin/uv)
 # GPU=1 or GPU=0 chooses; any other word keeps what is installed: a platform that runs must not lose its TensorFlow.
 STAMPS := .venv/.synced-cpu .venv/.synced-gpu .venv/.synced-cpu-spark .venv/.synced-gpu-spark
@@ -20,13 +20,13 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean
+.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean erase-lake
 
 help: ## List these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .tools/uv/bin/uv:
-	@[ -n "$(PYTHON)" ] || { echo "ShopLens needs Python 3.11 or 3.12 on PATH (or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "ShopLens needs Python 3.11, 3.12 or 3.13 on PATH (or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
 	$(PYTHON) -m venv .tools/uv
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
@@ -86,5 +86,12 @@ bench-ingest: env ## Measure the stage ingest on simulated logs, beside Polars r
 bench-materialize: env ## Measure what comes online in a second, ours beside Feast's own stores
 	python -m bench.materialize $(ARGS)
 
-clean: stop ## Remove what runs left behind (environments stay)
+clean: stop ## Remove what runs left behind (environments and the lake stay)
 	rm -rf var outs
+
+erase-lake: ## Delete the lake, which nothing can rebuild; asks first
+	@lake="$${SHOPLENS_LAKE:-lake}"; [ -d "$$lake" ] || { echo "there is no folder $$lake here"; exit 0; }; \
+	printf '%s holds %s of events that nothing can rebuild. Type "erase the lake" to delete it: ' "$$lake" "$$(du -sh "$$lake" | cut -f1)"; \
+	read -r answer || true; \
+	[ "$${answer:-}" = "erase the lake" ] || { echo "nothing was deleted" >&2; exit 1; }; \
+	rm -rf -- "$$lake"

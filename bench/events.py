@@ -47,8 +47,8 @@ def _users(rows: int) -> int:
 
 def _simulated(rows: int, folder: Path) -> Path:
     """Simulate a shop below `folder`, unless it is there; return where."""
-    from events.simulator.plan import Plan
-    from events.simulator.run import simulate
+    from simulator.plan import Plan
+    from simulator.run import simulate
 
     out = folder / f"simulated-{rows}"
     if not (out / "simulation.json").is_file():

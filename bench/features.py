@@ -196,13 +196,13 @@ def _apart(way: str, events: Path, out: Path, limit_gb: float) -> Result:
 
 def _catalogue(events: Path, folder: Path) -> Path:
     """Return the catalogue of a log, made if it is not there."""
+    from features.catalogue import read_catalogue
     from features.engine.duck import duckdb
-    from features.engine.small import catalogue_of
 
     path = folder / f"catalogue-{events.name}.parquet"
     if not path.is_file():
         with duckdb(folder / ".spill") as duck, whole_file(path) as work:
-            found = catalogue_of(duck.connection, events / "events.parquet", events / "items.parquet")
+            found = read_catalogue(duck.connection, events / "events.parquet", events / "items.parquet")
             found.frame.write_parquet(work)
     return path
 

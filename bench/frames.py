@@ -108,29 +108,12 @@ def user_preference(log: pd.DataFrame, moment: pd.Timestamp, active: int, catalo
     return out.reset_index()
 
 
-def item_popularity(log: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
-    """Return item_id and the features of `item_popularity`."""
-    log = log[log["item_id"].notna()]
-    out = pd.DataFrame(index=pd.Index(_young(log, moment, 7)["item_id"].unique(), name="item_id"))
-    for w in (7, 30, 90):
-        young = _young(log, moment, w)
-        bought = young[young["event_name"] == "purchase"]
-        by_item = bought.groupby("item_id")
-        orders = bought.drop_duplicates(["item_id", "day", "user_id", "order"])
-        out[f"item_events_{w}d"] = young.groupby("item_id").size()
-        out[f"item_units_{w}d"] = by_item["quantity"].sum()
-        out[f"item_orders_{w}d"] = orders.groupby("item_id").size()
-        out[f"item_spend_{w}d"] = by_item["amount"].sum()
-    return out.fillna(0).reset_index()
-
-
 def write(events: Path, catalogue: Path, out: Path, moment: pd.Timestamp, active: int) -> None:
-    """Write the three views below `out`."""
+    """Write the two views below `out`."""
     log = read(events, moment)
     views = {
         "user_behaviour": user_behaviour(log, moment, active),
         "user_preference": user_preference(log, moment, active, pd.read_parquet(catalogue)),
-        "item_popularity": item_popularity(log, moment),
     }
     for name, view in views.items():
         key = view.columns[0]

@@ -50,8 +50,8 @@ class Run:
 
 
 def _simulated(rows: int, folder: Path) -> Path:
-    from events.simulator.plan import Plan
-    from events.simulator.run import simulate
+    from simulator.plan import Plan
+    from simulator.run import simulate
 
     out = folder / f"log-{rows}"
     if not (out / "simulation.json").is_file():

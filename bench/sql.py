@@ -102,25 +102,6 @@ _TOP = """
 )
 """
 
-_POPULARITY = """
-WITH event AS MATERIALIZED (
-  SELECT item_id, user_id, event_name = 'purchase' AS bought, epoch_us(event_time) // 86400000000 AS day,
-         round(coalesce(amount, 0) * 10000) AS money, round(coalesce(quantity, 0) * 1000) AS pieces,
-         coalesce(order_id, session_id, event_id) AS o
-  FROM read_parquet($events)
-  WHERE item_id IS NOT NULL AND event_time < $moment AND ingested_at < $moment
-    AND event_time >= $moment - INTERVAL 90 DAY
-), total AS (
-  SELECT item_id, {totals} FROM event GROUP BY item_id HAVING max(day) >= $day - 7
-), placed AS (
-  SELECT DISTINCT item_id, day, user_id, o FROM event WHERE bought
-), orders AS (
-  SELECT item_id, {orders} FROM placed GROUP BY item_id
-)
-SELECT item_id, $moment AS event_timestamp, {columns}
-FROM total LEFT JOIN orders USING (item_id) ORDER BY item_id
-"""
-
 
 def _window(value: str, name: str, days: int, condition: str = "") -> str:
     return f"{value} FILTER ({condition}day >= $day - {days}) AS {name}_{days}d"
@@ -160,17 +141,6 @@ def _preference() -> str:
     )
 
 
-def _popularity() -> str:
-    days = (7, 30, 90)
-    totals = [_window("count(*)", "item_events", d) for d in days]
-    totals += [_window("sum(pieces)", "item_units", d, "bought AND ") for d in days]
-    totals += [_window("sum(money)", "item_spend", d, "bought AND ") for d in days]
-    columns = [_whole("item_events", d) for d in days] + [_money("item_units", d, 1000) for d in days]
-    columns += [_whole("item_orders", d) for d in days] + [_money("item_spend", d, 10000) for d in days]
-    orders = ", ".join(_window("count(*)", "item_orders", d) for d in days)
-    return _POPULARITY.format(totals=", ".join(totals), orders=orders, columns=", ".join(columns))
-
-
 def queries() -> dict[str, str]:
     """Return view -> its query; the parameters are $events, $catalogue (files), $moment, $day and $active."""
-    return {"user_behaviour": _behaviour(), "user_preference": _preference(), "item_popularity": _popularity()}
+    return {"user_behaviour": _behaviour(), "user_preference": _preference()}

@@ -19,8 +19,8 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from common.already_done import digest_of, is_new, remember, service_state
 from common.constants import MODEL, OWNER, POOL, RETRY, SERVICE, SHORT_LIMIT
-from common.news import digest_of, is_new, remember, service_state
 from common.operators import CommandOperator
 
 _REFUSED = 3  # exit status of `shoplens gate`

@@ -50,13 +50,12 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, SIDE_SCHEMAS, UTC_TIME
 from events.rules import require_constant, require_pattern, require_zone
 from shoplens.errors import MappingError
-from shoplens.yaml_file import read_yaml
+from shoplens.yaml_file import YamlFileError, line_of, read_yaml
 
 # Columns without which a row of a side table is quarantined; the first is its key.
 SIDE_KEYS: dict[str, tuple[str, ...]] = {
@@ -415,26 +414,6 @@ class Mapping(_Strict):
         return tuple(dict.fromkeys(one.table for one in named))
 
 
-def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int:
-    """Return the line, from 1, of the deepest part of `location` that the YAML has."""
-    line = 1
-    for part in location:
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
 def _own_problems(error: ValidationError) -> list[Any]:
     """Return the problems of a mapping without those that are only what others come to: a list that lost its entry."""
     found = error.errors()
@@ -454,10 +433,10 @@ def load_mapping(path: Path) -> Mapping:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        tree, content = yaml.compose(text), read_yaml(text)
+        content = read_yaml(text)
     except OSError as error:
         raise MappingError(f"{path}: {error.strerror}. Name a mapping file, as in events/mappings") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, YamlFileError) as error:
         raise MappingError(f"{path}: must be YAML: {' '.join(str(error).split())}. Correct it") from error
     try:
         return Mapping.model_validate(content)
@@ -466,5 +445,5 @@ def load_mapping(path: Path) -> Mapping:
         for problem in _own_problems(error):
             where = ".".join(str(part) for part in problem["loc"]) or "the file"
             shown = " ".join(repr(problem.get("input")).split())
-            lines.append(f"line {_line_of(tree, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")
+            lines.append(f"line {line_of(text, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")
         raise MappingError(f"{path}: {'; '.join(lines)}. Correct the mapping") from error

@@ -15,16 +15,17 @@ from events.sources.files import Size
 
 MEMORY = "1500MB"  # of DuckDB; Polars needs about as much for the pieces, and both together stay below 4 GB
 _FRAME = 1 << 17  # rows
-_ALWAYS = 1 << 61  # microseconds: no time is as far from 1970
 
-# Rows whose ID a row before them has, in the order of files and rows, and whether the content is the same.
+# Rows whose ID a row before them has, in the order of files and rows, and whether the content is the same. IDs are
+# counted by their hashes, which take a third of the memory; the window compares the IDs themselves.
 _LATER = f"""
 CREATE TABLE later AS
 SELECT _part, _row, content = first_value(content) OVER ids AS same
 FROM (
     SELECT event_id, _part, _row, {content_hash_sql()} AS content
     FROM accepted
-    SEMI JOIN (SELECT event_id FROM accepted GROUP BY event_id HAVING count(*) > 1) USING (event_id)
+    SEMI JOIN (SELECT hash(event_id) AS shared FROM accepted GROUP BY shared HAVING count(*) > 1)
+        ON hash(event_id) = shared
 )
 WINDOW ids AS (PARTITION BY event_id ORDER BY _part, _row)
 QUALIFY row_number() OVER ids > 1
@@ -45,13 +46,21 @@ WITH moments AS (
 ), started AS (
     SELECT *, max(begin) OVER (PARTITION BY person ORDER BY event_time) AS start FROM begun WHERE lacking
 )
-SELECT person, event_time, start // 1000000 AS start FROM started WHERE missing ORDER BY event_time
+SELECT person, event_time AS moment, start // 1000000 AS start FROM started WHERE missing ORDER BY event_time
 """
 
 
-def _quoted(name: str) -> str:
-    """Return a column name as an identifier of SQL."""
-    return '"' + name.replace('"', '""') + '"'
+# The final order of a stretch of time, whose rows are few enough to be in memory.
+_ORDER = """
+SELECT position, {session} AS session_id
+FROM stretch ANTI JOIN later USING (_part, _row) {starts}
+ORDER BY event_time, event_id
+"""
+_JOIN_STARTS = """
+LEFT JOIN (SELECT * FROM starts WHERE moment BETWEEN $first AND $last)
+    ON person = coalesce(user_id, anonymous_id) AND moment = event_time
+"""
+_KEYS = ["event_time", "event_id", "session_id", "user_id", "anonymous_id", "_part", "_row"]
 
 
 class Resolver:
@@ -114,8 +123,9 @@ class Resolver:
             files = connection.read_parquet([str(file) for file in self._files], hive_partitioning=False)
             files.create_view("accepted")
         else:
-            rows = pl.concat(self._waiting) if self._waiting else pl.DataFrame(schema=self._schema)
-            connection.register("accepted", rows.to_arrow())
+            # In one chunk: rows of many chunks are slow to gather.
+            self._waiting = [pl.concat(self._waiting, rechunk=True)]
+            connection.register("accepted", self._waiting[0].to_arrow())
         return connection
 
     def events(self) -> Iterator[pl.DataFrame]:
@@ -130,34 +140,30 @@ class Resolver:
             self.conflicting = pl.DataFrame(conflicting.to_arrow_table())
             if self._without_session:
                 connection.execute(_STARTS)
-            for low, high in pairwise([-_ALWAYS, *self._cuts(connection), _ALWAYS]):
-                query = connection.sql(self._ordered(), params={"low": low, "high": high})
-                for batch in query.to_arrow_reader(_FRAME):
-                    yield pl.DataFrame(batch)
+            order = _ORDER.format(session="coalesce(session_id, concat(person, '-', start))", starts=_JOIN_STARTS)
+            order = order if self._without_session else _ORDER.format(session="session_id", starts="")
+            for rows in filter(len, self._stretches(connection)):
+                connection.register("stretch", rows.select(_KEYS).with_row_index("position").to_arrow())
+                ends = {"first": rows["event_time"].min(), "last": rows["event_time"].max()}
+                found = connection.sql(order, params=ends if self._without_session else None).to_arrow_table()
+                for part in pl.DataFrame(found).iter_slices(_FRAME):
+                    yield rows[part["position"]].with_columns(part["session_id"])
 
-    def _cuts(self, connection: duckdb.DuckDBPyConnection) -> list[int]:
-        """Return microseconds at which to cut time into stretches that are sorted in memory, one by one."""
+    def _stretches(self, connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
+        """Yield the rows in stretches of time, and of IDs where many rows are of one moment."""
+        if not self._files:
+            yield self._waiting.pop()
+            return
         count = max(-(-self.rows // (8 * self._size.rows)), -(-self._bytes // (16 * self._size.bytes)))
-        if count < 2:
-            return []
-        shares = [n / count for n in range(1, count)]
-        query = "SELECT approx_quantile(epoch_us(event_time), $1::FLOAT[]) FROM accepted"
-        ((found,),) = connection.execute(query, [shares]).fetchall()
-        return sorted(set(found))
-
-    def _ordered(self) -> str:
-        """Return the query of the events from $low and before $high, in microseconds."""
-        columns = {name: f"accepted.{_quoted(name)}" for name in [*EVENT_SCHEMA, *self._more, "_part"]}
-        joins = "ANTI JOIN later USING (_part, _row)" if self.repeated or self.conflicting.height else ""
-        if self._without_session:
-            columns["session_id"] = "coalesce(accepted.session_id, concat(starts.person, '-', starts.start))"
-            joins += (
-                " LEFT JOIN starts ON starts.person = coalesce(accepted.user_id, accepted.anonymous_id)"
-                " AND starts.event_time = accepted.event_time"
-                " AND starts.event_time >= make_timestamptz($low) AND starts.event_time < make_timestamptz($high)"
-            )
-        selected = ", ".join(f"{source} AS {_quoted(name)}" for name, source in columns.items())
-        return (
-            f"SELECT {selected} FROM accepted {joins} WHERE accepted.event_time >= make_timestamptz($low) "  # noqa: S608
-            "AND accepted.event_time < make_timestamptz($high) ORDER BY accepted.event_time, accepted.event_id"
-        )
+        sample = connection.sql(f"SELECT event_time, event_id FROM accepted USING SAMPLE reservoir({64 * count} ROWS)")  # noqa: S608
+        keys = pl.DataFrame(sample.to_arrow_table()).sort("event_time", "event_id").unique(maintain_order=True)
+        cuts = [None, *keys.gather_every(64, offset=63).rows(), None]
+        rows = pl.scan_parquet(self._files, glob=False, hive_partitioning=False)
+        at, name = pl.col("event_time"), pl.col("event_id")
+        for low, high in pairwise(cuts):
+            inside = rows
+            if low is not None:
+                inside = inside.filter((at >= low[0]) & ((at > low[0]) | (name >= low[1])))
+            if high is not None:
+                inside = inside.filter((at <= high[0]) & ((at < high[0]) | (name < high[1])))
+            yield inside.collect().rechunk()

@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.fetch import fetch as fetch_source
-from events.lake import check_identity, freeze_lake, is_lake
-from events.lake.place import FROZEN_EVENTS
-from events.lake.store import is_url
+from events.lake import check_identity, freeze_lake, is_lake, is_url
+from events.lake.snapshot import FROZEN_EVENTS
 from events.mapping import Mapping, load_mapping
 from events.reading import Progress, Reading, require_events
 from events.sources.files import Size, kind_of
@@ -152,7 +151,9 @@ def write_parquet(frames: Iterator[pl.DataFrame], schema: dict[str, Any], target
     """Write consecutive frames of one schema to a Parquet file, whose bytes do not depend on how they are cut."""
     oldest = pl.CompatLevel.oldest()
     names = pl.DataFrame(schema=schema).to_arrow(compat_level=oldest).schema
-    with pq.ParquetWriter(target, names, compression="zstd") as writer:
+    # A dictionary of values that hardly repeat takes time and space.
+    repeating = [name for name in names.names if name not in ("event_id", "event_time", "ingested_at", "raw")]
+    with pq.ParquetWriter(target, names, compression="zstd", use_dictionary=repeating) as writer:
         for group in _row_groups(frames):
             writer.write_table(group.rechunk().to_arrow(compat_level=oldest), row_group_size=ROW_GROUP)
 

@@ -1,5 +1,5 @@
-"""Whether to believe it: Great Expectations suites for events, items and users, quarantine, drift, Data Docs.
+"""Data validation: Great Expectations suites for every table, quarantine, drift detection, preparation, Data Docs.
 
-What an expectation means is said once, in `suites`: Great Expectations counts the rows that fail, and the same
-expectation objects, compiled (`rows`), name them; the two must agree. Nothing here computes a feature.
+Each rule is defined once, in `suites`. Great Expectations counts the rows that fail it; `row_rules` compiles the same
+expectation objects to Polars expressions that identify those rows, and the two counts must agree.
 """

@@ -11,14 +11,14 @@ _DAY = "%Y-%m-%d"
 
 
 def validate(
-    lake: Annotated[str, typer.Option(help="The lake, a folder or a URL.")],
-    day: Annotated[datetime | None, typer.Option(formats=[_DAY], help="One day only.")] = None,
-    first: Annotated[datetime | None, typer.Option("--from", formats=[_DAY], help="From this day on.")] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=[_DAY], help="Up to this day, included.")] = None,
+    lake: Annotated[str, typer.Option(help="The lake: a folder or a URL.")],
+    day: Annotated[datetime | None, typer.Option(formats=[_DAY], help="Validate this day only.")] = None,
+    first: Annotated[datetime | None, typer.Option("--from", formats=[_DAY], help="First day to validate.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=[_DAY], help="Last day to validate.")] = None,
 ) -> None:
-    """Hold a lake, or days of it, against the suites and their season; exit with 1 when they are broken."""
+    """Validate a lake, or a range of its days, against the suites and check it for drift; exit 1 on failure."""
     if day is not None and (first or last):
-        raise SettingsError("--day: must be given alone, without --from and --to. Leave one out")
+        raise SettingsError("--day: cannot be combined with --from or --to. Remove one of them")
     from expectations.lake import Days, validate_lake
     from shoplens.params import load_params
     from shoplens.settings import load_settings

@@ -1,4 +1,4 @@
-"""Data Docs: Great Expectations' own pages about this run, below `var/data_docs`."""
+"""Data Docs: Great Expectations' HTML report of the latest validation, in `var/data_docs`."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from shoplens.settings import Settings
 
 
 def data_docs_index(settings: Settings) -> Path:
-    """Return the page to open; it exists after a validation on this machine."""
+    """Return the path of the start page; it exists once a validation has run on this machine."""
     return settings.var_dir / "data_docs" / "index.html"
 
 
 def build_data_docs(context: AbstractDataContext, settings: Settings) -> Path:
-    """Build the pages of what `context` has validated, in place of the pages of the run before."""
+    """Render the validation results in `context`, replacing the pages of the previous run."""
     target = data_docs_index(settings).parent
     with whole_folder(target) as work:
         site = {

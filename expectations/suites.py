@@ -1,7 +1,7 @@
-"""What must hold of events, items and users, as Great Expectations suites.
+"""The Great Expectations suites for events, items, users and campaigns.
 
-Every row expectation carries, as meta, the reason under which a failing row goes to quarantine. Table expectations have
-none: when one fails, the table is broken and the run stops.
+The meta of a row expectation holds the reason under which failing rows are quarantined. A table expectation has no
+reason: if it fails, the table is broken and the run fails.
 """
 
 from typing import Any
@@ -40,14 +40,14 @@ def _table(schema: dict[str, Any], *, may_be_empty: bool) -> list[Any]:
 def _event_rows() -> list[Any]:
     purchase = Column("event_name") == "purchase"
     return [
-        _not_null("event_id", "An event without an id cannot be told from its duplicate."),
-        _unique("event_id", "One id is one event."),
-        _not_null("event_time", "Everything is as of a time."),
-        _not_null("ingested_at", "A snapshot uses only what had reached us."),
+        _not_null("event_id", "Without an ID, an event cannot be distinguished from its duplicates."),
+        _unique("event_id", "An event ID identifies one event."),
+        _not_null("event_time", "Every computation is as of a point in time."),
+        _not_null("ingested_at", "A snapshot uses only events that had been ingested by then."),
         _row(
             gxe.ExpectColumnPairValuesAToBeGreaterThanB,
             "ingested_before_it_happened",
-            "Nothing reaches us before it happens: a clock or a time zone is wrong.",
+            "An event cannot be ingested before it happens: a clock or a time zone is wrong.",
             column_A="ingested_at",
             column_B="event_time",
             or_equal=True,
@@ -55,21 +55,21 @@ def _event_rows() -> list[Any]:
         _row(
             gxe.ExpectColumnValuesToBeInSet,
             "event_name_unknown",
-            "Features count events by the names of the contract.",
+            "Features are computed from the event names of the contract.",
             column="event_name",
             value_set=list(EVENT_NAMES),
         ),
-        _not_null("event_name", "An event is something that happened."),
-        _not_null("item_id", "A purchase is of an item.", row_condition=purchase),
-        _at_least_zero("quantity", "A return is a refund with a positive quantity."),
-        _at_least_zero("price", "Nobody is paid for taking an item."),
-        _at_least_zero("amount", "A return is a refund with a positive amount."),
-        _at_least_zero("dwell_seconds", "Nobody leaves a page before opening it."),
-        _at_least_zero("position", "Positions in a list count from 0 or 1."),
+        _not_null("event_name", "An event without a name has no meaning."),
+        _not_null("item_id", "A purchase must name the item.", row_condition=purchase),
+        _at_least_zero("quantity", "A return is a refund event with a positive quantity."),
+        _at_least_zero("price", "A price cannot be negative."),
+        _at_least_zero("amount", "A return is a refund event with a positive amount."),
+        _at_least_zero("dwell_seconds", "A dwell time cannot be negative."),
+        _at_least_zero("position", "Positions in a list start at 0 or 1."),
         _row(
             gxe.ExpectColumnValuesToBeBetween,
             "rating_out_of_range",
-            "Ratings go from 0 to 5 stars.",
+            "Ratings range from 0 to 5 stars.",
             column="rating",
             min_value=0,
             max_value=5,
@@ -79,20 +79,20 @@ def _event_rows() -> list[Any]:
 
 def _item_rows() -> list[Any]:
     return [
-        _not_null("item_id", "An item without an id can neither be bought nor recommended."),
-        _unique("item_id", "One id is one item."),
-        _at_least_zero("price", "A list price is at least zero."),
+        _not_null("item_id", "An item without an ID cannot be bought or recommended."),
+        _unique("item_id", "An item ID identifies one item."),
+        _at_least_zero("price", "A list price cannot be negative."),
     ]
 
 
 def _user_rows() -> list[Any]:
     return [
-        _not_null("user_id", "A profile without an id belongs to nobody."),
-        _unique("user_id", "One id is one user."),
+        _not_null("user_id", "A profile without an ID cannot be assigned to a user."),
+        _unique("user_id", "A user ID identifies one user."),
         _row(
             gxe.ExpectColumnValuesToBeBetween,
             "birth_year_out_of_range",
-            "A four-digit year of somebody alive.",
+            "A birth year has four digits and belongs to a living person.",
             column="birth_year",
             min_value=_EARLIEST_BIRTH,
             max_value=_LATEST_BIRTH,
@@ -101,7 +101,7 @@ def _user_rows() -> list[Any]:
 
 
 def build_suites() -> dict[str, ExpectationSuite]:
-    """Return the suites by table. Items and users may be empty: not every source has them."""
+    """Return table -> suite. Only events must have rows: not every source has items, users or campaigns."""
     return {
         "events": ExpectationSuite("events", expectations=[*_table(EVENT_SCHEMA, may_be_empty=False), *_event_rows()]),
         "items": ExpectationSuite("items", expectations=[*_table(ITEM_SCHEMA, may_be_empty=True), *_item_rows()]),

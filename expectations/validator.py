@@ -1,4 +1,4 @@
-"""Running the suites over Parquet tables on DuckDB."""
+"""Runs the suites over Parquet tables on DuckDB."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ _SUMMARY = {"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES}
 
 @dataclass(frozen=True)
 class Finding:
-    """What one row expectation found.
+    """A row expectation that failed.
 
     Attributes:
-        kind: The expectation's type.
-        column: What it is about.
-        reason: Under which a failing row goes to quarantine.
-        count: Rows that fail.
-        examples: Values of a few of them.
+        kind: The type of the expectation.
+        column: The column that it checks.
+        reason: The reason under which failing rows are quarantined.
+        count: Number of failing rows.
+        examples: A few failing values.
     """
 
     kind: str
@@ -40,13 +40,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class TableResult:
-    """What the suite of one table found.
+    """The result of the suite of one table.
 
     Attributes:
-        table: Which.
-        rows: Rows checked.
-        expectations: (expectation, column, rows that fail) in the order of the suite.
-        findings: The row expectations that some row fails.
+        table: Name of the table.
+        rows: Number of rows checked.
+        expectations: (type, column, number of failing rows), in the order of the suite.
+        findings: The row expectations that failed.
     """
 
     table: str
@@ -56,12 +56,12 @@ class TableResult:
 
     @property
     def failed(self) -> dict[str, int]:
-        """Return reason -> rows that fail for it, sorted; a row may fail for several."""
+        """Reason -> number of failing rows, sorted; a row may fail for several reasons."""
         return {found.reason: found.count for found in sorted(self.findings, key=lambda found: found.reason)}
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
-    """Make the rows of some Parquet files a view; a column that only some of them have is empty in the others."""
+    """Create a view over Parquet files; a column that a file lacks is null for its rows."""
     connection.read_parquet([str(path) for path in paths], union_by_name=True).create_view(name)
 
 
@@ -82,18 +82,18 @@ def _column(config: Any) -> str:
 
 
 def _raise_broken(table: str, result: Any) -> None:
-    """Stop the run for a table expectation that failed."""
+    """Raise the error for a failed table expectation."""
     config, observed = result.expectation_config, result.result.get("observed_value")
     what = f"{config.type}({_column(config)})" if _column(config) else config.type
     fix = {
-        "expect_column_to_exist": "the column is missing: map it, or give the file that has it",
-        "expect_table_row_count_to_be_between": f"the table has {observed} rows: it must have at least 1",
+        "expect_column_to_exist": "the column is missing. Map it, or add the file that contains it",
+        "expect_table_row_count_to_be_between": f"it must have at least 1 row, but has {observed}. Check the source",
     }.get(config.type, f"observed {observed}")
-    raise BrokenTableError(f"table {table}: {what} failed; {fix}")
+    raise BrokenTableError(f"table {table}: {what} failed: {fix}")
 
 
 def check_errors(table: str, results: list[Any]) -> None:
-    """Stop the run for an expectation that could not be computed."""
+    """Raise a BrokenTableError if an expectation could not be computed."""
     for result in results:
         info = result.exception_info or {}
         for error in [info, *(part for part in info.values() if isinstance(part, dict))]:
@@ -111,7 +111,7 @@ def _finding(result: Any) -> Finding:
 
 
 class TableValidator:
-    """Validates tables of one context; the data source is made once."""
+    """Validates the tables of one context; the data source is created once."""
 
     def __init__(self, context: AbstractDataContext, database: Path) -> None:
         self.context = context
@@ -119,12 +119,12 @@ class TableValidator:
         self._suites = build_suites()
 
     def run(self, table: str, suite: ExpectationSuite, keys: Sequence[str] = ()) -> list[Any]:
-        """Run a suite over a table or view, so that Data Docs have a page of it; return Great Expectations' results.
+        """Run a suite over a table or view, for Data Docs too, and return Great Expectations' results.
 
         Args:
             table: A table or view of the context's database.
-            suite: What must hold.
-            keys: Columns that name a row on that page.
+            suite: The suite.
+            keys: Columns that identify a row in Data Docs.
         """
         asset = self._source.add_table_asset(table, table_name=table)
         batch = asset.add_batch_definition_whole_table("whole")
@@ -145,7 +145,7 @@ class TableValidator:
         """Run the suite of `table`.
 
         Raises:
-            BrokenTableError: a table expectation fails, or one cannot be computed.
+            BrokenTableError: a table expectation fails, or an expectation cannot be computed.
         """
         results = self.run(table, self._suites[table])
         broken = [r for r in results if not r.success and "reason" not in r.expectation_config.meta]
@@ -161,22 +161,22 @@ class TableValidator:
 
 
 def require_few_bad(result: TableResult, bad: int, max_bad_share: float) -> None:
-    """Stop the run when more than a set share of a table's rows is bad.
+    """Raise if more than a given share of a table's rows is bad.
 
     Args:
-        result: What was found.
-        bad: Rows that fail at least one expectation; or a number that they are not less than.
+        result: The result of the table's suite.
+        bad: Number of rows that fail at least one expectation, or a lower bound of it.
         max_bad_share: `expectations.max_bad_share`.
 
     Raises:
-        BrokenTableError: naming the expectation that fails most, how many rows, and three example values.
+        BrokenTableError: naming the expectation that most rows fail, their number, and up to three example values.
     """
     if bad <= max_bad_share * result.rows:
         return
     worst = max(result.findings, key=lambda found: found.count)
     raise BrokenTableError(
         f"table {result.table}: {bad:,} of {result.rows:,} rows are bad, more than expectations.max_bad_share "
-        f"{max_bad_share:g}; most fail {worst.kind}({worst.column}): {worst.count:,} rows, such as "
+        f"{max_bad_share:g}. Most of them fail {worst.kind}({worst.column}): {worst.count:,} rows, for example "
         f"{list(worst.examples)}. Correct the mapping or the source; raise expectations.max_bad_share only if these "
-        f"rows may be lost"
+        f"rows may be discarded"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -99,6 +100,23 @@ def _price_band(price: str) -> pl.Expr:
     """Number the tenths of the items, by price, from 1 (cheapest); 0 where no price is known."""
     place = pl.col(price).rank("min") - 1
     return (place * PRICE_BANDS // pl.col(price).count() + 1).fill_null(0).cast(pl.Int32).alias("price_band")
+
+
+def read_catalogue(connection: Any, events: Path, items: Path) -> Catalogue:
+    """Return the catalogue of all items in a log of any size; only item IDs and first prices leave DuckDB.
+
+    Args:
+        connection: DuckDB's own.
+        events: `events.parquet`.
+        items: `items.parquet`.
+    """
+    log = connection.read_parquet(str(events)).filter("item_id IS NOT NULL")
+    first = log.aggregate("item_id, min(event_time) FILTER (WHERE price IS NOT NULL) AS first_time", "item_id")
+    seen = first.pl()
+    lines = log.filter("price IS NOT NULL").set_alias("l").join(first.set_alias("f"), "l.item_id = f.item_id")
+    lines = lines.filter("l.event_time = f.first_time")
+    prices = first_prices(lines.project("l.item_id, l.event_time, l.event_id, l.price").pl())
+    return number_items(seen.select("item_id"), prices, pl.read_parquet(items))
 
 
 def build_catalogue(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:

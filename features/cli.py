@@ -25,7 +25,7 @@ def collect(
         int, typer.Option(min=1, max=65535, help="Port of `POST /events`.", envvar="COLLECTOR_PORT")
     ] = 3001,
     host: Annotated[str, typer.Option(help="Address that it binds.")] = "127.0.0.1",
-    lake: Annotated[Path | None, typer.Option(help="The lake that events go to; default var/lake.")] = None,
+    lake: Annotated[Path | None, typer.Option(help="The lake that events go to; default lake/.")] = None,
     compact_seconds: Annotated[float, typer.Option(min=0.0, help="How long an event may wait for that.")] = 60.0,
     online: Annotated[bool, typer.Option(help="Push the last events of users to the online store, too.")] = True,
 ) -> None:
@@ -36,13 +36,13 @@ def collect(
 
     require_free("COLLECTOR_PORT", port, host)
     settings = load_settings()
-    serve(settings, Plan(lake or settings.var_dir / "lake", compact_seconds, online), host, port)
+    serve(settings, Plan(lake or settings.lake_dir, compact_seconds, online), host, port)
 
 
 def erase(
     user_id: Annotated[str, typer.Argument(help="Whom; `-`: read it from standard input, which no history keeps.")],
     lake: Annotated[
-        str | None, typer.Option(help="The lake, a folder or an fsspec URL; default var/lake, if there is one.")
+        str | None, typer.Option(help="The lake, a folder or an fsspec URL; default lake/, if there is one.")
     ] = None,
 ) -> None:
     """Remove one person from the online store, the offline copies and the lake; print what was removed, as JSON."""

@@ -5,16 +5,13 @@ import re
 from features import (
     item_activity,
     item_pairs,
-    item_popularity,
     user_behaviour,
-    user_item,
     user_preference,
     user_profile,
     user_reviews,
     user_search,
     user_sessions,
 )
-from features.calendar import CALENDAR_DESCRIPTIONS
 from features.fast import FAST_DESCRIPTIONS
 from features.views import View
 
@@ -57,14 +54,6 @@ VIEWS: tuple[View, ...] = (
         reviews=True,
     ),
     View(
-        "item_popularity",
-        (item_popularity.KEY,),
-        "How an item sells, each day at 00:00 UTC while it had an event in the last week.",
-        item_popularity.DESCRIPTIONS,
-        item_popularity.build,
-        online=False,  # nothing asks for an item's popularity while it serves
-    ),
-    View(
         "item_activity",
         (item_activity.KEY,),
         "How an item fares, every seventh day at 00:00 UTC while it had an event in the week before.",
@@ -83,15 +72,6 @@ VIEWS: tuple[View, ...] = (
         every=None,
         whole=True,
     ),
-    View(
-        "user_item",
-        user_item.KEYS,
-        "What a user has to do with an item that they bought or viewed lately, at the start of the last day.",
-        user_item.DESCRIPTIONS,
-        user_item.build,
-        online=False,  # as many rows as the lines of 90 days, and no model in service reads it
-        every=None,
-    ),
 )
 SLOW_VIEWS: dict[str, dict[str, str]] = {view.name: dict(view.descriptions) for view in VIEWS}
 VIEW_MEANING: dict[str, str] = {
@@ -99,10 +79,9 @@ VIEW_MEANING: dict[str, str] = {
     "user_profile": "What a user told the shop; it has no history, so it dates from the start of the data.",
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
     "fast": "What a user has just done: from the last events of the user and the moment asked about.",
-    "calendar": "Where the moment asked about lies in the day, the week and the year.",
 }
 # Views without a table: one pure function each, called when a prediction is asked for, and for every training row.
-COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS, "calendar": CALENDAR_DESCRIPTIONS}
+COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS}
 RECENT_DESCRIPTIONS: dict[str, str] = {
     "recent_event_ids": "Id of each event: what tells a repeated one, and orders those of one moment (id).",
     "recent_item_ids": "Item of each event (id; empty: no item).",
@@ -138,7 +117,6 @@ DESCRIPTIONS: dict[str, str] = {
     **user_profile.DESCRIPTIONS,
     **RECENT_DESCRIPTIONS,
     **FAST_DESCRIPTIONS,
-    **CALENDAR_DESCRIPTIONS,
 }
 # Windows of features whose name does not end in one; `test_definitions.py` holds them to what the meanings say.
 _WINDOWS: dict[str, str] = {
@@ -177,8 +155,6 @@ def window(name: str) -> str:
         return f"{count} {span}" if count == 1 else f"{count} {span}s"
     if name in FAST_DESCRIPTIONS or name in RECENT_DESCRIPTIONS:
         return "last events"
-    if name in CALENDAR_DESCRIPTIONS:
-        return "at the moment"
     return "all time" if any(name in view for view in SLOW_VIEWS.values()) else "as declared"
 
 

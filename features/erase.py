@@ -49,7 +49,7 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
     Args:
         settings: Of the project.
         user_id: Whom.
-        lake: The lake, a folder or an fsspec URL; by default `var/lake`, if that is one.
+        lake: The lake, a folder or an fsspec URL; by default `lake/`, if that is one.
 
     Raises:
         SettingsError: the id is empty.
@@ -74,7 +74,7 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
         for path in sorted(where.offline.glob("*/**/*.parquet"))
         if not path.is_relative_to(where.current) and (count := _rewrite(path, user_id))
     }
-    found: str | Path = lake or settings.var_dir / "lake"
+    found: str | Path = lake or settings.lake_dir
     removed = erase_from_lake(found, user_id) if lake or is_lake(found) else None
     return ErasureReport(online, offline, removed, _left(settings, user_id))
 

@@ -1,19 +1,19 @@
 """Weekly snapshots of how an item fares: trend, conversion, buyers, ratings and returns.
 
-Of items with an event in the last week, like `item_popularity`, but every seventh day back from the last one, on which
-the weekly cut-offs of training fall: a fraction of the cost of every day, for features that move slowly. Windows are
-whole weeks, so events may be counted by week before anything else.
+Covers items with an event in the last week, every seventh day back from the last one, where the weekly cut-offs of
+training fall: a fraction of the cost of daily snapshots, for features that move slowly. Windows are whole weeks, so
+events may be counted by week before anything else.
 """
 
+import ibis
 import ibis.expr.types as ir
 
-from features.distinct import stretches
-from features.item_popularity import REACH
 from features.views import World
-from features.windows import EVER, Measure, Spine, trailing, whole
+from features.windows import EVER, Days, Measure, Spine, trailing, whole
 
 KEY = "item_id"
-EVERY = REACH  # days; so that an event is young on one of the days that get a row at most
+REACH = 7  # days; most of a catalogue sells rarely: rows for the items at rest would be many times the others
+EVERY = REACH  # so that an event is recent on at most one of the days that get a row
 WEEK, MONTH = 7, 28
 RATING_UNITS = 1_000
 
@@ -71,11 +71,38 @@ def _counted_ever(log: ir.Table) -> Measure:
     return Measure(lines, dict.fromkeys(("lines", "returned", "ratings", "stars"), (EVER,)))
 
 
+def _intervals(table: ir.Table, keys: list[str], window: int, days: Days) -> ir.Table:
+    """Return (keys, event_day, known_day): rows that count each combination of `keys` once on every day.
+
+    A buyer counts on the days that any of their events covers, from the day after it is known until the window's last.
+    These intervals overlap; cut so that they do not, their sum on a day is 1 or 0 per buyer.
+
+    Args:
+        table: Events with the keys, event_day and known_day.
+        keys: The entity and the member.
+        window: Days that an event counts; the rows count for this window and for no other.
+        days: Which days are asked for.
+    """
+    if days.single:
+        known = table.filter(table.known_day < days.last)
+        latest = known.group_by(*keys).agg(event_day=known.event_day.max())
+        return latest.mutate(known_day=latest.event_day)
+    rows = table.group_by(*keys, "event_day").agg(known_day=table.known_day.min())
+    rows = rows.select(*keys, begin=rows.known_day + 1, end=rows.event_day + window)
+    past = ibis.window(group_by=keys, order_by=["begin", "end"], preceding=None, following=0)
+    reached = rows.select(*keys, "begin", "end", reached=rows.end.max().over(past))
+    order = ibis.window(group_by=keys, order_by=["begin", "end"])
+    before = reached.select(*keys, "begin", "end", before=reached.reached.lag().over(order))
+    cut = before.select(*keys, "end", begin=ibis.greatest(before.begin, before.before.fill_null(-1) + 1))
+    cut = cut.filter(cut.begin <= cut.end)
+    return cut.select(*keys, event_day=(cut.end - window).cast("int32"), known_day=(cut.begin - 1).cast("int32"))
+
+
 def build(world: World) -> ir.Table:
     """Return a row (item_id, day, features) for items with an event in the last week, every seventh day."""
     every, log = (_by_week(t.filter(t.item_id.notnull()), world) for t in (world.log, world.within(MONTH)))
     buyers = log.filter((log.event_name == "purchase") & log.user_id.notnull())
-    buyers = stretches(buyers, [KEY, "user_id"], MONTH, world.days).mutate(buyers=whole(1))
+    buyers = _intervals(buyers, [KEY, "user_id"], MONTH, world.days).mutate(buyers=whole(1))
     t = trailing(KEY, _days(log, world), _counted(log), Measure(buyers, {"buyers": (MONTH,)}), _counted_ever(every))
 
     def ratio(top: ir.Value, bottom: ir.Value) -> ir.Value:

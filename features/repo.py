@@ -18,7 +18,6 @@ from feast.types import Array, Float32, Float64, Int32, Int64, String
 from google.protobuf.json_format import MessageToDict
 
 from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
-from features.online_stores.engine import ENGINE_TYPE
 from features.owners import owner_of
 from features.services import SERVICES
 from features.user_profile import describe
@@ -28,6 +27,7 @@ from shoplens.files import read_json
 
 PROJECT = "shoplens"
 SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily: one that is missing for two days is an outage, or inactivity
+_ENGINE = "features.online_stores.engine.RowsComputeEngine"  # Feast imports it when it is asked to materialize
 NEVER_EXPIRES = timedelta(0)  # Feast's word for "no age limit": a declared profile has no history to be too old
 _TYPES = {
     pa.int32(): Int32,
@@ -158,6 +158,7 @@ def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
 
 def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConfig:
     """Return Feast's configuration for a registry file and an online store (None: offline only)."""
+    engine = {} if online_store is None else {"batch_engine": {"type": _ENGINE}}
     return RepoConfig(
         project=PROJECT,
         provider="local",
@@ -165,6 +166,6 @@ def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConf
         offline_store={"type": "duckdb"},
         online_store=online_store,
         entity_key_serialization_version=3,
-        batch_engine={"type": ENGINE_TYPE},
+        **engine,
         repo_path=registry.parent,
     )

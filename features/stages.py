@@ -1,24 +1,26 @@
 """The stage `features`: validated tables to daily snapshots, recent events, the catalogue, and a page about them."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
+from features.catalogue import read_catalogue
 from features.definitions import COMPUTED, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, unit, window
-from features.engine.choose import opened
 from features.engine.contract import EngineName
 from features.engine.duck import duckdb
 from features.engine.job import Job, Progress
-from features.engine.shards import SplitLog, count_rows
-from features.engine.small import catalogue_of, recent_parts
+from features.engine.shards import Pieces, SplitLog, count_rows
+from features.engine.spark import spark
 from features.engine.write import TableWriter, write_parts, write_whole
 from features.owners import check_owners, owner_of
-from features.page.content import gather
 from features.page.page import build_page
+from features.recent import recent_lists
 from features.sentiment import score_reviews
 from features.user_profile import describe, user_profile
 from features.windows import DAY_US, Days
@@ -29,6 +31,10 @@ from shoplens.settings import Settings
 from shoplens.stage import console
 
 RECENT_ROWS = 2_000_000  # events a piece of the log, while lists of recent events are built
+_RECENT = (
+    *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
+    *("item_id", "quantity", "amount", "order_id", "session_id"),
+)
 _NO_FEATURES = frozenset({"user_id", "item_id", "event_timestamp"})
 
 
@@ -76,6 +82,16 @@ def _progress(name: str) -> Progress:
     return say
 
 
+def _recent_parts(pieces: Pieces, n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
+    """Yield the last `n` events of every user, sorted by user, one piece of the log after the other."""
+    progress = _progress("recent_events")
+    for number, piece in enumerate(pieces.files, 1):
+        source = str(piece / "*.parquet") if piece.is_dir() else piece
+        events = pl.scan_parquet(source, hive_partitioning=False).select(_RECENT).collect()
+        yield recent_lists(events, n, high_water).to_arrow().to_reader()
+        progress(number, len(pieces.files))
+
+
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
     """Write every table of `outs/features` into `out`, and the page about them; return rows a table."""
     check_owners(params.features.owners)
@@ -87,22 +103,21 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
     spill = out / ".spill"
     spill.mkdir()
     with duckdb(spill) as duck:
-        catalogue = catalogue_of(duck.connection, events, validated / "items.parquet")
+        catalogue = read_catalogue(duck.connection, events, validated / "items.parquet")
         write_whole(out / "catalogue.parquet", catalogue.frame.to_arrow())
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start).to_arrow()
         tables: dict[str, TableWriter] = {"user_profile": write_whole(out / "user_profile.parquet", profile)}
         log = SplitLog(duck.connection, events, spill)
-        pieces, say = log.by("user_id", RECENT_ROWS), _progress("recent_events")
-        lists = recent_parts(pieces, params.features.last_n, high_water, say)
+        lists = _recent_parts(log.by("user_id", RECENT_ROWS), params.features.last_n, high_water)
         tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
         days = _days(start, last_day, params.features.history_days)
         sentiment = score_reviews(duck.connection, events, spill / "sentiment.parquet")
-        with opened(engine, duck) as chosen:
+        with nullcontext(duck) if engine == "duckdb" else spark() as chosen:
             job = Job(chosen, log, out, days, params.features.active_days, sentiment)
             tables |= {view.name: job.write(view, _progress(view.name)) for view in VIEWS}
         about = _about(tables, dataset, params)
         write_json(out / "features.json", about)
-        page = build_page(gather(duck.connection, out, about))
+        page = build_page(duck.connection, out, about)
         (out / "features.html").write_text(page, encoding="utf-8")
     shutil.rmtree(spill)
     return {**about["rows"], "catalogue": catalogue.frame.height}

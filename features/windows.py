@@ -105,29 +105,6 @@ def _extreme(value: ir.Value, how: str) -> ir.Value:
     return extreme
 
 
-def side_by_side(key: Key, counts: Mapping[str, ir.Table]) -> ir.Table:
-    """Add up tables of (key, event_day, known_day, values) into one; a value that a table lacks is 0 in its rows.
-
-    Args:
-        key: The entity's columns.
-        counts: Names of a table's values, separated by blanks -> the table.
-    """
-    names = [name for values in counts for name in values.split()]
-    zero = whole(0)
-    rows = _union(
-        [
-            table.select(
-                *_names(key),
-                "event_day",
-                "known_day",
-                **{name: table[name] if name in values.split() else zero for name in names},
-            )
-            for values, table in counts.items()
-        ]
-    )
-    return rows.group_by(*_names(key), "event_day", "known_day").agg(**{name: rows[name].sum() for name in names})
-
-
 @dataclass(frozen=True)
 class _Shape:
     """The columns of an answer, over all measures: sums, and extremes with their types."""
@@ -245,18 +222,6 @@ def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
         out = {column(*pair): -counted(*pair) for pair in measure.pairs() if pair[1] == leaving}
         parts.append(moved(table.event_day + (leaving + 1), out))
     return parts
-
-
-def latest(key: Key, spine: Spine, table: ir.Table, values: Mapping[str, str]) -> ir.Table:
-    """Return, for every (key, day) of `spine`, extremes of what was known at the day's start.
-
-    Args:
-        key: The entity's columns.
-        spine: (key, day).
-        table: Has the key, event_day, known_day and the columns of `values`.
-        values: Column -> "min" or "max".
-    """
-    return trailing(key, spine, Measure(table, extremes=values))
 
 
 def _unnested(keys: list[str], ends: ir.Table, days: Days) -> Spine:

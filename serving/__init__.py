@@ -1,1 +1,1 @@
-"""Release and service: the gate, releases on disk. Nothing here trains, and nothing here imports the DAGs."""
+"""Serving: packaging, the gate, releases and the prediction service. Nothing here trains models or imports DAGs."""

@@ -1,4 +1,4 @@
-"""The commands `shoplens gate`, `release` and `supervise`; what another program reads is the last line, in JSON."""
+"""The commands `shoplens gate`, `release` and `supervise`; the last line of output is JSON, for other programs."""
 
 import json
 from typing import Annotated
@@ -8,54 +8,54 @@ import typer
 from shoplens.params import load_params
 from shoplens.settings import load_settings
 
-REFUSED = 3  # exit status of `gate`: the package was judged and refused; the old model stays
+REJECTED = 3  # exit status of `gate`: the package was evaluated and rejected; the old model stays in service
 
 
 def gate() -> None:
-    """Judge outs/package against the model in service; exit 0 when accepted, 3 when refused."""
-    from serving.gate import judge_package
+    """Evaluate outs/package against the model in service; exit 0 if accepted, 3 if rejected."""
+    from serving.gate import evaluate_package
     from training.loop import prepare_device
 
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     prepare_device(params.train.device)
-    verdict = judge_package(params, settings)
+    verdict = evaluate_package(params, settings)
     if not verdict.heads:
-        typer.echo(f"model {verdict.version} is in service already")
+        typer.echo(f"model {verdict.version} is already in service")
     for head in verdict.heads:
         typer.echo(head.line())
     if not verdict.accepted:
-        typer.echo(f"refused: {verdict.current or 'nothing'} stays in service")
+        typer.echo(f"rejected: {verdict.current or 'nothing'} stays in service")
     typer.echo(json.dumps({"digest": verdict.version, **verdict.as_json()}, sort_keys=True))
     if not verdict.accepted:
-        raise typer.Exit(REFUSED)
+        raise typer.Exit(REJECTED)
 
 
 def release(
-    wait_ready: Annotated[float, typer.Option(help="Seconds to wait until the service reports it; 0: do not.")] = 0.0,
-    url: Annotated[str | None, typer.Option(help="Address of the service; default SHOPLENS_SERVICE_URL.")] = None,
+    wait_ready: Annotated[float, typer.Option(help="Seconds to wait for the service; 0: do not wait.")] = 0.0,
+    url: Annotated[str | None, typer.Option(help="URL of the service; default SHOPLENS_SERVICE_URL.")] = None,
 ) -> None:
-    """Build the Bento of the accepted package, put it into service, and wait until it answers.
+    """Build the Bento of the accepted package, release it, and wait until the service is ready.
 
-    A package that does not become ready in time is taken out of service again.
+    If the service does not become ready in time, the previous release is restored.
     """
     from features.store import places, read_state
-    from serving.release import put_into_service
+    from serving.release import release_and_wait
 
     settings = load_settings()
-    version, changed, seconds = put_into_service(settings, url or settings.service_url, wait_ready)
+    version, changed, seconds = release_and_wait(settings, url or settings.service_url, wait_ready)
     ready = f"; ready after {seconds:.1f} s" if wait_ready > 0 else ""
     typer.echo(f"model {version} {'released' if changed else 'unchanged'}{ready}")
     if read_state(places(settings)) is None:
-        typer.echo("the online store is empty: everybody gets the fallback until `shoplens materialize`", err=True)
+        typer.echo("the online store is empty: all users get the fallback until `shoplens materialize` runs", err=True)
     typer.echo(json.dumps({"digest": version, "changed": changed}, sort_keys=True))
 
 
 def supervise(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the service.", envvar="SERVICE_PORT")] = 3000,
-    host: Annotated[str, typer.Option(help="Address that the service binds.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address that the service binds to.")] = "127.0.0.1",
 ) -> None:
-    """Keep `bentoml serve` running on the released model; end with SIGTERM."""
+    """Keep `bentoml serve` running on the released model until SIGTERM."""
     from serving.supervisor import Supervisor
     from shoplens.local.ports import require_free
 

@@ -1,11 +1,13 @@
 """The gate: may the packaged model replace the one in service?
 
-For each head, both models predict the same held-out rows; the 95% interval is of (new - current), resampling users. The
-new one is accepted iff the lower bound is at least -gate.margin on average precision and on NDCG@10; with nothing in
-service, iff it beats the base rate and popularity (lower bound above zero).
+For each head, both models predict the same held-out rows, and the 95% interval of (new - current) is computed by
+resampling users. The new model is accepted if the lower bound is at least -gate.margin on average precision and on
+NDCG@10. With nothing in service, it is compared with a floor: it must beat the base rate and popularity (lower bound
+above zero).
 
-Rows that the model in service may have learned from judge nothing. Where none is left, or where today's code cannot ask
-it (its architecture or a feature is gone), the new one is judged against the floor, and the verdict says why.
+Rows that the model in service may have been trained on are excluded. If no rows remain, or the current code cannot run
+that model (its architecture or a feature no longer exists), the new model is compared with the floor, and the verdict
+states the reason.
 """
 
 from dataclasses import dataclass, replace
@@ -13,27 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.package import model_version
-from serving.places import current_version, package_of, places
+from serving.release import current_version, locations, package_of
 from shoplens.errors import IncomparableError, ModelError, ReleaseError
 from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from training.evaluation.bootstrap import Interval, intervals, paired_difference, user_weights
-from training.evaluation.judge import MAIN_METRIC, Judged, judge
+from training.evaluation.evaluate import MAIN_METRIC, evaluate_model
 from training.models import artifact
-from training.models.artifact import Predictor
-from training.models.translate import Translated
+from training.models.remapped import RemappedPredictor
 from training.rows.rowset import TASKS, RowSet, Task
 
 _FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
 
 
 @dataclass(frozen=True)
-class Head:
-    """The judgement of one head; `note` says why the rival is not the model in service."""
+class HeadResult:
+    """The comparison of one head; `note` states why the rival is not the model in service."""
 
     task: str
     metric: str
@@ -47,44 +47,35 @@ class Head:
     note: str = ""
 
     def line(self) -> str:
-        """Return the judgement as a line for a person."""
+        """Return a one-line description."""
         sign = ">=" if self.bound < 0 else ">"
         return (
             f"{self.task}, {self.rows:,} rows: {self.metric} new {self.new}, {self.rival} {self.old}, "
             f"difference {self.difference}; lower bound {self.difference.low:+.4f} must be {sign} {self.bound:g}: "
-            f"{'passed' if self.passed else 'REFUSED'}{f' ({self.note})' if self.note else ''}"
+            f"{'passed' if self.passed else 'REJECTED'}{f' ({self.note})' if self.note else ''}"
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "metric": self.metric,
-            "rival": self.rival,
-            "new": self.new.as_json(),
-            "old": self.old.as_json(),
-            "difference": self.difference.as_json(),
-            "bound": self.bound,
-            "passed": self.passed,
-            "rows": self.rows,
-            "note": self.note,
-        }
+        """Return JSON-serializable values."""
+        fields = {name: value for name, value in vars(self).items() if name != "task"}
+        return {name: one.as_json() if isinstance(one, Interval) else one for name, one in fields.items()}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of a package."""
+    """The decision of the gate on a package."""
 
     version: str
     current: str | None
-    heads: tuple[Head, ...]
+    heads: tuple[HeadResult, ...]
 
     @property
     def accepted(self) -> bool:
-        """Whether every head passed; a package that is in service already is."""
+        """Whether every head passed. A package that is already in service is accepted."""
         return all(head.passed for head in self.heads)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return JSON-serializable values."""
         return {
             "model_version": self.version,
             "current": self.current,
@@ -93,16 +84,11 @@ class Verdict:
         }
 
 
-def _judge_rival(rival: Predictor, new: Predictor, rows: RowSet, weight: NDArray[np.int32], params: Params) -> Judged:
-    """Judge the rival, which may have been trained with another catalogue, in the items of the new model."""
-    return judge(Translated(rival, new.catalogue), rows, weight, params.evaluate.threshold)
-
-
-def judge_head(task: Task, package: Path, rival: Path, params: Params, outs: Path, bound: float) -> Head:
-    """Compare the package's model with the artifact `rival` on the held-out rows of `outs`.
+def compare_models(task: Task, package: Path, rival: Path, params: Params, outs: Path, bound: float) -> HeadResult:
+    """Compare the package's model with the artifact `rival` on the held-out rows in `outs`.
 
     Raises:
-        IncomparableError: the rival may have learned from every row, or today's code cannot load or ask it.
+        IncomparableError: the rival may have been trained on every row, or the current code cannot load or run it.
     """
     new_model = artifact.load(package / "models" / task)
     rows = RowSet.load(outs / task / "rows/test.parquet")
@@ -110,49 +96,52 @@ def judge_head(task: Task, package: Path, rival: Path, params: Params, outs: Pat
         old_model = artifact.load(rival)
         rows = rows.take(np.flatnonzero(rows.inputs.now >= old_model.learned_until))
         if len(rows) == 0:
-            raise IncomparableError(f"{rival}: may have learned from every held-out row of {task}")
+            raise IncomparableError(f"{rival}: may have been trained on every held-out row of {task}")
         weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
-        old_judged = _judge_rival(old_model, new_model, rows, weight, params)
-    except (ModelError, ValueError, KeyError) as error:  # what Keras raises for other shapes; a card of another form
-        raise IncomparableError(f"{rival}: today's code cannot ask it: {error}") from error
+        # The rival may have been trained with another catalogue.
+        remapped = RemappedPredictor(old_model, new_model.catalogue)
+        old_result = evaluate_model(remapped, rows, weight, params.evaluate.threshold)
+    except (ModelError, ValueError, KeyError) as error:  # Keras on other shapes; a model.json of an earlier version
+        raise IncomparableError(f"{rival}: cannot be run by the current code: {error}") from error
     metric = MAIN_METRIC[task]
-    old = old_judged.samples[metric]
-    new = judge(new_model, rows, weight, params.evaluate.threshold).samples[metric]
+    old = old_result.samples[metric]
+    new = evaluate_model(new_model, rows, weight, params.evaluate.threshold).samples[metric]
     both = intervals({"new": new, "old": old})
     difference = paired_difference(new, old)
     passed = difference.low >= bound if bound < 0 else difference.low > bound
-    return Head(task, metric, old_model.name, both["new"], both["old"], difference, bound, passed, len(rows))
+    return HeadResult(task, metric, old_model.name, both["new"], both["old"], difference, bound, passed, len(rows))
 
 
-def _judge_task(task: Task, current: Path | None, params: Params, settings: Settings) -> Head:
-    """Compare with the model of the package `current` if there is one and it can be asked, else with the floor."""
+def _evaluate_task(task: Task, current: Path | None, params: Params, settings: Settings) -> HeadResult:
+    """Compare with the model in the package `current` if there is one and it can be run, else with the floor."""
     package, outs, note = settings.outs_dir / "package", settings.outs_dir, ""
     if current is not None:
-        # A bound of zero would be the floor's rule, "better"; in service it is "not worse".
+        # A bound of exactly zero would require an improvement, which is the rule for the floor only.
         bound = -params.gate.margin if params.gate.margin > 0 else -1e-12
         try:
-            return judge_head(task, package, current / "models" / task, params, outs, bound)
+            return compare_models(task, package, current / "models" / task, params, outs, bound)
         except IncomparableError as error:
             note = f"not compared with the model in service: {str(error).splitlines()[0][:300]}"
     floor = outs / task / "baselines" / _FLOOR[task]
     if not floor.exists():
         raise ReleaseError(
-            f"gate: {floor} is missing, the model to beat; train.{task}.baselines must have {_FLOOR[task]}"
+            f"gate: {floor}, the baseline to beat, is missing; train.{task}.baselines must include {_FLOOR[task]}. "
+            f"Add it and run `dvc repro`"
         )
-    return replace(judge_head(task, package, floor, params, outs, 0.0), note=note)
+    return replace(compare_models(task, package, floor, params, outs, 0.0), note=note)
 
 
-def judge_package(params: Params, settings: Settings) -> Verdict:
-    """Judge `outs/package` and keep the verdict at var/service/verdicts/VERSION.json.
+def evaluate_package(params: Params, settings: Settings) -> Verdict:
+    """Evaluate outs/package and write the verdict to var/service/verdicts/VERSION.json.
 
     Raises:
-        ReleaseError: there is no package, or no floor to compare with.
+        ReleaseError: there is no package, or a baseline is missing.
     """
     version, current = model_version(settings.outs_dir / "package"), current_version(settings)
     if current == version:
         return Verdict(version, current, ())
-    rival = None if current is None else package_of(places(settings).current.resolve())
-    heads = tuple(_judge_task(task, rival, params, settings) for task in TASKS)
+    rival = None if current is None else package_of(locations(settings).current.resolve())
+    heads = tuple(_evaluate_task(task, rival, params, settings) for task in TASKS)
     verdict = Verdict(version, current, heads)
-    write_json(places(settings).verdicts / f"{version}.json", verdict.as_json())
+    write_json(locations(settings).verdicts / f"{version}.json", verdict.as_json())
     return verdict

@@ -1,10 +1,10 @@
-"""The package: one deterministic folder with everything that a prediction needs, and from which the Bento is built.
+"""The package: one deterministic folder with everything that the service needs, from which the Bento is built.
 
-manifest.json            git revision, data digests, as-of, parameters, metrics
-fallback.json            what an unknown user is told: base rate, popular items
+manifest.json            git revision, data digests, as-of time, parameters, metrics
+fallback.json            the answer for unknown users: base rate and popular items
 models/purchase  models/next_item        artifacts
 catalogue.parquet  requirements.txt
-shoplens/ events/ features/ training/ serving/    code, so that the Bento runs alone
+shoplens/ events/ features/ training/ serving/    code, so that the Bento is self-contained
 """
 
 import shutil
@@ -26,31 +26,31 @@ from training.models import artifact
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
-# What `dvc.yaml` declares as dependencies of the stage: folders whole, of shoplens/ only what a service uses.
-CODE = ("events", "features", "training", "serving")
+# The code dependencies of the stage in `dvc.yaml`: whole folders, but of events/ and shoplens/ only what a service uses.
+CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
 SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
-# What the service imports; each is pinned to the version in uv.lock.
+# Packages that the service imports; each is pinned to its version in uv.lock.
 _NEEDS = (
-    "bentoml", "duckdb", "fastapi", "feast", "ibis-framework", "joblib", "keras", "numpy", "pandas", "polars",
-    "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
+    "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",
+    "polars", "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
     "tensorflow-cpu", "typer",
 )  # fmt: skip
-_POPULAR = 100  # the largest k that a recommendation may ask for
+_POPULAR = 100  # the largest k that a request may have
 VERSION_LENGTH = 16
 
 
 def model_version(package: Path) -> str:
     """Return the version of a package: the first 16 hexadecimal digits of the digest of its manifest.
 
-    The manifest lists the digest of every file, so the version is of the content, and a Bento, which adds files of its
-    own around the package's, has the same one.
+    The manifest lists the digest of every file, so the version identifies the content. A Bento adds files of its own to
+    the package but has the same version.
 
     Raises:
         ReleaseError: there is no package.
     """
     manifest = package / "manifest.json"
     if not manifest.is_file():
-        raise ReleaseError(f"{package}: is no package (manifest.json is missing); run `dvc repro`")
+        raise ReleaseError(f"{package}: must be a package, but manifest.json is missing. Run `dvc repro`")
     return file_digest(manifest)[:VERSION_LENGTH]
 
 
@@ -58,16 +58,18 @@ def verify(package: Path) -> None:
     """Check every file of a package against its manifest.
 
     Raises:
-        ReleaseError: a file is missing or has another content.
+        ReleaseError: a file is missing or its content differs.
     """
     for name, digest in read_json(package / "manifest.json")["files"].items():
         path = package / name
         if not path.is_file() or file_digest(path) != digest:
-            raise ReleaseError(f"{path}: must have digest {digest[:12]}…, as manifest.json says; package it again")
+            raise ReleaseError(
+                f"{path}: must have the digest in manifest.json, {digest[:12]}…. Run `dvc repro package`"
+            )
 
 
 def git_revision(root: Path) -> str:
-    """Return the commit of the project, with "+changes" when tracked files differ from it; "unknown" without git."""
+    """Return the commit of the project, with "+changes" if tracked files were modified; "unknown" without git."""
 
     def git(*arguments: str) -> str | None:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
@@ -81,40 +83,43 @@ def git_revision(root: Path) -> str:
 
 
 def pinned_requirements(lock: Path, needs: tuple[str, ...] = _NEEDS) -> str:
-    """Return the lines of requirements.txt, each package that a service needs at its version in uv.lock.
+    """Return the content of requirements.txt: the packages that a service needs, pinned to their versions in uv.lock.
 
     Raises:
-        ReleaseError: the lock lacks one.
+        ReleaseError: a package is missing in the lock.
     """
     versions = {one["name"]: one["version"] for one in tomllib.loads(lock.read_text())["package"] if "version" in one}
     missing = [name for name in needs if name not in versions]
     if missing:
-        raise ReleaseError(f"{lock}: lacks {', '.join(missing)}, which the service imports; run `uv lock`")
+        raise ReleaseError(
+            f"{lock}: must contain every package that the service imports; missing: {', '.join(missing)}. Run `uv lock`"
+        )
     return "".join(f"{name}=={versions[name]}\n" for name in needs)
 
 
 def popular_items(outs: Path) -> list[dict[str, Any]]:
     """Return the most popular items of the training weeks, best first."""
     folder = outs / "next_item"
-    name = "popularity" if (folder / "baselines/popularity").exists() else None
-    if name is None:
-        raise ReleaseError("train.next_item.baselines: must have popularity, the fallback for unknown users")
-    predictor = artifact.load(folder / "baselines" / name)
-    rows: Inputs = RowSet.load(folder / "rows/validation.parquet").inputs.take(slice(0, 1))
-    scores = predictor.predict(rows)[0]
+    baseline = folder / "baselines/popularity"
+    if not baseline.exists():
+        raise ReleaseError("train.next_item.baselines: must include popularity, the fallback for unknown users. Add it")
+    row: Inputs = RowSet.load(folder / "rows/validation.parquet").inputs.take(slice(0, 1))
+    scores = artifact.load(baseline).predict(row)[0]
     best = top_items(scores[None, :], _POPULAR)[0]
     total = float(scores[FIRST_INDEX:].sum())
     return [{"item_index": int(index), "score": round(float(scores[index]) / total, 8)} for index in best]
 
 
 def base_rate(outs: Path) -> float:
-    """Return the share of buyers among the validation rows: what an unknown user is told."""
+    """Return the share of buyers among the validation rows, the prediction for unknown users."""
     rows = RowSet.load(outs / "purchase/rows/validation.parquet")
     return round(float(np.mean(rows.labels, dtype=np.float64)), 6)
 
 
 def _copy_code(root: Path, out: Path) -> None:
-    files = [path for name in CODE for path in sorted((root / name).rglob("*")) if path.suffix in (".py", ".yaml")]
+    places = [root / name for name in CODE]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    files = [path for path in files if path.suffix in (".py", ".yaml")]
     for path in [*files, *(root / f"shoplens/{name}.py" for name in SHARED_CODE)]:
         target = out / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +151,7 @@ def _manifest(params: Params, settings: Settings) -> dict[str, Any]:
 
 
 def build_package(params: Params, settings: Settings) -> Path:
-    """Gather `outs/package`; the same inputs at one git revision give the same bytes."""
+    """Build outs/package; the same inputs at one git revision give the same bytes."""
     outs = settings.outs_dir
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
     with whole_folder(outs / "package") as out:
@@ -162,5 +167,5 @@ def build_package(params: Params, settings: Settings) -> Path:
 
 
 def code_root() -> Path:
-    """Return the folder that holds the packages of this code."""
+    """Return the folder that contains our Python packages."""
     return Path(__file__).resolve().parents[1]

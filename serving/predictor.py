@@ -1,4 +1,4 @@
-"""What the service knows and does, without HTTP: package, models, online store, fallbacks."""
+"""The logic of the service, without HTTP: package, models, online store, fallbacks."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from features.catalogue import Catalogue
 from features.definitions import DESCRIPTIONS, SLOW_VIEWS
 from features.fast import FAST_FEATURES
 from features.online import OnlineReader, UserState
+from features.recent import recent_from_arrays
 from features.user_profile import describe
 from serving.package import model_version
 from serving.profile import summary
@@ -31,11 +32,15 @@ from training.models import artifact
 from training.rows.inputs import Inputs
 
 _log = logging.getLogger(__name__)
+_NO_PROFILE = {
+    "unknown_user": "No user with this ID is known, or all data about this user has expired.",
+    "store_unavailable": "The online store is unavailable, so no data about this user can be shown.",
+}
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A user as read: the state, or why there is none."""
+class _User:
+    """A user as read from the online store: the state, or why there is none."""
 
     state: UserState | None
     now: np.datetime64
@@ -43,7 +48,7 @@ class _Found:
 
 
 class Predictions:
-    """Answers from one package; loaded once, safe to share between threads."""
+    """Computes the answers from one package; loaded once and safe to share between threads."""
 
     def __init__(self, package: Path, settings: Settings) -> None:
         self.version = model_version(package)
@@ -54,36 +59,38 @@ class Predictions:
         self._next_item = artifact.load(package / "models/next_item")
         self._reader = OnlineReader(settings)
 
-    def _read(self, user_id: str) -> _Found:
-        """Read a user; a store that is gone is not an unknown user."""
-        unavailable: Fallback = "store_unavailable"
-        as_of = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
+    @property
+    def _as_of(self) -> np.datetime64:
+        return np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
+
+    def _read(self, user_id: str) -> _User:
+        """Read a user, distinguishing an unavailable store from an unknown user."""
         try:
             state = self._reader.read(user_id, self._catalogue)
             if state is None:
-                return _Found(None, self._reader.now(), "unknown_user")
+                return _User(None, self._reader.now(), "unknown_user")
         except StoreUnavailableError:
-            return _Found(None, as_of, unavailable)
-        # The store may have been loaded with another last_n meanwhile: fast features count what training counted.
+            return _User(None, self._as_of, "store_unavailable")
+        # The store may have been loaded with a different last_n since; fast features must count what training counted.
         state = replace(state, recent=state.recent.resize(self.manifest["last_n"]))
-        return _Found(state, state.now, None)
+        return _User(state, state.now, None)
 
-    def _about(self, found: _Found) -> dict[str, Any]:
-        return {"model_version": self.version, "as_of": str(found.now), "fallback": found.fallback}
+    def _about(self, user: _User) -> dict[str, Any]:
+        return {"model_version": self.version, "as_of": str(user.now), "fallback": user.fallback}
 
     def predict_purchase(self, user_id: str) -> PurchaseAnswer:
-        """Return the probability that the user buys within the horizon; the base rate where nobody is known."""
-        found = self._read(user_id)
+        """Return the probability that the user buys within the horizon, the base rate if the user is unknown."""
+        user = self._read(user_id)
         probability = float(self._fallback["base_rate"])
-        if found.state is not None:
-            inputs = Inputs.from_state(found.state, found.now, self._purchase.feature_names)
+        if user.state is not None:
+            inputs = Inputs.from_state(user.state, user.now, self._purchase.feature_names)
             probability = float(self._purchase.predict(inputs)[0])
         return PurchaseAnswer(
             user_id=user_id,
             probability=round(probability, 6),
             will_purchase=probability >= self.manifest["threshold"],
             horizon_days=self.manifest["horizon_days"],
-            **self._about(found),
+            **self._about(user),
         )
 
     def _item(self, index: int, score: float) -> Recommended:
@@ -93,51 +100,47 @@ class Predictions:
         return Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
 
     def recommend(self, user_id: str, k: int) -> RecommendAnswer:
-        """Return the k items that the user most probably takes next; popular ones where nobody is known."""
-        found = self._read(user_id)
-        if found.state is None:
+        """Return the k items that the user is most likely to take next, popular items if the user is unknown."""
+        user = self._read(user_id)
+        if user.state is None:
             items = [self._item(one["item_index"], one["score"]) for one in self._fallback["popular"][:k]]
         else:
-            inputs = Inputs.from_state(found.state, found.now, self._next_item.feature_names)
+            inputs = Inputs.from_state(user.state, user.now, self._next_item.feature_names)
             scores = self._next_item.predict(inputs)
             best = top_items(scores, k)[0]
             items = [self._item(int(index), float(scores[0, index])) for index in best]
-        return RecommendAnswer(user_id=user_id, items=items, **self._about(found))
+        return RecommendAnswer(user_id=user_id, items=items, **self._about(user))
 
     def profile(self, user_id: str) -> ProfileAnswer:
-        """Return what is known of the user in words and numbers."""
-        found = self._read(user_id)
-        state = found.state
+        """Return what is known about the user, as text and as numbers."""
+        user = self._read(user_id)
+        state = user.state
         if state is None:
-            told = {
-                "unknown_user": "Nobody of this id is known, or nothing fresh is known of them.",
-                "store_unavailable": "The online store cannot be reached, so nothing can be said of this user.",
-            }[found.fallback or "unknown_user"]
             return ProfileAnswer(
                 user_id=user_id,
                 known=False,
-                summary=[told],
+                summary=[_NO_PROFILE[user.fallback or "unknown_user"]],
                 features=[],
                 recent_events=0,
                 snapshot_time=None,
-                **self._about(found),
+                **self._about(user),
             )
-        inputs = Inputs.from_state(state, found.now, FAST_FEATURES)
+        inputs = Inputs.from_state(state, user.now, FAST_FEATURES)
         fast = {name: float(value) for name, value in zip(FAST_FEATURES, inputs.tabular[0], strict=True)}
         values = {**state.features, **{n: None if np.isnan(v) else v for n, v in fast.items()}}
         declared = tuple(n for n in state.features if not any(n in view for view in SLOW_VIEWS.values()))
         return ProfileAnswer(
             user_id=user_id,
             known=True,
-            summary=summary(state, found.now, self._catalogue, declared),
+            summary=summary(state, user.now, self._catalogue, declared),
             features=[Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()],
             recent_events=int(state.recent.valid.sum()),
             snapshot_time=None if np.isnat(state.snapshot_time) else str(state.snapshot_time),
-            **self._about(found),
+            **self._about(user),
         )
 
     def about(self) -> VersionAnswer:
-        """Return what is in service."""
+        """Return the versions in service."""
         data = {name: str(value) for name, value in self.manifest["data"].items()}
         return VersionAnswer(
             model_version=self.version,
@@ -148,7 +151,7 @@ class Predictions:
         )
 
     def warm(self) -> None:
-        """Compile and touch everything that the first request would otherwise wait for."""
+        """Load and compile everything, so that the first request is not slower than later ones."""
         for user in ("", "\N{SNOWMAN}"):
             self.predict_purchase(user)
             self.recommend(user, 1)
@@ -156,13 +159,11 @@ class Predictions:
         try:
             self._reader.now()
         except StoreUnavailableError as error:
-            _log.warning("%s; until then everybody gets the fallback. SHOPLENS_VAR says where the store is", error)
+            _log.warning("%s. All users get the fallback until then. SHOPLENS_VAR must point to the store", error)
 
     def _warm_models(self) -> None:
-        """Predict one empty history: the compiled functions are the same for every user."""
-        from features.recent import recent_from_arrays
-
-        now = np.datetime64(self.manifest["as_of"].removesuffix("+00:00"), "us")
+        """Predict from an empty history: the compiled functions are the same for all users."""
+        now = self._as_of
         recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
         state = UserState("", {}, recent, np.datetime64("NaT"), now)
         for predictor in (self._purchase, self._next_item):

@@ -1,4 +1,4 @@
-"""What is known of a user, said as a shop's colleague would say it."""
+"""A description of a user in sentences, from the state in the online store."""
 
 import math
 
@@ -26,7 +26,7 @@ def _activity(state: UserState) -> list[str]:
         sentences.append("No order in the last 30 days.")
     rate, basket = _number(state, "weekly_orders_90d"), _number(state, "mean_basket_90d")
     if rate and basket:
-        sentences.append(f"Over 90 days: {rate:.1f} orders a week, {basket:,.2f} an order on average.")
+        sentences.append(f"Over 90 days: {rate:.1f} orders per week, {basket:,.2f} per order on average.")
     return sentences
 
 
@@ -35,7 +35,7 @@ def _taste(state: UserState) -> list[str]:
     if not isinstance(top, str) or not top:
         return []
     share = _number(state, "top_category_share_90d")
-    return [f"Buys most from {top}{f', {share:.0%} of lines' if share else ''}."]
+    return [f"Buys mostly from {top}{f', {share:.0%} of order lines' if share else ''}."]
 
 
 def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[str]:
@@ -56,7 +56,7 @@ def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[
 
 
 def title_of(catalogue: Catalogue, index: int) -> str:
-    """Return an item's title, else its id."""
+    """Return the title of an item, or its ID if it has none."""
     row = catalogue.frame.row(index - 2, named=True)
     return str(row["title"] or row["item_id"])
 
@@ -69,13 +69,13 @@ def _declared(state: UserState, profile_names: tuple[str, ...]) -> list[str]:
 
 
 def summary(state: UserState, now: np.datetime64, catalogue: Catalogue, profile_names: tuple[str, ...]) -> list[str]:
-    """Return sentences about a user.
+    """Return sentences that describe a user.
 
     Args:
-        state: What the online store holds.
-        now: The moment of the question, UTC.
-        catalogue: For titles.
-        profile_names: Features that the user declared.
+        state: State of the user in the online store.
+        now: Time of the request (UTC).
+        catalogue: Provides the titles of items.
+        profile_names: Names of the features that the user declared.
     """
     sentences = [*_latest(state, now, catalogue), *_activity(state), *_taste(state), *_declared(state, profile_names)]
-    return sentences or ["Known by id only: no event, order or declaration that is still fresh."]
+    return sentences or ["Only the ID is known: there are no recent events, orders or declarations."]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-VERSION_HEADER = "x-model-version"  # on every answer, /readyz included
+VERSION_HEADER = "x-model-version"  # in every response, including /readyz
 
 UserId = Annotated[
     str,
@@ -13,12 +13,12 @@ UserId = Annotated[
         min_length=1,
         max_length=256,
         pattern=r"^[^\x00-\x1f\x7f]+$",
-        description="Who is asked about: the user_id of the event log.",
+        description="The user, by user_id in the event log.",
         json_schema_extra={"example": "900"},  # BentoML's schema knows `example`, not `examples`
     ),
 ]
 Count = Annotated[
-    int, Field(strict=True, ge=1, le=100, description="How many items.", json_schema_extra={"example": 5})
+    int, Field(strict=True, ge=1, le=100, description="Number of items.", json_schema_extra={"example": 5})
 ]
 Fallback = Literal["unknown_user", "store_unavailable"]
 
@@ -26,15 +26,15 @@ Fallback = Literal["unknown_user", "store_unavailable"]
 class _Answer(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
-    model_version: str = Field(description="Version of the package that answered: the digest of its content.")
-    as_of: str = Field(description="What 'now' is for this answer (UTC): what the store knows ends here.")
+    model_version: str = Field(description="Version of the package: a digest of its content.")
+    as_of: str = Field(description="Time (UTC) for which the answer is valid: the store has no later events.")
     fallback: Fallback | None = Field(
-        description="Why this answer is not personal: nobody of that id is known, or the online store is unreachable."
+        description="Why the answer is not personal: the user is unknown or the online store is unavailable."
     )
 
 
 class PurchaseAnswer(_Answer):
-    """Will the user buy within the horizon."""
+    """Whether the user will buy within the horizon."""
 
     model_config = ConfigDict(
         protected_namespaces=(),
@@ -52,28 +52,28 @@ class PurchaseAnswer(_Answer):
     )
     user_id: str
     probability: float = Field(ge=0, le=1, description="Probability of a purchase within the horizon.")
-    will_purchase: bool = Field(description="Whether the probability reaches the threshold of evaluation.")
+    will_purchase: bool = Field(description="Whether the probability reaches the threshold used in evaluation.")
     horizon_days: int
 
 
 class Recommended(BaseModel):
-    """One item."""
+    """A recommended item."""
 
     item_id: str
     title: str | None
     category: str | None
-    score: float = Field(description="Probability that it is next, of all items of the catalogue.")
+    score: float = Field(description="Probability, among all items of the catalogue, that this item is next.")
 
 
 class RecommendAnswer(_Answer):
-    """What the user takes next, best first."""
+    """The items that the user is most likely to take next, best first."""
 
     user_id: str
     items: list[Recommended]
 
 
 class Fact(BaseModel):
-    """One thing that is known of a user."""
+    """The value of one feature of a user."""
 
     name: str
     meaning: str
@@ -81,18 +81,18 @@ class Fact(BaseModel):
 
 
 class ProfileAnswer(_Answer):
-    """What is known of a user, in words and in numbers."""
+    """What is known about a user, as text and as numbers."""
 
     user_id: str
     known: bool
-    summary: list[str] = Field(description="Sentences for a person.")
+    summary: list[str] = Field(description="Human-readable sentences.")
     features: list[Fact] = Field(description="Every feature by name, with meaning, unit and value.")
-    recent_events: int = Field(description="Events that the online store holds of this user.")
-    snapshot_time: str | None = Field(description="When the slow features were computed for (UTC).")
+    recent_events: int = Field(description="Number of this user's events in the online store.")
+    snapshot_time: str | None = Field(description="As-of time of the slow features (UTC).")
 
 
 class VersionAnswer(BaseModel):
-    """What is in service."""
+    """The versions in service."""
 
     model_config = ConfigDict(protected_namespaces=())
     model_version: str

@@ -1,15 +1,17 @@
-"""The BentoML service. `bentoml serve` runs it from the project and from its Bento alone.
+"""The BentoML service. `bentoml serve` runs it from the project or from its Bento alone.
 
-In a Bento the package lies around this file. In the project it is SHOPLENS_PACKAGE, else the release in service, else
-`outs/package`.
+In a Bento, this file is part of the package. In the project, the package is SHOPLENS_PACKAGE if set, else the release
+in service, else outs/package.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
 from fastapi import FastAPI
+from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.schemas import (
@@ -34,10 +36,10 @@ version_page = FastAPI(title="ShopLens")
 
 
 def find_package() -> tuple[Path, Settings]:
-    """Return the package to serve, and the settings to read the store with.
+    """Return the package to serve and the settings for reading the online store.
 
     Raises:
-        ReleaseError: there is none.
+        ReleaseError: there is no package.
     """
     if (_AROUND / "manifest.json").is_file():
         return _AROUND, Settings(root=Path(os.environ.get("SHOPLENS_ROOT", _AROUND)))
@@ -48,11 +50,30 @@ def find_package() -> tuple[Path, Settings]:
     for choice in choices:
         if (choice / "manifest.json").is_file():
             return choice, settings
-    raise ReleaseError(f"no package in {' or '.join(map(str, choices))}; run `dvc repro`, or set SHOPLENS_PACKAGE")
+    raise ReleaseError(f"no package in {' or '.join(map(str, choices))}. Run `dvc repro`, or set SHOPLENS_PACKAGE")
+
+
+class _WithoutInput(logging.Filter):
+    """Replaces the traceback of a validation error, which quotes the request, by the invalid fields and rules."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, ValidationError):
+            broken = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['type']}" for e in error.errors()]
+            record.msg, record.args = "request rejected: %s", (", ".join(broken),)
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def hide_input() -> None:
+    """Keep the content of invalid requests out of BentoML's log; calling it twice is harmless."""
+    logger = logging.getLogger("bentoml._internal.server.http_app")
+    if not any(isinstance(one, _WithoutInput) for one in logger.filters):
+        logger.addFilter(_WithoutInput())
 
 
 class VersionHeader:
-    """Puts the model version on every answer, /readyz included."""
+    """Adds the model version to every response, including /readyz."""
 
     version = b""
 
@@ -60,7 +81,7 @@ class VersionHeader:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the header to the start of the answer."""
+        """Add the header to the start of the response."""
 
         async def with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -72,7 +93,7 @@ class VersionHeader:
 
 
 def _with_version_header(service: Any) -> Any:
-    """Wrap the service's application, /readyz included; BentoML has no argument for that, only a method."""
+    """Wrap the whole application, including /readyz; BentoML offers only a method for this, no argument."""
     service.add_asgi_middleware(VersionHeader)
     return service
 
@@ -87,13 +108,12 @@ def _with_version_header(service: Any) -> Any:
 )
 @bentoml.asgi_app(version_page)
 class ShopLens:
-    """Who will buy, what they take next, and what is known of them."""
+    """Predicts who will buy and which items come next, and describes users."""
 
     predictions: "Predictions"
 
     def __init__(self) -> None:
         from serving.predictor import Predictions
-        from serving.privacy import hide_input
 
         hide_input()
         package, settings = find_package()
@@ -104,22 +124,22 @@ class ShopLens:
 
     @bentoml.api(route="/predict_purchase")
     def predict_purchase(self, user_id: UserId) -> PurchaseAnswer:
-        """Will this user buy within the horizon? An unknown user gets the base rate."""
+        """Return whether this user will buy within the horizon; an unknown user gets the base rate."""
         return self.predictions.predict_purchase(user_id)
 
     @bentoml.api(route="/recommend")
     def recommend(self, user_id: UserId, k: Count = 10) -> RecommendAnswer:
-        """What does this user take next? An unknown user gets popular items."""
+        """Return the items that this user is most likely to take next; an unknown user gets popular items."""
         return self.predictions.recommend(user_id, k)
 
     @bentoml.api(route="/profile")
     def profile(self, user_id: UserId) -> ProfileAnswer:
-        """What is known of this user, in words and in numbers?"""
+        """Return what is known about this user, as text and as numbers."""
         return self.predictions.profile(user_id)
 
 
 @version_page.get("/version")
 def version() -> VersionAnswer:
-    """What is in service: model version, git revision, digests of the data."""
+    """Return the versions in service: model version, git revision, digests of the data."""
     about: VersionAnswer = version_page.state.predictions.about()
     return about

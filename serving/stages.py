@@ -7,6 +7,6 @@ from shoplens.stage import console
 
 
 def package(params: Params, settings: Settings) -> None:
-    """Gather code, weights, definitions and digests into `outs/package`."""
+    """Collect code, weights, feature definitions and digests in outs/package."""
     folder = build_package(params, settings)
     console.print(f"model version {model_version(folder)}")

@@ -1,7 +1,7 @@
-"""Keeps `bentoml serve` running on the released Bento, and follows releases.
+"""Keeps `bentoml serve` running on the released Bento and follows releases.
 
-It is no Airflow task: a service outlives every run. A new release starts when the pointer `current` moves; a server
-that ends is started again, ever more slowly while it keeps failing.
+It is not an Airflow task, because a service outlives any run. When the link `current` changes, the new release is
+started. A server that exits is restarted, with increasing delays while it keeps failing.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from serving.places import current_version, places
+from serving.release import current_version, locations
 from shoplens.environment import tool_variables
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
@@ -29,11 +29,11 @@ def _die_with_parent() -> None:
 
 
 class Supervisor:
-    """One server at a time."""
+    """Runs one server at a time."""
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:
         self._settings, self._host, self._port = settings, host, port
-        self._where = places(settings)
+        self._where = locations(settings)
         self._server: subprocess.Popen[bytes] | None = None
         self._ending = False
 
@@ -44,7 +44,7 @@ class Supervisor:
             **{name: value for name, value in tool_variables(self._settings.root).items() if name not in os.environ},
             "SHOPLENS_ROOT": str(release / "src"),
             "SHOPLENS_VAR": str(self._settings.var_dir),
-            "CUDA_VISIBLE_DEVICES": "-1",  # a single row is answered faster on a CPU, and training needs the GPU
+            "CUDA_VISIBLE_DEVICES": "-1",  # single rows are faster on a CPU, and training needs the GPU
         }
         self._where.log.parent.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name("bentoml")), "serve", str(release)]
@@ -63,7 +63,7 @@ class Supervisor:
         write_json(self._where.status, status)
 
     def _stop(self) -> None:
-        """End the server and all its workers."""
+        """Stop the server and all its workers."""
         if self._server is None:
             return
         group = self._server.pid
@@ -82,7 +82,7 @@ class Supervisor:
         self._ending = True
 
     def run(self) -> None:
-        """Supervise until SIGTERM or SIGINT; then end the server and leave."""
+        """Supervise until SIGTERM or SIGINT, then stop the server and return."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         served: str | None = None

@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("events.cli:ingest", "Bring anybody's log into the lake through a mapping file, and print the account."),
     "quarantine": ("events.cli:quarantine", "List the rows that a lake set aside; replay the corrected ones."),
     "lake": ("events.cli:lake", "Say what a lake holds and to which days events came late; tidy it."),
-    "simulate": ("events.simulator.cli:simulate", "Simulate a shop whose truth is known: its log, with dirt if asked."),
+    "simulate": ("simulator.cli:simulate", "Simulate a shop whose truth is known: its log, with dirt if asked."),
     "validate": ("expectations.cli:validate", "Hold a lake, or days of it, against the suites and their season."),
     "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
     "materialize": ("features.cli:materialize", "Bring snapshots and recent events into the online store."),

@@ -1,64 +1,26 @@
 """Files and folders that are either whole or absent: written beside their place, then renamed."""
 
-import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor that holds the lock of a folder; None when a living process holds it or the folder is gone.
-
-    The kernel lets go of the lock when its holder dies, however it dies. Unlike a process id, the lock tells the living
-    from the dead also to a writer in another container, and after a reboot.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass  # somebody's, or removed by who held it before
-    except OSError:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
-
-
-def _begin(target: Path) -> tuple[Path, int | None]:
-    """Return a new folder beside `target`, and its lock; None on a file system that locks no folders (NFS)."""
-    while True:
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-        try:
-            descriptor = _lock(work)
-        except OSError:
-            return work, None
-        if descriptor is not None:  # else another writer met it between its making and its locking, and removes it
-            return work, descriptor
+from filelock import FileLock, Timeout
 
 
 def _sweep(target: Path) -> None:
-    """Remove what writers of `target` that were killed left beside it.
-
-    A `.old` is rubbish from the moment it has that name: its writer, alive or not, only removes it.
-    """
-    ours = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]+\.(tmp|old)")
+    """Remove what writers of `target` that were killed left beside it; a living writer holds its lock."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
     for folder in [path for path in target.parent.iterdir() if ours.fullmatch(path.name)]:
-        with contextlib.suppress(OSError):
-            if (descriptor := _lock(folder)) is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(descriptor)
+        lock = folder.with_suffix(".lock")
+        with suppress(Timeout), FileLock(lock, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -70,19 +32,19 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
-    work, descriptor = _begin(target)
-    work.chmod(0o755)
-    try:
-        yield work
-        old = work.with_suffix(".old")
-        if target.exists():
-            target.rename(old)
-        work.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
+    name = f".{target.name}.{uuid.uuid4().hex}"
+    work, old, lock = (target.with_name(name + suffix) for suffix in (".tmp", ".old", ".lock"))
+    with FileLock(lock):  # the kernel releases it when its holder dies, in another container, too
+        work.mkdir()
+        try:
+            yield work
+            if target.exists():
+                target.rename(old)
+            work.rename(target)
+        finally:
+            for left in (work, old):
+                shutil.rmtree(left, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -4,11 +4,10 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from shoplens.errors import SettingsError
-from shoplens.yaml_file import read_yaml
+from shoplens.yaml_file import YamlFileError, read_yaml
 
 PurchaseModel = Literal[
     "base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"
@@ -228,7 +227,7 @@ def load_params(path: Path) -> Params:
     """
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, YamlFileError) as error:
         raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
     try:
         return Params.model_validate(content)

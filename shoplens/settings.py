@@ -37,7 +37,10 @@ class Settings(BaseSettings):
 
     root: Path = Field(default_factory=find_root, description="The project folder: params.yaml, dvc.yaml, outs/, var/.")
     outs: Path = Field(default=Path("outs"), description="DVC outs, one folder a stage; relative to root.")
-    var: Path = Field(default=Path("var"), description="Operational state; relative to root.")
+    var: Path = Field(default=Path("var"), description="State that can be rebuilt; relative to root.")
+    lake: Path = Field(
+        default=Path("lake"), description="Events, and the live log: cannot be rebuilt; relative to root."
+    )
     clock: Literal["data", "wall"] = Field(
         default="data",
         description="What 'now' is when serving: the online store's high-water mark (frozen data), or the wall clock.",
@@ -68,8 +71,18 @@ class Settings(BaseSettings):
 
     @cached_property
     def var_dir(self) -> Path:
-        """Absolute folder of the operational state."""
+        """Absolute folder of the state that can be rebuilt."""
         return (self.root / self.var).resolve()
+
+    @cached_property
+    def lake_dir(self) -> Path:
+        """Absolute folder of the lake. `make clean` leaves it alone."""
+        return (self.root / self.lake).resolve()
+
+    @cached_property
+    def live_dir(self) -> Path:
+        """Absolute folder of the collector's log and of its followers' positions, inside the lake's folder."""
+        return self.lake_dir / "live"
 
 
 def load_settings() -> Settings:

@@ -4,7 +4,6 @@ Killing `dvc` leaves the command that it started alive. A stage that went on alo
 writing too, so a stage holds a lock on its outs and ends itself when the `dvc` (or Airflow task) above it is gone.
 """
 
-import fcntl
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from shoplens.errors import StageBusyError
@@ -57,19 +57,15 @@ def stage(name: str, settings: Settings) -> Iterator[None]:
     _watch_launcher()
     lock_path = settings.var_dir / "locks" / f"{name}.lock"
     lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_path.open("w", encoding="utf-8") as lock:
-        deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StageBusyError(
-                        f"stage {name}: another process is writing it (lock {lock_path}); wait for it"
-                    ) from None
-                time.sleep(0.2)
+    lock = FileLock(lock_path, timeout=_LOCK_PATIENCE_SECONDS, poll_interval=0.2)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StageBusyError(f"stage {name}: another process is writing it (lock {lock_path}); wait for it") from None
+    try:
         started = time.monotonic()
         console.print(f"[bold]{name}[/bold] started")
         yield
         console.print(f"[bold]{name}[/bold] done in {time.monotonic() - started:.1f} s")
+    finally:
+        lock.release()

@@ -1,25 +1,42 @@
-"""YAML whose keys stand once: of a key that stands twice, YAML keeps the last and says nothing."""
+"""YAML 1.2 as people write it: a key that is there twice is an error, and every part has its line."""
 
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
-class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: a key must stand once; {key.value} stands there again. Leave one")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class YamlFileError(ValueError):
+    """A text is not YAML, or has a key twice; the message gives the line."""
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of a YAML text.
+    """Return the content of a YAML text as built-in types.
 
     Raises:
-        yaml.YAMLError: it is no YAML, or a key stands twice; the message gives the line.
+        YamlFileError: it is not YAML, or a key is there twice.
     """
-    return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        problem, line = str(error), 1
+        if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+            problem, line = error.problem or problem, error.problem_mark.line + 1
+        rule = "a key must be there once; " if isinstance(error, DuplicateKeyError) else ""
+        raise YamlFileError(f"line {line}: {rule}{problem}") from error
+
+
+def line_of(text: str, location: tuple[Any, ...]) -> int:
+    """Return the line, from 1, of the deepest part of `location` (keys and positions) that a YAML text has."""
+    node, line = YAML().load(text), 1
+    for part in location:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+        else:
+            break
+        node = node[part]
+    return line

@@ -1,4 +1,4 @@
-"""What will happen next: rows and labels, models behind one contract, one loop, evaluation, explanation, comparison.
+"""Training: rows and labels, models behind one interface, the training loop, evaluation, explanation, comparison.
 
-Features come from `features` and are never computed here; nothing here knows a service or a store.
+Features come from `features` and are never computed here. Nothing in this package depends on the service or a store.
 """

@@ -10,17 +10,17 @@ from shoplens.settings import load_settings
 
 
 def train(
-    task: Annotated[Literal["purchase", "next_item"], typer.Argument(help="Which prediction.")],
-    model: Annotated[str, typer.Option(help="The model's name, as in params.yaml.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the epochs of params.yaml.")] = None,
+    task: Annotated[Literal["purchase", "next_item"], typer.Argument(help="The prediction task.")],
+    model: Annotated[str, typer.Option(help="Name of the model, as in params.yaml.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the epochs in params.yaml.")] = None,
 ) -> None:
-    """Train one model on the rows of outs/, judge it on the held-out rows, and keep it below var/models."""
+    """Train one model on the rows in outs/, evaluate it on the held-out rows, and save it to var/models."""
     from dataclasses import replace
 
     from features.catalogue import Catalogue
     from shoplens.errors import SettingsError
     from training.evaluation.bootstrap import user_weights
-    from training.evaluation.judge import judge
+    from training.evaluation.evaluate import evaluate_model
     from training.fit import recipe_of, train_model
     from training.loop import prepare_device
     from training.models import artifact
@@ -41,22 +41,22 @@ def train(
     folder = settings.var_dir / "models" / task / model
     artifact.save(trained, rows.train.inputs.names, rows.learned_until, folder)
     weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
-    for metric, interval in judge(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
+    for metric, interval in evaluate_model(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
         typer.echo(f"{metric:20} {interval}")
-    typer.echo(f"kept in {folder}")
+    typer.echo(f"saved to {folder}")
 
 
 def compare(
-    mapping: Annotated[str | None, typer.Option(help="Mapping of another source (with --source).")] = None,
-    source: Annotated[str | None, typer.Option(help="Another source: a file or folder (with --mapping).")] = None,
+    mapping: Annotated[str | None, typer.Option(help="Mapping of another source; requires --source.")] = None,
+    source: Annotated[str | None, typer.Option(help="File or folder of another source; requires --mapping.")] = None,
 ) -> None:
-    """Train every model on one dataset and write the one comparison table below var/compare."""
+    """Train every model on one dataset and write a comparison table to var/compare."""
     from shoplens.errors import SettingsError
     from training.comparison import compare as run
     from training.comparison import prepare_source
 
     if (mapping is None) != (source is None):
-        raise SettingsError("--mapping and --source: give both, for another source, or neither, for outs/")
+        raise SettingsError("--mapping and --source: pass both to use another source, or neither to use outs/")
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     target = settings.var_dir / "compare" / Path(mapping or params.data.mapping).stem

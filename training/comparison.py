@@ -1,4 +1,4 @@
-"""The one comparison table: every model of both tasks, trained on the same rows by the same loop, with intervals."""
+"""The comparison table: every model of both tasks, trained on the same rows with the same loop, with intervals."""
 
 import hashlib
 import time
@@ -14,7 +14,7 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluation.bootstrap import user_weights
-from training.evaluation.judge import judge
+from training.evaluation.evaluate import evaluate_model
 from training.evaluation.metrics import PURCHASE_METRICS, RANKING_METRICS
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
@@ -26,14 +26,14 @@ _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
 
 
 def _code_digests() -> list[str]:
-    """Return the digests of all code that a result rests on."""
+    """Return the digests of all code that a result depends on."""
     root = Path(__file__).resolve().parents[1]
     files = [path for folder in ("features", "training") for path in sorted((root / folder).rglob("*.py"))]
     return [file_digest(path) for path in [*files, root / "events/contract.py"]]
 
 
 def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
-    """Return what a result depends on: data, parameters and code."""
+    """Return a digest of the data, parameters and code that a result depends on."""
     parts = [
         name,
         recipe_of(task, params).__repr__(),
@@ -47,7 +47,7 @@ def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
 
 
 def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (model, result); a result whose data, parameters and code are unchanged is read, not computed."""
+    """Yield (model, result); a result is reused if its data, parameters and code are unchanged."""
     rows = weight = None
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
     for name in model_names(task):
@@ -63,7 +63,7 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         began = time.monotonic()
         model = train_model(name, recipe_of(task, params), rows, catalogue)
         seconds = time.monotonic() - began
-        found = judge(model, rows.test, weight, params.evaluate.threshold)
+        found = evaluate_model(model, rows.test, weight, params.evaluate.threshold)
         result = {
             "fingerprint": fingerprint,
             "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},
@@ -84,11 +84,11 @@ def _cell(result: dict[str, Any] | None, metric: str) -> str:
 
 def _section(task: Task, results: dict[str, dict[str, Any]]) -> list[str]:
     metrics = _METRICS[task]
-    learned, stopped, tested = next(iter(results.values()))["rows"]
+    train, validation, test = next(iter(results.values()))["rows"]
     lines = [
         f"## {task}",
         "",
-        f"{learned:,} rows to learn, {stopped:,} to stop, {tested:,} to test; 95% intervals by resampling users.",
+        f"{train:,} training rows, {validation:,} validation rows, {test:,} test rows; 95% intervals over users.",
         "",
         "| model | " + " | ".join(metrics) + " | parameters | seconds |",
         "|---" * (len(metrics) + 3) + "|",
@@ -102,9 +102,9 @@ def _section(task: Task, results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def compare(params: Params, settings: Settings, target: Path) -> Path:
-    """Train and judge every model on `outs/`; write comparison.md and comparison.json below `target`.
+    """Train and evaluate every model on `outs/`; write comparison.md and comparison.json to `target`.
 
-    A model that cannot do a task shows n/a. Killed and run again, it goes on with the next model.
+    A model that does not support a task is shown as n/a. An interrupted run resumes with the next model.
     """
     require_features(settings.outs_dir)
     prepare_device(params.train.device)
@@ -125,7 +125,7 @@ def compare(params: Params, settings: Settings, target: Path) -> Path:
 def prepare_source(
     params: Params, settings: Settings, mapping: str, source: str, target: Path
 ) -> tuple[Params, Settings]:
-    """Run fetch to features on another source below `target`; return its parameters and settings."""
+    """Run the stages fetch to features on another source, in `target`; return its parameters and settings."""
     from events.stages import fetch, ingest
     from expectations.stages import validate
     from features.stages import features
@@ -144,7 +144,7 @@ def prepare_source(
 
 
 def _source_state(params: Params, root: Path, source: str) -> dict[str, Any]:
-    """Return what the tables of a source depend on: its files as they are now, its mapping, parameters and code."""
+    """Return what the tables of a source depend on: the state of its files, its mapping, parameters and code."""
     files = [path for path in find_files([root / source]) if path.is_file()]
     code = [path for folder in ("events", "expectations", "features") for path in sorted((root / folder).rglob("*.py"))]
     return {

@@ -1,4 +1,4 @@
-"""Training one task into its folder: the main model, its baselines, and the rows that they are judged on."""
+"""Training of one task: the main model, its baselines, and the rows on which they are evaluated."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from training.rows.rowset import Task
 
 
 def recipe_of(task: Task, params: Params) -> Recipe:
-    """Return what a model of `task` is told by the parameters."""
+    """Return the parameters of a model for `task`."""
     if task == "purchase":
         own = params.train.purchase
         return Recipe(task, own.network, own.loop, own.loss, params.seed)
@@ -24,14 +24,14 @@ def recipe_of(task: Task, params: Params) -> Recipe:
 
 
 def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, live: Path | None = None) -> Model:
-    """Train one model on rows that are there."""
+    """Train one model; learning curves are written to the folder `live`, if given."""
     model = model_class(name)(recipe, catalogue)
     model.fit(rows.train, rows.validation, live)
     return model
 
 
 def fit_task(task: Task, params: Params, settings: Settings) -> None:
-    """Build the rows of `task`, train its model and baselines, and write `outs/TASK`."""
+    """Build the rows of `task`, train its model and baselines, and write outs/TASK."""
     from training.loop import prepare_device
 
     prepare_device(params.train.device)
@@ -39,7 +39,7 @@ def fit_task(task: Task, params: Params, settings: Settings) -> None:
     rows = build_rows(task, params, settings.outs_dir)
     catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
     console.print(
-        f"{task}: {len(rows.train):,} rows to learn, {len(rows.validation):,} to stop, {len(rows.test):,} test"
+        f"{task}: {len(rows.train):,} training rows, {len(rows.validation):,} validation, {len(rows.test):,} test"
     )
     recipe, names = recipe_of(task, params), rows.train.inputs.names
     with whole_folder(settings.outs_dir / task) as out:

@@ -1,31 +1,29 @@
-"""The one training loop of all deep models: batches, progress, early stopping, curves.
+"""The training loop of all deep models: batches, progress, early stopping, learning curves.
 
-Seeded and deterministic: on one machine the same rows and recipe give the same weights.
+Training is seeded and deterministic: on one machine, the same rows and recipe give the same weights.
 """
 
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from shoplens.stage import console
 from training.rows.rowset import RowSet
 
-if TYPE_CHECKING:
-    from training.models.deep import DeepModel
-
 _LINES_AN_EPOCH = 10
 
 
 def prepare_device(device: str) -> None:
-    """Make TensorFlow deterministic and hold it to `device`.
+    """Make TensorFlow deterministic and restrict it to `device`.
 
     Raises:
-        ModelError: "gpu" is asked for and TensorFlow sees none.
+        ModelError: `device` is "gpu" and TensorFlow finds none.
     """
     import tensorflow as tf
 
@@ -33,7 +31,7 @@ def prepare_device(device: str) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
         raise ModelError(
-            "train.device: gpu is asked for, but TensorFlow sees none; run `make env GPU=1` on a machine with an "
+            "train.device: gpu requires a GPU, but TensorFlow finds none. Run `make env GPU=1` on a machine with an "
             "NVIDIA driver, or set train.device: cpu"
         )
     if device == "cpu" and gpus:
@@ -41,18 +39,18 @@ def prepare_device(device: str) -> None:
 
 
 class Progress(keras.callbacks.Callback):
-    """A line every tenth of an epoch, readable in a log; a bar where there is a terminal."""
+    """Prints a line for every tenth of an epoch, or updates a progress bar on a terminal."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the start."""
+        """Record the start time."""
         self.epoch, self.began = epoch + 1, time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Say how far the epoch is."""
+        """Print the progress within the epoch."""
         steps, done = self.params["steps"], batch + 1
         every = 1 if sys.stderr.isatty() else max(1, steps // _LINES_AN_EPOCH)
         if done % every and done != steps:
@@ -68,12 +66,12 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Say what validation says."""
+        """Print the training and validation metrics."""
         console.print(f"{self.name} epoch {self.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(logs.items())))
 
 
 class Curves(keras.callbacks.Callback):
-    """Learning curves for DVC, without a clock."""
+    """Writes learning curves for DVC, without timestamps."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -83,7 +81,7 @@ class Curves(keras.callbacks.Callback):
         self.live = Live(dir=str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write one step."""
+        """Write the metrics of one epoch."""
         for name, value in sorted(logs.items()):
             part, _, metric = name.rpartition("val_")
             where = "validation" if part or name.startswith("val_") else "train"
@@ -95,8 +93,29 @@ class Curves(keras.callbacks.Callback):
         self.live.end()
 
 
-def learn(model: "DeepModel", train: RowSet, validation: RowSet, live: Path | None) -> None:
-    """Fit `model.learner` until validation loss stops falling; leave the best weights in it."""
+class Trainable(Protocol):
+    """What the loop needs of a model; `training.models.deep.DeepModel` has it."""
+
+    recipe: Any
+    learner: Any
+
+    @property
+    def name(self) -> str:
+        """Of the architecture."""
+
+    def loss(self) -> Any:
+        """Return what Keras minimizes."""
+
+    def examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        """Return (x, y) for `learner`."""
+
+
+def learn(model: Trainable, train: RowSet, validation: RowSet, live: Path | None) -> None:
+    """Fit `model.learner` until the validation loss stops improving; keep the best weights.
+
+    Raises:
+        ModelError: the loss did not stay finite.
+    """
     loop = model.recipe.loop
     optimizer = keras.optimizers.get(
         {"class_name": loop.optimizer, "config": {"learning_rate": loop.learning_rate, "clipnorm": 1.0}}
@@ -124,5 +143,5 @@ def learn(model: "DeepModel", train: RowSet, validation: RowSet, live: Path | No
     if not all(np.isfinite(values).all() for values in model.learner.get_weights()):
         raise ModelError(
             f"train.{model.recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
-            f"{loop.learning_rate:g}. Lower it"
+            f"{loop.learning_rate:g}. Lower the learning rate"
         )

@@ -14,6 +14,7 @@ POOL = "workspace"
 OWNER = "shoplens"
 
 FEATURES = Asset(name="features", uri="shoplens://features")
+ONLINE_STORE = Asset(name="online_store", uri="shoplens://online-store")
 MODEL = Asset(name="model", uri="shoplens://model")
 SERVICE = Asset(name="service", uri="shoplens://service")
 

@@ -1,6 +1,6 @@
-"""Drift: whether a day looks like its season.
+"""Drift detection: compare each day with the same weekday in the preceding weeks.
 
-`profile` counts a log by day; `bands` says, from the weeks before, between which limits every count should lie;
-`suite` holds them against one another as Great Expectations expectations; `report` names what fell out, and `page`
-draws it. Counts add up, so that a log of any size is profiled in passing.
+`profile` counts a log by day, `bands` derives limits for each count from the preceding weeks, `report` lists the values
+outside them, `page` renders them, and `run` checks them with Great Expectations. Counts are additive, so a log of any
+size is profiled in one streaming pass.
 """

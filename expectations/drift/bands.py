@@ -1,13 +1,13 @@
-"""Between which limits the counts of a day should lie, by what they were in the weeks before.
+"""Limits for the counts of a day, derived from the preceding weeks.
 
-A day is expected to be like the same weekday of the weeks before it. How far it may be off is how far the same
-prediction was off for each day of those weeks: median and robust spread (1.4826 times the median absolute deviation) of
-its errors. Growth, promotions and noise that a shop always has widen the limits by themselves, one bad day does not.
+The expected value of a day is the median of the same weekday in the preceding weeks. The tolerated deviation comes from
+the errors that this prediction made in those weeks: their median and robust spread (1.4826 times the median absolute
+deviation). Growth, promotions and a shop's usual noise therefore widen the limits; a single bad day does not.
 
-Counts are compared as 2 sqrt(x + 3/8), shares as 2 sqrt(n) asin(sqrt(p)): there, counting noise alone has a spread of
-1, at any level (Anscombe 1948, "The transformation of Poisson, binomial and negative-binomial data"), so that a spread
-below that is never believed. Distributions are compared by the population stability index over tenths of the reference,
-as a multiple of what equal distributions would have by chance.
+Counts are compared as 2 sqrt(x + 3/8) and shares as 2 sqrt(n) asin(sqrt(p)). On these scales counting noise has a
+standard deviation of 1 at any level (Anscombe 1948, "The transformation of Poisson, binomial and negative-binomial
+data"), which is the smallest spread that is used. Distributions are compared by the population stability index over
+deciles of the reference, relative to its expected value for two samples of one distribution.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import polars as pl
 from expectations.drift.profile import CATEGORY, HOUR, MISSING, NAMES, NEGATIVE, NUMBERS, ROWS, ZERO
 
 Floats = npt.NDArray[np.float64]
-JUDGED_SCHEMA: dict[str, Any] = {
+COMPARISON_SCHEMA: dict[str, Any] = {
     "day": pl.Date,
     "measure": pl.String,
     "key": pl.String,
@@ -31,7 +31,7 @@ JUDGED_SCHEMA: dict[str, Any] = {
     "high": pl.Float64,
 }
 WEEK = 7
-_MOST_DAYS = 800  # before the last one; a stray event of 1970 must not make half a century of empty days
+_MOST_DAYS = 800  # up to the last day: one event dated 1970 must not create half a century of empty days
 VOLUMES = {ROWS: "volume", HOUR: "volume_by_hour", "event_name": "volume_by_event_name"}
 KINDS = {name: f"{name}_values" for name in (*NAMES, CATEGORY)}
 SHARES = {MISSING: "missing_share"}
@@ -39,18 +39,19 @@ DISTRIBUTIONS = {name: f"{name}_distribution" for name in NUMBERS}
 MEASURES = (*VOLUMES.values(), *KINDS.values(), *SHARES.values(), *DISTRIBUTIONS.values())
 _MAD_TO_SPREAD = 1.4826  # of a normal distribution
 _BINS = 10
-# A stability index over tenths is by chance a chi-square of 9 degrees of freedom, over 9 times what chance makes of it;
-# its cube root is nearly normal, with this spread (Wilson and Hilferty 1931, "The distribution of chi-square").
+# Without drift, index / expected index is approximately chi-square with 9 degrees of freedom, divided by 9. Its cube
+# root is nearly normal with this standard deviation (Wilson and Hilferty 1931, "The distribution of chi-square").
 _INDEX_SPREAD = (2 / 9 / (_BINS - 1)) ** 0.5
 
 
 @dataclass(frozen=True)
 class Reference:
-    """How a day is compared.
+    """How a day is compared with the days before it.
 
     Attributes:
-        days: The days before it that count, a multiple of 14: half of them predict it, half say how predictions miss.
-        tolerance: How many spreads it may be off.
+        days: Number of preceding days used, a multiple of 14: one half predicts the day, the other half measures the
+            prediction errors.
+        tolerance: Allowed deviation, in multiples of the spread of the prediction errors.
     """
 
     days: int
@@ -58,18 +59,18 @@ class Reference:
 
     @property
     def half(self) -> int:
-        """Return how many days predict one."""
+        """The number of days that a prediction is based on."""
         return self.days // 2
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of one measure, days without any included.
+    """Daily counts of one measure, including days without any.
 
     Attributes:
         first: The first day.
-        keys: Sorted.
-        values: (days, keys)
+        keys: Sorted keys.
+        values: Counts, (days, keys).
     """
 
     first: date
@@ -77,12 +78,12 @@ class Counts:
     values: Floats
 
     def days(self) -> list[date]:
-        """Return the days, in order."""
-        return [self.first + timedelta(days=place) for place in range(len(self.values))]
+        """Return the days in order."""
+        return [self.first + timedelta(days=offset) for offset in range(len(self.values))]
 
 
 def counts_of(profile: pl.DataFrame, measure: str) -> Counts:
-    """Return the counts of a measure for every day from the first of the profile to its last."""
+    """Return the counts of a measure for every day from the first to the last day of the profile."""
     first, last = profile["day"].min(), profile["day"].max()
     if not isinstance(first, date) or not isinstance(last, date):
         return Counts(date.min, [], np.zeros((0, 0)))
@@ -96,23 +97,21 @@ def counts_of(profile: pl.DataFrame, measure: str) -> Counts:
 
 
 def _windows(values: Floats, length: int) -> Floats:
-    """Return the `length` values before each place: (places - length, keys, length); place 0 is `values[length]`."""
-    return (
-        np.lib.stride_tricks.sliding_window_view(values[:-1], length, axis=0)
-        if len(values) > length
-        else (np.zeros((0, values.shape[1], length)))
-    )
+    """Return the `length` values before each of `values[length:]`: (days - length, keys, length)."""
+    if len(values) <= length:
+        return np.zeros((0, values.shape[1], length))
+    return np.lib.stride_tricks.sliding_window_view(values[:-1], length, axis=0)
 
 
 def _typical(values: Floats, half: int) -> Floats:
-    """Return the median of the same weekday in the `half` days before each: (days, keys), nan where there are none."""
+    """Return the median of the same weekday in the preceding `half` days: (days, keys), NaN for the first `half`."""
     found = np.full(values.shape, np.nan)
     found[half:] = np.median(_windows(values, half)[:, :, ::WEEK], axis=2)
     return found
 
 
 def _limits(errors: Floats, reference: Reference, least: float) -> tuple[Floats, Floats]:
-    """Return how much a prediction may be off, below and above, by how much it was: (days, keys) each, else nan."""
+    """Return the lowest and highest tolerated prediction error, given past errors: (days, keys) each, or NaN."""
     low, high = np.full(errors.shape, np.nan), np.full(errors.shape, np.nan)
     before = _windows(errors[reference.half :], reference.half)
     middle = np.median(before, axis=2)
@@ -123,13 +122,13 @@ def _limits(errors: Floats, reference: Reference, least: float) -> tuple[Floats,
 
 
 def _noise(reference: Reference) -> float:
-    """Return the spread that counting noise gives the error of a median of some weeks: its own and the median's."""
+    """Return the spread of a prediction error that is due to counting noise alone, of the day and of the median."""
     weeks = reference.half // WEEK
     return float(np.sqrt(1 + np.pi / 2 / weeks))
 
 
 def _frame(counts: Counts, measure: str, reference: Reference, *columns: Floats) -> pl.DataFrame:
-    """Return JUDGED_SCHEMA of the days with enough of them before; nan becomes null."""
+    """Return COMPARISON_SCHEMA for the days with a full reference period; NaN becomes null."""
     days = counts.days()[reference.days :]
     flat = [np.asarray(column[reference.days :], dtype=np.float64).ravel() for column in columns]
     values = dict(zip(("value", "expected", "low", "high"), flat, strict=True))
@@ -139,7 +138,7 @@ def _frame(counts: Counts, measure: str, reference: Reference, *columns: Floats)
         "key": counts.keys * len(days),
         **values,
     }
-    return pl.DataFrame(content, schema=JUDGED_SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return pl.DataFrame(content, schema=COMPARISON_SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def _from_root(root: Floats) -> Floats:
@@ -147,16 +146,16 @@ def _from_root(root: Floats) -> Floats:
 
 
 def _volumes(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floats]:
-    """Return expected, low and high of counts."""
+    """Return (expected, low, high) for counts."""
     root = 2 * np.sqrt(counts.values + 3 / 8)
     typical = _typical(root, reference.half)
     low, high = _limits(root - typical, reference, _noise(reference))
-    # A count is whole: what rounds into the limits is within them.
+    # Counts are whole numbers, so limits are rounded outwards.
     return _from_root(typical), np.floor(_from_root(typical + low)), np.ceil(_from_root(typical + high))
 
 
 def _kinds(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floats]:
-    """Return expected, low and high of counts of which it only matters whether they are there."""
+    """Return (expected, low, high) for keys of which only presence or absence matters."""
     expected, low, high = _volumes(counts, reference)
     seen = np.zeros(counts.values.shape, dtype=np.bool_)
     seen[reference.days :] = _windows(counts.values, reference.days).sum(axis=2) > 0
@@ -164,7 +163,7 @@ def _kinds(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floats
 
 
 def _shares(counts: Counts, rows: Floats, reference: Reference) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return share, expected, low and high of counts out of the rows of a day: rows is (days, 1)."""
+    """Return (share, expected, low, high) for counts as shares of the rows of their day; rows is (days, 1)."""
     share = np.divide(counts.values, rows, out=np.full(counts.values.shape, np.nan), where=rows > 0)
     angle = np.arcsin(np.sqrt((counts.values + 3 / 8) / (rows + 3 / 4)))
     typical = _typical(angle, reference.half)
@@ -172,23 +171,23 @@ def _shares(counts: Counts, rows: Floats, reference: Reference) -> tuple[Floats,
     low, high = _limits(scale * (angle - typical), reference, _noise(reference))
     turn = np.pi / 2
     limits = [np.sin(np.clip(typical + by / scale, 0, turn)) ** 2 for by in (np.zeros_like(low), low, high)]
-    # At 0 and 1 the 3/8 keep the angle off the end; the limits must not.
+    # The offset of 3/8 keeps the angle away from 0 and 1; the limits must be able to reach them.
     margin = 3 / 8 / (rows + 3 / 4)
     return share, limits[0], np.maximum(limits[1] - margin, 0), np.minimum(limits[2] + margin, 1)
 
 
 def _ordered(keys: list[str]) -> list[int]:
-    """Return the places of bins in the order of their numbers."""
+    """Return the indexes of bins in ascending order of the numbers that they hold."""
     rank = {NEGATIVE: -(10**6), ZERO: -(10**6) + 1}
-    return sorted(range(len(keys)), key=lambda place: rank[keys[place]] if keys[place] in rank else int(keys[place]))
+    return sorted(range(len(keys)), key=lambda index: rank[keys[index]] if keys[index] in rank else int(keys[index]))
 
 
 def _index(day: Floats, before: Floats) -> tuple[float, float]:
-    """Return the population stability index of a day over tenths of what was before, and what chance makes of it.
+    """Return the population stability index over deciles of the reference, and its expected value without drift.
 
     Args:
-        day: Count of each bin, in order. (bins,)
-        before: The same of the reference. (bins,)
+        day: Counts of the day per bin, in ascending order, (bins,).
+        before: Counts of the reference period per bin, (bins,).
     """
     total, now = before.sum(), day.sum()
     if total == 0 or now == 0:
@@ -202,39 +201,39 @@ def _index(day: Floats, before: Floats) -> tuple[float, float]:
 
 
 def _distribution(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return index, expected, low and high of the stability of a number: (days, 1) each."""
+    """Return (index, expected, low, high) for the distribution of a number: (days, 1) each."""
     values = counts.values[:, _ordered(counts.keys)]
-    index, chance = (np.full((len(values), 1), np.nan) for _ in range(2))
-    for place in range(reference.half, len(values)):
-        before = values[place - reference.half : place].sum(axis=0)
-        index[place, 0], chance[place, 0] = _index(values[place], before)
-    # A day without the number has no index: it counts as an ordinary one.
-    root = np.cbrt(np.nan_to_num(index / chance, nan=1.0))
+    index, expected = (np.full((len(values), 1), np.nan) for _ in range(2))
+    for day in range(reference.half, len(values)):
+        index[day, 0], expected[day, 0] = _index(values[day], values[day - reference.half : day].sum(axis=0))
+    # A day without the number has no index and counts as a typical day.
+    root = np.cbrt(np.nan_to_num(index / expected, nan=1.0))
     _, high = _limits(root, reference, _INDEX_SPREAD)
-    return index, chance, np.zeros_like(index), chance * high**3
+    return index, expected, np.zeros_like(index), expected * high**3
 
 
-def judge(profile: pl.DataFrame, reference: Reference) -> pl.DataFrame:
-    """Return JUDGED_SCHEMA: every count, share and index of every day that has `reference.days` before it.
-
-    A value that is missing has nothing to be judged; a limit that is missing does not bind.
+def compare_days(profile: pl.DataFrame, reference: Reference) -> pl.DataFrame:
+    """Compare every count, share and index of each day that has `reference.days` days before it with its limits.
 
     Args:
-        profile: PROFILE_SCHEMA.
+        profile: Daily counts, PROFILE_SCHEMA.
         reference: How days are compared.
+
+    Returns:
+        COMPARISON_SCHEMA. A null value is not compared; a null limit does not apply.
     """
     profile = profile.filter(pl.col("day") > pl.col("day").max() - timedelta(days=_MOST_DAYS))
     rows = counts_of(profile, ROWS)
     if len(rows.values) <= reference.days:
-        return pl.DataFrame(schema=JUDGED_SCHEMA)
+        return pl.DataFrame(schema=COMPARISON_SCHEMA)
     parts = []
     for source, measure in VOLUMES.items():
         counts = counts_of(profile, source)
         parts.append(_frame(counts, measure, reference, counts.values, *_volumes(counts, reference)))
     for source, measure in KINDS.items():
         counts = counts_of(profile, source)
-        there = np.where(rows.values > 0, counts.values, np.nan)  # a day without any row says that by its volume
-        parts.append(_frame(counts, measure, reference, there, *_kinds(counts, reference)))
+        present = np.where(rows.values > 0, counts.values, np.nan)  # the volume already reports a day without rows
+        parts.append(_frame(counts, measure, reference, present, *_kinds(counts, reference)))
     missing = counts_of(profile, MISSING)
     parts.append(_frame(missing, SHARES[MISSING], reference, *_shares(missing, rows.values, reference)))
     for source, measure in DISTRIBUTIONS.items():
@@ -245,6 +244,6 @@ def judge(profile: pl.DataFrame, reference: Reference) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def outside(judged: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of JUDGED_SCHEMA that lie outside their limits."""
-    return judged.filter((pl.col("value") < pl.col("low")) | (pl.col("value") > pl.col("high")))
+def outside_limits(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of COMPARISON_SCHEMA whose value lies outside its limits."""
+    return comparisons.filter((pl.col("value") < pl.col("low")) | (pl.col("value") > pl.col("high")))

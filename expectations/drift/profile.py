@@ -1,4 +1,4 @@
-"""A log as counts by day: rows, hours, names, categories, missing values, and how numbers are distributed."""
+"""Profile of a log: daily counts of rows, hours, names, categories and missing values, and histograms of numbers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,30 +10,30 @@ from events.contract import CATEGORY_SEPARATOR, EVENT_SCHEMA
 PROFILE_SCHEMA: dict[str, Any] = {"day": pl.Date, "measure": pl.String, "key": pl.String, "count": pl.Int64}
 ROWS, HOUR, MISSING = "rows", "hour", "missing"
 NAMES = ("event_name", "platform", "currency")
-CATEGORY = "category"  # of the item, the first of its path
+CATEGORY = "category"  # of the item: the first level of its path
 NUMBERS = ("price", "quantity", "amount", "dwell_seconds")
-COLUMNS = [name for name in EVENT_SCHEMA if name != "attributes"]  # a list, never missing
+COLUMNS = [name for name in EVENT_SCHEMA if name != "attributes"]  # attributes is a list and never missing
 ZERO, NEGATIVE = "zero", "negative"
-BINS_AN_OCTAVE = 8  # bins of numbers are 2^(1/8), 9%, wide: any quantile is known to that
-_MOST_KEYS = 200  # of a column; the rarer ones are not followed
+BINS_PER_OCTAVE = 8  # a bin is a factor of 2^(1/8) wide, so quantiles are exact to 9%
+_MOST_KEYS = 200  # per column; rarer keys are ignored
 _COLLAPSE_AT = 1 << 20
 
 
 def item_categories(items: pl.DataFrame) -> pl.DataFrame:
-    """Return item_id and the first part of its category's path; items without one are left out."""
+    """Return item_id and the first level of its category path; items without a category are left out."""
     first = pl.col("category").str.split(CATEGORY_SEPARATOR).list.first()
     return items.select("item_id", first.alias(CATEGORY)).drop_nulls().unique("item_id", keep="first")
 
 
 def _bin(number: pl.Expr) -> pl.Expr:
-    octave = (number.log(2.0) * BINS_AN_OCTAVE).floor().cast(pl.Int64, strict=False).cast(pl.String)
+    octave = (number.log(2.0) * BINS_PER_OCTAVE).floor().cast(pl.Int64, strict=False).cast(pl.String)
     return pl.when(number > 0).then(octave).when(number == 0).then(pl.lit(ZERO)).when(number < 0).then(pl.lit(NEGATIVE))
 
 
 def bin_value(key: str) -> float:
-    """Return a number in the middle of a bin; a negative one stands for all of them as -1."""
+    """Return the number in the middle of a bin; the bin of all negative numbers is represented by -1."""
     special = {ZERO: 0.0, NEGATIVE: -1.0}
-    return special[key] if key in special else float(2.0 ** ((int(key) + 0.5) / BINS_AN_OCTAVE))
+    return special[key] if key in special else float(2.0 ** ((int(key) + 0.5) / BINS_PER_OCTAVE))
 
 
 def _count(frame: pl.LazyFrame, measure: str, key: pl.Expr) -> pl.LazyFrame:
@@ -51,11 +51,13 @@ def _missing(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def count_rows(events: pl.DataFrame, categories: pl.DataFrame) -> pl.DataFrame:
-    """Return PROFILE_SCHEMA of some rows; those whose time cannot be true count nowhere: it would be a wrong day.
+    """Return PROFILE_SCHEMA for a batch of events.
+
+    Events that were ingested before they happened are not counted: their day is wrong.
 
     Args:
-        events: COLUMNS of the event contract.
-        categories: See `item_categories`.
+        events: Events with the columns COLUMNS.
+        categories: From `item_categories`.
     """
     dated = events.lazy().filter(pl.col("event_time") <= pl.col("ingested_at"))
     frame = dated.with_columns(pl.col("event_time").dt.date().alias("day"))
@@ -77,20 +79,20 @@ def _sum(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _frequent(profile: pl.DataFrame) -> pl.DataFrame:
-    """Return a profile without the keys of names and categories that are not among the most frequent."""
+    """Return the profile without the rarer keys of names and categories."""
     totals = profile.filter(pl.col("measure").is_in([*NAMES, CATEGORY])).group_by("measure", "key").agg(pl.sum("count"))
-    place = pl.struct(-pl.col("count"), "key").rank("ordinal").over("measure")
-    rare = totals.filter(place > _MOST_KEYS)
+    rank = pl.struct(-pl.col("count"), "key").rank("ordinal").over("measure")
+    rare = totals.filter(rank > _MOST_KEYS)
     return profile.join(rare, on=["measure", "key"], how="anti", maintain_order="left")
 
 
 def build_profile(frames: Iterable[pl.DataFrame], categories: pl.DataFrame) -> pl.DataFrame:
-    """Return PROFILE_SCHEMA of a log that comes in pieces, sorted; equal however it is cut."""
+    """Return the sorted PROFILE_SCHEMA of a log read in batches; the result does not depend on the batch size."""
     parts: list[pl.DataFrame] = []
-    waiting = 0
+    pending = 0
     for frame in frames:
         parts.append(count_rows(frame, categories))
-        waiting += parts[-1].height
-        if waiting > _COLLAPSE_AT:
-            parts, waiting = [_sum(parts)], 0
+        pending += parts[-1].height
+        if pending > _COLLAPSE_AT:
+            parts, pending = [_sum(parts)], 0
     return _frequent(_sum(parts))

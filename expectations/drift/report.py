@@ -1,12 +1,12 @@
-"""What fell out of its season: findings, in JSON and in words."""
+"""Drift findings: which values lie outside their limits, as JSON and as text."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
 
 import polars as pl
 
-from expectations.drift.bands import DISTRIBUTIONS, MEASURES, SHARES, VOLUMES, Reference, judge, outside
+from expectations.drift.bands import DISTRIBUTIONS, MEASURES, SHARES, VOLUMES, Reference, compare_days, outside_limits
 from expectations.drift.profile import HOUR, NUMBERS, bin_value
 
 What = Literal["vanished", "new", "too low", "too high"]
@@ -18,15 +18,15 @@ class Finding:
     """One value outside its limits.
 
     Attributes:
-        day: When.
-        measure: What was counted, compared or measured.
-        key: Of which hour, name, value or column; empty for the whole day.
-        what: How it is outside.
-        value: As it was.
-        expected: As it should have been, about.
-        low: The least that is within the limits; None: there is no such limit.
-        high: The most.
-        median: For a distribution, the median of the day and of the days before, to 9%.
+        day: The day.
+        measure: One of `bands.MEASURES`.
+        key: The hour, name, value or column that was counted; empty for the whole day.
+        what: How the value deviates.
+        value: The observed value.
+        expected: The predicted value.
+        low: Lower limit, None if there is none.
+        high: Upper limit, None if there is none.
+        median: For a distribution, the median of the day and of the reference period, accurate to 9%.
     """
 
     day: date
@@ -40,12 +40,12 @@ class Finding:
     median: tuple[float, float] | None = None
 
     def line(self) -> str:
-        """Return it in words."""
+        """Return a one-line description."""
         name = f"{self.measure}({self.key})" if self.key else self.measure
-        shift = f"; median {self.median[0]:.4g}, before {self.median[1]:.4g}" if self.median else ""
-        return f"{self.day} {name} {self.what}: {self._number(self.value)}, ordinary is {self._ordinary()}{shift}"
+        shift = f"; median {self.median[0]:.4g}, previously {self.median[1]:.4g}" if self.median else ""
+        return f"{self.day} {name} {self.what}: {self._number(self.value)}, expected {self._limits()}{shift}"
 
-    def _ordinary(self) -> str:
+    def _limits(self) -> str:
         if self.high is None:
             return f"{self._number(self.low or 0)} or more"
         if not self.low:
@@ -56,61 +56,54 @@ class Finding:
         return f"{value:,.0f}" if self.measure not in (*SHARES.values(), *DISTRIBUTIONS.values()) else f"{value:.3g}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return JSON-serializable values."""
         numbers = {name: _rounded(getattr(self, name)) for name in ("value", "expected", "low", "high")}
         median = None if self.median is None else [_rounded(value) for value in self.median]
-        return {
-            "day": str(self.day),
-            "measure": self.measure,
-            "key": self.key,
-            "what": self.what,
-            **numbers,
-            "median": median,
-        }
+        return asdict(self) | {"day": str(self.day), **numbers, "median": median}
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What was judged and what was found.
+    """The result of drift detection.
 
     Attributes:
         reference: How days are compared.
-        judged: JUDGED_SCHEMA of every day that could be.
-        days: Those of them that a run answers for.
-        findings: Of `days`, the plainest first within a day.
-        earlier: The same of all other days.
+        comparisons: COMPARISON_SCHEMA for every day with a full reference period.
+        days: The days that this run reports on.
+        findings: Findings on `days`, sorted by day and severity.
+        earlier: Findings on all other days.
     """
 
     reference: Reference
-    judged: pl.DataFrame
+    comparisons: pl.DataFrame
     days: list[date]
     findings: list[Finding]
     earlier: list[Finding]
 
-    def of_days(self) -> pl.DataFrame:
-        """Return JUDGED_SCHEMA of the days that a run answers for."""
-        return self.judged.filter(pl.col("day").is_in(self.days))
+    def reported(self) -> pl.DataFrame:
+        """Return the comparisons of the days that this run reports on."""
+        return self.comparisons.filter(pl.col("day").is_in(self.days))
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, the same for the same counts."""
+        """Return JSON-serializable values, identical for identical counts."""
         return {
             "reference_days": self.reference.days,
             "tolerance": self.reference.tolerance,
             "days": [str(day) for day in self.days],
-            "checks": self.of_days().height,
+            "checks": self.reported().height,
             "findings": [found.as_json() for found in self.findings],
             "other_days": {
-                "days": self.judged["day"].n_unique() - len(self.days),
+                "days": self.comparisons["day"].n_unique() - len(self.days),
                 "flagged": sorted({str(found.day) for found in self.earlier}),
             },
         }
 
     def lines(self, most: int = 12) -> list[str]:
-        """Return what was found in words, some `most` lines."""
+        """Return a summary line and at most `most` findings, as text."""
         if not self.days:
-            return [f"drift: no day has {self.reference.days} days before it; nothing to compare with"]
+            return [f"drift: not checked; no day has the {self.reference.days} preceding days it is compared with"]
         span = f"{self.days[0]} to {self.days[-1]}" if len(self.days) > 1 else str(self.days[0])
-        head = f"drift: {self.of_days().height:,} checks of {span}, {len(self.findings):,} outside their season"
+        head = f"drift: {self.reported().height:,} checks of {span}, {len(self.findings):,} values outside their limits"
         more = [f"  and {len(self.findings) - most:,} more"] if len(self.findings) > most else []
         return [head, *(f"  {found.line()}" for found in self.findings[:most]), *more]
 
@@ -127,7 +120,7 @@ def _what(row: dict[str, Any]) -> What:
 
 
 def _median(counts: pl.DataFrame) -> float | None:
-    """Return the median of a number out of its bins."""
+    """Return the median of a number from its histogram."""
     if counts.is_empty():
         return None
     bins = counts.with_columns(pl.col("key").map_elements(bin_value, return_dtype=pl.Float64).alias("at")).sort("at")
@@ -146,14 +139,14 @@ def _medians(profile: pl.DataFrame, found: dict[str, Any], half: int) -> tuple[f
     return None if now is None or was is None else (now, was)
 
 
-def _findings(profile: pl.DataFrame, judged: pl.DataFrame, half: int) -> list[Finding]:
-    rows = outside(judged).to_dicts()
+def _findings(profile: pl.DataFrame, comparisons: pl.DataFrame, half: int) -> list[Finding]:
+    rows = outside_limits(comparisons).to_dicts()
     found = [Finding(**row, what=_what(row), median=_medians(profile, row, half)) for row in rows]
     return sorted(found, key=lambda one: (one.day, _ORDER[one.what], MEASURES.index(one.measure), one.key))
 
 
-def last_finished_day(profile: pl.DataFrame) -> date | None:
-    """Return the last day of a log, or the one before where its last hour has nothing: it has not ended yet."""
+def last_complete_day(profile: pl.DataFrame) -> date | None:
+    """Return the last complete day of a log: a day without events in its last hour is still in progress."""
     last = profile["day"].max()
     if not isinstance(last, date):
         return None
@@ -162,17 +155,17 @@ def last_finished_day(profile: pl.DataFrame) -> date | None:
 
 
 def find_drift(profile: pl.DataFrame, reference: Reference, first: date, last: date) -> Drift:
-    """Judge a log by its counts.
+    """Compare the days of a log and split the findings into reported days and earlier ones.
 
     Args:
-        profile: PROFILE_SCHEMA, as far back as it goes.
+        profile: The complete profile of the log, PROFILE_SCHEMA.
         reference: How days are compared.
-        first: The first day that a run answers for.
-        last: The last one; later days of the profile are left out.
+        first: The first day to report on.
+        last: The last day to report on; later days of the profile are ignored.
     """
     until = profile.filter(pl.col("day") <= last)
-    judged = judge(until, reference)
-    findings = _findings(until, judged, reference.half)
-    days = [day for day in judged["day"].unique().sort().to_list() if day >= first]
-    mine = [found for found in findings if found.day >= first]
-    return Drift(reference, judged, days, mine, [found for found in findings if found.day < first])
+    comparisons = compare_days(until, reference)
+    findings = _findings(until, comparisons, reference.half)
+    days = [day for day in comparisons["day"].unique().sort().to_list() if day >= first]
+    reported = [found for found in findings if found.day >= first]
+    return Drift(reference, comparisons, days, reported, [found for found in findings if found.day < first])

@@ -1,16 +1,25 @@
-"""Judging a log, showing what was found, and stopping the run where that is asked for."""
+"""Drift detection as part of a validation run: detect, check with Great Expectations, report, fail if configured to.
+
+The drift suite uses Great Expectations' built-in comparison of two columns, so any context can load it without our
+code. It checks that every value of every measure lies within its limits; a null limit does not apply.
+"""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import great_expectations.expectations as gxe
 import polars as pl
+from great_expectations import ExpectationSuite
+from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.row_conditions import Column
 
-from expectations.drift.bands import JUDGED_SCHEMA, Reference
+from expectations.drift.bands import COMPARISON_SCHEMA, DISTRIBUTIONS, KINDS, MEASURES, SHARES, VOLUMES, Reference
 from expectations.drift.page import build_page
 from expectations.drift.profile import build_profile, item_categories
-from expectations.drift.report import Drift, find_drift, last_finished_day
-from expectations.drift.suite import KEYS, TABLE, drift_suite, failing
+from expectations.drift.report import Drift, find_drift, last_complete_day
 from expectations.validator import TableValidator, check_errors
 from shoplens.errors import BrokenTableError
 from shoplens.files import whole_file
@@ -18,83 +27,116 @@ from shoplens.params import DriftParams
 from shoplens.settings import Settings
 from shoplens.stage import console
 
+TABLE = "drift"
+KEYS = ["day", "measure", "key"]
+_WHY = {
+    **dict.fromkeys(VOLUMES.values(), "The row count is in line with this weekday in the preceding weeks."),
+    **dict.fromkeys(KINDS.values(), "No regular value has disappeared and no unknown value has appeared."),
+    **dict.fromkeys(SHARES.values(), "The share of missing values is in line with the preceding weeks."),
+    **dict.fromkeys(DISTRIBUTIONS.values(), "The distribution (stability index) is in line with the preceding weeks."),
+}
 
-def empty_table(path: Path) -> None:
-    """Write the table of what is judged without rows, so that a view of it can be made before it is filled."""
-    pl.DataFrame(schema=JUDGED_SCHEMA).write_parquet(path)
+
+def _within(measure: str, greater: str, less: str, severity: FailureSeverity) -> Any:
+    return gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+        column_A=greater,
+        column_B=less,
+        or_equal=True,
+        row_condition=Column("measure") == measure,
+        severity=severity,
+        meta={"measure": measure, "notes": {"format": "string", "content": [f"{measure}: {_WHY[measure]}"]}},
+    )
+
+
+def drift_suite(*, fails_run: bool) -> ExpectationSuite:
+    """Return the suite for a table of COMPARISON_SCHEMA; violations are critical if they fail the run."""
+    severity = FailureSeverity.CRITICAL if fails_run else FailureSeverity.WARNING
+    limits = (("value", "low"), ("high", "value"))
+    expectations = [_within(measure, *pair, severity) for measure in MEASURES for pair in limits]
+    return ExpectationSuite(TABLE, expectations=expectations)
+
+
+def failing(results: list[ExpectationValidationResult]) -> int:
+    """Return the number of values outside their limits; no value is counted twice, as it cannot violate both limits."""
+    return sum(int(result.result.get("unexpected_count") or 0) for result in results)
+
+
+def create_empty_table(path: Path) -> None:
+    """Write an empty comparison table, so that a view of it can be created before it has rows."""
+    pl.DataFrame(schema=COMPARISON_SCHEMA).write_parquet(path)
 
 
 def drift_page(settings: Settings) -> Path:
-    """Return the page to look at; it exists after a validation on this machine."""
+    """Return the path of the drift report; it exists once a validation has run on this machine."""
     return settings.var_dir / "drift" / "index.html"
 
 
-def judge_log(
+def detect_drift(
     events: Iterable[pl.DataFrame],
     items: pl.DataFrame,
     params: DriftParams,
     first: date | None = None,
     last: date | None = None,
 ) -> Drift:
-    """Count a log and compare its days.
+    """Profile a log and compare its days.
 
     Args:
-        events: The columns of `expectations.drift.profile.COLUMNS`, in pieces.
-        items: To ITEM_SCHEMA.
+        events: Batches of events with the columns `expectations.drift.profile.COLUMNS`.
+        items: Items, ITEM_SCHEMA.
         params: How days are compared.
-        first: The first day to answer for; None: that of the last `params.judge_days`.
-        last: The last one; None: the last one that has ended.
+        first: The first day to report on; default: the last `params.judge_days` days are reported.
+        last: The last day to report on; default: the last complete day.
     """
     profile = build_profile(events, item_categories(items))
-    last = last or last_finished_day(profile) or date.max
+    last = last or last_complete_day(profile) or date.max
     first = first or last - timedelta(days=params.judge_days - 1)
     return find_drift(profile, Reference(params.reference_days, params.tolerance), first, last)
 
 
-def hold(drift: Drift, table: Path, validator: TableValidator, params: DriftParams) -> None:
-    """Run the suite of drift over what was judged, so that Data Docs have it.
+def run_drift_suite(drift: Drift, table: Path, validator: TableValidator, params: DriftParams) -> None:
+    """Run the drift suite over the comparisons, so that they appear in Data Docs.
 
     Args:
-        drift: What was judged.
-        table: The Parquet file behind the view `drift` of the validator's database; see `empty_table`.
-        validator: Where the suite is run.
-        params: How serious it is.
+        drift: The result of drift detection.
+        table: The Parquet file behind the view `drift` of the validator's database; see `create_empty_table`.
+        validator: Runs the suite.
+        params: Determines the severity of a violation.
 
     Raises:
-        BrokenTableError: the suite cannot be computed, or does not find what was found.
+        BrokenTableError: the suite cannot be computed, or its number of violations differs from the findings.
     """
     if not drift.days:
         return
-    drift.of_days().write_parquet(table)
-    results = validator.run(TABLE, drift_suite(stops=params.on_drift == "fail"), KEYS)
+    drift.reported().write_parquet(table)
+    results = validator.run(TABLE, drift_suite(fails_run=params.on_drift == "fail"), KEYS)
     check_errors(TABLE, results)
     if failing(results) != len(drift.findings):
         raise BrokenTableError(
-            f"drift: Great Expectations finds {failing(results)} values outside their limits, the report "
-            f"{len(drift.findings)}: this is a bug, report it with the version of great-expectations"
+            f"drift: Great Expectations found {failing(results)} values outside their limits, but the report has "
+            f"{len(drift.findings)}. This is a bug: please report it with the version of great-expectations"
         )
 
 
-def show(drift: Drift, source: str, settings: Settings) -> None:
-    """Print what was found and draw the page."""
+def report_drift(drift: Drift, source: str, settings: Settings) -> None:
+    """Print the findings and write the HTML report."""
     for line in drift.lines():
         console.print(line)
-    if drift.judged.is_empty():
+    if drift.comparisons.is_empty():
         return
     page = drift_page(settings)
     with whole_file(page) as work:
         work.write_text(build_page(drift, source), encoding="utf-8")
-    console.print(f"drift, drawn: {page}")
+    console.print(f"drift report: {page}")
 
 
-def require_season(drift: Drift, params: DriftParams) -> None:
-    """Stop the run for a day outside its season, where `on_drift` says so.
+def require_no_drift(drift: Drift, params: DriftParams) -> None:
+    """Fail the run if there are findings and `on_drift` is `fail`.
 
     Raises:
-        BrokenTableError: naming what was found.
+        BrokenTableError: listing the findings.
     """
     if params.on_drift == "fail" and drift.findings:
         raise BrokenTableError(
             "\n".join(drift.lines())
-            + "\nCorrect the source; or accept these days with expectations.drift.on_drift: warn, or a wider tolerance"
+            + "\nCorrect the source, or accept these days: set expectations.drift.on_drift to warn, or raise tolerance"
         )

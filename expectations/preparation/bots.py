@@ -1,6 +1,5 @@
-"""People who behave like programs: too fast to read, never dwelling, never asleep."""
+"""Bot detection: users who click too fast, never dwell or never sleep."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ BOTS_SCHEMA: dict[str, Any] = {
     "most_hours_a_day": pl.Int64,
 }
 WHO = pl.coalesce("user_id", "anonymous_id")
-# Lines of one order share a moment; only what takes a look or a click is counted by the minute.
+# Lines of one order share a timestamp, so only page views, clicks and searches are counted per minute.
 _MEASURES = """
 WITH seen AS (
     SELECT coalesce(user_id, anonymous_id) AS who, event_time, platform, dwell_seconds,
@@ -67,22 +66,25 @@ ORDER BY user
 
 
 def find_bots(events: Path, params: BotsParams) -> pl.DataFrame:
-    """Return BOTS_SCHEMA of everybody who behaves like a program, sorted; a measure is missing where it says nothing.
+    """Return the users who behave like bots, with the reasons, sorted by user.
 
-    too_fast: `events_a_minute` pages, clicks and searches within one minute. never_dwells: no view has a dwell time,
-    though on these platforms `dwells_expected` of them would have one. never_sleeps: events in `hours_a_day` different
-    hours of one day.
+    too_fast: at least `events_a_minute` pages, clicks and searches within one minute. never_dwells: no view has a dwell
+    time, although at least `dwells_expected` would have one at the average share of their platforms. never_sleeps:
+    events in at least `hours_a_day` different hours of one day.
 
     Args:
-        events: To EVENT_SCHEMA, of any size: what does not fit into memory is spilled.
-        params: How much is too much.
+        events: Parquet file, EVENT_SCHEMA. It may be larger than memory.
+        params: The thresholds.
+
+    Returns:
+        BOTS_SCHEMA; a measure is null unless it reaches its threshold.
     """
     limits = params.model_dump(exclude={"action"})
-    with tempfile.TemporaryDirectory() as spill, bounded_connection(":memory:", Path(spill)) as connection:
+    with bounded_connection() as connection:
         found = connection.execute(_MEASURES, {"events": str(events), **limits}).fetchall()
     return pl.DataFrame(found, schema=BOTS_SCHEMA, orient="row")
 
 
 def is_bot(bots: pl.DataFrame) -> pl.Expr:
-    """Return true for the events of those who were found."""
+    """Return an expression that is true for the events of bots."""
     return WHO.is_in(bots["user"].implode())

@@ -1,4 +1,4 @@
-"""Applying the declared steps to validated tables, and the report of what they did."""
+"""Application of the declared steps to validated tables, with a report of what they did."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,93 +8,89 @@ from typing import Any
 
 import polars as pl
 
-from events.lake.tables import GroupedWriter
+from events.lake.table import GroupedWriter
 from expectations.preparation.bots import BOTS_SCHEMA, find_bots, is_bot
 from expectations.preparation.sketch import Sketch
 from expectations.preparation.steps import Step, changes, missing_step, outlier_step
-from expectations.rows import reasons_of
-from expectations.sift import Sifted, batches, set_aside
-from shoplens.params import MissingParams, PrepareParams
+from expectations.quarantine import RowSplit, add_reason_counts, quarantine_rows, read_batches
+from expectations.row_rules import reasons_of
+from shoplens.params import PrepareParams
 
 _TABLES = ("events", "items", "users")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of the tables.
+    """The result of preparation.
 
     Attributes:
-        report: Plain values, the same for the same rows.
-        rows: Table -> rows that are left.
+        report: JSON-serializable values, identical for identical rows.
+        rows: Table -> remaining rows.
     """
 
     report: dict[str, Any]
     rows: dict[str, int]
 
     def lines(self) -> list[str]:
-        """Return the report in words."""
-        found = []
+        """Return the report as text."""
+        lines = []
         for step in self.report["missing"]:
             done = f"filled with {step['value']}" if "value" in step else step["action"]
-            found.append(f"  {step['table']}.{step['column']} missing: {step['rows']:,} rows, {done}")
+            lines.append(f"  {step['table']}.{step['column']} missing: {step['rows']:,} rows, {done}")
         for step in self.report["outliers"]:
-            ends = f"{_end(step['low'])} to {_end(step['high'])}"
-            found.append(f"  {step['column']} outside {ends}: {step['rows']:,} rows, {step['action']}")
+            low, high = ("any" if end is None else f"{end:,.4g}" for end in (step["low"], step["high"]))
+            lines.append(f"  {step['column']} outside {low} to {high}: {step['rows']:,} rows, {step['action']}")
         bots = self.report["bots"]
         if bots["action"] != "keep":
-            found.append(f"  bot-like: {bots['users']:,} users with {bots['events']:,} events, {bots['action']}")
-        return ["preparation:", *found]
-
-
-def _end(number: float | None) -> str:
-    return "any" if number is None else f"{number:,.4g}"
+            lines.append(f"  bots: {bots['users']:,} users with {bots['events']:,} events, {bots['action']}")
+        return ["preparation:", *lines]
 
 
 def _fit_until(events: Path, share: float) -> datetime | None:
-    """Return the moment before which limits are learned; None for a log without times."""
+    """Return the time up to which limits are fitted; None for a log without times."""
     times = pl.scan_parquet(events).select(pl.col("event_time").min().alias("a"), pl.col("event_time").max().alias("b"))
     first, last = times.collect().row(0)
     return None if first is None else first + (last - first) * share
 
 
 def _sketches(path: Path, columns: Sequence[str], until: datetime | None) -> dict[str, Sketch]:
-    """Return the distribution of columns, of rows before a moment where one is given."""
+    """Return the distribution of each column, of the rows up to a time if one is given."""
     sketches = {column: Sketch() for column in columns}
     if not columns:
         return sketches
     needed = list(dict.fromkeys([*columns, *(["event_time"] if until else [])]))
-    for frame in batches(path, needed):
-        known = frame if until is None else frame.filter(pl.col("event_time") <= until)
+    for frame in read_batches(path, needed):
+        fitted = frame if until is None else frame.filter(pl.col("event_time") <= until)
         for column, sketch in sketches.items():
-            sketch.add(known[column])
+            sketch.add(fitted[column])
     return sketches
 
 
-def _median_columns(steps: Sequence[MissingParams], schema: dict[str, Any]) -> list[str]:
-    return [s.column for s in steps if s.action == "median" and s.column in schema and schema[s.column].is_numeric()]
-
-
 def _steps(table: str, path: Path, params: PrepareParams) -> tuple[list[Step], list[Step], datetime | None]:
-    """Return the steps for missing values and for outliers of a table, and up to when they were learned."""
+    """Return the steps for missing values and outliers of a table, and the time up to which they were fitted."""
     schema = dict(pl.read_parquet_schema(path))
-    gaps = [step for step in params.missing if step.table == table]
-    far = params.outliers if table == "events" else ()
+    missing = [step for step in params.missing if step.table == table]
+    outliers = params.outliers if table == "events" else ()
     until = _fit_until(path, params.fit_share) if table == "events" else None
-    wanted = dict.fromkeys([*_median_columns(gaps, schema), *(step.column for step in far if step.column in schema)])
-    known = _sketches(path, list(wanted), until)
-    missing = [missing_step(step, schema, known.get(step.column)) for step in gaps]
-    return missing, [outlier_step(step, schema, known.get(step.column, Sketch())) for step in far], until
+    medians = [step.column for step in missing if step.action == "median"]
+    fitted = [name for name in medians if name in schema and schema[name].is_numeric()]
+    fitted += [step.column for step in outliers if step.column in schema]
+    known = _sketches(path, list(dict.fromkeys(fitted)), until)
+    return (
+        [missing_step(step, schema, known.get(step.column)) for step in missing],
+        [outlier_step(step, schema, known.get(step.column, Sketch())) for step in outliers],
+        until,
+    )
 
 
 def _apply(frame: pl.DataFrame, steps: Sequence[Step], counts: list[int]) -> pl.DataFrame:
-    """Return a frame with the steps done one after the other, and `_reasons` for which rows are set aside."""
-    reasons = [pl.lit([], dtype=pl.List(pl.String)).alias("_reasons")]
-    frame = frame.with_columns(reasons)
-    for place, step in enumerate(steps):
-        concerned = frame.select(step.concerns.fill_null(value=False).alias("_it"))["_it"]
-        counts[place] += int(concerned.sum())
+    """Apply the steps in order, add their rows to `counts`, and put the reasons for quarantine into `_reasons`."""
+    frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_reasons"))
+    for index, step in enumerate(steps):
+        affected = frame.select(step.affected.fill_null(value=False).alias("affected")).to_series()
+        counts[index] += int(affected.sum())
         if step.reason is not None:
-            more = reasons_of({step.reason: pl.lit(concerned)})
+            more = reasons_of({step.reason: pl.lit(affected)})
             frame = frame.with_columns(pl.concat_list("_reasons", more).alias("_reasons"))
         if step.value is not None:
             frame = frame.with_columns(step.value.alias(step.column))
@@ -102,76 +98,75 @@ def _apply(frame: pl.DataFrame, steps: Sequence[Step], counts: list[int]) -> pl.
 
 
 def _count(path: Path, steps: Sequence[Step]) -> list[int]:
-    """Return how many rows each step is about, of a table that no step changes."""
+    """Return the number of rows that each step affects, for a table that no step changes."""
     counts = [0] * len(steps)
-    columns = list(dict.fromkeys(name for step in steps for name in step.concerns.meta.root_names()))
-    for frame in batches(path, columns) if steps else ():
+    columns = list(dict.fromkeys(name for step in steps for name in step.affected.meta.root_names()))
+    for frame in read_batches(path, columns) if steps else ():
         _apply(frame, steps, counts)
     return counts
 
 
 def _rewrite(
-    table: str, path: Path, steps: Sequence[Step], sifted: Sifted, quarantine: GroupedWriter
+    table: str, path: Path, steps: Sequence[Step], split: RowSplit, quarantine: GroupedWriter
 ) -> tuple[list[int], dict[str, int], int]:
-    """Write a table anew; return the rows of each step, the rows set aside by reason, and the rows left."""
-    counts, aside, start = [0] * len(steps), dict.fromkeys([s.reason for s in steps if s.reason], 0), 0
+    """Rewrite a table; return the rows affected per step, the rows quarantined per reason, and the remaining rows."""
+    counts, quarantined, start = [0] * len(steps), dict.fromkeys([s.reason for s in steps if s.reason], 0), 0
     work = path.with_name(f".{path.name}")
     added = {step.column: pl.String for step in steps if step.value is not None}
     schema = {**dict.fromkeys(added, pl.String), **dict(pl.read_parquet_schema(path))}
     ordered = {name: schema[name] for name in [*pl.read_parquet_schema(path), *schema]}
     writer = GroupedWriter(work, ordered)
-    for raw in batches(path):
+    for raw in read_batches(path):
         done = _apply(raw, steps, counts)
-        goes = done["_reasons"].list.len() > 0
-        places = sifted.place_before((goes.arg_true().cast(pl.Int64) + start).to_numpy())
-        reasons = done["_reasons"].filter(goes)
-        quarantine.add(set_aside(table, raw.filter(goes), pl.Series(places, dtype=pl.Int64), reasons))
-        for reason, count in reasons.explode().value_counts().iter_rows():
-            aside[reason] += count
-        writer.add(done.filter(~goes).drop("_reasons"))
+        is_bad = done["_reasons"].list.len() > 0
+        rows = split.original_positions((is_bad.arg_true().cast(pl.Int64) + start).to_numpy())
+        reasons = done["_reasons"].filter(is_bad)
+        quarantine.add(quarantine_rows(table, raw.filter(is_bad), pl.Series(rows, dtype=pl.Int64), reasons))
+        add_reason_counts(quarantined, reasons)
+        writer.add(done.filter(~is_bad).drop("_reasons"))
         start += raw.height
     writer.close()
     work.replace(path)
-    return counts, aside, writer.rows
+    return counts, quarantined, writer.rows
 
 
 def _prepare_table(
-    table: str, path: Path, params: PrepareParams, bots: pl.DataFrame, sifted: Sifted, quarantine: GroupedWriter
+    table: str, path: Path, params: PrepareParams, bots: pl.DataFrame, split: RowSplit, quarantine: GroupedWriter
 ) -> dict[str, Any]:
     missing, outliers, until = _steps(table, path, params)
     steps = [*missing, *outliers]
     if table == "events" and params.bots.action == "exclude":
         steps.append(Step({}, "user_id", is_bot(bots), reason="bot_like"))
     if changes(steps):
-        counts, aside, left = _rewrite(table, path, steps, sifted, quarantine)
+        counts, quarantined, remaining = _rewrite(table, path, steps, split, quarantine)
     else:
-        counts, aside, left = _count(path, steps), {}, sifted.good
-    told = [step.about | {"rows": count} for step, count in zip(steps, counts, strict=True)]
+        counts, quarantined, remaining = _count(path, steps), {}, split.good
+    report = [step.about | {"rows": count} for step, count in zip(steps, counts, strict=True)]
     return {
-        "missing": told[: len(missing)],
-        "outliers": told[len(missing) : len(missing) + len(outliers)],
+        "missing": report[: len(missing)],
+        "outliers": report[len(missing) : len(missing) + len(outliers)],
         "fit_until": None if until is None else until.isoformat(),
-        "account": {"rows_in": sifted.good, "rows_out": left, "set_aside": aside},
+        "account": {"rows_in": split.good, "rows_out": remaining, "set_aside": quarantined},
     }
 
 
-def prepare(folder: Path, params: PrepareParams, sifted: dict[str, Sifted], quarantine: GroupedWriter) -> Prepared:
-    """Do the declared steps to the tables of a folder.
+def prepare(folder: Path, params: PrepareParams, splits: dict[str, RowSplit], quarantine: GroupedWriter) -> Prepared:
+    """Apply the declared steps to the tables in a folder.
 
     Args:
-        folder: With the good rows of `events`, `items` and `users`; a table that a step changes is written anew, and
+        folder: Holds the accepted rows of `events`, `items` and `users`. A table that a step changes is rewritten, and
             `bots.parquet` (BOTS_SCHEMA) is added.
         params: The steps.
-        sifted: What became of each table before, so that rows set aside keep their places in `outs/events`.
-        quarantine: Takes QUARANTINE_SCHEMA.
+        splits: How each table was split before, so that quarantined rows keep their row numbers in `outs/events`.
+        quarantine: Receives QUARANTINE_SCHEMA.
 
     Raises:
-        SettingsError: a step names a column that is not there, or not of the kind that it needs.
+        SettingsError: a step names a column that does not exist or whose type does not suit it.
     """
-    looked_for = params.bots.action != "keep"
-    bots = find_bots(folder / "events.parquet", params.bots) if looked_for else pl.DataFrame(schema=BOTS_SCHEMA)
+    keep_all = params.bots.action == "keep"
+    bots = pl.DataFrame(schema=BOTS_SCHEMA) if keep_all else find_bots(folder / "events.parquet", params.bots)
     done = {
-        table: _prepare_table(table, folder / f"{table}.parquet", params, bots, sifted[table], quarantine)
+        table: _prepare_table(table, folder / f"{table}.parquet", params, bots, splits[table], quarantine)
         for table in _TABLES
     }
     bots.write_parquet(folder / "bots.parquet")

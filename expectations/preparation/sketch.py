@@ -1,26 +1,26 @@
-"""The distribution of a number in bins of 0.8%, so that medians and limits of a log of any size come from one pass."""
+"""A histogram with bins of 0.8%, which gives medians and limits of a log of any size in one pass."""
 
 import math
 from dataclasses import dataclass, field
 
 import polars as pl
 
-_BINS = 128  # for each unit of sign(x) log(1 + |x|)
-_MAD_TO_SPREAD = 1.4826  # of a normal distribution
+_BINS = 128  # per unit of sign(x) log(1 + |x|)
+_MAD_TO_SPREAD = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
 def level(number: pl.Expr) -> pl.Expr:
-    """Return sign(x) log(1 + |x|): money and counts are heavy-tailed, and far is meant in proportion."""
+    """Return sign(x) log(1 + |x|): money and counts are heavy-tailed, so distances are measured as ratios."""
     return number.sign() * number.abs().log1p()
 
 
-def number_at(place: float) -> float:
-    """Return the number of a level."""
-    return math.copysign(math.expm1(abs(place)), place)
+def number_at(level: float) -> float:
+    """Return the number with the given level; the inverse of `level`."""
+    return math.copysign(math.expm1(abs(level)), level)
 
 
 def _quantile(counts: dict[float, int], share: float) -> float:
-    """Return the value below which a share of counted values lies; nan where there is none."""
+    """Return the value below which a share of the counted values lies, NaN if there are none."""
     reached, wanted = 0, share * sum(counts.values())
     for value, count in sorted(counts.items()):
         reached += count
@@ -31,39 +31,39 @@ def _quantile(counts: dict[float, int], share: float) -> float:
 
 @dataclass
 class Sketch:
-    """How often numbers fell into each bin; counts add up in any order.
+    """A histogram of the levels of numbers; it does not depend on the order in which they are added.
 
     Attributes:
-        bins: Place -> numbers in it.
+        bins: Bin index -> count.
     """
 
     bins: dict[int, int] = field(default_factory=dict)
 
     def add(self, values: pl.Series) -> None:
-        """Add numbers; missing and infinite ones count nowhere."""
-        known = values.cast(pl.Float64).to_frame("x").filter(pl.col("x").is_finite())
-        placed = known.select((level(pl.col("x")) * _BINS).round().cast(pl.Int64).alias("place"))
-        for place, count in placed["place"].value_counts().iter_rows():
-            self.bins[place] = self.bins.get(place, 0) + count
+        """Add numbers; missing and infinite values are ignored."""
+        finite = values.cast(pl.Float64).to_frame("x").filter(pl.col("x").is_finite())
+        binned = finite.select((level(pl.col("x")) * _BINS).round().cast(pl.Int64).alias("bin"))
+        for index, count in binned["bin"].value_counts().iter_rows():
+            self.bins[index] = self.bins.get(index, 0) + count
 
     @property
     def count(self) -> int:
-        """Return how many numbers were added."""
+        """The number of values added."""
         return sum(self.bins.values())
 
     def quantile(self, share: float) -> float:
-        """Return the level below which a share of the numbers lies; nan where there is none."""
-        return _quantile({place / _BINS: count for place, count in self.bins.items()}, share)
+        """Return the level below which a share of the numbers lies, NaN if there are none."""
+        return _quantile({index / _BINS: count for index, count in self.bins.items()}, share)
 
     def spread(self) -> float:
-        """Return a robust spread of the levels: 1.4826 times their median absolute deviation from the median.
+        """Return a robust spread of the levels: 1.4826 times their median absolute deviation.
 
-        Where more than half are one value, as most quantities of a shop are 1, that would be 0: the others tell.
+        If more than half of the numbers are equal (most quantities are 1), that would be 0; only the others are used.
         """
         middle = self.quantile(0.5)
         distances: dict[float, int] = {}
-        for place, count in self.bins.items():
-            distance = abs(place / _BINS - middle)
+        for index, count in self.bins.items():
+            distance = abs(index / _BINS - middle)
             distances[distance] = distances.get(distance, 0) + count
         median = _quantile(distances, 0.5)
         if median == 0:

@@ -1,4 +1,4 @@
-"""The declared steps for missing values and outliers, as what each does with the rows of a frame."""
+"""Steps for missing values and outliers, built from their declarations and applied to frames."""
 
 import math
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ class Step:
     """One step, ready to be applied.
 
     Attributes:
-        about: What was declared, and what was learned for it, for the report.
-        column: Which it is about.
-        concerns: True for the rows that it is about; null counts as false.
-        reason: Under which these rows go to quarantine; None: they stay.
-        value: What becomes of the column, for all rows; None: it stays as it is.
+        about: The declaration and the fitted values, for the report.
+        column: The column that it reads or replaces.
+        affected: True for the affected rows; null counts as false.
+        reason: The reason under which affected rows are quarantined; None keeps them.
+        value: The new value of the column for all rows; None leaves it unchanged.
     """
 
     about: dict[str, Any]
     column: str
-    concerns: pl.Expr
+    affected: pl.Expr
     reason: str | None = None
     value: pl.Expr | None = None
 
@@ -37,15 +37,16 @@ class Step:
 def _require_column(step: MissingParams | OutlierParams, table: str, schema: dict[str, Any]) -> None:
     if step.column not in schema:
         raise SettingsError(
-            f"prepare: {step.column!r} must be a column of {table}; its columns are {', '.join(sorted(schema))}"
+            f"prepare: column must exist in table {table}; received {step.column!r}. "
+            f"Choose one of {', '.join(sorted(schema))}"
         )
 
 
 def _require_number(step: MissingParams, schema: dict[str, Any]) -> None:
     if not schema[step.column].is_numeric():
         raise SettingsError(
-            f"prepare.missing: action median needs a number; {step.column!r} of {step.table} is "
-            f"{schema[step.column]}. Fill it with a constant, or flag it"
+            f"prepare.missing: action median requires a numeric column; {step.column!r} of {step.table} is "
+            f"{schema[step.column]}. Use action constant or flag instead"
         )
 
 
@@ -55,30 +56,31 @@ def _constant(step: MissingParams, schema: dict[str, Any]) -> pl.Expr:
         return pl.lit(pl.Series([step.value], dtype=kind, strict=True).first(), dtype=kind)
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise SettingsError(
-            f"prepare.missing: value of {step.column!r} must be a {kind}; received {step.value!r}. Correct it"
+            f"prepare.missing: value for column {step.column!r} must be of type {kind}; received {step.value!r}. "
+            f"Correct the value in params.yaml"
         ) from error
 
 
 def _flagged(step: MissingParams, missing: pl.Expr) -> tuple[str, pl.Expr]:
-    """Return which column says that one is missing, and its new value."""
+    """Return the column that flags a missing value, and its new value."""
     if step.table != "events":
         return f"{step.column}_missing", pl.when(missing).then(pl.lit("yes")).otherwise(pl.lit("no"))
-    # The contract of events is closed: what is said beyond it goes among the attributes.
-    note = pl.struct(pl.lit(FLAG_KEY).alias("key"), pl.lit(step.column).alias("value"))
-    said = pl.col("attributes").fill_null(pl.lit([], dtype=ATTRIBUTES))
-    return "attributes", pl.when(missing).then(pl.concat_list(said, note)).otherwise(said)
+    # The event contract has a fixed set of columns, so the flag becomes an attribute.
+    flag = pl.struct(pl.lit(FLAG_KEY).alias("key"), pl.lit(step.column).alias("value"))
+    attributes = pl.col("attributes").fill_null(pl.lit([], dtype=ATTRIBUTES))
+    return "attributes", pl.when(missing).then(pl.concat_list(attributes, flag)).otherwise(attributes)
 
 
 def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | None) -> Step:
-    """Return a step for missing values.
+    """Return the step for the missing values of a column.
 
     Args:
-        step: As declared.
-        schema: Of its table.
-        known: The values that there are, for a median.
+        step: The declaration.
+        schema: Schema of the table.
+        known: Distribution of the known values, for a median.
 
     Raises:
-        SettingsError: the column is not there, or is not of the kind that the action needs.
+        SettingsError: the column does not exist or its type does not suit the action.
     """
     _require_column(step, step.table, schema)
     missing = pl.col(step.column).is_null()
@@ -100,14 +102,14 @@ def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | No
 
 
 def _limits(step: OutlierParams, known: Sketch) -> tuple[float, float]:
-    """Return between which numbers values are ordinary; infinite where nothing tells."""
+    """Return the limits beyond which a value is an outlier; infinite if they cannot be determined."""
     if not known.count:
         return -math.inf, math.inf
     if step.by == "quantiles":
         ends = known.quantile(step.limit), known.quantile(1 - step.limit)
     else:
         middle, spread = known.quantile(0.5), known.spread()
-        if math.isnan(spread):  # all are equal
+        if math.isnan(spread):  # all values are equal
             return -math.inf, math.inf
         ends = middle - step.limit * spread, middle + step.limit * spread
     low, high = (float(f"{number_at(end):.6g}") for end in ends)
@@ -115,21 +117,22 @@ def _limits(step: OutlierParams, known: Sketch) -> tuple[float, float]:
 
 
 def outlier_step(step: OutlierParams, schema: dict[str, Any], known: Sketch) -> Step:
-    """Return a step for outliers.
+    """Return the step for the outliers of a column.
 
     Args:
-        step: As declared.
-        schema: Of the events.
-        known: The values that limits are learned from.
+        step: The declaration.
+        schema: Schema of the events.
+        known: Distribution of the values that the limits are fitted on.
+
+    Raises:
+        SettingsError: the column does not exist.
     """
     _require_column(step, "events", schema)
     low, high = _limits(step, known)
     column = pl.col(step.column)
-    outside = (
-        ((column < low) | (column > high)) & column.is_not_nan()
-        if schema[step.column].is_float()
-        else ((column < low) | (column > high))
-    )
+    outside = (column < low) | (column > high)
+    if schema[step.column].is_float():
+        outside &= column.is_not_nan()
     about = {
         "column": step.column,
         "by": step.by,
@@ -147,5 +150,5 @@ def outlier_step(step: OutlierParams, schema: dict[str, Any], known: Sketch) -> 
 
 
 def changes(steps: Sequence[Step]) -> bool:
-    """Say whether steps change or set aside any row at all."""
+    """Return whether any step changes or quarantines rows."""
     return any(step.reason is not None or step.value is not None for step in steps)

@@ -20,7 +20,7 @@ from events.collector.intake import Clock, Intake
 from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog
 from events.mapping import load_mapping
-from expectations.rows import event_rules, failing_reasons
+from expectations.row_rules import event_rules, failing_reasons
 from features.live.missed import missed
 from features.live.push import OnlinePush
 from features.store import data_moment, places, read_state
@@ -65,7 +65,7 @@ class Running:
 
     def __init__(self, settings: Settings, plan: Plan, stack: ExitStack) -> None:
         """Open the log, then what reads it, then what feeds it; the stack closes them the other way round."""
-        home = settings.var_dir / "live"
+        home = settings.live_dir
         clock = Clock() if settings.clock == "wall" else Clock(partial(_moment_of_data, settings))
         clock.limit()
         self.log = stack.enter_context(EventLog(home / "log"))

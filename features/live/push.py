@@ -54,7 +54,7 @@ class OnlinePush:
         """
         self._settings, self._missed = settings, missed
         self._where = places(settings)
-        self._target_path = settings.var_dir / "live/target.json"
+        self._target_path = settings.live_dir / "target.json"
         self._store: OnlineRows | None = None
         self._names: tuple[str, ...] = ()
         self._target: _Target | None = None

@@ -1,6 +1,6 @@
-"""How the features of a table are distributed: exact numbers, from the rows that are drawn, in bounded memory.
+"""How the features of a table are distributed: exact numbers, from the rows of one snapshot, in bounded memory.
 
-Numbers are read a group of columns at a time; texts are counted where they lie, so that DuckDB may spill them.
+Numbers are read a group of columns at a time; texts are counted by DuckDB, which may write them to disk.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from features.sql import quoted
 
 BINS = 24
-MOST_WORDS = 8
+MOST_TEXTS = 8
 _VALUES_AT_ONCE = 1 << 24  # numbers held at a time: 128 MiB, and as much while they are sorted
 _MOMENT = "event_timestamp"
 
@@ -28,14 +28,14 @@ class Numbers:
     """Numbers, or lengths of lists.
 
     Attributes:
-        rows: Rows looked at.
+        rows: Rows that were read.
         missing: Those without a value.
-        quantiles: Of the others, in hundredths 0, 1, 25, 50, 75, 99 and 100, each one of the values; empty: none.
-        bounds: Where the bins begin and end: at 1 and 99 hundredths, or where these are one value, at 0 and 100.
+        quantiles: Percentiles 0, 1, 25, 50, 75, 99 and 100 of the others, each one of the values; empty: none.
+        bounds: Where the bins begin and end: at percentiles 1 and 99, or where these are one value, at 0 and 100.
         bins: Values in each of `BINS` equal bins, those outside the bounds in the bins at the ends; one bin if all
             values are equal.
         lengths: Whether the values are lists, of which these are the lengths.
-        different: Different elements of these lists, if the elements are ids.
+        different: Different elements of these lists, if the elements are IDs.
     """
 
     rows: int
@@ -48,11 +48,11 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Words:
+class Texts:
     """Texts.
 
     Attributes:
-        rows: Rows looked at.
+        rows: Rows that were read.
         missing: Those without a value.
         different: Different texts.
         top: (text, rows) of the most frequent, among equals by the alphabet; None: the texts are not to be shown.
@@ -65,15 +65,15 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The features of a table: of which moment (None: of all rows), of how many rows, and how each is distributed."""
+class TableDistribution:
+    """The features of a table: the moment (None: all rows), the number of rows, and each feature's distribution."""
 
     moment: datetime | None
     rows: int
-    features: Mapping[str, Numbers | Words]
+    features: Mapping[str, Numbers | Texts]
 
 
-_HUNDREDTHS = (0, 1, 25, 50, 75, 99, 100)
+_PERCENTILES = (0, 1, 25, 50, 75, 99, 100)
 
 
 def numbers(values: NDArray[Any], rows: int, *, lengths: bool = False, different: int | None = None) -> Numbers:
@@ -89,8 +89,8 @@ def numbers(values: NDArray[Any], rows: int, *, lengths: bool = False, different
     count = len(ordered)
     if count == 0:
         return Numbers(rows, rows, {}, (0.0, 0.0), (), lengths, different)
-    # The q-th hundredth is the smallest value that at least q hundredths of the values do not exceed.
-    found = {q: float(ordered[max(-(-q * count // 100) - 1, 0)]) for q in _HUNDREDTHS}
+    # The q-th percentile is the smallest value that at least q percent of the values do not exceed.
+    found = {q: float(ordered[max(-(-q * count // 100) - 1, 0)]) for q in _PERCENTILES}
     low, high = (found[1], found[99]) if found[1] < found[99] else (found[0], found[100])
     if low == high:
         bins: tuple[int, ...] = (count,)
@@ -100,20 +100,22 @@ def numbers(values: NDArray[Any], rows: int, *, lengths: bool = False, different
     return Numbers(rows, rows - count, found, (low, high), bins, lengths, different)
 
 
-def drawn(connection: Any, path: Path, units: Mapping[str, str], shown: frozenset[str], *, whole: bool) -> Drawn:
+def table_distribution(
+    connection: Any, path: Path, units: Mapping[str, str], shown: frozenset[str], *, all_rows: bool
+) -> TableDistribution:
     """Return how the features of a table are distributed.
 
     Args:
         connection: DuckDB's own.
         path: A Parquet file with a column `event_timestamp`.
-        units: Feature -> unit, of those looked at; other columns are not read.
+        units: Feature -> unit; other columns are not read.
         shown: Features whose texts may be shown.
-        whole: Look at all rows; otherwise at those of the latest moment in the file.
+        all_rows: Of all rows; otherwise of those of the latest moment in the file.
     """
     kinds = {name: pq.read_schema(path).field(name).type for name in units}
     table = connection.read_parquet(str(path))
     moment = None
-    if not whole:
+    if not all_rows:
         ((micros,),) = table.aggregate(f"max(epoch_us({_MOMENT}))").fetchall()
         if micros is not None:
             moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
@@ -121,14 +123,14 @@ def drawn(connection: Any, path: Path, units: Mapping[str, str], shown: frozense
     texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
     rows, filled = _counts(table, texts)
     ids = [name for name, kind in kinds.items() if _is_list(kind) and units[name] == "id"]
-    different = {name: _different(table.project(f"unnest({quoted(name)}) AS one"), "one") for name in ids}
-    found: dict[str, Numbers | Words] = {}
+    different = {name: _count_distinct(table.project(f"unnest({quoted(name)}) AS one"), "one") for name in ids}
+    found: dict[str, Numbers | Texts] = {}
     for name in texts:
-        top = _top(table, name) if name in shown else None
-        found[name] = Words(rows, rows - filled[name], _different(table, name), top)
+        top = _most_frequent(table, name) if name in shown else None
+        found[name] = Texts(rows, rows - filled[name], _count_distinct(table, name), top)
     for name, values in _read(table, {n: k for n, k in kinds.items() if n not in texts}, rows):
         found[name] = numbers(values, rows, lengths=_is_list(kinds[name]), different=different.get(name))
-    return Drawn(moment, rows, {name: found[name] for name in units})
+    return TableDistribution(moment, rows, {name: found[name] for name in units})
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -142,16 +144,16 @@ def _counts(table: Any, texts: list[str]) -> tuple[int, dict[str, int]]:
     return rows, dict(zip(texts, filled, strict=True))
 
 
-def _different(table: Any, name: str) -> int:
+def _count_distinct(table: Any, name: str) -> int:
     ((count,),) = table.aggregate(f"count(DISTINCT {quoted(name)})").fetchall()
     return int(count)
 
 
-def _top(table: Any, name: str) -> tuple[tuple[str, int], ...]:
+def _most_frequent(table: Any, name: str) -> tuple[tuple[str, int], ...]:
     """Return (text, rows) of the most frequent texts."""
     column = quoted(name)
-    counts = table.filter(f"{column} IS NOT NULL").aggregate(f"{column} AS word, count(*) AS rows", column)
-    return tuple(counts.order("rows DESC, word").limit(MOST_WORDS).fetchall())
+    counts = table.filter(f"{column} IS NOT NULL").aggregate(f"{column} AS text, count(*) AS rows", column)
+    return tuple(counts.order("rows DESC, text").limit(MOST_TEXTS).fetchall())
 
 
 def _read(table: Any, kinds: Mapping[str, pa.DataType], rows: int) -> Iterator[tuple[str, NDArray[Any]]]:

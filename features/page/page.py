@@ -1,113 +1,155 @@
-"""The catalogue as one HTML file that needs nothing else: a pure function of what it says."""
+"""`features.html`: `features.json` and the distributions together, view by view, as one file without dependencies."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
+from pathlib import Path
+from typing import Any
 
-from features.definitions import sentence
-from features.page.content import Content, Feature, Section
-from features.page.drawing import draw, rail, share
-from features.page.look import SCRIPT, STYLE
+from jinja2 import Template
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_BARS = (
-    "24 equal ranges from the 1st to the 99th hundredth of the values, with what lies outside in the outermost. Line "
-    "beneath: the middle half; tick: the median. Of names you see the most frequent; ids, and whatever a person typed "
-    "or told, are only counted."
-)
+from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values, sentence
+from features.page.distribution import Numbers, TableDistribution, Texts, table_distribution
+from features.services import readers
+from shoplens.templates import load_template
 
-
-def build_page(content: Content) -> str:
-    """Return the page as HTML."""
-    features = sum(len(one.features) for one in content.sections)
-    index = "\n".join(
-        f'<li><a href="#{one.name}">{one.name} <span>{len(one.features)}</span></a></li>' for one in content.sections
-    )
-    body = "\n".join(map(_section, content.sections))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>ShopLens: features</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<style>{STYLE}</style></head>
-<body><div class="shell">
-<header>
-<h1>Feature catalogue</h1>
-<p class="lead">Everything the models and services know of users, items and moments. Bars: {_BARS}</p>
-{_facts(content, features)}
-</header>
-<nav aria-label="Views">
-<label><span class="hidden">Search</span>
-<input id="search" type="search" placeholder="Search features" autocomplete="off"
-title="Words of a name, a meaning or a view; / comes here, Escape empties it"></label>
-<p id="found" role="status">{features} features</p>
-<ul>
-{index}
-</ul>
-</nav>
-<main>
-{body}
-<p id="empty" class="none" hidden>No feature fits. Fewer or shorter words find more.</p>
-</main>
-</div>
-<script>{SCRIPT}</script>
-</body></html>
-"""
+_WIDTH, _HEIGHT = 240, 40  # of the bars
+_GAP = 1.5  # between bars
+_LEAST = 1.5  # so that a bin with one value among millions is visible
+_NOT_DAILY = {"user_profile": "once, as declared", "recent_events": "at the last event of each user"}
+_BY_NAME = {view.name: view for view in VIEWS}
 
 
-def _facts(content: Content, features: int) -> str:
-    dataset: Mapping[str, str] = content.dataset
-    rows = sum(one.rows or 0 for one in content.sections)
-    high_water = datetime.fromisoformat(dataset["high_water"]).astimezone(UTC)
+@dataclass(frozen=True)
+class Feature:
+    """One feature; `null_share` and `distribution` are None where it is in no table."""
+
+    name: str
+    meaning: str
+    unit: str
+    window: str
+    owner: str
+    null_share: float | None
+    read_by: tuple[str, ...]
+    distribution: Numbers | Texts | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One view.
+
+    Attributes:
+        name: Of the view.
+        meaning: One sentence.
+        keys: Columns of its entity; none: it is computed for each request.
+        rhythm: When it has a row.
+        online: Whether a service may ask for it.
+        owner: Whom to ask.
+        rows: In its table; None: it has none.
+        table: The distributions of its table; None: it has none.
+        features: In the order of the table.
+    """
+
+    name: str
+    meaning: str
+    keys: tuple[str, ...]
+    rhythm: str
+    online: bool
+    owner: str
+    rows: int | None
+    table: TableDistribution | None
+    features: tuple[Feature, ...]
+
+
+def rhythm(name: str) -> str:
+    """Return when a view has a row, for people."""
+    if name not in _BY_NAME:
+        return _NOT_DAILY.get(name, "computed for each request")
+    every = _BY_NAME[name].every
+    if every is None:
+        return "only the last day"
+    return "daily" if every == 1 else f"every {every} days"
+
+
+def short(value: float) -> str:
+    """Return a number in few characters: 0.25, 1980, 12.3k, 4.1M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= max(size, 1e4):
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.4g}" if abs(value) >= 1e3 else f"{value:.3g}"
+
+
+def share(part: float) -> str:
+    """Return a share as a percentage that is 0 or 100 only if it is exactly that."""
+    if part in {0.0, 1.0}:
+        return f"{part:.0%}"
+    if part < 0.001:
+        return "< 0.1%"
+    return "> 99.9%" if part > 0.999 else f"{part:.1%}"
+
+
+def _bars(found: Numbers) -> str:
+    """Return the bins as an SVG path."""
+    step, most = _WIDTH / len(found.bins), max(found.bins)
+    bars = []
+    for place, count in enumerate(found.bins):
+        if count:
+            height = max(count / most * _HEIGHT, _LEAST)
+            bars.append(f"M{place * step:.4g} {_HEIGHT}v-{height:.3g}h{step - _GAP:.4g}v{height:.3g}z")
+    return "".join(bars)
+
+
+def _across(found: Numbers, percentile: int) -> float:
+    """Return where a percentile lies on the drawing."""
+    low, high = found.bounds
+    return round((min(max(found.quantiles[percentile], low), high) - low) / (high - low) * _WIDTH, 1)
+
+
+def template(name: str) -> Template:
+    """Return one of the templates beside this module."""
+    functions = {"short": short, "share": share, "sentence": sentence, "bars": _bars, "across": _across}
+    return load_template(Path(__file__).with_name(name), **functions)
+
+
+def build_page(connection: Any, folder: Path, about: Mapping[str, Any]) -> str:
+    """Return the page as HTML.
+
+    Args:
+        connection: DuckDB's own.
+        folder: Holds the table of every view that has one.
+        about: The content of `features.json`.
+    """
+    entries: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in about["features"]:
+        entries.setdefault(entry["view"], []).append(entry)
+    order = [name for name in (*_BY_NAME, *_NOT_DAILY, *COMPUTED) if name in entries]
+    sections = [_section(connection, folder, name, entries[name], about["rows"].get(name)) for name in order]
+    dataset = about["dataset"]
     facts = {
-        "Dataset": escape(dataset["source"]),
-        "Known until": f"{high_water:%Y-%m-%d %H:%M:%S} UTC",
-        "Views": str(len(content.sections)),
-        "Features": str(features),
-        "Rows in all tables": f"{rows:,}",
+        "Dataset": dataset["source"],
+        "Known until": f"{datetime.fromisoformat(dataset['high_water']).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        "Views": len(sections),
+        "Features": sum(len(one.features) for one in sections),
+        "Rows in all tables": f"{sum(one.rows or 0 for one in sections):,}",
     }
-    if "digest" in dataset:
-        facts["Digest of the data"] = (
-            f'<code title="{escape(dataset["digest"])}">{escape(dataset["digest"][:12])}</code>'
+    return template("page.html").render(facts=facts, digest=dataset.get("digest"), sections=sections) + "\n"
+
+
+def _section(connection: Any, folder: Path, name: str, entries: list[Mapping[str, Any]], rows: int | None) -> Section:
+    view, table = _BY_NAME.get(name), None
+    if name not in COMPUTED:
+        units = {entry["name"]: entry["unit"] for entry in entries}
+        shown = frozenset(feature for feature, unit in units.items() if may_show_values(unit))
+        path = folder / f"{name}.parquet"
+        table = table_distribution(connection, path, units, shown, all_rows=name in _NOT_DAILY)
+    features = (
+        Feature(
+            **{key: entry[key] for key in ("name", "meaning", "unit", "window", "owner", "null_share")},
+            read_by=readers(entry["view"], entry["name"]),
+            distribution=table.features[entry["name"]] if table else None,
         )
-    return f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts.items())}</dl>'
-
-
-def _section(one: Section) -> str:
-    chips = [
-        f"by <code>{', '.join(one.keys)}</code>" if one.keys else "",
-        one.rhythm,
-        "" if one.rows is None else f"{one.rows:,} rows",
-        f"owner {escape(one.owner)}",
-    ]
-    marks = "".join(f"<span>{chip}</span>" for chip in chips if chip)
-    marks += "<span>online</span>" if one.online else '<span class="off">not online</span>'
-    shown = f'<p class="note">Distributions are of {one.shown}.</p>' if one.shown else ""
-    rows = "\n".join(_feature(one, feature) for feature in one.features)
-    return (
-        f'<section id="{one.name}"><div class="about"><h2>{one.name}</h2><p>{escape(one.meaning)}</p>'
-        f'<div class="chips">{marks}</div>{shown}</div>\n{rows}\n</section>'
+        for entry in entries
     )
-
-
-def _feature(section: Section, one: Feature) -> str:
-    anchor = escape(f"{section.name}.{one.name}")
-    facts = {"unit": one.unit, "window": one.window, "owner": one.owner}
-    services = f'<p class="read">read by {", ".join(one.read_by)}</p>' if one.read_by else ""
-    plain = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items())
-    picture = draw(one.drawn) if one.drawn else '<p class="none">Computed at the moment asked.</p>'
-    text = escape(f"{one.name} {one.meaning} {section.name}")
-    return (
-        f'<article id="{anchor}" data-text="{text}"><div><h3><a href="#{anchor}">{escape(one.name)}</a></h3>'
-        f'<p class="meaning">{escape(sentence(one.meaning))}</p>{services}</div><dl class="plain">{plain}</dl>'
-        f"{_missing(section, one)}<div>{picture}</div></article>"
-    )
-
-
-def _missing(section: Section, one: Feature) -> str:
-    if one.null_share is None:
-        return "<div></div>"
-    shares = {"missing": one.null_share}
-    if section.snapshot and one.null_share_drawn is not None:
-        shares["latest"] = one.null_share_drawn
-    lines = "".join(f"<div>{name} <b>{share(part)}</b>{rail(part)}</div>" for name, part in shares.items())
-    return f'<div class="missing">{lines}</div>'
+    keys = view.keys if view else ("user_id",) if name in _NOT_DAILY else ()
+    online, owner = view.online if view else True, entries[0]["owner"]
+    return Section(name, VIEW_MEANING[name], keys, rhythm(name), online, owner, rows, table, tuple(features))

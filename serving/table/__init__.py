@@ -1,4 +1,4 @@
-"""The service of a flat table's model, and the command that leads from the table to its Bento.
+"""The service for a flat table's model, and the command that builds it.
 
-The service imports nothing of events, features or the stores: its Bento carries a model and the little code around it.
+The service imports nothing from events, features or the stores: its Bento contains the model and the code to run it.
 """

@@ -1,19 +1,18 @@
-"""From a model of a flat table to its Bento: a deterministic package, whose digest is the version.
+"""Builds the Bento of a flat table's model from a deterministic package, whose digest is the version.
 
 model/                    training.table.artifact
-table.json                what it was made from; the columns that it does not read, with the reasons
+table.json                the source data; the columns that the model does not use, with the reasons
 requirements.txt          pinned to uv.lock
 manifest.json             digest of every file
-shoplens/ training/ serving/      the code that the service imports, and no other
+shoplens/ training/ serving/      exactly the code that the service imports
 """
 
-import contextlib
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from serving.package import code_root, pinned_requirements
+from serving.release import build_bento
 from serving.table.predictor import ABOUT, MANIFEST, table_version
 from shoplens.digest import file_digest
 from shoplens.files import write_json
@@ -22,47 +21,36 @@ NAME = "shoplens_table"
 CODE = (
     *(f"shoplens/{name}.py" for name in ("__init__", "digest", "errors", "files")),
     "training/__init__.py",
-    *(f"training/table/{name}.py" for name in ("__init__", "artifact", "inputs", "kinds", "models", "network")),
+    *(
+        f"training/table/{name}.py"
+        for name in ("__init__", "artifact", "inputs", "kinds", "learner", "models", "network")
+    ),
     "serving/__init__.py",
-    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "routes", "schemas", "service")),
+    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "schemas", "service")),
 )
 _NEEDS = (
-    "bentoml", "fastapi", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy", "threadpoolctl",
+    "bentoml", "fastapi", "filelock", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy",
+    "threadpoolctl",
 )  # fmt: skip
 _NETWORK_NEEDS = ("keras", "tensorflow-cpu")
 _INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "**/*.h5", "*.txt"]
 _DESCRIPTION = """\
 # ShopLens: a flat table
 
-`POST /predict` takes one row as a JSON object with the columns that the model reads, and answers probability, decision
-and model_version. `GET /version` says what is in service. A request that breaks a rule is answered with 400 and the
-name of the field. Types and an example: `/openapi.json`.
+`POST /predict` takes one row as a JSON object with the columns that the model uses, and returns probability, decision
+and model_version. `GET /version` returns the versions in service. An invalid request is answered with 400 and the name
+of the field. Types and an example: `/openapi.json`.
 """
 
 
-@dataclass(frozen=True)
-class Bento:
-    """A built Bento.
-
-    Attributes:
-        version: Digest of its package.
-        file: The exported file, for `bentoml import`.
-        folder: The same unpacked, for `bentoml serve`.
-    """
-
-    version: str
-    file: Path
-    folder: Path
-
-
 def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
-    """Gather the package in the empty folder `out`; return its version.
+    """Build the package in the empty folder `out`; return its version.
 
     Args:
-        model: The folder of the model.
-        content: What metrics.json holds.
-        lock: uv.lock.
-        out: Where to.
+        model: Folder of the model.
+        content: Content of metrics.json.
+        lock: Path of uv.lock.
+        out: Folder of the package.
     """
     shutil.copytree(model, out / "model")
     for name in CODE:
@@ -79,30 +67,11 @@ def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -
     return table_version(out)
 
 
-def build_bento(package: Path, version: str, out: Path) -> Bento:
-    """Build the Bento of a package, export it into `out` as one file, and unpack it to `out`/bento.
-
-    The Bento store is BENTOML_HOME; what is there already is not built again.
-    """
+def write_bento(package: Path, version: str, out: Path) -> None:
+    """Build the Bento of a package, export it to a file in `out`, and unpack it to `out`/bento."""
     import bentoml
 
-    tag = f"{NAME}:{version}"
-    try:
-        bento = bentoml.bentos.get(tag)
-    except bentoml.exceptions.NotFound:
-        with contextlib.chdir(package):  # BentoML takes requirements only relative to the working folder
-            bento = bentoml.bentos.build(
-                "serving.table.service:ShopLensTable",
-                name=NAME,
-                version=version,
-                build_ctx=".",
-                include=_INCLUDED,
-                python={"requirements_txt": "requirements.txt", "lock_packages": False},
-                description=_DESCRIPTION,
-                labels={"project": "shoplens"},
-            )
-    file, folder = out / f"{NAME}-{version}.bento", out / "bento"
-    bentoml.export_bento(tag, str(file))
-    shutil.copytree(bento.path, folder)
-    folder.chmod(0o755)  # BentoML's store is its owner's alone; a result is not
-    return Bento(version, file, folder)
+    bento = build_bento(package, version, "serving.table.service:ShopLensTable", NAME, _INCLUDED, _DESCRIPTION)
+    bentoml.export_bento(bento.tag, str(out / f"{NAME}-{version}.bento"))
+    shutil.copytree(bento.path, out / "bento")
+    (out / "bento").chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared

@@ -10,16 +10,19 @@ import typer
 
 
 def table(
-    data: Annotated[Path, typer.Option(help="The table: CSV, CSV.gz, TSV, Parquet or JSON Lines, one row a session.")],
+    data: Annotated[
+        Path, typer.Option(help="The table: CSV, CSV.gz, TSV, Parquet or JSON Lines; one row per session.")
+    ],
     target: Annotated[str, typer.Option(help="The column to predict: true and false, 1 and 0, or yes and no.")],
     out: Annotated[
-        Path | None, typer.Option(help="Where to; default var/table/NAME. An earlier result there is replaced.")
+        Path | None, typer.Option(help="Output folder; default var/table/NAME. Replaces an earlier result.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="The column that orders the rows; default the first time that nearly all have.")
+        str | None,
+        typer.Option(help="The column that orders the rows; default: the first nearly complete time column."),
     ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="A column to learn from whatever is found against it; repeatable.")
+        list[str] | None, typer.Option(help="A column never to drop, not even as a leak; repeatable.")
     ] = None,
     keep_duplicates: Annotated[
         bool,
@@ -35,7 +38,7 @@ def table(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same arguments give the same metrics and the same model.")] = 42,
 ) -> None:
-    """Clean a flat table, split it, drop what leaks, train and judge every tabular model, explain, build the Bento."""
+    """Train and evaluate every tabular model on a flat table; write a report and build the Bento of the best one."""
     from events.sources.files import table_name
     from shoplens.files import whole_folder
     from shoplens.settings import load_settings
@@ -44,21 +47,21 @@ def table(
 
     settings = load_settings()
     name = table_name(data)
-    place = (settings.var_dir / "table" / name) if out is None else out.resolve()
-    require_ours(place)
+    folder = (settings.var_dir / "table" / name) if out is None else out.resolve()
+    require_replaceable(folder)
     found = analyse(Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates))
-    with whole_folder(place) as work:
+    with whole_folder(folder) as work:
         content = write_results(found, work)
-        version = _leave_bento(content, settings.root / "uv.lock", work)
-        serve = serve_lines(place, found.chosen.model.example)
+        version = _build_bento(content, settings.root / "uv.lock", work)
+        serve = serve_lines(folder, found.chosen.model.example)
         write_pages(name, content, work, serve)
-    _say(str(found.cleaned.account), content, version)
-    typer.echo(f"report: {place / 'report.html'}")
+    _print_summary(str(found.cleaned.account), content, version)
+    typer.echo(f"report: {folder / 'report.html'}")
     typer.echo(f"serve it with:\n{serve}")
 
 
-def _say(account: str, content: dict[str, Any], version: str) -> None:
-    """Print what became of rows and columns, and how good the chosen model is."""
+def _print_summary(account: str, content: dict[str, Any], version: str) -> None:
+    """Print the account of the rows, the dropped columns and the metric of the selected model."""
     typer.echo(account)
     for column in content["columns"]:
         if column["dropped"]:
@@ -71,35 +74,34 @@ def _say(account: str, content: dict[str, Any], version: str) -> None:
     )
 
 
-def require_ours(place: Path) -> None:
-    """Raise a SettingsError where the result would replace something else than an earlier result."""
+def require_replaceable(folder: Path) -> None:
+    """Raise a SettingsError if the folder contains anything other than an earlier result."""
     from shoplens.errors import SettingsError
 
-    taken = place.is_file() or (place.is_dir() and any(place.iterdir()))
-    if taken and not ((place / "metrics.json").is_file() and (place / "report.html").is_file()):
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not ((folder / "metrics.json").is_file() and (folder / "report.html").is_file()):
         raise SettingsError(
-            f"--out: must be a new or an empty folder, or an earlier result; received {place}, which holds other "
-            f"files. Name another"
+            f"--out: must be a new or empty folder or an earlier result; received {folder}, which contains other "
+            f"files. Choose another folder"
         )
 
 
-def _leave_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
-    """Build the Bento of work/model, leave it in `work`, and return its version."""
-    from serving.table.bento import build_bento, build_package
+def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
+    """Build the Bento of work/model in `work` and return its version."""
+    from serving.table.bento import build_package, write_bento
 
-    with tempfile.TemporaryDirectory(
-        prefix="shoplens_table_"
-    ) as folder:  # not in `work`: BentoML reads no hidden folder
-        package = Path(folder)
+    # Not inside `work`, which is a hidden folder: BentoML ignores those.
+    with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
+        package = Path(name)
         version = build_package(work / "model", content, lock, package)
-        build_bento(package, version, work)
+        write_bento(package, version, work)
     return version
 
 
-def serve_lines(place: Path, example: dict[str, Any]) -> str:
-    """Return the shell lines that serve the Bento and ask it."""
+def serve_lines(folder: Path, example: dict[str, Any]) -> str:
+    """Return the shell commands that serve the Bento and query it."""
     body = shlex.quote(json.dumps(example, ensure_ascii=False))
     return (
-        f"bentoml serve {shlex.quote(str(place / 'bento'))} --port 3000\n"
+        f"bentoml serve {shlex.quote(str(folder / 'bento'))} --port 3000\n"
         f"curl -s -X POST http://127.0.0.1:3000/predict -H 'Content-Type: application/json' -d {body}"
     )

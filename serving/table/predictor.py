@@ -1,4 +1,4 @@
-"""The model of a flat table behind the service: one row in, probability and decision out."""
+"""Predictions of a flat table's model: one row in, probability and decision out."""
 
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,16 @@ _TYPES: dict[str, Any] = {
 
 
 def table_version(package: Path) -> str:
-    """Return the version of a package: the first 16 hexadecimal digits of its manifest's digest, so of all its files.
+    """Return the version of a package: the first 16 hexadecimal digits of the digest of its manifest.
 
     Raises:
         ReleaseError: there is no package.
     """
     manifest = package / MANIFEST
     if not manifest.is_file():
-        raise ReleaseError(f"{package}: is no package of a table ({MANIFEST} is missing); run `shoplens table`")
+        raise ReleaseError(
+            f"{package}: must be the package of a table, but {MANIFEST} is missing. Run `shoplens table`"
+        )
     return file_digest(manifest)[:VERSION_LENGTH]
 
 
@@ -39,7 +41,7 @@ class TablePredictions:
 
     Attributes:
         row: The type of a request.
-        dropped: Columns of the table that the model does not read -> why.
+        dropped: Columns of the table that the model does not use -> reason.
     """
 
     def __init__(self, package: Path) -> None:
@@ -52,11 +54,11 @@ class TablePredictions:
         self._schema = {column.name: _TYPES[column.kind] for column in self.model.columns}
 
     def warm(self) -> None:
-        """Predict once, so that the first request is no slower than the next."""
+        """Predict once, so that the first request is not slower than later ones."""
         self.predict(self.row.model_validate(self.model.example))
 
     def predict(self, row: BaseModel) -> Answer:
-        """Answer for one row of type `row`."""
+        """Return the prediction for one row of type `row`."""
         values = row.model_dump(by_alias=True)
         probability = float(self.model.predict(pl.DataFrame([values], schema=self._schema))[0])
         return Answer(
@@ -66,7 +68,7 @@ class TablePredictions:
         )
 
     def about(self) -> About:
-        """Say what is in service."""
+        """Return the versions in service."""
         return About(
             model_version=self.version,
             model=self.model.name,

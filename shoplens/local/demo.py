@@ -1,6 +1,5 @@
 """`make demo`: from nothing, or from wherever it was interrupted, to a service that answers."""
 
-import fcntl
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from shoplens.errors import LocalRunError
@@ -41,20 +41,19 @@ _ANSWER_SECONDS = 180.0
 
 @contextmanager
 def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
-    """Hold the right to start the platform: two `make demo` at once would end each other's components.
-
-    The lock is on the project folder itself, so it needs no file and goes with the process that holds it.
-    """
-    folder = os.open(settings.root, os.O_RDONLY)
+    """Hold the right to start the platform: two `make demo` at once would end each other's components."""
+    path = settings.var_dir / "locks/demo.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print("another `make demo` is starting the platform; waiting for it")
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print("another `make demo` is starting the platform; waiting for it")
+        lock.acquire()
+    try:
         yield
     finally:
-        os.close(folder)
+        lock.release()
 
 
 def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:

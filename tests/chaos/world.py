@@ -19,7 +19,7 @@ _DIRT = [
 ]
 MAPPING = "events/mappings/simulated.yaml"
 STEPS: dict[str, list[str]] = {
-    "append": [PROGRAM, "ingest", "--mapping", MAPPING, "--lake", "var/lake", "sim"],
+    "append": [PROGRAM, "ingest", "--mapping", MAPPING, "--lake", "lake", "sim"],
     "ingest": [PROGRAM, "stage", "ingest"],
     "features": [PROGRAM, "stage", "features"],
     "materialize": [PROGRAM, "materialize"],
@@ -62,7 +62,7 @@ class World:
         if step == "append":
             from events.lake import lake_digest
 
-            return lake_digest(self.root / "var/lake")
+            return lake_digest(self.root / "lake")
         if step == "materialize":
             from features.materialize import store_digest
 

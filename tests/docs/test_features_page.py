@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from features.definitions import VIEW_MEANING, VIEWS
-from features.page.content import rhythm
+from features.page.page import rhythm
 
 Page = Any  # tests/docs/conftest.py
 

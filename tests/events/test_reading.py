@@ -14,8 +14,6 @@ import pytest
 from events.contract import QUARANTINE_SCHEMA
 from events.mapping import Mapping, load_mapping
 from events.reading import Progress
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from events.sources.files import Size
 from events.sources.readers import pieces
 from events.stages import ingest
@@ -23,6 +21,8 @@ from shoplens.errors import MappingError, ShopLensError
 from shoplens.files import read_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
+from simulator.plan import Plan
+from simulator.run import simulate
 from tests.events import naive_reading
 
 TINY = Size(rows=3, bytes=64)
@@ -260,7 +260,9 @@ def test_a_day_or_month_first_is_refused_wherever_it_stands(
     lines = [f"{n},2024-01-01,ann,a," for n in range(late)] + ["1,1-2-2024T10:00:00,ann,a,"]
     (tmp_path / "in").mkdir()
     (tmp_path / "in/log.csv").write_text(rows(HEAD, *lines))
-    with pytest.raises(MappingError, match="whether the day or the month comes first in column .*; received '1-2-2024T10"):
+    with pytest.raises(
+        MappingError, match="whether the day or the month comes first in column .*; received '1-2-2024T10"
+    ):
         stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
 
 

@@ -1,4 +1,4 @@
-"""Drift: limits by hand, and faults put into a simulated shop with seasons and promotions."""
+"""Drift detection: limits calculated by hand, and faults injected into a simulated shop with seasons and promotions."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -11,12 +11,12 @@ import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA
 from events.mapping import load_mapping
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
-from expectations.drift.bands import Reference, _index, judge, outside
+from expectations.drift.bands import Reference, _index, compare_days, outside_limits
 from expectations.drift.page import build_page
 from expectations.drift.profile import COLUMNS, PROFILE_SCHEMA, bin_value, build_profile, item_categories
-from expectations.drift.report import find_drift, last_finished_day
+from expectations.drift.report import find_drift, last_complete_day
+from simulator.plan import Plan
+from simulator.run import simulate
 from tests.read_source import Ingested, read_source
 
 MONDAY = date(2024, 1, 1)
@@ -30,11 +30,11 @@ def _rows(counts: list[int]) -> pl.DataFrame:
 
 
 def _volume(counts: list[int]) -> list[tuple[float, float, float]]:
-    judged = judge(_rows(counts), REFERENCE).filter(pl.col("measure") == "volume").sort("day")
-    return judged.select("value", "low", "high").rows()
+    compared = compare_days(_rows(counts), REFERENCE).filter(pl.col("measure") == "volume").sort("day")
+    return compared.select("value", "low", "high").rows()
 
 
-def test_a_constant_count_may_be_off_by_its_counting_noise() -> None:
+def test_a_constant_count_may_deviate_by_counting_noise() -> None:
     # 2 sqrt(100.375) = 20.037; spread of noise and of a median of 4: sqrt(1 + pi/2/4) = 1.1802, times 8 is 9.441;
     # ((20.037 - 9.441) / 2)^2 - 0.375 = 27.69 and ((20.037 + 9.441) / 2)^2 - 0.375 = 216.86
     assert _volume([100] * 57) == [(100.0, 27.0, 217.0)]
@@ -42,25 +42,25 @@ def test_a_constant_count_may_be_off_by_its_counting_noise() -> None:
 
 def test_a_day_is_compared_with_its_weekday() -> None:
     week = [1000, 1000, 1000, 1000, 1000, 3000, 3000]
-    assert outside(judge(_rows(week * 9), REFERENCE)).is_empty()
+    assert outside_limits(compare_days(_rows(week * 9), REFERENCE)).is_empty()
     saturday_on_tuesday = [*week * 8, 1000, 3000]
-    found = outside(judge(_rows(saturday_on_tuesday), REFERENCE))
+    found = outside_limits(compare_days(_rows(saturday_on_tuesday), REFERENCE))
     assert found.select("day", "measure", "value").rows() == [(date(2024, 2, 27), "volume", 3000.0)]
 
 
-def test_what_always_varies_may_vary() -> None:
+def test_a_count_that_always_varies_has_wide_limits() -> None:
     """Every other week is three times the size: the same prediction was always off by as much."""
     weeks = [[1000] * 7, [3000] * 7] * 5
-    assert outside(judge(_rows([count for week in weeks for count in week]), REFERENCE)).is_empty()
+    assert outside_limits(compare_days(_rows([count for week in weeks for count in week]), REFERENCE)).is_empty()
 
 
-def test_one_bad_day_widens_no_limits() -> None:
+def test_one_bad_day_does_not_widen_the_limits() -> None:
     calm = [1000 + (place * 37) % 50 for place in range(70)]
     with_a_bad_one = [*calm[:45], 0, *calm[46:]]
     assert _volume(with_a_bad_one)[-1] == pytest.approx(_volume(calm)[-1], rel=0.15)
 
 
-def test_an_hour_that_is_missing_is_named() -> None:
+def test_a_missing_hour_is_reported() -> None:
     # 1,000 rows an hour: 2 sqrt(1000.375) = 63.26, less 9.441 is 53.82, and (53.82 / 2)^2 - 0.375 = 723.7
     days = [MONDAY + timedelta(days=place) for place in range(57)]
     hours = [{"day": day, "measure": "hour", "key": str(hour), "count": 1000} for day in days for hour in range(24)]
@@ -68,17 +68,17 @@ def test_an_hour_that_is_missing_is_named() -> None:
     rows = _rows([24_000] * 56 + [23_000])
     profile = pl.concat([rows, pl.DataFrame(there, schema=PROFILE_SCHEMA)])
     (one,) = find_drift(profile, REFERENCE, days[-1], days[-1]).findings
-    assert one.line() == "2024-02-26 volume_by_hour(13) vanished: 0, ordinary is 723 to 1,321"
+    assert one.line() == "2024-02-26 volume_by_hour(13) vanished: 0, expected 723 to 1,321"
 
 
-def test_nothing_is_judged_before_there_is_a_reference() -> None:
-    assert judge(_rows([100] * 56), REFERENCE).is_empty()
+def test_nothing_is_compared_before_there_is_a_reference_period() -> None:
+    assert compare_days(_rows([100] * 56), REFERENCE).is_empty()
     assert find_drift(_rows([100] * 56), REFERENCE, MONDAY, date.max).lines() == [
-        "drift: no day has 56 days before it; nothing to compare with"
+        "drift: not checked; no day has the 56 preceding days it is compared with"
     ]
 
 
-def test_the_stability_index_by_hand() -> None:
+def test_the_stability_index_equals_a_hand_calculation() -> None:
     # ten bins of 100 each; then 200 in each of the upper five. With half a count added to each bin, shares go from 0.1
     # to 0.5/1005 = 0.0004975 and 200.5/1005 = 0.1995025:
     # 5 (0.0004975 - 0.1) ln(0.004975) + 5 (0.1995025 - 0.1) ln(1.995025) = 2.6384 + 0.3436; chance: 9 (1/1000 + 1/1000)
@@ -88,7 +88,7 @@ def test_the_stability_index_by_hand() -> None:
     assert _index(np.full(10, 10.0), np.full(10, 100.0))[0] == 0
 
 
-def test_a_bin_is_known_to_nine_percent() -> None:
+def test_bins_are_accurate_to_nine_percent() -> None:
     # 8 bins an octave: 10 lies in bin floor(8 log2 10) = 26, whose middle is 2^(26.5/8) = 9.94
     assert bin_value("26") == pytest.approx(9.94, abs=0.01)
     assert (bin_value("zero"), bin_value("negative")) == (0, -1)
@@ -150,20 +150,20 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named(shop: Ingested, name: str) -> None:
+def test_each_fault_is_reported(shop: Ingested, name: str) -> None:
     fault, expected = FAULTS[name]
     drift = find_drift(_profile(shop, fault), REFERENCE, LAST, LAST)
     assert expected <= {(one.measure, one.key, one.what) for one in drift.findings}
 
 
 def test_clean_weeks_with_season_and_promotions_are_not_flagged(shop: Ingested) -> None:
-    """Christmas and three promotions lie in the six weeks that are judged."""
+    """Christmas and three promotions lie in the six weeks that are reported."""
     drift = find_drift(_profile(shop), REFERENCE, date.min, date.max)
     assert len(drift.days) == 42
     assert [one.line() for one in drift.findings] == []
 
 
-def test_a_finding_of_numbers_says_where_they_were(shop: Ingested) -> None:
+def test_a_distribution_finding_reports_both_medians(shop: Ingested) -> None:
     (one,) = find_drift(_profile(shop, _times("price", 100)), REFERENCE, LAST, LAST).findings
     assert one.median is not None
     assert one.median[0] / one.median[1] == pytest.approx(100, rel=0.3)
@@ -171,14 +171,14 @@ def test_a_finding_of_numbers_says_where_they_were(shop: Ingested) -> None:
     assert "; median " in one.line()
 
 
-def test_a_log_has_one_profile_however_it_is_cut(shop: Ingested) -> None:
+def test_the_profile_does_not_depend_on_the_batches(shop: Ingested) -> None:
     events, categories = shop.events.select(COLUMNS), item_categories(shop.items)
     cuts = [0, 1, 5000, 70_000, events.height]
     pieces = [events.slice(a, b - a) for a, b in pairwise(cuts)]
     assert build_profile(pieces, categories).equals(build_profile([events], categories))
 
 
-def test_events_whose_time_cannot_be_true_count_nowhere() -> None:
+def test_events_ingested_before_they_happened_are_not_counted() -> None:
     noon = datetime(2024, 7, 1, 12, tzinfo=UTC)
     rows = [
         {"event_id": "a", "event_time": noon, "ingested_at": noon, "event_name": "search", "price": -1.0},
@@ -197,10 +197,10 @@ def test_a_day_has_ended_when_its_last_hour_has_events(hours: list[str], last: d
     profile = pl.DataFrame(
         {"day": [MONDAY] * len(hours), "measure": "hour", "key": hours, "count": 1}, schema=PROFILE_SCHEMA
     )
-    assert last_finished_day(profile) == last
+    assert last_complete_day(profile) == last
 
 
-def test_the_page_needs_nothing_else_and_shows_what_was_found(shop: Ingested) -> None:
+def test_the_page_is_self_contained_and_shows_the_findings(shop: Ingested) -> None:
     drift = find_drift(_profile(shop, _times("price", 100)), REFERENCE, LAST, LAST)
     page = build_page(drift, "a shop & its log")
     assert "a shop &amp; its log" in page

@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.lake.tables import GroupedWriter
+from events.lake.table import GroupedWriter
 from events.mapping import load_mapping
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from expectations.preparation.bots import find_bots
 from expectations.preparation.run import Prepared, prepare
 from expectations.preparation.sketch import Sketch, number_at
-from expectations.sift import Sifted
+from expectations.quarantine import RowSplit
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
 from shoplens.params import BotsParams, MissingParams, OutlierParams, PrepareParams, load_params
+from simulator.plan import Plan
+from simulator.run import simulate
 from tests.read_source import read_source
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
@@ -32,8 +32,8 @@ def _with(**steps: Any) -> PrepareParams:
     return NO_STEPS.model_copy(update=steps)
 
 
-def _write(folder: Path, events: list[dict[str, Any]], **tables: pl.DataFrame) -> dict[str, Sifted]:
-    """Write good tables; return that no row was set aside before."""
+def _write(folder: Path, events: list[dict[str, Any]], **tables: pl.DataFrame) -> dict[str, RowSplit]:
+    """Write good tables; return that no row was set quarantined before."""
     rows = [{"event_id": f"e{k}", "event_time": NOON, "attributes": []} | event for k, event in enumerate(events)]
     frames = {
         "events": pl.DataFrame(rows, schema=EVENT_SCHEMA),
@@ -43,12 +43,12 @@ def _write(folder: Path, events: list[dict[str, Any]], **tables: pl.DataFrame) -
     }
     for name, frame in frames.items():
         frame.write_parquet(folder / f"{name}.parquet")
-    return {name: Sifted(frame.height, np.zeros(0, dtype=np.int64)) for name, frame in frames.items()}
+    return {name: RowSplit(frame.height, np.zeros(0, dtype=np.int64)) for name, frame in frames.items()}
 
 
-def _run(folder: Path, params: PrepareParams, sifted: dict[str, Sifted]) -> tuple[Prepared, pl.DataFrame]:
+def _run(folder: Path, params: PrepareParams, split: dict[str, RowSplit]) -> tuple[Prepared, pl.DataFrame]:
     quarantine = GroupedWriter(folder / "quarantine.parquet", QUARANTINE_SCHEMA)
-    done = prepare(folder, params, sifted, quarantine)
+    done = prepare(folder, params, split, quarantine)
     quarantine.close()
     return done, pl.read_parquet(folder / "quarantine.parquet")
 
@@ -58,11 +58,11 @@ def _events(folder: Path) -> pl.DataFrame:
 
 
 def test_without_steps_no_byte_changes(tmp_path: Path) -> None:
-    sifted = _write(tmp_path, [{"price": 1.0}, {"price": 1e9}, {}])
+    split = _write(tmp_path, [{"price": 1.0}, {"price": 1e9}, {}])
     before = (tmp_path / "events.parquet").read_bytes()
-    done, aside = _run(tmp_path, _with(outliers=(_far("report"),)), sifted)
+    done, quarantined = _run(tmp_path, _with(outliers=(_far("report"),)), split)
     assert (tmp_path / "events.parquet").read_bytes() == before
-    assert (done.rows["events"], aside.height) == (3, 0)
+    assert (done.rows["events"], quarantined.height) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -75,24 +75,24 @@ def test_without_steps_no_byte_changes(tmp_path: Path) -> None:
     ],
 )
 def test_missing_values(tmp_path: Path, step: MissingParams, prices: list[Any]) -> None:
-    sifted = _write(tmp_path, [{"price": 1.0}, {"price": None}, {"price": 3.0}, {"price": 9.0}])
-    done, aside = _run(tmp_path, _with(missing=(step,)), sifted)
+    split = _write(tmp_path, [{"price": 1.0}, {"price": None}, {"price": 3.0}, {"price": 9.0}])
+    done, quarantined = _run(tmp_path, _with(missing=(step,)), split)
     assert _events(tmp_path)["price"].to_list() == prices
     assert _events(tmp_path).schema == pl.Schema(EVENT_SCHEMA)
     assert done.report["missing"][0]["rows"] == 1
     dropped = [(1, ["price_missing"])] if step.action == "drop" else []
-    assert aside.select("row", "reasons").rows() == dropped
+    assert quarantined.select("row", "reasons").rows() == dropped
 
 
 def test_a_missing_value_is_flagged_among_the_attributes_of_an_event(tmp_path: Path) -> None:
     own = [{"key": "colour", "value": "red"}]
-    sifted = _write(tmp_path, [{"price": None, "attributes": own}, {"price": 1.0}, {"attributes": None}])
-    _run(tmp_path, _with(missing=(MissingParams(column="price", action="flag"),)), sifted)
+    split = _write(tmp_path, [{"price": None, "attributes": own}, {"price": 1.0}, {"attributes": None}])
+    _run(tmp_path, _with(missing=(MissingParams(column="price", action="flag"),)), split)
     note = {"key": "missing", "value": "price"}
     assert _events(tmp_path)["attributes"].to_list() == [[*own, note], [], [note]]
 
 
-def test_a_missing_value_of_a_user_is_flagged_in_a_column_beside_it(tmp_path: Path) -> None:
+def test_a_missing_value_of_a_user_is_flagged_in_an_extra_column(tmp_path: Path) -> None:
     users = pl.DataFrame([{"user_id": "a", "gender": "f"}, {"user_id": "b"}], schema=USER_SCHEMA)
     steps = (
         MissingParams(table="users", column="gender", action="flag"),
@@ -107,48 +107,48 @@ def _far(action: Any, limit: float = 3.5, by: Any = "robust_z") -> OutlierParams
     return OutlierParams(column="price", by=by, limit=limit, action=action)
 
 
-def test_limits_by_hand(tmp_path: Path) -> None:
+def test_limits_equal_a_hand_calculation(tmp_path: Path) -> None:
     # Levels log(1 + price) are 1, 2, 3, 4, 5 and 9: the third of six is the median, 3; deviations 0, 1, 1, 2, 2 and 6,
     # of which the third is 1; 3 + 3.5 * 1.4826 = 8.19, so that e^9 - 1 lies outside and e^5 - 1 within.
     prices = [math.expm1(level) for level in (1, 2, 3, 4, 5, 9)]
-    sifted = _write(tmp_path, [{"price": price} for price in prices])
-    done, _ = _run(tmp_path, _with(outliers=(_far("cap"),)), sifted)
+    split = _write(tmp_path, [{"price": price} for price in prices])
+    done, _ = _run(tmp_path, _with(outliers=(_far("cap"),)), split)
     (told,) = done.report["outliers"]
     assert (told["rows"], told["high"]) == (1, pytest.approx(math.expm1(3 + 3.5 * 1.4826), rel=0.02))
     assert told["low"] == pytest.approx(-math.expm1(3.5 * 1.4826 - 3), rel=0.02)
     assert _events(tmp_path)["price"].to_list() == [*prices[:5], told["high"]]
 
 
-def test_most_quantities_are_one_and_still_there_is_a_spread(tmp_path: Path) -> None:
+def test_the_spread_is_not_zero_when_most_values_are_equal(tmp_path: Path) -> None:
     # The median of the levels is log 2, that of the deviations 0, and the lesser of the two that are not is
     # log 4 - log 2 = 0.693: log 2 + 3.5 * 1.4826 * 0.693 = 4.290, of which the number is 72.
-    sifted = _write(tmp_path, [{"quantity": 1.0}] * 20 + [{"quantity": 3.0}, {"quantity": 1000.0}])
+    split = _write(tmp_path, [{"quantity": 1.0}] * 20 + [{"quantity": 3.0}, {"quantity": 1000.0}])
     far = OutlierParams(column="quantity", by="robust_z", limit=3.5, action="quarantine")
-    done, aside = _run(tmp_path, _with(outliers=(far,)), sifted)
+    done, quarantined = _run(tmp_path, _with(outliers=(far,)), split)
     assert done.report["outliers"][0]["high"] == pytest.approx(72, rel=0.03)
-    assert aside.select("row", "reasons").rows() == [(21, ["quantity_outlier"])]
+    assert quarantined.select("row", "reasons").rows() == [(21, ["quantity_outlier"])]
 
 
 def test_equal_numbers_have_no_outliers(tmp_path: Path) -> None:
-    sifted = _write(tmp_path, [{"price": 5.0}] * 9)
-    done, _ = _run(tmp_path, _with(outliers=(_far("quarantine"),)), sifted)
+    split = _write(tmp_path, [{"price": 5.0}] * 9)
+    done, _ = _run(tmp_path, _with(outliers=(_far("quarantine"),)), split)
     assert (done.report["outliers"][0]["low"], done.rows["events"]) == (None, 9)
 
 
-def test_the_ends_by_quantiles(tmp_path: Path) -> None:
-    sifted = _write(tmp_path, [{"price": float(price)} for price in range(1, 101)])
-    done, aside = _run(tmp_path, _with(outliers=(_far("quarantine", 0.05, "quantiles"),)), sifted)
+def test_limits_by_quantiles(tmp_path: Path) -> None:
+    split = _write(tmp_path, [{"price": float(price)} for price in range(1, 101)])
+    done, quarantined = _run(tmp_path, _with(outliers=(_far("quarantine", 0.05, "quantiles"),)), split)
     (told,) = done.report["outliers"]
     assert (told["low"], told["high"]) == (pytest.approx(5, rel=0.01), pytest.approx(95, rel=0.01))
-    assert done.rows["events"] == 100 - aside.height
+    assert done.rows["events"] == 100 - quarantined.height
     assert done.report["accounts"]["events"] == {
         "rows_in": 100,
         "rows_out": done.rows["events"],
-        "set_aside": {"price_outlier": aside.height},
+        "set_aside": {"price_outlier": quarantined.height},
     }
 
 
-def test_limits_are_learned_before_what_they_judge(tmp_path: Path) -> None:
+def test_limits_are_fitted_on_earlier_rows(tmp_path: Path) -> None:
     """Ten days; what the last three bring must not move a limit that the first seven give."""
     early = [{"event_time": NOON + timedelta(days=day), "price": 10.0 + day} for day in range(8)]
 
@@ -164,12 +164,12 @@ def test_limits_are_learned_before_what_they_judge(tmp_path: Path) -> None:
     assert high(tmp_path / "a", 11.0) == high(tmp_path / "b", 1e6)
 
 
-def test_rows_set_aside_keep_their_place_in_the_table_as_it_came(tmp_path: Path) -> None:
+def test_quarantined_rows_keep_their_row_numbers_in_the_source(tmp_path: Path) -> None:
     # Rows 1, 2 and 5 of eight failed an expectation, so that those left, 0 3 4 6 7, lie at 0 1 2 3 4.
-    sifted = _write(tmp_path, [{"price": p} for p in (1.0, None, 1.0, None, None)])
-    sifted["events"] = Sifted(8, np.array([1, 2, 5]))
-    _, aside = _run(tmp_path, _with(missing=(MissingParams(column="price", action="drop"),)), sifted)
-    assert aside["row"].to_list() == [3, 6, 7]
+    split = _write(tmp_path, [{"price": p} for p in (1.0, None, 1.0, None, None)])
+    split["events"] = RowSplit(8, np.array([1, 2, 5]))
+    _, quarantined = _run(tmp_path, _with(missing=(MissingParams(column="price", action="drop"),)), split)
+    assert quarantined["row"].to_list() == [3, 6, 7]
 
 
 def test_two_runs_leave_the_same_bytes(tmp_path: Path) -> None:
@@ -188,23 +188,29 @@ def test_two_runs_leave_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "said"),
+    ("steps", "message"),
     [
-        ({"missing": (MissingParams(column="colour", action="drop"),)}, "'colour' must be a column of events"),
-        ({"missing": (MissingParams(column="platform", action="median"),)}, "median needs a number; 'platform'"),
+        (
+            {"missing": (MissingParams(column="colour", action="drop"),)},
+            "must exist in table events; received 'colour'",
+        ),
+        (
+            {"missing": (MissingParams(column="platform", action="median"),)},
+            "requires a numeric column; 'platform'",
+        ),
         (
             {"missing": (MissingParams(column="price", action="constant", value="x"),)},
-            "must be a Float64; received 'x'",
+            "must be of type Float64; received 'x'",
         ),
     ],
 )
-def test_a_step_that_does_not_fit_is_refused(tmp_path: Path, steps: dict[str, Any], said: str) -> None:
-    sifted = _write(tmp_path, [{}])
-    with pytest.raises(SettingsError, match=said):
-        _run(tmp_path, _with(**steps), sifted)
+def test_a_step_that_does_not_suit_the_table_is_rejected(tmp_path: Path, steps: dict[str, Any], message: str) -> None:
+    split = _write(tmp_path, [{}])
+    with pytest.raises(SettingsError, match=message):
+        _run(tmp_path, _with(**steps), split)
 
 
-def test_a_sketch_knows_a_number_to_one_percent() -> None:
+def test_a_sketch_is_accurate_to_one_percent() -> None:
     sketch = Sketch()
     sketch.add(pl.Series([12.34, None, math.nan, math.inf]))
     assert sketch.count == 1
@@ -216,7 +222,7 @@ def _browsing(user: str, moments: list[datetime], **more: Any) -> list[dict[str,
     return [{"user_id": user, "event_time": m, "event_name": "view_item", "platform": "web", **more} for m in moments]
 
 
-def test_who_behaves_like_a_program(tmp_path: Path) -> None:
+def test_bots_are_found_by_their_behaviour(tmp_path: Path) -> None:
     minute = [NOON + timedelta(seconds=k) for k in range(60)]
     day = [NOON.replace(hour=hour) for hour in range(22)]
     slow = [NOON + timedelta(days=k) for k in range(40)]
@@ -242,11 +248,11 @@ def test_who_behaves_like_a_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("action", "left"), [("keep", 63), ("flag", 63), ("exclude", 3)])
 def test_bots_are_kept_flagged_or_excluded(tmp_path: Path, action: Any, left: int) -> None:
     events = [*_browsing("bot", [NOON + timedelta(seconds=k) for k in range(60)]), *_browsing("ann", [NOON] * 3)]
-    sifted = _write(tmp_path, events)
-    done, aside = _run(tmp_path, _with(bots=KEEP.model_copy(update={"action": action})), sifted)
+    split = _write(tmp_path, events)
+    done, quarantined = _run(tmp_path, _with(bots=KEEP.model_copy(update={"action": action})), split)
     assert done.rows["events"] == _events(tmp_path).height == left
     assert pl.read_parquet(tmp_path / "bots.parquet")["user"].to_list() == ([] if action == "keep" else ["bot"])
-    assert aside["reasons"].to_list() == [["bot_like"]] * (63 - left)
+    assert quarantined["reasons"].to_list() == [["bot_like"]] * (63 - left)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +271,7 @@ def with_bots(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return out / "events.parquet", visitors[0] - visitors[1]
 
 
-def test_the_bots_of_a_simulation_are_found_and_nobody_else(root: Path, with_bots: tuple[Path, set[str]]) -> None:
+def test_exactly_the_bots_of_a_simulation_are_found(root: Path, with_bots: tuple[Path, set[str]]) -> None:
     events, bots = with_bots
     found = find_bots(events, load_params(root / "params.yaml").prepare.bots)
     assert len(bots) == 10

@@ -179,25 +179,9 @@ def user_preference(known: Known, user_id: str) -> Features | None:
     return found
 
 
-def item_popularity(known: Known, item_id: str) -> Features | None:
-    its = known.of(item_id=item_id)
-    if not known.inside(its, 7):
-        return None
-    found: Features = {}
-    for w in (7, 30, 90):
-        inside = known.inside(its, w)
-        bought = named(inside, "purchase")
-        found[f"item_events_{w}d"] = len(inside)
-        found[f"item_units_{w}d"] = f32(sum(units(e["quantity"], 1_000) for e in bought) / 1_000)
-        found[f"item_orders_{w}d"] = len({(day_of(e), e["user_id"], order_of(e)) for e in bought})
-        found[f"item_spend_{w}d"] = f32(sum(units(e["amount"], 10_000) for e in bought) / 10_000)
-    return found
-
-
 VIEWS: dict[str, Callable[..., Features | None]] = {
     "user_behaviour": user_behaviour,
     "user_preference": user_preference,
-    "item_popularity": item_popularity,
 }
 
 

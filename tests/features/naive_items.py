@@ -1,12 +1,11 @@
-"""Features of items, and of users and items, the slow and obvious way (see `tests.features.naive`)."""
+"""Features of items, the slow and obvious way (see `tests.features.naive`)."""
 
 import math
 from collections import Counter
-from datetime import timedelta
 from itertools import combinations
 
 from features.item_pairs import BEST, LARGEST, SEEN
-from tests.features.naive import DAY, Event, Features, Known, day_of, f32, micros, named, order_of, units
+from tests.features.naive import Features, Known, f32, named, order_of, units
 
 
 def item_activity(known: Known, item_id: str) -> Features | None:
@@ -58,27 +57,4 @@ def item_pairs(known: Known, item_id: str) -> Features | None:
         "bought_with_cosine": [f32(cosine[other]) for other in best],
         "bought_with_lift": [f32(lift[other]) for other in best],
         "bought_with_orders": [together[other] for other in best],
-    }
-
-
-def _orders(lines: list[Event]) -> set[tuple[object, str]]:
-    return {(day_of(e), order_of(e)) for e in lines}
-
-
-def user_item(known: Known, user_id: str, item_id: str) -> Features | None:
-    pair = known.of(user_id=user_id, item_id=item_id)
-    bought, views = named(pair, "purchase"), named(known.inside(pair, 30), "view_item")
-    recent = known.inside(bought, 90)
-    if not recent and not views:
-        return None
-    orders, times = len(_orders(bought)), [e["event_time"] for e in bought]
-    since = known.moment - max(times) if times else timedelta(0)
-    gap = micros(max(times) - min(times)) / (orders - 1) if orders > 1 else None
-    return {
-        "pair_orders_ever": orders,
-        "pair_units_90d": f32(sum(units(e["quantity"], 1_000) for e in recent) / 1_000),
-        "pair_recency_days": f32(micros(since) / micros(DAY) if times else None),
-        "pair_gap_days": f32(gap / micros(DAY) if gap is not None else None),
-        "pair_due": f32(micros(since) / gap if gap else None),
-        "pair_views_30d": len(views),
     }

@@ -35,7 +35,6 @@ from features.services import SERVICES, readers
         ("spend_trend", "90 days"),
         ("item_trend", "28 days"),
         ("bought_with_items", "90 days"),
-        ("calendar_week", "at the moment"),
         ("gender", "as declared"),
         ("loyalty_card", "as declared"),  # a source's own
     ],
@@ -85,7 +84,7 @@ def test_views_without_a_table_have_a_meaning() -> None:
         ("user_search", "top_search_90d", ("profile", "user_state")),
         ("user_profile", "gender", ("profile", "user_state")),
         ("recent_events", "recent_item_ids", ("user_state",)),
-        ("item_popularity", "item_events_7d", ()),
+        ("item_activity", "item_trend", ()),
         ("fast", "fast_orders", ()),
     ],
 )

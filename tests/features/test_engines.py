@@ -9,14 +9,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from events.simulator.plan import Plan
-from events.simulator.run import simulate
 from events.stages import fetch, ingest
 from features.definitions import VIEWS
 from features.engine.contract import EngineName
 from features.stages import compute
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
+from simulator.plan import Plan
+from simulator.run import simulate
 
 pytestmark = pytest.mark.stores
 

@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 
 from features.definitions import COMPUTED, VIEW_MEANING, VIEWS
-from features.page.distribution import BINS, Drawn, Numbers, Words, drawn, numbers
-from features.page.drawing import draw, share, short
+from features.page.distribution import BINS, Numbers, TableDistribution, Texts, numbers, table_distribution
+from features.page.page import share, short, template
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
 from tests.features.conftest import STORY, USERS, at, contract_log, event, log
 
+draw = template("distribution.html").module.distribution  # type: ignore[attr-defined]
 FIRST, LAST = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
 
 
@@ -103,7 +104,7 @@ def table(folder: Path, **columns: list[Any]) -> Path:
 
 def test_of_the_last_snapshot_only(connection: Any, tmp_path: Path) -> None:
     path = table(tmp_path, event_timestamp=[FIRST, LAST, LAST, LAST], money=[99.0, 1.0, None, 3.0], day=[1, 2, 2, 2])
-    found = drawn(connection, path, {"money": "currency"}, frozenset(), whole=False)
+    found = table_distribution(connection, path, {"money": "currency"}, frozenset(), all_rows=False)
     assert (found.moment, found.rows, set(found.features)) == (LAST, 3, {"money"})
     money = found.features["money"]
     assert isinstance(money, Numbers)
@@ -112,16 +113,18 @@ def test_of_the_last_snapshot_only(connection: Any, tmp_path: Path) -> None:
 
 def test_of_all_rows(connection: Any, tmp_path: Path) -> None:
     path = table(tmp_path, event_timestamp=[FIRST, LAST], year=[1980, None])
-    found = drawn(connection, path, {"year": "year"}, frozenset(), whole=True)
+    found = table_distribution(connection, path, {"year": "year"}, frozenset(), all_rows=True)
     assert (found.moment, found.rows, found.features["year"].missing) == (None, 2, 1)
 
 
 def test_frequent_names_and_equals_by_the_alphabet(connection: Any, tmp_path: Path) -> None:
     words = ["pear"] * 3 + ["fig"] * 2 + ["apple"] * 2 + list("abcdefgh") + [None]
     path = table(tmp_path, event_timestamp=[LAST] * len(words), fruit=words)
-    found = drawn(connection, path, {"fruit": "name"}, frozenset({"fruit"}), whole=False).features["fruit"]
+    found = table_distribution(connection, path, {"fruit": "name"}, frozenset({"fruit"}), all_rows=False).features[
+        "fruit"
+    ]
     top = (("pear", 3), ("apple", 2), ("fig", 2), ("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1))
-    assert found == Words(rows=16, missing=1, different=11, top=top)
+    assert found == Texts(rows=16, missing=1, different=11, top=top)
     assert "and 3 other values" in draw(found)
     assert "20.0%" in draw(found)  # 3 of 15
 
@@ -130,7 +133,9 @@ def test_lists_are_their_lengths_and_ids_are_counted(connection: Any, tmp_path: 
     path = table(
         tmp_path, event_timestamp=[LAST] * 3, ids=[["a", "b"], [], ["b", "c", "d"]], prices=[[0.5], [0.5, 0.5], None]
     )
-    found = drawn(connection, path, {"ids": "id", "prices": "currency"}, frozenset(), whole=False).features
+    found = table_distribution(
+        connection, path, {"ids": "id", "prices": "currency"}, frozenset(), all_rows=False
+    ).features
     ids, prices = found["ids"], found["prices"]
     assert isinstance(ids, Numbers)
     assert isinstance(prices, Numbers)
@@ -142,9 +147,9 @@ def test_columns_are_read_in_groups(connection: Any, tmp_path: Path, monkeypatch
     columns = {f"n{place}": [place, place + 1] for place in range(5)}
     path = table(tmp_path, event_timestamp=[LAST] * 2, **columns)
     units = dict.fromkeys(columns, "count")
-    once = drawn(connection, path, units, frozenset(), whole=False)
+    once = table_distribution(connection, path, units, frozenset(), all_rows=False)
     monkeypatch.setattr("features.page.distribution._VALUES_AT_ONCE", 4)
-    assert drawn(connection, path, units, frozenset(), whole=False) == once
+    assert table_distribution(connection, path, units, frozenset(), all_rows=False) == once
 
 
 def test_a_table_without_rows_and_a_column_with_a_strange_name(connection: Any, tmp_path: Path) -> None:
@@ -152,13 +157,15 @@ def test_a_table_without_rows_and_a_column_with_a_strange_name(connection: Any, 
     path = tmp_path / "view.parquet"
     schema = {"event_timestamp": pl.Datetime("us", "UTC"), name: pl.Int32, "text": pl.String, "ids": pl.List(pl.String)}
     pl.DataFrame(schema=schema).write_parquet(path)
-    found = drawn(connection, path, {name: "count", "text": "name", "ids": "id"}, frozenset({"text"}), whole=False)
-    assert found == Drawn(
+    found = table_distribution(
+        connection, path, {name: "count", "text": "name", "ids": "id"}, frozenset({"text"}), all_rows=False
+    )
+    assert found == TableDistribution(
         None,
         0,
         {
             name: Numbers(0, 0, {}, (0.0, 0.0), ()),
-            "text": Words(0, 0, 0, ()),
+            "text": Texts(0, 0, 0, ()),
             "ids": Numbers(0, 0, {}, (0.0, 0.0), (), lengths=True, different=0),
         },
     )
@@ -177,12 +184,12 @@ def test_every_feature_is_there_once(story: Any) -> None:
     rows = re.findall(r'<article id="([^"]+)"', page_of(story))
     assert sorted(rows) == sorted(f"{e['view']}.{e['name']}" for e in entries)
     assert re.findall(r'<section id="([^"]+)"', page_of(story)) == list(VIEW_MEANING)
-    assert page_of(story).count("Computed at the moment asked.") == sum(map(len, COMPUTED.values()))
+    assert page_of(story).count("Computed for each request.") == sum(map(len, COMPUTED.values()))
 
 
 def test_a_row_says_what_is_known(story: Any) -> None:
     # On 8 January: Ann has 2 orders in 90 days, Bob 1. Both have a mean basket: 8 / 2 = 4 and 9.
-    (row,) = re.findall(r'<article id="user_behaviour.mean_basket_90d".*?</article>', page_of(story))
+    (row,) = re.findall(r'(?s)<article id="user_behaviour.mean_basket_90d".*?</article>', page_of(story))
     for text in (
         "Money an order in the last 90 days. Missing: no order.",
         "<dd>currency of the shop</dd>",
@@ -214,7 +221,7 @@ def test_what_people_typed_or_told_and_ids_stay_out(
     for hidden in ("rare illness", "u-ann", "u-bob", "Nowhere", "secretive", "o-77", "bread", "2023-12-24"):
         assert hidden not in page, hidden
     assert '<span class="word">Food</span>' in page  # a category is the shop's own word
-    assert "<b>1</b> different values. What they are is not shown." in page
+    assert "<b>1</b> different values. The values are not shown." in page
 
 
 def test_markup_in_names_is_text_and_nothing_is_loaded_from_elsewhere(new_shop: Callable[..., Any]) -> None:
@@ -227,7 +234,7 @@ def test_markup_in_names_is_text_and_nothing_is_loaded_from_elsewhere(new_shop: 
     assert "<b>data" not in page
     assert "<i>shop" not in page
     assert page.count("<script>") == 1
-    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in page
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in page
     assert "&lt;b&gt;data&lt;/b&gt; &amp; co" in page
     assert "default-src 'none'" in page
     assert not re.findall(r"https?://|<link|<img|@import|\bsrc=|url\(", page)

@@ -1,21 +1,18 @@
-"""Views of items, and of users and items: by hand, and equal to a naive count on worlds that Hypothesis makes up."""
+"""Views of items: by hand, and equal to a naive count on worlds that Hypothesis makes up."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.as_of import rows_as_of
 from features.definitions import VIEWS
 from features.windows import Days
-from shoplens.errors import FeatureError
 from tests.features import naive, naive_items
-from tests.features.conftest import at, event
-from tests.features.one_view import put, rows_of
+from tests.features.conftest import event
+from tests.features.one_view import rows_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 FIRST = 19_723  # 2024-01-01 in days since 1970
@@ -73,27 +70,8 @@ def test_activity_of_every_week(tmp_path: Path, items: list[Any], events: list[A
 @_FEW
 @given(events=worlds())
 def test_pairs_of_the_last_day(tmp_path: Path, items: list[Any], events: list[Any]) -> None:
-    for name in ("item_pairs", "user_item"):
-        for first in (1, DAYS):
-            _compared(name, tmp_path, events, items, first, [START + timedelta(days=DAYS)])
-
-
-@_FEW
-@given(events=worlds(), days=st.lists(st.sampled_from([1, 10, 72, 92, 100]), min_size=1, max_size=3, unique=True))
-def test_pairs_as_they_were(tmp_path: Path, items: list[Any], events: list[Any], days: list[int]) -> None:
-    moments = [START + timedelta(days=day) for day in days]
-    asked = pl.DataFrame(
-        {
-            # Ann is asked about at four in the morning: the last snapshot is the one at midnight.
-            "user_id": ["ann"] * len(days) + ["nobody"],
-            "event_timestamp": [moment + timedelta(hours=4) for moment in moments] + moments[:1],
-        },
-        schema_overrides={"event_timestamp": pl.Datetime("us", "UTC")},
-    )
-    found = rows_as_of(VIEW["user_item"], asked, *put(tmp_path, events), active_days=ACTIVE)
-    rows = [{**row, "event_timestamp": row["event_timestamp"] - timedelta(hours=4)} for row in found.to_dicts()]
-    hers = [e for e in events if e["user_id"] == "ann"]
-    naive.compare(rows, ("user_id", "item_id"), naive_items.user_item, hers, items, moments, ACTIVE)
+    for first in (1, DAYS):
+        _compared("item_pairs", tmp_path, events, items, first, [START + timedelta(days=DAYS)])
 
 
 def _basket(order: int, user: str, *items: str, day: str = "2024-03-01 10:00") -> list[dict[str, Any]]:
@@ -134,27 +112,3 @@ def test_an_order_of_more_than_a_hundred_items_pairs_none(tmp_path: Path) -> Non
     orders = [row for n in range(3) for row in _basket(n, "ann", *items)]
     assert _companions(tmp_path, orders) == {}
     assert len(_companions(tmp_path, [row for row in orders if row["item_id"] != "i000"])) == 100
-
-
-def test_repeat_buying_by_hand(tmp_path: Path) -> None:
-    rows = [
-        *_basket(1, "ann", "milk", day="2023-11-01 12:00"),
-        *_basket(2, "ann", "milk", "pen", day="2024-02-20 12:00"),
-        *_basket(3, "ann", "milk", day="2024-03-06 00:00"),
-        {**event("ann", "2024-03-08 06:00", "view_item", item_id="ink"), "event_id": "v"},
-    ]
-    found = {row["item_id"]: row for row in rows_of(VIEW["user_item"], tmp_path, rows, Days(FIRST, FIRST + 70), ACTIVE)}
-    # On 11 March: three orders from 1 November 12:00 to 6 March, 125.5 days; the last is 5 days ago.
-    assert found["milk"] == {
-        "user_id": "ann", "item_id": "milk", "event_timestamp": at("2024-03-11"), "pair_orders_ever": 3,
-        "pair_units_90d": 0.0, "pair_recency_days": 5.0, "pair_gap_days": 62.75, "pair_due": pytest.approx(5 / 62.75),
-        "pair_views_30d": 0,
-    }  # fmt: skip
-    assert (found["pen"]["pair_orders_ever"], found["pen"]["pair_gap_days"]) == (1, None)
-    ink = found["ink"]
-    assert (ink["pair_orders_ever"], ink["pair_recency_days"], ink["pair_views_30d"]) == (0, None, 1)
-
-
-def test_as_of_says_what_lacks(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"keys: must have user_id and event_timestamp; lacks \['event_timestamp'\]"):
-        rows_as_of(VIEW["user_item"], pl.DataFrame({"user_id": ["ann"]}), tmp_path, tmp_path, ACTIVE)

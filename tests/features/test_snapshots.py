@@ -80,15 +80,6 @@ def test_equal_counts_are_settled_by_the_alphabet(new_shop: Callable[..., Any]) 
     assert shop.snapshot("user_preference", "ann", "2024-01-02")["top_category_90d"] == "Food"
 
 
-def test_popularity_by_hand(story: Any) -> None:
-    # Bread by 6 January: one piece in o1 (2.50) and one in o2 (3.00).
-    found = story.snapshot("item_popularity", "bread", "2024-01-06")
-    assert (found["item_events_7d"], found["item_orders_7d"]) == (2, 2)
-    assert (found["item_units_7d"], found["item_spend_7d"]) == (2.0, 5.5)
-    assert story.snapshot("item_popularity", "milk", "2024-01-08") is not None  # the 1st is 7 days before the 8th
-    assert story.snapshot("item_popularity", "ink", "2024-01-04") is None  # not received yet
-
-
 def test_profile_is_one_row_a_user_at_the_start(story: Any) -> None:
     rows = story.view("user_profile").to_dicts()
     assert [row["user_id"] for row in rows] == ["ann", "bob", "quiet"]
@@ -134,7 +125,7 @@ def test_every_feature_is_described_with_its_unit(story: Any) -> None:
     }
     computed = {(view, name) for view, names in COMPUTED.items() for name in names}
     assert {(e["view"], e["name"]) for e in entries} == columns | computed
-    assert {e["view"] for e in entries if e["null_share"] is None} == {"fast", "calendar"}
+    assert {e["view"] for e in entries if e["null_share"] is None} == {"fast"}
     assert [e["name"] for e in entries if not all(e[key] for key in ("unit", "meaning", "window", "owner"))] == []
 
 

@@ -156,7 +156,7 @@ def read_nothing(settings: Settings) -> bool:
 
 
 def _lake(shop: Any) -> str:
-    lake = str(shop.settings.var_dir / "lake")
+    lake = str(shop.settings.lake_dir)
     events = pl.read_parquet(shop.validated / "events.parquet")
     from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 

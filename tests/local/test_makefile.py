@@ -16,11 +16,13 @@ def project(tmp_path: Path, root: Path) -> Path:
     return tmp_path
 
 
-def make(project: Path, *words: str) -> str:
+def make(project: Path, *words: str, typed: str = "", code: int = 0) -> str:
     kept = {name: value for name, value in os.environ.items() if name not in ("GPU", "MAKEFLAGS", "MAKELEVEL")}
     kept["PYTHON"] = sys.executable  # else make looks for one
     command = ["make", "--no-print-directory", *words]
-    return subprocess.run(command, cwd=project, env=kept, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=project, env=kept, input=typed, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout
 
 
 def stamp(project: Path, group: str) -> None:
@@ -72,3 +74,24 @@ def test_status_and_stop_make_no_environment(project: Path) -> None:
     assert "`make env`" in make(project, "status")
     assert "nothing was started here" in make(project, "stop")
     assert not (project / ".venv").exists()
+
+
+def test_clean_keeps_the_lake(project: Path) -> None:
+    for folder in ("lake/events", "var", "outs"):
+        (project / folder).mkdir(parents=True)
+    make(project, "clean")
+    assert (project / "lake/events").is_dir()
+    assert not (project / "var").exists()
+    assert not (project / "outs").exists()
+
+
+@pytest.mark.parametrize(("typed", "code"), [("", 2), ("yes\n", 2), ("erase the lake\n", 0)])
+def test_erasing_the_lake_asks_first(project: Path, typed: str, code: int) -> None:
+    (project / "lake/events").mkdir(parents=True)
+    asked = make(project, "erase-lake", typed=typed, code=code)
+    assert "nothing can rebuild" in asked
+    assert (project / "lake").exists() == bool(code)
+
+
+def test_erasing_a_lake_that_does_not_exist_deletes_nothing(project: Path) -> None:
+    assert "there is no folder lake" in make(project, "erase-lake")

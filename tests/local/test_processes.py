@@ -283,4 +283,4 @@ def test_the_command_says_a_port_in_use_and_starts_nothing(tmp_path: Path) -> No
         result = subprocess.run(["shoplens", "demo"], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "PortInUseError: SERVICE_PORT" in result.stderr
-    assert not (tmp_path / "var").exists(), "nothing was started"
+    assert not (tmp_path / "var/run").exists(), "nothing was started"

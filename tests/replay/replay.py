@@ -134,7 +134,7 @@ def _live_world(root: Path, validated: Path, split: Split, mapping: str) -> Proj
     live.build()
     materialize(live.settings)
     nothing = pl.DataFrame(schema=QUARANTINE_SCHEMA)
-    append_events(live.settings.var_dir / "lake", "user", split.before.select(list(EVENT_SCHEMA)), nothing, "the past")
+    append_events(live.settings.lake_dir, "user", split.before.select(list(EVENT_SCHEMA)), nothing, "the past")
     return live
 
 
@@ -202,7 +202,7 @@ def replay(root: Path, validated: Path, mapping: str, tell: Callable[[str], None
     users = _compare_recent(found, live, batch, events, split)
     frozen = root / "frozen"
     frozen.mkdir()
-    freeze_lake(live.settings.var_dir / "lake", frozen)
+    freeze_lake(live.settings.lake_dir, frozen)
     collected = pl.read_parquet(frozen / "events.parquet")
     wanted = events.sort("event_time", "event_id").select(list(EVENT_SCHEMA))
     found.tables("events of the lake", collected.select(list(EVENT_SCHEMA)), wanted, ["event_id"])

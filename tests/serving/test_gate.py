@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from features.catalogue import Catalogue
-from serving.gate import Verdict, judge_package
+from serving.gate import Verdict, evaluate_package
 from serving.package import model_version
-from serving.places import places
-from serving.release import flip
+from serving.release import locations, point_current_to
 from shoplens.errors import ReleaseError
 from shoplens.files import read_json, write_json
 from shoplens.params import load_params
@@ -55,12 +54,12 @@ class Shop:
     def release(self) -> None:
         """Put the package into service as it is."""
         folder = self.settings.outs_dir / "package"
-        release = places(self.settings).releases / model_version(folder)
+        release = locations(self.settings).releases / model_version(folder)
         shutil.copytree(folder, release / "src")
-        flip(self.settings, release)
+        point_current_to(self.settings, release)
 
-    def judge(self) -> Verdict:
-        return judge_package(self.params, self.settings)
+    def evaluate(self) -> Verdict:
+        return evaluate_package(self.params, self.settings)
 
 
 @pytest.fixture
@@ -76,78 +75,78 @@ def shop(tmp_path: Path, root: Path, rows, recipe, catalogue: Catalogue) -> Shop
 
 def test_with_nothing_in_service_the_floor_must_be_beaten(shop: Shop) -> None:
     version = shop.package(GOOD)
-    verdict = shop.judge()
+    verdict = shop.evaluate()
     assert verdict.accepted
     assert {head.task: head.rival for head in verdict.heads} == FLOOR
-    kept = read_json(places(shop.settings).verdicts / f"{version}.json")
+    kept = read_json(locations(shop.settings).verdicts / f"{version}.json")
     assert kept == json.loads(json.dumps(verdict.as_json()))
     for head in kept["heads"].values():
         assert head["difference"]["low"] > 0
         assert head["new"]["low"] <= head["new"]["value"] <= head["new"]["high"]
 
 
-def test_the_floor_itself_does_not_beat_the_floor(shop: Shop) -> None:
+def test_the_floor_does_not_beat_itself(shop: Shop) -> None:
     shop.package(FLOOR)
-    assert not shop.judge().accepted
+    assert not shop.evaluate().accepted
 
 
-def test_a_worse_model_is_refused_and_one_bad_head_is_enough(shop: Shop) -> None:
+def test_a_worse_model_is_rejected_and_one_failing_head_is_enough(shop: Shop) -> None:
     shop.package(GOOD)
     shop.release()
     shop.package({**GOOD, "next_item": "popularity"})
-    verdict = shop.judge()
+    verdict = shop.evaluate()
     assert {head.task: head.passed for head in verdict.heads} == {"purchase": True, "next_item": False}
     assert not verdict.accepted
-    assert "REFUSED" in verdict.heads[1].line()
+    assert "REJECTED" in verdict.heads[1].line()
 
 
 def test_an_equal_model_is_accepted_within_the_margin(shop: Shop) -> None:
     shop.package(GOOD)
     shop.release()
     shop.package(GOOD, learned_until="2024-02-02")
-    verdict = shop.judge()
+    verdict = shop.evaluate()
     assert verdict.accepted
     assert {head.rival for head in verdict.heads} == {"personal_frequency"}
     assert all(head.difference.value == 0 for head in verdict.heads)
-    assert shop.judge() == verdict, "judging is no change"
+    assert shop.evaluate() == verdict, "evaluating changes nothing"
 
 
-def test_what_is_in_service_is_not_judged_again(shop: Shop) -> None:
+def test_the_model_in_service_is_not_evaluated_again(shop: Shop) -> None:
     shop.package(GOOD)
     shop.release()
-    assert shop.judge().heads == ()
+    assert shop.evaluate().heads == ()
 
 
-def test_only_rows_that_the_model_in_service_cannot_have_learned_from_judge(shop: Shop) -> None:
+def test_only_rows_that_the_model_in_service_was_not_trained_on_count(shop: Shop) -> None:
     shop.package(GOOD, learned_until="2024-03-15")
     shop.release()
     shop.package(GOOD)
-    assert all(0 < head.rows < 100 for head in shop.judge().heads)
+    assert all(0 < head.rows < 100 for head in shop.evaluate().heads)
 
 
-def test_with_no_such_row_it_is_the_floor_and_the_verdict_says_why(shop: Shop) -> None:
+def test_without_such_rows_the_floor_is_used_and_the_verdict_says_why(shop: Shop) -> None:
     shop.package(GOOD, learned_until="2024-06-01")
     shop.release()
     shop.package(GOOD)
-    verdict = shop.judge()
+    verdict = shop.evaluate()
     assert {head.task: head.rival for head in verdict.heads} == FLOOR
-    assert all("may have learned from every held-out row" in head.note for head in verdict.heads)
+    assert all("may have been trained on every held-out row" in head.note for head in verdict.heads)
     assert verdict.accepted
 
 
-def test_a_model_in_service_that_cannot_be_read_is_no_obstacle(shop: Shop) -> None:
+def test_an_unreadable_model_in_service_is_replaced_by_the_floor(shop: Shop) -> None:
     shop.package(GOOD)
     shop.release()
-    (places(shop.settings).current / "src/models/purchase/model.json").write_text("{}")
+    (locations(shop.settings).current / "src/models/purchase/model.json").write_text("{}")
     shop.package(FLOOR)
-    verdict = shop.judge()
+    verdict = shop.evaluate()
     assert [head.rival for head in verdict.heads] == ["base_rate", "personal_frequency"]
-    assert "cannot ask it" in verdict.heads[0].note
+    assert "cannot be run by the current code" in verdict.heads[0].note
     assert not verdict.accepted
 
 
-def test_without_the_floor_there_is_no_verdict(shop: Shop) -> None:
+def test_a_missing_floor_raises(shop: Shop) -> None:
     shop.package(GOOD)
     shutil.rmtree(shop.settings.outs_dir / "purchase/baselines/base_rate")
-    with pytest.raises(ReleaseError, match=r"train\.purchase\.baselines must have base_rate"):
-        shop.judge()
+    with pytest.raises(ReleaseError, match=r"train\.purchase\.baselines must include base_rate"):
+        shop.evaluate()

@@ -18,7 +18,7 @@ import pytest
 from table_world import mixed, user_behavior
 
 from serving.table.bento import CODE
-from serving.table.cli import require_ours
+from serving.table.cli import require_replaceable
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
 
@@ -97,11 +97,11 @@ def example(made: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def test_the_command_says_and_leaves_what_it_did(made: dict[str, Any]) -> None:
-    out, said = made["out"], made["said"]
-    assert said.startswith("700 rows in = 700 used + 0 quarantined + 0 exact duplicates\n")
-    assert "dropped purchase_amount: leaks the target: not zero in 100.0%" in said
-    assert f"bentoml serve {out}/bento --port 3000" in said
+def test_the_command_prints_and_writes_its_results(made: dict[str, Any]) -> None:
+    out, printed = made["out"], made["said"]
+    assert printed.startswith("700 rows in = 700 used + 0 quarantined + 0 exact duplicates\n")
+    assert "dropped purchase_amount: leaks the target: not zero in 100.0%" in printed
+    assert f"bentoml serve {out}/bento --port 3000" in printed
     assert "neural_network" in made["progress"]
     assert made["content"]["time"] == "seen_on"
     for name in ("report.md", "report.html", "cleaned.parquet", "quarantine.parquet", "plots/roc.png"):
@@ -110,7 +110,7 @@ def test_the_command_says_and_leaves_what_it_did(made: dict[str, Any]) -> None:
     assert not list(out.parent.glob(".made*"))
 
 
-def test_the_pages_speak_of_all_and_load_nothing(made: dict[str, Any]) -> None:
+def test_the_pages_are_complete_and_self_contained(made: dict[str, Any]) -> None:
     page = (made["out"] / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert page.count("data:image/png;base64,") == 4
@@ -121,7 +121,7 @@ def test_the_pages_speak_of_all_and_load_nothing(made: dict[str, Any]) -> None:
         assert (made["out"] / plot).is_file()
 
 
-def test_a_row_is_answered(service: httpx.Client, made: dict[str, Any]) -> None:
+def test_a_row_gets_a_prediction(service: httpx.Client, made: dict[str, Any]) -> None:
     about = service.get("/version").json()
     row = example(made)
     answer = service.post("/predict", json=row).json()
@@ -132,7 +132,7 @@ def test_a_row_is_answered(service: httpx.Client, made: dict[str, Any]) -> None:
     assert service.post("/predict", json=moved).status_code == 200
 
 
-def test_the_service_answers_what_training_predicts(service: httpx.Client, made: dict[str, Any]) -> None:
+def test_the_service_predicts_what_training_predicts(service: httpx.Client, made: dict[str, Any]) -> None:
     from training.table.artifact import load
 
     model = load(made["out"] / "model")
@@ -159,12 +159,12 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, made:
         ({"seen_on": "yesterday"}, "seen_on", "ISO 8601"),
         ({"seen_on": 1_609_459_200}, "seen_on", "ISO 8601"),
         ({"seen_on": "0001-01-01T00:00:00+05:00"}, "seen_on", "ISO 8601"),
-        ({"purchase_amount": 3.5}, "purchase_amount", "not read by the model: leaks the target"),
+        ({"purchase_amount": 3.5}, "purchase_amount", "not used by the model: leaks the target"),
         ({"is_purchased": 1}, "is_purchased", "it is the target"),
-        ({"colour": "red"}, "colour", "no column of the table"),
+        ({"colour": "red"}, "colour", "not a column of the table"),
     ],
 )
-def test_a_wrong_row_is_refused_by_name(
+def test_an_invalid_field_is_reported_by_name(
     service: httpx.Client, made: dict[str, Any], change: dict[str, Any], field: str, words: str
 ) -> None:
     answer = service.post("/predict", json=example(made) | change)
@@ -173,7 +173,7 @@ def test_a_wrong_row_is_refused_by_name(
     assert words in answer.json()["detail"][0]["msg"]
 
 
-def test_a_missing_column_and_bodies_that_are_no_row_are_refused(service: httpx.Client, made: dict[str, Any]) -> None:
+def test_missing_columns_and_invalid_bodies_are_rejected(service: httpx.Client, made: dict[str, Any]) -> None:
     row = example(made)
     del row["browse_time"]
     answer = service.post("/predict", json=row)
@@ -192,12 +192,12 @@ def test_types_and_an_example_are_published(service: httpx.Client, made: dict[st
     assert row["example"] == example(made)
 
 
-def test_the_bento_carries_the_code_that_it_runs(made: dict[str, Any], tmp_path: Path) -> None:
+def test_the_bento_contains_exactly_the_code_that_it_runs(made: dict[str, Any], tmp_path: Path) -> None:
     """Loaded from its own folder, the service imports none of our modules from anywhere else."""
     code = (
         "import sys, pathlib; here = pathlib.Path.cwd(); sys.path.insert(0, str(here))\n"
         "[sys.modules.pop(n) for n in list(sys.modules) if n.startswith('shoplens')]\n"  # .venv loads it at its start
-        "import serving.table.routes, serving.table.service\n"
+        "import serving.table.service\n"
         "from serving.table.predictor import TablePredictions\n"
         "TablePredictions(here).warm()\n"
         "ours = [m.__file__ for n, m in sys.modules.items()"
@@ -210,16 +210,18 @@ def test_the_bento_carries_the_code_that_it_runs(made: dict[str, Any], tmp_path:
     assert {path.relative_to(source).as_posix() for path in source.rglob("*.py")} == set(CODE)
 
 
-def test_a_folder_of_something_else_is_not_replaced(made: dict[str, Any], tmp_path: Path) -> None:
-    require_ours(tmp_path / "new")
-    require_ours(tmp_path)
-    require_ours(made["out"])
+def test_a_folder_with_other_files_is_not_replaced(made: dict[str, Any], tmp_path: Path) -> None:
+    require_replaceable(tmp_path / "new")
+    require_replaceable(tmp_path)
+    require_replaceable(made["out"])
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(SettingsError, match="--out: must be a new or an empty folder"):
-        require_ours(tmp_path)
+    with pytest.raises(SettingsError, match="--out: must be a new or empty folder"):
+        require_replaceable(tmp_path)
 
 
-def test_a_wrong_target_is_a_message(root: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_an_unsuitable_target_is_reported_without_a_traceback(
+    root: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
     data = tmp_path / "t.csv"
     user_behavior(100).write_csv(data)
     done = table(root, environment, "--data", str(data), "--target", "browse_time", "--out", str(tmp_path / "out"))

@@ -15,7 +15,7 @@ LABEL = np.array([1, 0, 1, 0, 1], dtype=np.float32)
 SCORE = np.array([0.9, 0.8, 0.7, 0.4, 0.2], dtype=np.float32)
 
 
-def test_purchase_metrics_by_hand() -> None:
+def test_purchase_metrics_equal_a_hand_calculation() -> None:
     found = purchase_metrics(LABEL, SCORE, threshold=0.5)
     # called: rows 0, 1, 2; of them rows 0 and 2 bought; row 4 bought and is missed; row 3 is rightly left
     assert found["precision"] == pytest.approx(2 / 3)
@@ -32,7 +32,7 @@ def test_purchase_metrics_by_hand() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
-def test_curves_agree_with_scikit_learn_also_with_ties(rows: list[tuple[bool, int]]) -> None:
+def test_metrics_agree_with_scikit_learn_with_and_without_ties(rows: list[tuple[bool, int]]) -> None:
     label = np.array([row[0] for row in rows], dtype=np.float32)
     score = np.array([row[1] / 5 for row in rows], dtype=np.float32)
     if label.min() == label.max():
@@ -43,7 +43,7 @@ def test_curves_agree_with_scikit_learn_also_with_ties(rows: list[tuple[bool, in
     assert found["f1"] == pytest.approx(reference.f1_score(label, score >= 0.5, zero_division=0))
 
 
-def test_a_weight_counts_a_row_that_often() -> None:
+def test_a_weight_repeats_a_row() -> None:
     weight = np.array([[1, 1, 1, 1, 1], [2, 1, 0, 3, 1]], dtype=np.int32)
     found = purchase_samples(LABEL, SCORE, weight, 0.5)
     repeated = np.repeat(np.arange(5), weight[1])
@@ -51,12 +51,12 @@ def test_a_weight_counts_a_row_that_often() -> None:
         assert found[name][1] == pytest.approx(value), name
 
 
-def test_unequal_lengths_are_refused() -> None:
-    with pytest.raises(ModelError, match="received 5, 4"):
+def test_unequal_lengths_are_rejected() -> None:
+    with pytest.raises(ModelError, match="received 5 and 4"):
         purchase_metrics(LABEL, SCORE[:4])
 
 
-def test_ranking_metrics_by_hand() -> None:
+def test_ranking_metrics_equal_a_hand_calculation() -> None:
     ranked = np.arange(2, 22, dtype=np.int32)[None, :].repeat(2, axis=0)  # items 2 … 21, best first
     # row 0 wants the 1st, the 3rd and one that is not ranked; row 1 wants only the 12th
     found = ranking_metrics(ranked, [np.array([2, 4, 99]), np.array([13])])
@@ -67,12 +67,12 @@ def test_ranking_metrics_by_hand() -> None:
     assert found["recall@20"].tolist() == pytest.approx([2 / 3, 1])
 
 
-def test_of_equal_scores_the_lower_index_is_first() -> None:
+def test_ties_go_to_the_lower_index() -> None:
     scores = np.array([[-np.inf, -np.inf, 1, 5, 1, 1, 0]], dtype=np.float32)
     assert top_items(scores, 3).tolist() == [[3, 2, 4]]
 
 
-def test_users_are_resampled_whole() -> None:
+def test_all_rows_of_a_user_are_resampled_together() -> None:
     user = np.array(["a", "a", "b", "c", "c", "c"])
     weight = user_weights(user, 200, seed=1)
     assert (weight[0] == 1).all()
@@ -82,7 +82,7 @@ def test_users_are_resampled_whole() -> None:
     assert (weight[:, 0] + weight[:, 2] + weight[:, 3] == 3).all()
 
 
-def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+def test_the_interval_of_a_mean_agrees_with_theory() -> None:
     values = np.random.default_rng(0).normal(size=4000)
     weight = user_weights(np.arange(4000).astype(str), 400, seed=1)
     (found,) = intervals({"mean": row_mean_samples(values, weight)}).values()
@@ -92,7 +92,7 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     assert found.value - found.low == pytest.approx(half, rel=0.15)
 
 
-def test_a_paired_difference_is_surer_than_two_figures() -> None:
+def test_a_paired_difference_has_a_narrower_interval() -> None:
     random = np.random.default_rng(0)
     hard = random.normal(size=2000)
     weight = user_weights(np.arange(2000).astype(str), 300, seed=1)
@@ -103,7 +103,7 @@ def test_a_paired_difference_is_surer_than_two_figures() -> None:
     assert alone.low < 0.05 < alone.high
 
 
-def test_a_catalogue_of_fewer_than_twenty_items_is_ranked_whole() -> None:
+def test_a_catalogue_with_fewer_than_twenty_items_is_ranked_completely() -> None:
     from training.evaluation.ranking import top_items
 
     scores = np.array([[-np.inf, -np.inf, 0.1, 0.3, 0.3]], dtype=np.float32)

@@ -4,7 +4,7 @@ from training.evaluation.metrics import purchase_metrics
 from training.explanation.permutation import input_names, permutation_importance
 
 
-def test_only_what_the_score_rests_on_is_important(make) -> None:
+def test_only_inputs_that_the_score_depends_on_are_important(make) -> None:
     rows = make("purchase", 400, 1)
 
     def score(inputs) -> float:

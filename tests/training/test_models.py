@@ -12,8 +12,8 @@ from training.evaluation.metrics import purchase_metrics, ranking_metrics
 from training.evaluation.ranking import rank_all
 from training.models import artifact
 from training.models.registry import model_class, model_names
+from training.models.remapped import RemappedPredictor
 from training.models.scaler import Scaler
-from training.models.translate import Translated
 
 pytestmark = pytest.mark.tensorflow
 CASES = [(task, name) for task in ("purchase", "next_item") for name in model_names(task)]
@@ -30,7 +30,7 @@ def train(name, task, rows, recipe, catalogue, loss=None, epochs=3):
 
 
 @pytest.mark.parametrize(("task", "name"), CASES)
-def test_every_model_learns_is_kept_and_comes_back(task, name, rows, recipe, catalogue, tmp_path: Path) -> None:
+def test_every_model_trains_saves_and_loads(task, name, rows, recipe, catalogue, tmp_path: Path) -> None:
     model, found = train(name, task, rows, recipe, catalogue)
     inputs = found.test.inputs
     artifact.save(model, inputs.names, found.learned_until, tmp_path / "kept")
@@ -52,7 +52,7 @@ def test_every_model_learns_is_kept_and_comes_back(task, name, rows, recipe, cat
 
 
 @pytest.mark.parametrize("name", [name for task, name in CASES if task == "purchase"])
-def test_a_feature_that_the_shop_does_not_have_is_no_obstacle(name, rows, recipe, catalogue) -> None:
+def test_a_feature_that_is_always_missing_is_accepted(name, rows, recipe, catalogue) -> None:
     """A log without brands has no share of the favourite brand: a whole column is missing, in serving perhaps not."""
     found = rows("purchase")
     column = found.train.inputs.names.index("noise")
@@ -63,7 +63,7 @@ def test_a_feature_that_the_shop_does_not_have_is_no_obstacle(name, rows, recipe
     assert np.isfinite(model.predict(found.test.inputs)).all()
 
 
-def test_a_loss_that_does_not_stay_finite_is_said(rows, recipe, catalogue) -> None:
+def test_a_loss_that_does_not_stay_finite_raises(rows, recipe, catalogue) -> None:
     wild = recipe("purchase", epochs=1)
     wild = dataclasses.replace(wild, loop=wild.loop.model_copy(update={"learning_rate": 1e38}))
     found = rows("purchase")
@@ -72,7 +72,7 @@ def test_a_loss_that_does_not_stay_finite_is_said(rows, recipe, catalogue) -> No
 
 
 @pytest.mark.parametrize("name", ["personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"])
-def test_models_find_who_buys(name, rows, recipe, catalogue) -> None:
+def test_models_learn_who_buys(name, rows, recipe, catalogue) -> None:
     model, found = train(name, "purchase", rows, recipe, catalogue, epochs=8)
     assert purchase_metrics(found.test.labels, model.predict(found.test.inputs))["roc_auc"] > 0.7
 
@@ -84,7 +84,7 @@ def test_models_find_who_buys(name, rows, recipe, catalogue) -> None:
         ("sampled_softmax", "lstm"),
     ],
 )
-def test_models_find_the_favourite_item(name, loss, rows, recipe, catalogue) -> None:
+def test_models_learn_the_favourite_item(name, loss, rows, recipe, catalogue) -> None:
     model, found = train(name, "next_item", rows, recipe, catalogue, loss=loss)
     ranked = rank_all(model, found.test.inputs, k=10)
     padded = np.concatenate([ranked, np.zeros((len(ranked), 10), np.int32)], axis=1)
@@ -92,7 +92,7 @@ def test_models_find_the_favourite_item(name, loss, rows, recipe, catalogue) -> 
     assert hit > 0.8, "by chance 10 of 12 items hold it, at a mean ndcg of about 0.4"
 
 
-def test_two_trainings_leave_the_same_bytes(rows, recipe, catalogue, tmp_path: Path) -> None:
+def test_training_twice_gives_the_same_bytes(rows, recipe, catalogue, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         for task, name in (("purchase", "transformer"), ("next_item", "transformer"), ("purchase", "boosted_trees")):
             model, found = train(name, task, rows, recipe, catalogue, epochs=1)
@@ -100,7 +100,7 @@ def test_two_trainings_leave_the_same_bytes(rows, recipe, catalogue, tmp_path: P
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 
 
-def test_focal_loss_and_other_optimizers_are_choices(rows, recipe, catalogue) -> None:
+def test_focal_loss_and_other_optimizers_can_be_configured(rows, recipe, catalogue) -> None:
     model, found = train("cnn", "purchase", rows, recipe, catalogue, loss="binary_focal_crossentropy")
     assert purchase_metrics(found.test.labels, model.predict(found.test.inputs))["roc_auc"] > 0.7
 
@@ -123,7 +123,7 @@ def test_a_causal_model_does_not_read_the_future(rows, recipe, catalogue) -> Non
         assert same[4:].min() > 1e-3, name
 
 
-def test_what_stands_in_padded_places_does_not_matter(rows, recipe, catalogue) -> None:
+def test_padding_does_not_influence_predictions(rows, recipe, catalogue) -> None:
     import keras
 
     for name in ("transformer", "cnn", "lstm"):
@@ -140,7 +140,7 @@ def test_what_stands_in_padded_places_does_not_matter(rows, recipe, catalogue) -
         assert difference.max() < 1e-6, name
 
 
-def test_histories_of_another_length_are_cut_or_padded(rows, recipe, catalogue, tmp_path: Path) -> None:
+def test_histories_of_a_different_length_are_cut_or_padded(rows, recipe, catalogue, tmp_path: Path) -> None:
     for task in ("purchase", "next_item"):
         model, found = train("transformer", task, rows, recipe, catalogue, epochs=1)
         artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / task)
@@ -151,7 +151,7 @@ def test_histories_of_another_length_are_cut_or_padded(rows, recipe, catalogue, 
         assert not np.array_equal(shorter, longer)
 
 
-def test_a_model_asked_in_another_catalogue_means_the_same_items(rows, recipe, catalogue, tmp_path: Path) -> None:
+def test_a_remapped_model_refers_to_the_same_items(rows, recipe, catalogue, tmp_path: Path) -> None:
     model, found = train("personal_frequency", "next_item", rows, recipe, catalogue)
     artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / "kept")
     # The same items, numbered backwards.
@@ -162,25 +162,25 @@ def test_a_model_asked_in_another_catalogue_means_the_same_items(rows, recipe, c
 
     inputs = found.test.inputs
     moved = replace(inputs, recent=replace(inputs.recent, item_index=table[inputs.recent.item_index]))
-    scores = Translated(artifact.load(tmp_path / "kept"), here).predict(moved)
+    scores = RemappedPredictor(artifact.load(tmp_path / "kept"), here).predict(moved)
     np.testing.assert_array_equal(scores[:, table], model.predict(inputs))
 
 
-def test_a_task_that_a_model_cannot_do_is_refused(recipe, catalogue) -> None:
-    with pytest.raises(ModelError, match="decision_tree cannot do task next_item; it does purchase"):
+def test_an_unsupported_task_is_rejected(recipe, catalogue) -> None:
+    with pytest.raises(ModelError, match="decision_tree does not support task next_item; it supports purchase"):
         model_class("decision_tree")(recipe("next_item"), catalogue)
     with pytest.raises(ModelError, match="received 'oracle'"):
         model_class("oracle")
 
 
-def test_missing_features_are_named(rows, recipe, catalogue, tmp_path: Path) -> None:
+def test_missing_features_are_reported(rows, recipe, catalogue, tmp_path: Path) -> None:
     model, found = train("decision_tree", "purchase", rows, recipe, catalogue)
     artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / "kept")
-    with pytest.raises(ModelError, match="lack noise"):
+    with pytest.raises(ModelError, match="missing: noise"):
         artifact.load(tmp_path / "kept").predict(found.test.inputs.select(("weekly_orders_90d",)))
 
 
-def test_a_gpu_that_is_not_there_is_said() -> None:
+def test_a_missing_gpu_raises() -> None:
     import tensorflow as tf
 
     from training.loop import prepare_device
@@ -191,7 +191,7 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
         prepare_device("gpu")
 
 
-def test_learning_curves_have_no_clock(rows, recipe, catalogue, tmp_path: Path) -> None:
+def test_learning_curves_have_no_timestamps(rows, recipe, catalogue, tmp_path: Path) -> None:
     for name in ("one", "two"):
         model = model_class("cnn")(recipe("purchase"), catalogue)
         found = rows("purchase")
@@ -200,7 +200,7 @@ def test_learning_curves_have_no_clock(rows, recipe, catalogue, tmp_path: Path) 
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 
 
-def test_rows_come_back_from_their_file(make, tmp_path: Path) -> None:
+def test_rows_survive_saving_and_loading(make, tmp_path: Path) -> None:
     from training.rows.rowset import RowSet
 
     for task in ("purchase", "next_item"):

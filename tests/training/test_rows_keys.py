@@ -38,7 +38,7 @@ def day(moment: datetime) -> float:
     return (moment - START) / timedelta(days=1)
 
 
-def test_weekly_rows_labels_and_splits_by_hand() -> None:
+def test_weekly_rows_labels_and_splits_equal_a_hand_calculation() -> None:
     # Cut-offs every week back from day 70 - 7: 63, 56 test; 49, 42 validation; 35, 28, 21, 14 train; 7 is warm-up.
     events = log(
         (0, "ann", "purchase", "a", "1"), (16, "ann", "purchase", "b", "2"), (58, "ann", "view_item", "b", None)
@@ -56,7 +56,7 @@ def test_weekly_rows_labels_and_splits_by_hand() -> None:
     }
 
 
-def test_an_event_at_the_cut_off_is_the_future() -> None:
+def test_an_event_at_the_cut_off_belongs_to_the_label_window() -> None:
     events = log((0, "ann", "purchase", "a", "1"), (14, "ann", "purchase", "b", "2"))
     keys = purchase_keys(events, DATASET, ROWS, active_days=14)
     assert [(day(r["time"]), r["label"]) for r in keys.to_dicts()] == [(14, 1.0), (21, 0.0), (28, 0.0)]
@@ -73,7 +73,7 @@ def test_the_target_is_the_first_basket_of_the_week() -> None:
     assert [(day(r["time"]), r["targets"]) for r in keys.to_dicts()] == [(14, ["b", "c"])]
 
 
-def test_what_was_in_the_order_before_the_cut_off_is_no_target() -> None:
+def test_earlier_items_of_an_order_are_not_targets() -> None:
     events = log(
         (1, "ann", "purchase", "z", "1"),
         (13.9, "ann", "purchase", "a", "2"),
@@ -99,7 +99,7 @@ def test_session_rows_end_with_the_first_purchase() -> None:
     assert [r["targets"] for r in following.to_dicts()] == [["b"], ["b"], ["c"]]
 
 
-def test_a_session_is_wholly_in_one_split() -> None:
+def test_all_rows_of_a_session_are_in_one_split() -> None:
     events = log(*[(k / 3, f"s{k // 4}", "view_item", "a", None) for k in range(200)])
     keys = purchase_keys(events, SESSIONS, ROWS, active_days=90)
     assert keys.group_by("user_id").agg(pl.col("split").n_unique())["split"].max() == 1
@@ -109,14 +109,14 @@ def test_a_session_is_wholly_in_one_split() -> None:
     assert first["train"] < first["validation"] < first["test"]
 
 
-def test_too_little_data_is_said() -> None:
+def test_too_little_data_raises() -> None:
     events = log((0, "ann", "purchase", "a", "1"))
     short = {**DATASET, "high_water": (START + timedelta(days=40)).isoformat()}
     with pytest.raises(ModelError, match="3 weekly cut-offs from 2024-01-01 to 2024-02-10 are too few"):
         purchase_keys(events, short, ROWS, active_days=90)
 
 
-def test_no_label_window_reaches_into_the_next_split() -> None:
+def test_label_windows_of_two_splits_do_not_overlap() -> None:
     rows = RowsParams(horizon_days=10, test_weeks=2, validation_weeks=2, warmup_weeks=0)
     events = log(*[(k, "ann", "purchase", "a", str(k)) for k in range(70)])
     keys = purchase_keys(events, DATASET, rows, active_days=90)
@@ -126,6 +126,6 @@ def test_no_label_window_reaches_into_the_next_split() -> None:
     assert edges["validation"][1] + horizon <= edges["test"][0]
 
 
-def test_without_features_there_is_nothing_to_learn_from(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"validated/dataset\.json.*must be there.*run `dvc repro features`"):
+def test_missing_features_stage_raises(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"validated/dataset\.json.*must exist.*Run `dvc repro features`"):
         build_rows("purchase", load_params(root / "params.yaml"), tmp_path)

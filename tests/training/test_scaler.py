@@ -18,7 +18,7 @@ def _with(inputs: Inputs, tabular: Any) -> Inputs:
     return dataclasses.replace(inputs, tabular=np.asarray(tabular, dtype=np.float32))
 
 
-def test_mean_and_deviation_by_hand(make: Callable[..., RowSet]) -> None:
+def test_mean_and_deviation_equal_a_hand_calculation(make: Callable[..., RowSet]) -> None:
     # Levels log(1 + x) of the first feature: 0, 2, 4 and missing: mean 2, deviation sqrt(8/3); the second never varies.
     given = _with(make("purchase", 4, 1).inputs, [[0, 5], [math.expm1(2), 5], [math.expm1(4), 5], [math.nan, 5]])
     scaler = Scaler.fit(given)
@@ -30,7 +30,7 @@ def test_mean_and_deviation_by_hand(make: Callable[..., RowSet]) -> None:
     assert scaler.apply(given).ravel().tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_scale_comes_back_as_it_was_kept(make: Callable[..., RowSet]) -> None:
+def test_the_scaler_survives_json(make: Callable[..., RowSet]) -> None:
     inputs = make("purchase", 50, 1).inputs
     scaler = Scaler.fit(_with(inputs, np.where(np.arange(2) == 1, 3.0, inputs.tabular)))
     assert scaler.deviation[1] == math.inf

@@ -13,14 +13,14 @@ from table_world import mixed, user_behavior, write_csv
 from shoplens.digest import folder_digest
 from shoplens.errors import BrokenTableError, SettingsError, SourceError
 from shoplens.files import read_json
-from training.table.choose import choose
 from training.table.clean import REASON, ROW, Cleaned, clean, read_flat
 from training.table.columns import read_column
 from training.table.inputs import to_inputs
-from training.table.judged import fit_preprocessing, parts_of
-from training.table.leaks import gives_away
+from training.table.leaks import reveals_target
 from training.table.run import Analysis, Request, analyse, write_results
+from training.table.select_columns import select_columns
 from training.table.split import PARTS, Split, split
+from training.table.train import fit_preprocessing, parts_of
 
 QUICK = ("base_rate", "logistic_regression", "decision_tree")
 
@@ -38,8 +38,8 @@ def chosen_of(frame: pl.DataFrame, target: str, keep: tuple[str, ...] = ()) -> t
     cleaned = clean(as_text(frame), target)
     divided = divide(cleaned)
     train = cleaned.frame.filter(pl.Series(divided.where("train")))
-    choice = choose(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
-    return {column.name for column in choice.columns}, choice.dropped
+    selection = select_columns(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
+    return {column.name for column in selection.columns}, selection.dropped
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,9 @@ def chosen_of(frame: pl.DataFrame, target: str, keep: tuple[str, ...] = ()) -> t
         ("a", ["", "NA", None], "category", 0),
     ],
 )
-def test_a_column_is_what_its_values_are(name: str, values: list[str | None], kind: str, unreadable: int) -> None:
+def test_the_kind_of_a_column_follows_from_its_values(
+    name: str, values: list[str | None], kind: str, unreadable: int
+) -> None:
     column, read = read_column(pl.DataFrame({name: values}, schema={name: pl.String}), name)
     assert (column.kind, column.unreadable) == (kind, unreadable)
     assert column.nullable == (read.null_count() > 0)
@@ -79,18 +81,18 @@ def test_a_target_has_two_values(yes: str, no: str) -> None:
     [
         (["a", "b"] * 50, ("column y", "true and false", "'a'", "Recode")),
         (["1", "2", "0", "3"] * 25, ("'2'", "'3'")),
-        ([""] * 100, ("seen nothing",)),
+        ([""] * 100, ("found nothing",)),
         (["1"] * 5 + ["0"] * 95, ("at least 20", "5 true and 95 false")),
     ],
 )
-def test_another_target_is_refused_with_what_was_seen(values: list[str], words: tuple[str, ...]) -> None:
+def test_an_unsuitable_target_is_rejected_with_its_values(values: list[str], words: tuple[str, ...]) -> None:
     frame = pl.DataFrame({"x": [str(n) for n in range(100)], "y": values})
     with pytest.raises(BrokenTableError) as error:
         clean(frame, "y")
     assert all(word in str(error.value) for word in words)
 
 
-def test_a_column_that_is_not_there_is_refused_with_those_that_are() -> None:
+def test_an_unknown_column_is_rejected_with_the_known_ones() -> None:
     frame = as_text(user_behavior(200))
     with pytest.raises(SettingsError, match="browse_time, search_result_count"):
         clean(frame, "Revenue")
@@ -117,7 +119,7 @@ def test_rows_in_are_used_quarantined_and_duplicates() -> None:
     assert (kept.account.used, kept.account.duplicates) == (97, 0)
 
 
-def test_lists_and_records_are_no_inputs_and_say_so() -> None:
+def test_nested_columns_are_dropped_with_a_reason() -> None:
     frame = user_behavior(200).with_columns(
         pl.Series("items", [[n % 3, 1] for n in range(200)]), pl.Series("page", [{"n": n % 5} for n in range(200)])
     )
@@ -128,13 +130,13 @@ def test_lists_and_records_are_no_inputs_and_say_so() -> None:
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
+def test_the_separator_is_detected(tmp_path: Path, separator: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f'"a|,"{separator}b\n1{separator}2\n')
     assert read_flat(path).columns == ["a|,", "b"]
 
 
-def test_a_file_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         read_flat(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("a,b\n")
@@ -148,14 +150,14 @@ def test_a_file_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
 def test_an_amount_that_exists_only_after_a_purchase_is_dropped() -> None:
     used, dropped = chosen_of(user_behavior(), "is_purchased")
     assert used == {"browse_time", "search_result_count"}
-    reason = "leaks the target: not zero in 100.0% of the rows where it is true, in 0.00% where it is false"
+    reason = "leaks the target: not zero in 100.0% of the rows with a true target, 0.00% with a false one"
     assert dropped == {"purchase_amount": reason}
     used, dropped = chosen_of(user_behavior(), "is_purchased", keep=("purchase_amount",))
     assert "purchase_amount" in used
     assert not dropped
 
 
-def test_leaks_are_found_and_what_is_only_strong_is_not() -> None:
+def test_leaks_are_dropped_and_strong_columns_are_kept() -> None:
     frame = user_behavior(3_000)
     random = np.random.default_rng(0)
     bought = frame["is_purchased"].to_numpy().astype(bool)
@@ -180,10 +182,10 @@ def test_leaks_are_found_and_what_is_only_strong_is_not() -> None:
     assert used == {"browse_time", "search_result_count", "cart_adds"}
     for name in ("order_id", "paid_at", "coupon_redeemed", "reason_for_leaving", "status", "loyalty"):
         assert dropped[name].startswith("leaks the target"), name
-    assert "alone it reaches ROC AUC 0.99" in dropped["status"]
-    assert dropped["shop"] == "constant: one value in every row"
-    assert dropped["row"].startswith("names rows")
-    assert dropped["visitor_id"].startswith("names rows")
+    assert "on its own it reaches ROC AUC 0.99" in dropped["status"]
+    assert dropped["shop"] == "constant: the same value in every row"
+    assert dropped["row"].startswith("identifies rows")
+    assert dropped["visitor_id"].startswith("identifies rows")
 
 
 @pytest.mark.parametrize(
@@ -195,16 +197,16 @@ def test_leaks_are_found_and_what_is_only_strong_is_not() -> None:
         (100, 9, False),  # 9 of 109 rows are false: 8%
     ],
 )
-def test_what_gives_the_target_away(state_true: int, state_false: int, leak: bool) -> None:
+def test_which_states_are_leaks(state_true: int, state_false: int, leak: bool) -> None:
     """100 true and 900 false rows: false is 90% of all, so up to 0.9% of the rows of the state may be."""
     label = np.repeat(np.array([1, 0], dtype=np.int8), [100, 900])
     state = np.zeros(1_000, dtype=bool)
     state[:state_true] = True
     state[100 : 100 + state_false] = True
-    assert gives_away(state, label) == leak
+    assert reveals_target(state, label) == leak
 
 
-def test_copies_stay_on_one_side_and_shares_are_kept() -> None:
+def test_copies_stay_in_one_part_and_shares_are_equal() -> None:
     frame = as_text(user_behavior(1_000).with_columns(pl.Series("page", range(1_000))))
     cleaned = clean(pl.concat([frame, frame[:200], frame[:100]]), "is_purchased", keep_duplicates=True)
     divided = divide(cleaned)
@@ -219,7 +221,7 @@ def test_copies_stay_on_one_side_and_shares_are_kept() -> None:
     assert (divide(cleaned, seed=2).part != divided.part).any()
 
 
-def test_where_there_is_a_time_the_future_is_tested() -> None:
+def test_with_a_time_column_the_latest_rows_are_tested() -> None:
     frame = user_behavior(1_000)
     day = [f"2021-03-{1 + n * 7 % 28:02d} {n % 24:02d}:00:00" for n in range(1_000)]
     day[5] = ""
@@ -232,7 +234,7 @@ def test_where_there_is_a_time_the_future_is_tested() -> None:
     assert validation.max() < test.min()
 
 
-def test_a_moment_that_only_a_purchase_has_does_not_order_the_rows() -> None:
+def test_a_time_that_only_purchases_have_does_not_order_the_rows() -> None:
     frame = user_behavior(500)
     paid = ["2021-03-01 10:00:00" if yes else "" for yes in frame["is_purchased"]]
     assert clean(as_text(frame.with_columns(pl.Series("paid_at", paid))), "is_purchased").time is None
@@ -253,7 +255,7 @@ def fitted_numbers(frame: pl.DataFrame) -> list[np.ndarray]:
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_no_statistic_of_the_test_rows_is_fitted(data: st.DataObject) -> None:
+def test_nothing_is_fitted_on_test_rows(data: st.DataObject) -> None:
     """Whatever the test rows hold, what is fitted on the training rows is the same, to the last bit."""
     value = {
         "number": st.none() | st.floats(-1e9, 1e9),
@@ -273,7 +275,7 @@ def test_no_statistic_of_the_test_rows_is_fitted(data: st.DataObject) -> None:
     assert train.equals(parts_of(CLEANED.frame, DIVIDED)["train"])
 
 
-def test_an_unseen_category_and_a_missing_value_are_numbers_too() -> None:
+def test_unseen_categories_and_missing_values_are_encoded() -> None:
     fitted = fit_preprocessing(CLEANED.frame, CLEANED.columns, DIVIDED)
     row = CLEANED.frame[:1].with_columns(
         pl.lit("never seen").alias("channel"), pl.lit(None, dtype=pl.Float64).alias("gaps")
@@ -303,14 +305,14 @@ def test_the_same_arguments_give_the_same_metrics_and_the_same_model(tmp_path: P
     ]
 
 
-def test_the_choice_does_not_look_at_the_test_rows(tmp_path: Path) -> None:
+def test_the_selection_does_not_use_the_test_rows(tmp_path: Path) -> None:
     """The chosen one is the best of the validation rows, also where another is better on the test rows."""
     found = run(Request(write_csv(user_behavior(400), tmp_path), "is_purchased", models=QUICK), tmp_path / "a")
     assert found.chosen.validation == max(one.validation for one in found.trained)
 
 
 @pytest.mark.tensorflow
-def test_the_network_is_the_same_again_and_comes_back_from_its_folder(tmp_path: Path) -> None:
+def test_the_network_is_reproducible_and_can_be_loaded(tmp_path: Path) -> None:
     from training.table.network import Network
 
     random = np.random.default_rng(0)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from training.table.judged import as_metrics
 
 from shoplens.errors import BrokenTableError, SettingsError
 from training.table.clean import clean, read_flat
 from training.table.columns import read_column
-from training.table.judged import as_metrics
 from training.table.run import Request, analyse
 from training.table.split import PARTS
 

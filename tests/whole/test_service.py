@@ -252,9 +252,9 @@ def test_a_worse_model_is_refused_and_the_old_one_still_answers(project, release
         kept = read_json(project.folder / f"var/service/verdicts/{verdict['model_version']}.json")
         assert kept["accepted"] is False
         assert any(head["difference"]["low"] < -0.005 for head in kept["heads"].values())
-        refused = project.attempt("shoplens", "release")
-        assert refused.returncode == 1
-        assert "the gate has refused it" in refused.stderr
+        rejected = project.attempt("shoplens", "release")
+        assert rejected.returncode == 1
+        assert "the gate has rejected it" in rejected.stderr
         answer = service.post("/predict_purchase", json={"user_id": user}).json()
         assert answer["model_version"] == released["release"]["digest"]
     finally:

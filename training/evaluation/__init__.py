@@ -1,1 +1,1 @@
-"""How good a model is, and how sure we are: metrics, intervals by resampling users, full ranking, plots."""
+"""Evaluation: metrics, full ranking, confidence intervals over users, plots."""

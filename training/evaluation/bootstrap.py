@@ -1,7 +1,7 @@
-"""95% intervals by resampling users: rows of one user are alike, so rows are no independent draws.
+"""95% intervals by resampling users: the rows of one user are similar, so rows are not independent samples.
 
 Cluster bootstrap with percentile intervals (Efron & Tibshirani, 1993, chapter 13). Two models are compared on the same
-resamples: the interval is of their difference.
+resamples, which gives an interval for their difference.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from training.evaluation.metrics import Array, Numbers, weighted_purchase_metrics
 
-_TAIL = 2.5  # per cent on either side
-_CHUNK = 50  # weightings at once: bounds memory at (50, rows)
+_TAIL = 2.5  # per cent on each side
+_CHUNK = 50  # resamples computed at once, which bounds memory at (50, rows)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure on all rows, with its 95% interval."""
+    """A metric on all rows with its 95% interval."""
 
     value: float
     low: float
     high: float
 
     def as_json(self) -> dict[str, float]:
-        """Return plain values, rounded to six places."""
+        """Return JSON-serializable values, rounded to six decimals."""
         return {name: round(value, 6) for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class Interval:
 
 
 def user_weights(user: NDArray[np.str_], resamples: int, seed: int) -> NDArray[np.int32]:
-    """Return (resamples + 1, rows): how often each row counts; the first line counts every row once."""
+    """Return how often each row counts in each resample, (resamples + 1, rows); the first row is all ones."""
     names, member = np.unique(user, return_inverse=True)
     random = np.random.default_rng(seed)
     draws = random.integers(0, len(names), size=(resamples, len(names)))
@@ -47,7 +47,7 @@ def _interval(values: Array) -> Interval:
 
 
 def purchase_samples(label: Numbers, score: Numbers, weight: NDArray[np.int32], threshold: float) -> dict[str, Array]:
-    """Return metric -> (resamples + 1,)."""
+    """Return metric -> values on all rows and on each resample, (resamples + 1,)."""
     parts = [
         weighted_purchase_metrics(label, score, weight[begin : begin + _CHUNK], threshold)
         for begin in range(0, len(weight), _CHUNK)
@@ -56,7 +56,7 @@ def purchase_samples(label: Numbers, score: Numbers, weight: NDArray[np.int32], 
 
 
 def row_mean_samples(values: Array, weight: NDArray[np.int32]) -> Array:
-    """Return (resamples + 1,): the mean over rows of a metric that each row has."""
+    """Return the mean over rows of a per-row metric, on all rows and on each resample, (resamples + 1,)."""
     return np.asarray((weight @ values) / weight.sum(axis=1), dtype=np.float64)
 
 
@@ -66,5 +66,5 @@ def intervals(samples: dict[str, Array]) -> dict[str, Interval]:
 
 
 def paired_difference(new: Array, old: Array) -> Interval:
-    """Return new - old; both from the same resamples, (resamples + 1,)."""
+    """Return new - old with its interval; both are (resamples + 1,) values on the same resamples."""
     return _interval(new - old)

@@ -1,4 +1,4 @@
-"""Metrics of both predictions, in numpy alone."""
+"""Metrics of both tasks, in NumPy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,17 +10,9 @@ from shoplens.errors import ModelError
 
 Array = NDArray[np.float64]
 Numbers = NDArray[Any]
-PURCHASE_METRICS = (
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "roc_auc",
-    "average_precision",
-    "log_loss",
-)
+PURCHASE_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "log_loss")
 RANKING_METRICS = ("hr@10", "ndcg@10", "recall@10", "recall@20")
-_CLIP = 1e-7  # as Keras clips before the logarithm
+_CLIP = 1e-7  # Keras clips probabilities to the same value before taking logarithms
 
 
 def _divide(top: Array, bottom: Array) -> Array:
@@ -28,23 +20,23 @@ def _divide(top: Array, bottom: Array) -> Array:
 
 
 def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, threshold: float) -> dict[str, Array]:
-    """Return every purchase metric under several weightings of the rows at once.
+    """Return every purchase metric for several weightings of the rows.
 
-    ROC AUC and average precision follow scikit-learn's definitions (ties share a threshold;
-    AP = sum of (R_n - R_{n-1}) * P_n, without interpolation).
+    ROC AUC and average precision follow scikit-learn's definitions: ties share a threshold, and
+    AP = sum of (R_n - R_{n-1}) * P_n, without interpolation.
 
     Args:
-        label: (rows,) 0 or 1.
-        score: (rows,) probabilities.
-        weight: (weightings, rows), at least 0: how often each row counts.
-        threshold: Probability from which a purchase is predicted.
+        label: 0 or 1, (rows,).
+        score: Probabilities, (rows,).
+        weight: Non-negative weight of each row, (weightings, rows).
+        threshold: Lowest probability at which a purchase is predicted.
 
     Returns:
         Metric -> (weightings,).
     """
     order = np.argsort(-score, kind="stable")
     y, s, w = label[order].astype(np.float64), score[order], weight[:, order].astype(np.float64)
-    last = np.flatnonzero(np.append(np.diff(s) != 0, True))  # the last row of every tie
+    last = np.flatnonzero(np.append(np.diff(s) != 0, True))  # the last row of each tie
     true = np.cumsum(w * y, axis=1)[:, last]  # (weightings, thresholds) positives at or above
     called = np.cumsum(w, axis=1)[:, last]
     positives, total = true[:, -1], called[:, -1]
@@ -76,13 +68,15 @@ def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, t
 def purchase_metrics(
     label: NDArray[np.float32], score: NDArray[np.float32], threshold: float = 0.5
 ) -> dict[str, float]:
-    """Return every purchase metric of some rows.
+    """Return every purchase metric, each row weighted equally.
 
     Raises:
-        ModelError: labels and scores differ in length, or there is no row.
+        ModelError: labels and scores differ in length or are empty.
     """
     if len(label) != len(score) or len(label) == 0:
-        raise ModelError(f"label and score: must be equally long and not empty; received {len(label)}, {len(score)}")
+        raise ModelError(
+            f"label and score: must have the same length and not be empty; received {len(label)} and {len(score)}"
+        )
     found = weighted_purchase_metrics(label, score, np.ones((1, len(label))), threshold)
     return {name: float(values[0]) for name, values in found.items()}
 
@@ -90,11 +84,12 @@ def purchase_metrics(
 def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int32]]) -> dict[str, Array]:
     """Return every ranking metric for each row.
 
-    NDCG@10 has binary gains and is divided by the best that the row's targets allow (Järvelin & Kekäläinen, 2002).
+    NDCG@10 uses binary gains and is normalized by the best value that the row's targets allow (Järvelin & Kekäläinen,
+    2002).
 
     Args:
-        ranked: (rows, k) catalogue indexes, best first; k is 20, or the whole of a smaller catalogue.
-        targets: A set of catalogue indexes a row, not empty.
+        ranked: Catalogue indexes, best first, (rows, k); k is 20, or the size of a smaller catalogue.
+        targets: One non-empty set of catalogue indexes per row.
 
     Returns:
         Metric -> (rows,).

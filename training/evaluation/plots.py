@@ -1,33 +1,37 @@
-"""Plots of an evaluation; no clock in any.
+"""Plots of an evaluation, without timestamps: identical figures give identical files.
 
-Each is a PNG that compares the model with its baselines, and a CSV of the model alone: `dvc plots` draws one line a
-revision from it (`plots` in dvc.yaml names the axes).
+Each plot is a PNG that compares the model with its baselines, and a CSV of the model alone. `dvc plots` draws one line
+per revision from the CSVs; `plots` in dvc.yaml names the axes.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-_POINTS = 200  # of a curve: more cannot be seen
+_POINTS = 200  # per curve; more are not visible
 _BINS = 10
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
+def new_figure(
+    title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.8), grid: Literal["both", "x"] = "both"
+) -> tuple[Any, Any]:
+    """Return an empty figure and its axes, with a title, axis labels and a grid."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
-    axes.grid(alpha=0.3)
+    axes.grid(axis=grid, alpha=0.3)
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, without Matplotlib's version in the metadata, so that the bytes are reproducible."""
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
@@ -45,9 +49,9 @@ def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
 
 
 def write_curves(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
-    """Write ROC and precision-recall curves: roc.png and precision_recall.png of all, roc.csv and so on of "model"."""
-    roc, axes_roc = _figure("ROC", "false positive rate", "true positive rate")
-    pr, axes_pr = _figure("Precision and recall", "recall", "precision")
+    """Write ROC and precision-recall curves: roc.png and precision_recall.png with all models, the CSVs of "model"."""
+    roc, axes_roc = new_figure("ROC", "false positive rate", "true positive rate")
+    pr, axes_pr = new_figure("Precision and recall", "recall", "precision")
     for name, score in scores.items():
         false, true, recall, precision = _curves(label, score)
         for axes, x, y in ((axes_roc, false, true), (axes_pr, recall, precision)):
@@ -62,33 +66,33 @@ def write_curves(label: NDArray[np.float32], scores: dict[str, NDArray[np.float3
     axes_pr.axhline(float(label.mean()), linestyle="--", color="grey", linewidth=1, label="share of buyers")
     for kind, figure, axes in (("roc", roc, axes_roc), ("precision_recall", pr, axes_pr)):
         axes.legend()
-        _save(figure, folder / f"{kind}.png")
+        save(figure, folder / f"{kind}.png")
 
 
 def write_calibration(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
-    """Write calibration.csv and calibration.png: predicted against observed share in ten equally wide bins."""
-    figure, axes = _figure("Calibration", "predicted probability", "share that bought")
+    """Write calibration.csv and calibration.png: predicted and observed share in ten bins of equal width."""
+    figure, axes = new_figure("Calibration", "predicted probability", "share that bought")
     for name, score in scores.items():
-        place = np.minimum((score * _BINS).astype(int), _BINS - 1)
-        count = np.bincount(place, minlength=_BINS)
+        member = np.minimum((score * _BINS).astype(int), _BINS - 1)
+        count = np.bincount(member, minlength=_BINS)
         filled = count > 0
-        predicted = np.bincount(place, weights=score, minlength=_BINS)[filled] / count[filled]
-        observed = np.bincount(place, weights=label, minlength=_BINS)[filled] / count[filled]
+        predicted = np.bincount(member, weights=score, minlength=_BINS)[filled] / count[filled]
+        observed = np.bincount(member, weights=label, minlength=_BINS)[filled] / count[filled]
         axes.plot(predicted, observed, marker="o", markersize=4, label=name)
         if name == "model":
             columns = {"predicted": np.round(predicted, 6), "observed": np.round(observed, 6), "rows": count[filled]}
             pl.DataFrame(columns).write_csv(folder / "calibration.csv")
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect")
     axes.legend()
-    _save(figure, folder / "calibration.png")
+    save(figure, folder / "calibration.png")
 
 
 def write_learning_curve(live: Path, task: str, folder: Path) -> None:
-    """Write learning_TASK.png and .csv (epoch, and the loss of each split) from the curves of the training loop.
+    """Write learning_TASK.png and learning_TASK.csv: the loss of each split per epoch.
 
-    A model without epochs has no curve: its CSV has no rows, and there is no PNG.
+    A model that is not trained in epochs has no curve: its CSV has no rows, and there is no PNG.
     """
-    figure, axes = _figure(f"Learning curve, {task}", "epoch", "loss")
+    figure, axes = new_figure(f"Learning curve, {task}", "epoch", "loss")
     table = pl.DataFrame(schema={"epoch": pl.Int64})
     for split in ("train", "validation"):
         path = live / "plots/metrics" / split / "loss.tsv"
@@ -100,4 +104,4 @@ def write_learning_curve(live: Path, task: str, folder: Path) -> None:
     if len(table):
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _save(figure, folder / f"learning_{task}.png")
+        save(figure, folder / f"learning_{task}.png")

@@ -11,46 +11,46 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluation.bootstrap import paired_difference, user_weights
-from training.evaluation.judge import MAIN_METRIC, Judged, judge
+from training.evaluation.evaluate import MAIN_METRIC, Evaluation, evaluate_model
 from training.evaluation.plots import write_calibration, write_curves, write_learning_curve
 from training.loop import prepare_device
 from training.models import artifact
 from training.rows.rowset import TASKS, RowSet
 
 
-def judge_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Judged]:
-    """Judge the artifact `model/` and every one below `baselines/`; the model comes first, under the name "model"."""
+def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Evaluation]:
+    """Evaluate the artifact in `model/`, under the name "model", and each one in `baselines/`."""
     weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
     folders = {"model": folder / "model", **{p.name: p for p in sorted((folder / "baselines").iterdir())}}
-    judged = {}
+    evaluations = {}
     for name, path in folders.items():
-        judged[name] = judge(artifact.load(path), rows, weight, params.evaluate.threshold)
-        shown = judged[name].intervals()[MAIN_METRIC[rows.task]]
-        console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {shown}")
-    return judged
+        evaluations[name] = evaluate_model(artifact.load(path), rows, weight, params.evaluate.threshold)
+        main = evaluations[name].intervals()[MAIN_METRIC[rows.task]]
+        console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {main}")
+    return evaluations
 
 
-def as_metrics(judged: dict[str, Judged], main: str) -> dict[str, Any]:
-    """Return model -> metric -> value and interval, and of the model minus each baseline on the main metric."""
+def as_metrics(evaluations: dict[str, Evaluation], main: str) -> dict[str, Any]:
+    """Return model -> metric -> value and interval, and the model minus each baseline on the main metric."""
     content: dict[str, Any] = {
-        name: {metric: interval.as_json() for metric, interval in found.intervals().items()}
-        for name, found in judged.items()
+        name: {metric: interval.as_json() for metric, interval in one.intervals().items()}
+        for name, one in evaluations.items()
     }
-    new = judged["model"].samples[main]
+    new = evaluations["model"].samples[main]
     content["model_minus"] = {
-        name: {main: paired_difference(new, found.samples[main]).as_json()}
-        for name, found in judged.items()
+        name: {main: paired_difference(new, one.samples[main]).as_json()}
+        for name, one in evaluations.items()
         if name != "model"
     }
     return content
 
 
-def _predictions(rows: RowSet, found: Judged) -> pl.DataFrame:
+def _predictions(rows: RowSet, model: Evaluation) -> pl.DataFrame:
     columns: dict[str, Any] = {"user_id": rows.user_id, "time": rows.inputs.now}
-    if found.score is not None:
-        columns |= {"label": rows.labels, "score": found.score}
-    if found.ranked is not None:
-        columns |= {"targets": pl.Series(rows.target_sets, dtype=pl.List(pl.Int32)), "ranked": found.ranked}
+    if model.score is not None:
+        columns |= {"label": rows.labels, "score": model.score}
+    if model.ranked is not None:
+        columns |= {"targets": pl.Series(rows.target_sets, dtype=pl.List(pl.Int32)), "ranked": model.ranked}
     return pl.DataFrame(columns)
 
 
@@ -64,13 +64,13 @@ def evaluate(params: Params, settings: Settings) -> None:
         for task in TASKS:
             folder = settings.outs_dir / task
             rows = RowSet.load(folder / "rows/test.parquet")
-            judged = judge_folder(folder, rows, params)
-            metrics[task] = as_metrics(judged, MAIN_METRIC[task])
+            evaluations = evaluate_folder(folder, rows, params)
+            metrics[task] = as_metrics(evaluations, MAIN_METRIC[task])
             metrics[task]["rows"] = len(rows)
-            _predictions(rows, judged["model"]).write_parquet(out / f"predictions/{task}.parquet")
+            _predictions(rows, evaluations["model"]).write_parquet(out / f"predictions/{task}.parquet")
             write_learning_curve(folder / "live", task, out / "plots")
             if task == "purchase":
-                scores = {name: np.asarray(j.score) for name, j in judged.items() if name != "base_rate"}
+                scores = {name: np.asarray(one.score) for name, one in evaluations.items() if name != "base_rate"}
                 write_curves(rows.labels, scores, out / "plots")
                 write_calibration(rows.labels, scores, out / "plots")
         write_json(out / "metrics.json", metrics)

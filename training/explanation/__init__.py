@@ -1,1 +1,1 @@
-"""Why the model says so: permutation importance on held-out rows."""
+"""Explanation: permutation importance on held-out rows."""

@@ -4,26 +4,22 @@ from pathlib import Path
 
 import polars as pl
 
+from training.evaluation.plots import new_figure, save
 from training.explanation.permutation import Importance
 
 _SHOWN = 20
 
 
-def write_importance(found: list[Importance], task: str, metric: str, folder: Path) -> None:
-    """Write the largest as importance_TASK.csv, for `dvc plots`, and importance_TASK.png; importance.json has all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    ordered = sorted(found, key=lambda one: (-one.value, one.name))[:_SHOWN]
-    columns = {name: [round(getattr(one, name), 6) for one in ordered] for name in ("value", "low", "high")}
-    pl.DataFrame({"input": [one.name for one in ordered], **columns}).write_csv(folder / f"importance_{task}.csv")
-    shown = ordered[::-1]
-    figure = Figure(figsize=(8, 0.32 * len(shown) + 1.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    values = [one.value for one in shown]
-    error = [[one.value - one.low for one in shown], [one.high - one.value for one in shown]]
-    axes.barh([one.name for one in shown], values, xerr=error, color="#4477aa", ecolor="#222222", capsize=3)
-    axes.set(title=f"Permutation importance, {task}", xlabel=f"fall of {metric} when shuffled (95% interval)")
-    axes.grid(axis="x", alpha=0.3)
-    figure.savefig(folder / f"importance_{task}.png", dpi=110, metadata={"Software": None})
+def write_importance(importances: list[Importance], task: str, metric: str, folder: Path) -> None:
+    """Write the 20 largest importances to importance_TASK.csv and, as bars, to importance_TASK.png."""
+    largest = sorted(importances, key=lambda one: (-one.value, one.name))[:_SHOWN]
+    rows = [{"input": one.name, **one.as_json()} for one in largest]
+    pl.DataFrame(rows, schema=["input", "value", "low", "high"]).write_csv(folder / f"importance_{task}.csv")
+    bars = largest[::-1]
+    label = f"fall of {metric} when shuffled (95% interval)"
+    size = (8, 0.32 * len(bars) + 1.2)
+    figure, axes = new_figure(f"Permutation importance, {task}", label, "", size, grid="x")
+    names, values = [one.name for one in bars], [one.value for one in bars]
+    error = [[one.value - one.low for one in bars], [one.high - one.value for one in bars]]
+    axes.barh(names, values, xerr=error, color="#4477aa", ecolor="#222222", capsize=3)
+    save(figure, folder / f"importance_{task}.png")

@@ -8,7 +8,7 @@ from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.evaluation.judge import MAIN_METRIC
+from training.evaluation.evaluate import MAIN_METRIC
 from training.evaluation.metrics import purchase_metrics, ranking_metrics
 from training.evaluation.ranking import rank_all
 from training.explanation.permutation import Importance, input_names, permutation_importance
@@ -19,11 +19,11 @@ from training.models.artifact import Predictor
 from training.rows.inputs import Inputs
 from training.rows.rowset import TASKS, RowSet, Task
 
-_RANKED_SHARE = 4  # a next-item prediction ranks the whole catalogue: that many times fewer rows are shuffled
+_FEWER_ROWS = 4  # next-item predictions rank the whole catalogue, so this many times fewer rows are shuffled
 
 
 def _score(predictor: Predictor, rows: RowSet) -> Callable[[Inputs], float]:
-    """Return the main metric of the task as a function of the inputs."""
+    """Return a function that computes the main metric of the task for given inputs."""
     if rows.task == "purchase":
         return lambda inputs: purchase_metrics(rows.labels, predictor.predict(inputs))["average_precision"]
     targets = rows.target_sets
@@ -31,11 +31,11 @@ def _score(predictor: Predictor, rows: RowSet) -> Callable[[Inputs], float]:
 
 
 def explain_task(task: Task, params: Params, settings: Settings) -> list[Importance]:
-    """Return the importance of every input of a task's model."""
+    """Return the importance of each input of a task's model."""
     folder = settings.outs_dir / task
     predictor = artifact.load(folder / "model")
     rows = RowSet.load(folder / "rows/test.parquet")
-    limit = params.explain.rows if task == "purchase" else max(10, params.explain.rows // _RANKED_SHARE)
+    limit = params.explain.rows if task == "purchase" else max(10, params.explain.rows // _FEWER_ROWS)
     if len(rows) > limit:
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
         rows = rows.take(np.sort(chosen))
@@ -57,7 +57,5 @@ def explain(params: Params, settings: Settings) -> None:
         for task in TASKS:
             found = explain_task(task, params, settings)
             write_importance(found, task, MAIN_METRIC[task], out / "plots")
-            content[task] = {
-                one.name: {name: round(getattr(one, name), 6) for name in ("value", "low", "high")} for one in found
-            }
+            content[task] = {one.name: one.as_json() for one in found}
         write_json(out / "importance.json", content)

@@ -1,1 +1,1 @@
-"""Models behind one contract, and the folder (artifact) in which each is kept. One architecture a file."""
+"""Models behind one interface, one architecture per file, and the artifact folder in which a model is saved."""

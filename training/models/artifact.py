@@ -1,20 +1,20 @@
-"""A model in a folder: `model.json` and its weights; byte-identical for the same model.
+"""A model saved in a folder; the same model gives the same bytes.
 
-model.json    name, task, recipe, feature names, what the model keeps
-catalogue.parquet, and weights in the model's own files
+model.json            name, task, recipe, feature names, and what `Model.export` returned
+catalogue.parquet     the items that the model was trained with
+weights               in files of the model's own
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from features.catalogue import Catalogue
 from shoplens.digest import folder_digest
 from shoplens.errors import ModelError
 from shoplens.files import read_json, whole_folder, write_json
-from shoplens.params import LoopParams, NetworkParams
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.registry import model_class
 from training.rows.inputs import Inputs
@@ -22,6 +22,7 @@ from training.rows.rowset import Task
 
 _CARD = "model.json"
 _CATALOGUE = "catalogue.parquet"
+_RECIPE = TypeAdapter(Recipe)
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Predictor:
     """A trained model, ready to predict.
 
     Attributes:
-        feature_names: Tabular features that it was trained on, in order.
+        feature_names: The tabular features that it was trained on, in order.
         model_digest: Digest of its folder.
-        learned_until: Rows before this moment (UTC) may have been learned from, and cannot judge it.
+        learned_until: Rows before this time (UTC) may have been used for training and must not be used to evaluate it.
     """
 
     name: str
@@ -43,66 +44,46 @@ class Predictor:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items that it was trained with; its scores are by their index."""
+        """The items that it was trained with; their indexes are the columns of its scores."""
         return self.model.catalogue
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """Return (rows,) probabilities, or (rows, catalogue size) scores, -inf at indexes 0 and 1.
+        """Return probabilities, (rows,), or scores, (rows, catalogue size), with -inf at indexes 0 and 1.
 
-        Histories of another length than the model was built for (`features.last_n` has changed) are cut or padded.
+        If `features.last_n` has changed since training, histories are cut or padded to the length the model expects.
         """
         chosen = inputs.select(self.feature_names)
         return self.model.predict(chosen if self.model.history is None else chosen.resize(self.model.history))
 
 
 def save(model: Model, feature_names: tuple[str, ...], learned_until: np.datetime64, folder: Path) -> None:
-    """Write the artifact of a trained model, whole or not at all."""
+    """Write the artifact of a trained model atomically."""
     with whole_folder(folder) as work:
         kept = model.export(work)
         model.catalogue.frame.write_parquet(work / _CATALOGUE)
-        recipe = model.recipe
-        write_json(
-            work / _CARD,
-            {
-                "name": model.name,
-                "task": recipe.task,
-                "feature_names": list(feature_names),
-                "learned_until": str(learned_until),
-                "recipe": {
-                    "network": recipe.network.model_dump(),
-                    "loop": recipe.loop.model_dump(),
-                    "loss": recipe.loss,
-                    "seed": recipe.seed,
-                    "sampled_negatives": recipe.sampled_negatives,
-                },
-                "kept": kept,
-            },
-        )
-
-
-def _recipe(card: dict[str, Any]) -> Recipe:
-    parts = card["recipe"]
-    return Recipe(
-        card["task"],
-        NetworkParams.model_validate(parts["network"]),
-        LoopParams.model_validate(parts["loop"]),
-        parts["loss"],
-        parts["seed"],
-        parts["sampled_negatives"],
-    )
+        card = {
+            "name": model.name,
+            "task": model.recipe.task,
+            "feature_names": list(feature_names),
+            "learned_until": str(learned_until),
+            "recipe": _RECIPE.dump_python(model.recipe, mode="json", exclude={"task"}),
+            "kept": kept,
+        }
+        write_json(work / _CARD, card)
 
 
 def load(folder: Path) -> Predictor:
-    """Read an artifact. TensorFlow is imported only for a deep model.
+    """Load an artifact. TensorFlow is imported only for a deep model.
 
     Raises:
-        ModelError: the folder is no artifact.
+        ModelError: the folder does not contain an artifact.
     """
     try:
         card = read_json(folder / _CARD)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {folder}: cannot be read ({error}); run the training stage") from error
-    model = model_class(card["name"])(_recipe(card), Catalogue.load(folder / _CATALOGUE))
+        raise ModelError(f"model {folder}: cannot be read ({error}). Run the training stage") from error
+    recipe = _RECIPE.validate_python({"task": card["task"], **card["recipe"]})
+    model = model_class(card["name"])(recipe, Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
     return Predictor(
         card["name"],

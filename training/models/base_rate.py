@@ -1,4 +1,4 @@
-"""The base rate: everybody buys with the probability of the training rows. What any model must beat."""
+"""The base rate: the share of buyers among the training rows, predicted for every user. Any model must beat it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from training.rows.rowset import RowSet
 
 
 class BaseRate(Model):
-    """One number."""
+    """Predicts the mean label of the training rows."""
 
     name = "base_rate"
     tasks = frozenset({"purchase"})
     reads_history = False
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Take the mean label."""
+        """Compute the mean label."""
         self.rate = float(np.mean(train.labels, dtype=np.float64))
 
     def predict(self, inputs: Inputs) -> FloatArray:
@@ -26,13 +26,13 @@ class BaseRate(Model):
         return np.full(len(inputs), self.rate, dtype=np.float32)
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """Keep the rate."""
+        """Return the rate; no file is written."""
         return {"rate": self.rate}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Read the rate."""
+        """Restore the rate."""
         self.rate = float(kept["rate"])
 
     def parameter_count(self) -> int:
-        """One."""
+        """Return 1: the rate."""
         return 1

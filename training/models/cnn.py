@@ -1,4 +1,4 @@
-"""A causal convolutional network over event sequences (after NextItNet, Yuan et al. 2019: growing dilation)."""
+"""A causal convolutional network over event sequences, with growing dilation (after NextItNet, Yuan et al. 2019)."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from training.models.deep import DeepModel
 
 
 class Cnn(DeepModel):
-    """Residual blocks of causal convolutions whose reach doubles."""
+    """Residual blocks of causal convolutions whose dilation doubles per block."""
 
     name = "cnn"
 
     def encode(self, events: Any, valid: Any) -> Any:
-        """Width 3, dilation 1, 2, 4…; what is padded is zero again before each convolution."""
+        """Apply convolutions of width 3 and dilation 1, 2, 4…; padding is reset to zero before each."""
         size = self.recipe.network
         weight = ops.expand_dims(ops.cast(valid, events.dtype), -1)
         for block in range(size.blocks):

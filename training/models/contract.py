@@ -1,12 +1,12 @@
-"""The one contract of all models: fit on rows, predict inputs, keep in a folder, come back from it."""
+"""The interface of all models: fit on rows, predict from inputs, export to a folder and restore from it."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a model is told before it sees a row."""
+    """The parameters of a model: everything that it needs besides data."""
 
     task: Task
     network: NetworkParams
@@ -33,10 +33,10 @@ class Model(ABC):
     """A model of one task.
 
     Attributes:
-        name: As in params.yaml.
-        tasks: What it can predict; for another task it is n/a.
-        reads_history: Whether it reads the recent events, and not the tabular features alone.
-        history: Events of a history that it was built for; None where any number will do.
+        name: Its name in params.yaml.
+        tasks: The tasks that it supports.
+        reads_history: Whether it reads recent events in addition to tabular features.
+        history: The number of recent events that it was built for; None if any number will do.
     """
 
     name: ClassVar[str]
@@ -47,27 +47,27 @@ class Model(ABC):
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         if recipe.task not in self.tasks:
             raise ModelError(
-                f"model: {self.name} cannot do task {recipe.task}; it does {', '.join(sorted(self.tasks))}"
+                f"model: {self.name} does not support task {recipe.task}; it supports {', '.join(sorted(self.tasks))}"
             )
         self.recipe = recipe
         self.catalogue = catalogue
 
     @abstractmethod
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Learn from `train`; `validation` stops early; curves go to the folder `live`, where there are any."""
+        """Learn from `train`, using `validation` for early stopping; write any learning curves to the folder `live`."""
 
     @abstractmethod
     def predict(self, inputs: Inputs) -> FloatArray:
-        """Return (rows,) probabilities, or (rows, catalogue size) scores with -inf at the indexes 0 and 1."""
+        """Return probabilities, (rows,), or scores, (rows, catalogue size), with -inf at indexes 0 and 1."""
 
     @abstractmethod
     def export(self, folder: Path) -> dict[str, Any]:
-        """Write what was learned into `folder`, the same bytes for the same model; return what `restore` needs."""
+        """Write the learned state to `folder`, the same bytes for the same model; return what `restore` needs."""
 
     @abstractmethod
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Read what `export` wrote."""
+        """Restore the state that `export` wrote to `folder` and returned as `kept`."""
 
     def parameter_count(self) -> int | None:
-        """Return how many numbers were learned, where that is a meaningful size."""
+        """Return the number of learned parameters, None if that is not a meaningful size."""
         return None

@@ -1,6 +1,6 @@
-"""What all deep models have in common: inputs, heads, loss, prediction through one compiled function, weights.
+"""The base of all deep models: inputs, heads, loss, compiled prediction, weights.
 
-An architecture adds only `encode`: vectors of events in, vectors of events out.
+An architecture implements only `encode`, which maps event vectors to event vectors.
 """
 
 from abc import abstractmethod
@@ -21,31 +21,32 @@ from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
 _WEIGHTS = "model.weights.h5"
-_BUCKETS = (1, 32, 512)  # batch sizes that prediction is compiled for; a batch is padded to the next one
+_BUCKETS = (1, 32, 512)  # batch sizes for which prediction is compiled; a batch is padded to the next larger one
 _HOUR = np.timedelta64(3_600_000_000, "us")
-_MAX_TARGETS = 24  # of a basket; a larger one is cut, evenly, to bound memory
+_MAX_TARGETS = 24  # items per basket; a larger basket is thinned out evenly, to bound memory
 
 
 class DeepModel(Model):
-    """A sequence encoder with tabular features beside it."""
+    """A sequence encoder combined with tabular features."""
 
     tasks = frozenset({"purchase", "next_item"})
 
     @abstractmethod
     def encode(self, events: Any, valid: Any) -> Any:
-        """Return (batch, length, width): what the encoder makes of every event.
+        """Return the encoded events, (batch, length, width).
 
         Args:
-            events: (batch, length, width), zero where padded on the left.
-            valid: (batch, length) booleans; what stands where it is false must not change a valid event's vector.
+            events: Event vectors, (batch, length, width), zero for padding on the left.
+            valid: False for padding, (batch, length); padding must not influence the vector of a valid event.
         """
 
     def inputs(self, rows: Inputs) -> dict[str, NDArray[Any]]:
-        """Return the arrays that the network reads."""
+        """Return the input arrays of the network."""
         network = self.recipe.network
         if rows.recent.n < network.length:
             raise ModelError(
-                f"network.length: must be at most features.last_n {rows.recent.n}; received {network.length}"
+                f"network.length: must be at most features.last_n {rows.recent.n}; received {network.length}. "
+                f"Lower it, or raise features.last_n"
             )
         recent = rows.recent.tail(network.length)
         hours = (rows.now[:, None] - recent.event_time) / _HOUR
@@ -60,10 +61,10 @@ class DeepModel(Model):
         }
 
     def build(self, history: int) -> None:
-        """Make the layers and the two graphs: `network` predicts, `learner` gives the loss or the probability.
+        """Create the layers and two graphs: `network` for prediction, `learner` for training.
 
         Args:
-            history: Events kept of each row, N.
+            history: Number of recent events per row, N.
         """
         size = self.recipe.network
         self.history: int = history
@@ -98,13 +99,13 @@ class DeepModel(Model):
         self.learner = keras.Model({**given, "targets": targets}, loss)
 
     def loss(self) -> Any:
-        """Return what Keras minimizes: the named loss, or the learner's own output."""
+        """Return the loss that Keras minimizes: the named one, or the learner's own output."""
         if self.recipe.task == "purchase":
             return self.recipe.loss
         return _own_output
 
     def examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-        """Return (x, y) for the learner."""
+        """Return the inputs and targets of the learner."""
         x = self.inputs(rows.inputs)
         if self.recipe.task == "purchase":
             return x, rows.labels
@@ -112,7 +113,7 @@ class DeepModel(Model):
         return x, np.zeros(len(rows), dtype=np.float32)
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Build and learn in the one loop."""
+        """Build the network and train it."""
         from training.loop import learn
 
         keras.utils.clear_session()
@@ -128,11 +129,11 @@ class DeepModel(Model):
     def _compile(self) -> None:
         import tensorflow as tf
 
-        # Not Keras' predict(): in a loop it leaks and is slow (Keras issue 13118).
+        # Keras' predict() leaks memory and is slow when called in a loop (Keras issue 13118).
         self._function = tf.function(lambda x: self.network(x, training=False), reduce_retracing=True)
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """See `Model.predict`. Batches are padded to a few sizes, so that nothing is compiled while serving."""
+        """See `Model.predict`. Batches are padded to a few fixed sizes, so nothing is compiled while serving."""
         x = self.inputs(inputs)
         parts = []
         for begin in range(0, len(inputs), _BUCKETS[-1]):
@@ -152,7 +153,7 @@ class DeepModel(Model):
         return {"scaler": self.scaler.as_json(), "history": self.history}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Build again and read the weights."""
+        """Rebuild the network and load the weights."""
         self.scaler = Scaler.from_json(kept["scaler"])
         self.log_popularity = np.zeros(self.catalogue.size, dtype=np.float32)
         self.build(int(kept["history"]))
@@ -160,19 +161,19 @@ class DeepModel(Model):
         self._compile()
 
     def parameter_count(self) -> int:
-        """Trainable numbers."""
+        """Return the number of trainable weights."""
         return int(sum(np.prod(weight.shape) for weight in self.network.trainable_weights))
 
 
 class _Loss(layers.Layer):
-    """The next-item head's loss as a layer, so that the learner is a plain functional model."""
+    """The loss of the next-item head as a layer, so that the learner is an ordinary functional model."""
 
     def __init__(self, head: NextItemHead, *, sampled: bool) -> None:
         super().__init__()
         self.head, self.sampled = head, sampled
 
     def call(self, summary: Any, history: Any, targets: Any) -> Any:
-        """Return (batch,)."""
+        """Return the loss of each row, (batch,)."""
         return self.head.loss(summary, history, targets, sampled=self.sampled)
 
 
@@ -181,7 +182,7 @@ def _own_output(_: Any, loss: Any) -> Any:
 
 
 def _pad(targets: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Return (rows, _MAX_TARGETS), 0 padded; a longer set keeps evenly spaced members."""
+    """Return the targets as an array, (rows, _MAX_TARGETS), padded with 0; larger sets keep evenly spaced members."""
     padded = np.zeros((len(targets), _MAX_TARGETS), dtype=np.int32)
     for row, members in enumerate(targets):
         kept = members

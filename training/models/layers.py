@@ -1,4 +1,4 @@
-"""Layers that all deep models share: items as id plus content, events, and the two heads. Keras 3 API only."""
+"""Layers shared by all deep models: item and event embeddings and the next-item head. Keras 3 API only."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ _EPSILON = 1e-9
 
 
 class ItemEmbedding(layers.Layer):
-    """An item is its id plus its content, so that an item never seen in training still means something.
+    """Embeds an item as the sum of its ID and its content, so that an item unseen in training has a useful embedding.
 
-    The codes of all items are kept as weights: an artifact needs no other table.
+    The content codes of all items are stored as weights, so the artifact needs no other table.
     """
 
     def __init__(self, catalogue: Catalogue, width: int, **more: Any) -> None:
@@ -36,7 +36,7 @@ class ItemEmbedding(layers.Layer):
         self.codes.assign(self._codes)
 
     def call(self, items: Any) -> Any:
-        """Return (..., width) for catalogue indexes (...)."""
+        """Return the embeddings, (..., width), of catalogue indexes, (...)."""
         codes = ops.take(self.codes, items, axis=0)
         total = ops.take(self.ids, items, axis=0)
         for k, table in enumerate(self.content):
@@ -49,7 +49,7 @@ class ItemEmbedding(layers.Layer):
 
 
 class EventEmbedding(layers.Layer):
-    """A history as vectors: item, event name, how long ago, and which order it belongs to."""
+    """Embeds each event of a history from its item, name, position, age and the recency of its order."""
 
     def __init__(self, items: ItemEmbedding, width: int, length: int, **more: Any) -> None:
         super().__init__(**more)
@@ -59,23 +59,23 @@ class EventEmbedding(layers.Layer):
         self.numbers = layers.Dense(width)
 
     def call(self, item: Any, name: Any, numbers: Any) -> Any:
-        """Return (batch, length, width), zero where padded.
+        """Return the event vectors, (batch, length, width), zero for padding.
 
         Args:
-            item: (batch, length) catalogue indexes.
-            name: (batch, length) event codes, 0 padded.
-            numbers: (batch, length, 2): log hours ago, log orders ago.
+            item: Catalogue indexes, (batch, length).
+            name: Event codes, 0 for padding, (batch, length).
+            numbers: log(1 + hours ago) and log(1 + orders ago), (batch, length, 2).
         """
         vectors = self.items(item) + self.names(name) + self.place(ops.arange(item.shape[1])) + self.numbers(numbers)
         return vectors * ops.cast(ops.expand_dims(name > 0, -1), vectors.dtype)
 
 
 class NextItemHead(layers.Layer):
-    """Probability of every item: a mixture of generating one from the catalogue and repeating one from the history.
+    """Predicts the next item as a mixture of exploring the catalogue and repeating an item of the history.
 
     After RepeatNet (Ren et al., AAAI 2019, eq. 1): P(i) = g * P_explore(i) + (1 - g) * P_repeat(i). P_explore is a
-    softmax of (state . item embedding + bias), the bias starting at log popularity; P_repeat puts a learned weight on
-    every event of the history. Before training it ranks as personal frequency does.
+    softmax of (state . item embedding + bias), with the bias initialized to log popularity. P_repeat assigns a learned
+    weight to each event of the history. Before training, the ranking equals that of personal frequency.
     """
 
     def __init__(self, items: ItemEmbedding, log_popularity: Any, history: int, negatives: int, **more: Any) -> None:
@@ -92,7 +92,7 @@ class NextItemHead(layers.Layer):
         self.cumulative = np.cumsum(np.exp(log_popularity.astype("float64"))).astype("float32")
 
     def _parts(self, summary: Any, item: Any) -> tuple[Any, Any, Any]:
-        """Return state (batch, width), gate (batch, 1) and the weight of every event of the history (batch, n)."""
+        """Return the state, (batch, width), the gate, (batch, 1), and the weight of each past event, (batch, n)."""
         scores = self.recency + ops.einsum("bd,bnd->bn", self.ask(summary), self.items(item))
         weights = ops.exp(ops.clip(scores, -20.0, 20.0)) * ops.cast(item > 1, "float32")
         return (
@@ -105,15 +105,15 @@ class NextItemHead(layers.Layer):
         """Return the probability of every item, (batch, items).
 
         Args:
-            summary: (batch, d) what the encoder made of the history and the tabular features.
-            item: (batch, n) catalogue indexes of the history, 0 padded.
+            summary: Encoded history and tabular features, (batch, d).
+            item: Catalogue indexes of the history, 0 for padding, (batch, n).
         """
         state, gate, weights = self._parts(summary, item)
         explore = ops.softmax(ops.matmul(state, ops.transpose(self.items.matrix())) + self.bias)
         rows = ops.broadcast_to(ops.expand_dims(ops.arange(ops.shape(item)[0]), 1), ops.shape(item))
-        places = ops.stack([ops.reshape(rows, (-1,)), ops.reshape(item, (-1,))], axis=1)
-        # scatter adds up repeated places: an item bought three times gets the sum of its three weights
-        return gate * explore + ops.scatter(places, ops.reshape((1 - gate) * weights, (-1,)), ops.shape(explore))
+        index = ops.stack([ops.reshape(rows, (-1,)), ops.reshape(item, (-1,))], axis=1)
+        # scatter adds the values of repeated indexes: an item bought three times gets the sum of its three weights
+        return gate * explore + ops.scatter(index, ops.reshape((1 - gate) * weights, (-1,)), ops.shape(explore))
 
     def loss(self, summary: Any, item: Any, targets: Any, *, sampled: bool) -> Any:
         """Return the mean -log P over each row's targets, (batch,).
@@ -121,9 +121,9 @@ class NextItemHead(layers.Layer):
         Args:
             summary: As in `call`.
             item: As in `call`.
-            targets: (batch, k) catalogue indexes, 0 padded.
-            sampled: Normalize over shared negatives drawn by popularity, corrected by their expected count
-                (Bengio & Senecal, 2008), instead of the whole catalogue.
+            targets: Catalogue indexes, 0 for padding, (batch, k).
+            sampled: Normalize over shared negatives instead of the whole catalogue. They are drawn by popularity and
+                corrected for their expected count (Bengio & Senecal, 2008).
         """
         state, gate, weights = self._parts(summary, item)
         if sampled:
@@ -137,7 +137,7 @@ class NextItemHead(layers.Layer):
             logits = ops.matmul(state, ops.transpose(self.items.matrix())) + self.bias
         total = ops.logsumexp(logits, axis=-1, keepdims=True)  # (batch, 1)
         hit = ops.einsum("bd,bkd->bk", state, self.items(targets)) + ops.take(self.bias, targets)
-        # (batch, k, n): the copies of a target in the history; no scatter over the catalogue is needed to learn.
+        # (batch, k, n): occurrences of each target in the history; avoids a scatter over the catalogue in training.
         same = ops.cast(ops.expand_dims(targets, 2) == ops.expand_dims(item, 1), "float32")
         repeat = ops.einsum("bkn,bn->bk", same, weights)
         probability = gate * ops.exp(ops.minimum(hit - total, 0.0)) + (1 - gate) * repeat

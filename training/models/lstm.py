@@ -1,4 +1,4 @@
-"""A recurrent network over event sequences (LSTM; the idea of GRU4Rec, Hidasi et al. 2016)."""
+"""A recurrent network (LSTM) over event sequences, after GRU4Rec (Hidasi et al. 2016)."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from training.models.deep import DeepModel
 
 
 class Lstm(DeepModel):
-    """Stacked LSTM layers. Histories are padded on the left: the state first moves at the first event."""
+    """Stacked LSTM layers. The mask skips the padding on the left, so the state starts at the first event."""
 
     name = "lstm"
 
     def encode(self, events: Any, valid: Any) -> Any:
-        """One layer a block."""
+        """Apply one LSTM layer per block."""
         size = self.recipe.network
         for _ in range(size.blocks):
             events = layers.LSTM(size.width, return_sequences=True)(events, mask=valid)

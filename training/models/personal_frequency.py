@@ -1,4 +1,4 @@
-"""Personal frequency: people do again what they did before. The strongest cheap baseline where repeats dominate."""
+"""Personal frequency: people repeat what they did before. The strongest simple baseline for repeat purchases."""
 
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,21 @@ _RATE = "weekly_orders_90d"
 
 
 class PersonalFrequency(Model):
-    """A user's own rate of orders, or own counts of items with ties broken by popularity."""
+    """Predicts from the user's own order rate, or from their own item counts with ties broken by popularity."""
 
     name = "personal_frequency"
     tasks = frozenset({"purchase", "next_item"})
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Learn the base rate or popularity, for users and items without a history."""
+        """Learn the base rate or item popularity, for users and items without a history."""
         if self.recipe.task == "purchase":
             self.base = np.array([np.mean(train.labels, dtype=np.float64)], dtype=np.float32)
         else:
             counts = popular_counts(train, self.catalogue.size)
-            self.base = (counts / (counts.sum() + 1)).astype(np.float32)  # below 1: breaks ties only
+            self.base = (counts / (counts.sum() + 1)).astype(np.float32)  # below 1, so it only breaks ties
 
     def _purchase(self, inputs: Inputs) -> FloatArray:
-        """Return 1 - exp(-rate): the chance of at least one order in a week of a Poisson process."""
+        """Return 1 - exp(-rate), the probability of at least one order per week in a Poisson process, (rows,)."""
         if _RATE not in inputs.names:
             return np.full(len(inputs), self.base[0], dtype=np.float32)
         rate = inputs.tabular[:, inputs.names.index(_RATE)]
@@ -45,14 +45,14 @@ class PersonalFrequency(Model):
         return scores
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """Write the fallback."""
+        """Write the base rate or the popularity."""
         np.save(folder / "base.npy", self.base)
         return {}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Read the fallback."""
+        """Load the base rate or the popularity."""
         self.base = np.load(folder / "base.npy")
 
     def parameter_count(self) -> int:
-        """Numbers of the fallback."""
+        """Return the size of the learned fallback."""
         return len(self.base)

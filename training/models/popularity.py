@@ -1,4 +1,4 @@
-"""Popularity: everybody is shown what most rows of the latest training weeks took next."""
+"""Popularity: rank items by how often they were the next item in the latest training weeks, for every user."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from training.models.contract import FloatArray, Model
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
-_WINDOW = np.timedelta64(28, "D")  # four weeks: recent enough for the season, long enough to count
+_WINDOW = np.timedelta64(28, "D")  # recent enough to follow the season, long enough for stable counts
 
 
 def popular_counts(train: RowSet, size: int) -> FloatArray:
-    """Return how often each catalogue index was a target in the latest four weeks of training, (size,)."""
+    """Return how often each catalogue index was a target in the last four weeks of training, (size,)."""
     newest = train.inputs.now >= train.inputs.now.max() - _WINDOW
     targets = [train.target_sets[k] for k in np.flatnonzero(newest)]
     counts = np.bincount(np.concatenate(targets), minlength=size).astype(np.float32)
@@ -22,14 +22,14 @@ def popular_counts(train: RowSet, size: int) -> FloatArray:
 
 
 class Popularity(Model):
-    """Counts of targets."""
+    """Scores each item by its count among the targets."""
 
     name = "popularity"
     tasks = frozenset({"next_item"})
     reads_history = False
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Count."""
+        """Count the targets."""
         self.counts = popular_counts(train, self.catalogue.size)
 
     def predict(self, inputs: Inputs) -> FloatArray:
@@ -44,9 +44,9 @@ class Popularity(Model):
         return {}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Read the counts."""
+        """Load the counts."""
         self.counts = np.load(folder / "counts.npy")
 
     def parameter_count(self) -> int:
-        """One count an item."""
+        """Return the number of counts: one per item."""
         return len(self.counts)

@@ -1,4 +1,4 @@
-"""Every model by name; a model's module is imported when it is asked for."""
+"""All models by name; the module of a model is imported on demand."""
 
 import importlib
 
@@ -6,28 +6,27 @@ from shoplens.errors import ModelError
 from training.models.contract import Model
 from training.rows.rowset import Task
 
+_PURCHASE: frozenset[Task] = frozenset({"purchase"})
+_NEXT_ITEM: frozenset[Task] = frozenset({"next_item"})
 _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
-    "base_rate": ("training.models.base_rate:BaseRate", frozenset({"purchase"})),
-    "popularity": ("training.models.popularity:Popularity", frozenset({"next_item"})),
-    "personal_frequency": (
-        "training.models.personal_frequency:PersonalFrequency",
-        frozenset({"purchase", "next_item"}),
-    ),
-    "decision_tree": ("training.models.trees:DecisionTree", frozenset({"purchase"})),
-    "boosted_trees": ("training.models.trees:BoostedTrees", frozenset({"purchase"})),
-    "cnn": ("training.models.cnn:Cnn", frozenset({"purchase", "next_item"})),
-    "lstm": ("training.models.lstm:Lstm", frozenset({"purchase", "next_item"})),
-    "transformer": ("training.models.transformer:Transformer", frozenset({"purchase", "next_item"})),
+    "base_rate": ("training.models.base_rate:BaseRate", _PURCHASE),
+    "popularity": ("training.models.popularity:Popularity", _NEXT_ITEM),
+    "personal_frequency": ("training.models.personal_frequency:PersonalFrequency", _PURCHASE | _NEXT_ITEM),
+    "decision_tree": ("training.models.trees:DecisionTree", _PURCHASE),
+    "boosted_trees": ("training.models.trees:BoostedTrees", _PURCHASE),
+    "cnn": ("training.models.cnn:Cnn", _PURCHASE | _NEXT_ITEM),
+    "lstm": ("training.models.lstm:Lstm", _PURCHASE | _NEXT_ITEM),
+    "transformer": ("training.models.transformer:Transformer", _PURCHASE | _NEXT_ITEM),
 }
 
 
 def model_names(task: Task | None = None) -> tuple[str, ...]:
-    """Return all names, or those that can do `task`, from simple to deep."""
+    """Return the names of all models, or of those that support `task`, from simple to deep."""
     return tuple(name for name, (_, tasks) in _MODELS.items() if task is None or task in tasks)
 
 
 def model_class(name: str) -> type[Model]:
-    """Import and return a model's class.
+    """Import and return the class of a model.
 
     Raises:
         ModelError: no model has this name.

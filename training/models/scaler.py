@@ -1,20 +1,19 @@
-"""Tabular features for a network: signed logarithm, standardization fitted on training rows, missing flags."""
+"""Scaling of tabular features for a network: signed logarithm, standardization, and flags for missing values."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from shoplens.errors import ModelError
 from training.models.contract import FloatArray
 from training.rows.inputs import Inputs
 
-_CLIP = 8.0  # standard deviations: one absurd value must not drown the others
+_CLIP = 8.0  # standard deviations; limits the influence of a single extreme value
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """Mean and deviation of each feature on the training rows."""
+    """Mean and standard deviation of each feature, fitted on the training rows."""
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
@@ -22,7 +21,7 @@ class Scaler:
 
     @classmethod
     def fit(cls, inputs: Inputs) -> "Scaler":
-        """Fit on training rows; a feature that never varies or never exists becomes 0."""
+        """Fit on training rows; a feature that is constant or always missing is scaled to 0."""
         values = _log(inputs.tabular)
         known = ~np.isnan(values)
         count = np.maximum(known.sum(axis=0), 1)
@@ -33,33 +32,29 @@ class Scaler:
         return cls(inputs.names, tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def apply(self, inputs: Inputs) -> FloatArray:
-        """Return (rows, 2 * features): standardized values, then flags of missing ones.
+        """Return the standardized values followed by missing flags, (rows, 2 * features).
 
         Raises:
             ModelError: the inputs lack a feature that the model was trained on.
         """
-        missing = [name for name in self.names if name not in inputs.names]
-        if missing:
-            raise ModelError(f"inputs: the model was trained on features that are not there: {', '.join(missing)}")
-        order = [inputs.names.index(name) for name in self.names]
-        values = _log(inputs.tabular[:, order])
+        values = _log(inputs.select(self.names).tabular)
         unknown = np.isnan(values)
         scaled = (values - np.array(self.mean)) / np.array(self.deviation)
         scaled = np.clip(np.where(unknown, 0, scaled), -_CLIP, _CLIP)
         return np.concatenate([scaled, unknown], axis=1).astype(np.float32)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; an infinite deviation is written as null."""
+        """Return JSON-serializable values; an infinite deviation becomes null."""
         deviation = [None if np.isinf(value) else value for value in self.deviation]
         return {"names": list(self.names), "mean": list(self.mean), "deviation": deviation}
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Scaler":
-        """Read what `as_json` returned."""
+        """Restore a scaler from the result of `as_json`."""
         deviation = tuple(np.inf if value is None else float(value) for value in kept["deviation"])
         return cls(tuple(kept["names"]), tuple(kept["mean"]), deviation)
 
 
 def _log(values: FloatArray) -> Any:
-    """Return sign(x) * log(1 + |x|): counts and money are heavy-tailed."""
+    """Return sign(x) * log(1 + |x|), because counts and money are heavy-tailed."""
     return np.sign(values) * np.log1p(np.abs(values.astype(np.float64)))

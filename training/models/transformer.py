@@ -1,4 +1,4 @@
-"""The main model: a causal transformer over event sequences (SASRec, Kang & McAuley 2018; pre-norm)."""
+"""The main model: a causal, pre-norm transformer over event sequences (SASRec, Kang & McAuley 2018)."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from training.models.deep import DeepModel
 
 
 class Transformer(DeepModel):
-    """Blocks of causal self-attention and a gated-linear step, each before its normalization."""
+    """Blocks of causal self-attention and a feed-forward layer, each after a layer normalization."""
 
     name = "transformer"
 
     def encode(self, events: Any, valid: Any) -> Any:
-        """Every event attends to the valid ones up to itself."""
+        """Let each event attend to the valid events up to and including itself."""
         size = self.recipe.network
         keys = ops.expand_dims(valid, 1)  # (batch, 1, length)
         for _ in range(size.blocks):

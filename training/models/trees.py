@@ -1,4 +1,4 @@
-"""A decision tree and gradient-boosted trees on the tabular features (scikit-learn)."""
+"""Decision tree and gradient-boosted trees on the tabular features (scikit-learn)."""
 
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ class _Trees(Model):
         raise NotImplementedError
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Fit on the training rows; a missing value goes its own way at each split."""
-        # A feature that no training row has (a shop without brands) cannot be binned; as a constant it splits nothing.
+        """Fit on the training rows; missing values are handled at each split."""
+        # A feature that is missing in all training rows (a shop without brands) cannot be binned; a constant can.
         absent = np.isnan(train.inputs.tabular).all(axis=0)
         self.trees = self._make().fit(np.where(absent, 0.0, train.inputs.tabular), train.labels.astype(np.int8))
 
@@ -34,17 +34,17 @@ class _Trees(Model):
         return np.asarray(probability, dtype=np.float32)
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """Write the trees (scikit-learn's own persistence)."""
+        """Write the trees with joblib."""
         joblib.dump(self.trees, folder / _FILE)
         return {}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Read the trees; only ever from a package that we built: the format can run code."""
+        """Load the trees. Only load packages that we built: joblib files can execute code."""
         self.trees = joblib.load(folder / _FILE)
 
 
 class DecisionTree(_Trees):
-    """One tree, shallow enough to be read."""
+    """A single tree, shallow enough for a person to read."""
 
     name = "decision_tree"
 
@@ -52,7 +52,7 @@ class DecisionTree(_Trees):
         return DecisionTreeClassifier(max_depth=6, min_samples_leaf=50, random_state=self.recipe.seed)
 
     def parameter_count(self) -> int:
-        """Nodes."""
+        """Return the number of nodes."""
         return int(self.trees.tree_.node_count)
 
 
@@ -67,5 +67,5 @@ class BoostedTrees(_Trees):
         )
 
     def parameter_count(self) -> int:
-        """Nodes of all trees."""
+        """Return the number of nodes of all trees."""
         return int(sum(len(tree.nodes) for step in self.trees._predictors for tree in step))

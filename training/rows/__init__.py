@@ -1,1 +1,1 @@
-"""Rows that models learn from and are judged on: who, as of when, with which label, split by time."""
+"""The rows on which models are trained and evaluated: a user at a point in time with a label, split by time."""

@@ -1,4 +1,4 @@
-"""Row sets of a task from frozen events and snapshots."""
+"""Builds the row sets of a task from validated events and feature snapshots."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Rows:
     """The three splits of a task.
 
     Attributes:
-        learned_until: The end of the last label window that training or early stopping sees (UTC).
+        learned_until: End of the last label window used for training or early stopping (UTC).
     """
 
     train: RowSet
@@ -38,7 +38,7 @@ class Rows:
 
 
 def _sample(keys: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
-    """Draw at most `limit` rows by seed, in their order: features of rows that are not learned from cost time."""
+    """Return at most `limit` randomly chosen rows, in order. Features are only computed for rows that are used."""
     if keys.height <= limit:
         return keys
     chosen = np.random.default_rng(seed).choice(keys.height, limit, replace=False)
@@ -46,18 +46,18 @@ def _sample(keys: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
 
 
 def require_features(outs: Path) -> None:
-    """Raise a ModelError where the stage `features` has left nothing to learn from."""
+    """Raise a ModelError if the outputs of the stage `features` are missing."""
     needed = ("validated/dataset.json", "validated/events.parquet", "features/catalogue.parquet")
     missing = [name for name in needed if not (outs / name).is_file()]
     if missing:
-        raise ModelError(f"{outs}: {', '.join(missing)}: must be there to learn from; run `dvc repro features`")
+        raise ModelError(f"{outs}: {', '.join(missing)} must exist before training. Run `dvc repro features`")
 
 
 def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     """Build the rows of `task` from `outs/validated` and `outs/features`.
 
     Raises:
-        ModelError: the stage `features` has not run, a split has no row, or nobody (or everybody) buys.
+        ModelError: the stage `features` has not run, a split is empty, or all training rows have the same label.
     """
     require_features(outs)
     dataset = read_json(outs / "validated/dataset.json")
@@ -81,13 +81,13 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     parts = {name: rows.take(np.flatnonzero(keys["split"] == name)) for name in ("train", "validation", "test")}
     for name, part in parts.items():
         if len(part) == 0:
-            raise ModelError(f"train.rows: the {name} split of {task} has no row; bring more data or change the weeks")
+            raise ModelError(f"train.rows: the {name} split of {task} is empty. Add data, or change the weeks")
     if task == "purchase" and len(np.unique(parts["train"].labels)) < 2:
         label = int(parts["train"].labels[0])
         raise ModelError(
-            f"train.purchase: rows to learn from must have both labels; all {len(parts['train']):,} have {label}. "
-            f"{'No purchase is among the events' if label == 0 else 'Everybody always buys'}: see the mapping's "
-            f"event_names, or train.rows"
+            f"train.purchase: training rows must have both labels; all {len(parts['train']):,} have label {label}. "
+            f"{'No user has a purchase' if label == 0 else 'Every user always buys'}: check event_names in the "
+            f"mapping, and train.rows"
         )
     return Rows(**parts, learned_until=_learned_until(parts, dataset["identity"], params))
 

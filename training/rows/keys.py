@@ -1,7 +1,8 @@
-"""Who is asked about, when, and what came of it: the keys, labels and targets of both predictions.
+"""Keys, labels and targets of both tasks: which user, at which time, and what happened next.
 
-Purchase logs (`identity: user`): a user active in the last days, at weekly cut-offs t counted back from the end of the
-data. Session logs (`identity: session`): just after each event; before the first purchase, for the purchase label.
+With user IDs (`identity: user`), there is a row per recently active user and weekly cut-off, counted back from the end
+of the data. With sessions only (`identity: session`), there is a row just after each event; for the purchase label,
+only before the first purchase.
 """
 
 from datetime import datetime, timedelta
@@ -12,20 +13,24 @@ from features.recent import order_key
 from shoplens.errors import ModelError
 from shoplens.params import RowsParams
 
-_MOMENT = timedelta(microseconds=1)  # "just after": snapshots and histories use strictly earlier events
+_MOMENT = timedelta(microseconds=1)  # "just after": snapshots and histories only use strictly earlier events
 _YEAR_WEEKS = 52
 _TIME = pl.Datetime("us", "UTC")
 
 
 def _known(events: pl.DataFrame) -> pl.DataFrame:
-    """Add when an event was known to us: when it happened or reached us, whichever is later."""
+    """Add `known`, the later of event time and ingestion time, and `order_key`; drop events without a user."""
     return events.filter(pl.col("user_id").is_not_null()).with_columns(
         pl.max_horizontal("event_time", "ingested_at").alias("known"), order_key()
     )
 
 
 def _cutoffs(start: datetime, high_water: datetime, rows: RowsParams) -> pl.DataFrame:
-    """Return the weekly cut-offs (time, split), latest first: test, then validation, then train."""
+    """Return the weekly cut-offs (time, split), latest first: test, then validation, then train.
+
+    Raises:
+        ModelError: there are too few weeks.
+    """
     horizon = timedelta(days=rows.horizon_days)
     first = start + timedelta(weeks=rows.warmup_weeks)
     times = []
@@ -33,7 +38,7 @@ def _cutoffs(start: datetime, high_water: datetime, rows: RowsParams) -> pl.Data
     while moment >= first:
         times.append(moment)
         moment -= timedelta(weeks=1)
-    # A train window must end before the first validation cut-off, and so on: with H beyond a week, weeks are skipped.
+    # The label windows of two splits must not overlap, so a horizon of more than a week leaves weeks out between them.
     gap = -(-rows.horizon_days // 7) - 1
     splits = ["test"] * rows.test_weeks + ["gap"] * gap + ["validation"] * rows.validation_weeks + ["gap"] * gap
     splits += ["train"] * (len(times) - len(splits))
@@ -41,13 +46,13 @@ def _cutoffs(start: datetime, high_water: datetime, rows: RowsParams) -> pl.Data
         raise ModelError(
             f"train.rows: {len(times)} weekly cut-offs from {start:%Y-%m-%d} to {high_water:%Y-%m-%d} are too few for "
             f"test_weeks {rows.test_weeks}, validation_weeks {rows.validation_weeks} and warmup_weeks "
-            f"{rows.warmup_weeks}; lower them or bring more data"
+            f"{rows.warmup_weeks}. Lower them, or add data"
         )
     return pl.DataFrame({"time": times, "split": splits}, schema={"time": _TIME, "split": pl.String})
 
 
 def _active_at(events: pl.DataFrame, cutoffs: pl.DataFrame, active_days: int) -> pl.DataFrame:
-    """Return (user_id, time, split): users with an event known in the `active_days` before the cut-off."""
+    """Return (user_id, time, split) for users with an event known in the `active_days` before a cut-off."""
     last = events.select("user_id", pl.col("known").alias("last")).unique().sort("last")
     pairs = (
         events.select("user_id")
@@ -63,7 +68,7 @@ def _active_at(events: pl.DataFrame, cutoffs: pl.DataFrame, active_days: int) ->
 
 
 def _next_purchase(events: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-    """Add `next_time` and `order_key` of the first purchase at or after every key's time."""
+    """Add `next_time` and `order_key` of the first purchase at or after the time of each key."""
     bought = (
         events.filter(pl.col("event_name") == "purchase")
         .select("user_id", pl.col("event_time").alias("next_time"), "order_key")
@@ -84,7 +89,7 @@ def _weekly(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, act
 
 
 def _session_splits(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
-    """Return (user_id, split) by the day a session starts: the last of the year's 52 weeks' share is the test."""
+    """Return (user_id, split) by start day; test and validation take the share `weeks / 52` of the latest sessions."""
     starts = events.group_by("user_id").agg(pl.col("event_time").min().dt.date().alias("day")).sort("day", "user_id")
     test, validation = rows.test_weeks / _YEAR_WEEKS, rows.validation_weeks / _YEAR_WEEKS
     days = starts["day"]
@@ -101,7 +106,7 @@ def _session_splits(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
 
 
 def _after_events(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
-    """Return one row just after each event of a session, with the event that follows."""
+    """Return one row just after each event of a session, with the item of the following event."""
     ordered = events.sort("user_id", "known", "event_id")
     after = ordered.select(
         "user_id",
@@ -110,13 +115,13 @@ def _after_events(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
         pl.col("item_id").shift(-1).over("user_id").alias("next_item"),
         pl.col("event_time").filter(pl.col("event_name") == "purchase").min().over("user_id").alias("first_purchase"),
     )
-    # Events of one moment are one row, asked after the last of them.
+    # Simultaneous events form one row, just after the last of them.
     after = after.unique(["user_id", "time"], keep="last", maintain_order=True)
     return after.join(_session_splits(events, rows), on="user_id", how="left", maintain_order="left")
 
 
 def purchase_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
-    """Return (user_id, time, split, label), sorted by time and user: does the user buy within the horizon."""
+    """Return (user_id, time, split, label), sorted by time and user; label: the user buys within the horizon."""
     known = _known(events)
     if dataset["identity"] == "session":
         keys = _after_events(known, rows)
@@ -129,9 +134,9 @@ def purchase_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParam
 
 
 def _basket_targets(keys: pl.DataFrame, known: pl.DataFrame, horizon: timedelta) -> pl.DataFrame:
-    """Return (user_id, time, split, targets): the items of the order that begins the label window, in that window.
+    """Return (user_id, time, split, targets): the items of the first order within the label window.
 
-    An order or session may have begun before the cut-off: what was in it by then is history, not target.
+    An order or session may have started before the cut-off; its earlier items are history, not targets.
     """
     lines = known.filter((pl.col("event_name") == "purchase") & pl.col("item_id").is_not_null())
     lines = lines.select("user_id", "order_key", "item_id", pl.col("event_time").alias("line_time"))
@@ -142,7 +147,7 @@ def _basket_targets(keys: pl.DataFrame, known: pl.DataFrame, horizon: timedelta)
 
 
 def next_item_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
-    """Return (user_id, time, split, targets), sorted by time and user: item ids of the next basket or event."""
+    """Return (user_id, time, split, targets), sorted by time and user; targets are the item IDs that come next."""
     known = _known(events)
     if dataset["identity"] == "session":
         keys = _after_events(known, rows).filter(pl.col("next_item").is_not_null())

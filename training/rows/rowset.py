@@ -1,4 +1,4 @@
-"""Rows with their labels or targets, and their file."""
+"""Row sets: model inputs with labels or targets, stored as Parquet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ class RowSet:
     """Rows of one task.
 
     Attributes:
-        task: Which prediction.
-        user_id: (rows,) text: whose row; intervals resample users.
-        inputs: What models read.
-        label: float32 (rows,), 0 or 1, for "purchase"; else None.
-        targets: For "next_item", an int32 array of catalogue indexes a row; else None.
+        task: The task.
+        user_id: The user of each row, (rows,); intervals resample users.
+        inputs: The model inputs.
+        label: For "purchase", 0 or 1, float32 (rows,); else None.
+        targets: For "next_item", one int32 array of catalogue indexes per row; else None.
     """
 
     task: Task
@@ -43,18 +43,18 @@ class RowSet:
     def labels(self) -> NDArray[np.float32]:
         """The labels of a purchase row set."""
         if self.label is None:
-            raise ModelError(f"rows: labels belong to task purchase; these are of {self.task}")
+            raise ModelError(f"rows: labels exist for task purchase only; these rows are for {self.task}")
         return self.label
 
     @property
     def target_sets(self) -> list[NDArray[np.int32]]:
         """The targets of a next-item row set."""
         if self.targets is None:
-            raise ModelError(f"rows: targets belong to task next_item; these are of {self.task}")
+            raise ModelError(f"rows: targets exist for task next_item only; these rows are for {self.task}")
         return self.targets
 
     def take(self, idx: NDArray[Any]) -> "RowSet":
-        """Return the rows at the positions `idx`."""
+        """Return the rows at the given positions."""
         return RowSet(
             self.task,
             self.user_id[idx],
@@ -80,7 +80,7 @@ class RowSet:
 
     @classmethod
     def load(cls, path: Path) -> "RowSet":
-        """Read rows.
+        """Load rows from a Parquet file.
 
         Raises:
             ModelError: the file is missing or unreadable.
@@ -88,7 +88,7 @@ class RowSet:
         try:
             frame = pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise ModelError(f"rows {path}: cannot be read ({error}); run the training stage") from error
+            raise ModelError(f"rows {path}: cannot be read ({error}). Run the training stage") from error
         recent = {}
         for name in RecentEvents.__dataclass_fields__:
             values = frame[_RECENT + name].to_numpy()

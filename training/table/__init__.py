@@ -1,4 +1,4 @@
-"""A flat table, one row a session: cleaned, split, searched for leaks, learned by every tabular model, explained.
+"""Models for a flat table with one row per session: cleaning, splitting, leak detection, training, explanation.
 
-For teams without an event log. No feature store and no event contract here; nothing knows a service.
+For teams without an event log. This package uses neither the feature store nor the event contract.
 """

@@ -1,7 +1,7 @@
-"""A model of a flat table in a folder: byte-identical for the same model.
+"""A model for a flat table saved in a folder; the same model gives the same bytes.
 
 model.json              name, target, threshold, columns
-preprocessing.joblib    fitted on training rows
+preprocessing.joblib    fitted on the training rows
 estimator.joblib, or network.json and network.weights.h5
 """
 
@@ -18,18 +18,19 @@ from shoplens.errors import ModelError
 from shoplens.files import read_json, write_json
 from training.table.inputs import to_inputs
 from training.table.kinds import Column
-from training.table.models import Learner, Scores, restore
+from training.table.learner import Learner, Scores
+from training.table.models import restore
 
 _CARD, _PREPROCESSING = "model.json", "preprocessing.joblib"
 
 
 @dataclass(frozen=True)
 class TableModel:
-    """A trained model with all it needs.
+    """A trained model with its preprocessing.
 
     Attributes:
-        threshold: Probability from which the decision is yes.
-        example: Column -> a typical value of the training rows, as JSON: nobody's row.
+        threshold: Lowest probability at which the decision is yes.
+        example: Column -> typical value in the training rows, as JSON; not the row of any person.
     """
 
     name: str
@@ -41,11 +42,11 @@ class TableModel:
     example: dict[str, Any]
 
     def predict(self, frame: pl.DataFrame) -> Scores:
-        """Return (rows,) probabilities that the target is true; the frame has the typed columns."""
+        """Return the probability that the target is true, (rows,), for a frame with typed columns."""
         return self.learner.predict(np.asarray(self.preprocessing.transform(to_inputs(frame, self.columns))))
 
     def save(self, folder: Path) -> None:
-        """Write it into an existing folder."""
+        """Write the model to an existing folder."""
         joblib.dump(self.preprocessing, folder / _PREPROCESSING)
         self.learner.save(folder)
         columns = [asdict(column) for column in self.columns]
@@ -60,15 +61,15 @@ class TableModel:
 
 
 def load(folder: Path) -> TableModel:
-    """Read a model; only ever from a folder that we wrote: joblib can run code.
+    """Load a model. Only load folders that we wrote: joblib files can execute code.
 
     Raises:
-        ModelError: the folder holds none.
+        ModelError: the folder does not contain a model.
     """
     try:
         card = read_json(folder / _CARD)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {folder}: cannot be read ({error}); run `shoplens table`") from error
+        raise ModelError(f"model {folder}: cannot be read ({error}). Run `shoplens table`") from error
     columns = tuple(Column(**column) for column in card["columns"])
     preprocessing = joblib.load(folder / _PREPROCESSING)
     learner = restore(card["name"], folder)

@@ -1,30 +1,27 @@
-"""Permutation importance of the columns of a table: how much the chosen model loses when one is shuffled."""
+"""Permutation importance of the columns of a table: the drop in average precision when one is shuffled."""
 
 import numpy as np
 import polars as pl
-from scipy.stats import t
 
 from shoplens.stage import console
 from training.evaluation.metrics import purchase_metrics
 from training.explanation.permutation import Importance
 from training.table.artifact import TableModel
-from training.table.judged import MAIN
-from training.table.models import Labels
+from training.table.learner import Labels
+from training.table.train import MAIN
 
 _REPEATS = 10
-_ROWS = 10_000  # of the test rows: more move the figures less than the shuffles do
+_ROWS = 10_000  # test rows used; with more, the variation between shuffles dominates anyway
 
 
 def importance(model: TableModel, test: pl.DataFrame, label: Labels, seed: int) -> list[Importance]:
-    """Return the fall of average precision for every input column, the largest first.
-
-    The interval is Student's t over the shuffles: it says how much of the figure is their luck, on these rows.
+    """Return the importance of each input column, the largest first.
 
     Args:
-        model: The chosen one.
-        test: Held-out rows, typed.
-        label: Theirs, (rows,) 0 or 1.
-        seed: Of the shuffles.
+        model: The selected model.
+        test: Held-out rows with typed columns.
+        label: 0 or 1, (rows,).
+        seed: Seed of the shuffles.
     """
     random = np.random.default_rng(seed)
     if len(test) > _ROWS:
@@ -39,9 +36,6 @@ def importance(model: TableModel, test: pl.DataFrame, label: Labels, seed: int) 
     base, found = score(test), []
     for column in model.columns:
         values = test[column.name]
-        falls = np.array([base - score(test.with_columns(values[order])) for order in orders])
-        mean = float(falls.mean())
-        spread = float(t.ppf(0.975, _REPEATS - 1) * falls.std(ddof=1) / np.sqrt(_REPEATS))
-        found.append(Importance(column.name, mean, mean - spread, mean + spread))
-    console.print(f"importance of {len(found)} columns: {_REPEATS} shuffles each of {len(test):,} test rows")
+        found.append(Importance.of(column.name, base, [score(test.with_columns(values[order])) for order in orders]))
+    console.print(f"importance of {len(found)} columns: {_REPEATS} shuffles of {len(test):,} test rows each")
     return sorted(found, key=lambda one: (-one.value, one.name))

@@ -1,7 +1,6 @@
-"""From typed rows to the matrix of the models: the same function for a table and for one row of a request.
+"""Conversion of typed rows to the input matrix of the models, for a whole table or a single request.
 
-What is fitted (medians, scales, vocabularies) is fitted on training rows only, by scikit-learn, and kept with the
-model.
+Medians, scales and vocabularies are fitted by scikit-learn on the training rows only and saved with the model.
 """
 
 from typing import Any
@@ -17,17 +16,17 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from training.table.kinds import Column
 
 _MISSING = "(missing)"
-_RARE = 10  # training rows: a category that is seen less often shares a column with the other rare ones
-_MOST = 50  # columns of one category
+_RARE = 10  # categories with fewer training rows share one column
+_MOST = 50  # columns per category
 
 
 def _numbers(column: Column) -> tuple[str, ...]:
-    """Return the numbers that a column is turned into; a moment itself never comes again, its hour and weekday do."""
+    """Return the names of a column's numeric inputs: a timestamp never recurs, but its hour and weekday do."""
     return (f"{column.name}: hour", f"{column.name}: weekday") if column.kind == "time" else (column.name,)
 
 
 def to_inputs(frame: pl.DataFrame, columns: tuple[Column, ...]) -> "pd.DataFrame":
-    """Return (rows, inputs): numbers as float64 with NaN, categories as text with "(missing)"."""
+    """Return the inputs, (rows, inputs): numbers as float64 with NaN, categories as text with "(missing)"."""
     found: dict[str, Any] = {}
     for column in columns:
         values = frame[column.name]
@@ -43,9 +42,9 @@ def to_inputs(frame: pl.DataFrame, columns: tuple[Column, ...]) -> "pd.DataFrame
 
 
 def preprocessing(columns: tuple[Column, ...]) -> ColumnTransformer:
-    """Return the unfitted preprocessing: median and a missing flag, standardization; one column a category.
+    """Return the unfitted preprocessing: median imputation, missing flags and standardization; one-hot encoding.
 
-    A category that training rows do not have, or hardly, counts as rare; where there are no rare ones, as none.
+    A category that is unknown or rare in the training rows is encoded as rare, or as all zeros if none is rare.
     """
     numbers = [name for column in columns if column.kind != "category" for name in _numbers(column)]
     categories = [column.name for column in columns if column.kind == "category"]
@@ -66,7 +65,7 @@ def preprocessing(columns: tuple[Column, ...]) -> ColumnTransformer:
 
 
 def typical_row(frame: pl.DataFrame, columns: tuple[Column, ...]) -> dict[str, Any]:
-    """Return a typical value of every column as JSON: a median, the commonest value, the latest moment."""
+    """Return a typical value of each column as JSON: the median, the most common value, or the latest time."""
     row: dict[str, Any] = {}
     for column in columns:
         values = frame[column.name].drop_nulls()

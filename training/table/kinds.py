@@ -1,4 +1,4 @@
-"""What a column of a flat table is. The service imports this, and not how columns are read from a file."""
+"""The kinds of columns of a flat table; a module of its own, so that the service need not import the file readers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ class Column:
 
     Attributes:
         nullable: Whether it has missing values in the table.
-        unreadable: Cells that hold something that is not of the kind; they count as missing.
+        unreadable: Number of cells that cannot be parsed as this kind; they count as missing.
     """
 
     name: str

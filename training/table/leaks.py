@@ -1,7 +1,8 @@
-"""Columns that give the target away, found on the training rows alone (docs/decisions/2026-11-25-leaks-in-a-table.md).
+"""Leak detection: columns that reveal the target (docs/decisions/2026-11-25-leaks-in-a-table.md).
 
-Two rules. A column whose being filled (a number: not zero; a boolean: true) says that the answer is yes is written
-after the answer; and a column that alone orders rows it has not seen nearly perfectly is the answer under another name.
+Two rules, applied to the training rows. If a column has a value (a number: is not zero; a boolean: is true) almost only
+when the target is true, it was recorded after the outcome. If a column on its own ranks unseen rows almost perfectly,
+it is the target under another name.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
-# Where it is filled, the answer "no" is at least a hundred times rarer than over all rows, and it is filled for at
-# least half of the rows whose answer is "yes".
+# Among rows with a value, a false target is at least a hundred times rarer than overall, and at least half of the rows
+# with a true target have a value.
 IMPURE, COVERED = 0.01, 0.5
-_LEAST = 10  # rows: fewer agree by chance
-# PageValues, the strongest honest column we have seen, reaches 0.86 and the best model of that whole table 0.93; an
-# answer of which one row in a hundred is wrong still reaches 0.99.
+_LEAST = 10  # fewer rows may agree by chance
+# PageValues, the strongest legitimate column that we have seen, reaches 0.86, and the best model on its table 0.93. A
+# copy of the target with one wrong row in a hundred still reaches 0.99.
 AUC = 0.98
 _STATES: dict[Any, tuple[str, str]] = {
     pl.Float64: ("not zero", "zero or missing"),
@@ -31,11 +32,11 @@ _LEAVES = 32
 
 @dataclass(frozen=True)
 class Strength:
-    """What a column says of the target alone.
+    """How well a column predicts the target on its own.
 
     Attributes:
-        roc_auc: Of a small tree on the column alone, on rows that it has not seen (3 folds of the training rows).
-        leak: Why the column is a leak, if it is.
+        roc_auc: ROC AUC of a small tree on this column, cross-validated on the training rows (3 folds).
+        leak: Why the column is a leak, None if it is not.
     """
 
     roc_auc: float
@@ -43,18 +44,18 @@ class Strength:
 
 
 def present(values: pl.Series) -> NDArray[np.bool_]:
-    """Return (rows,): whether a value is filled and, a number, not zero, a boolean, true."""
+    """Return whether each value is present and, if a number, not zero, and if a boolean, true, (rows,)."""
     if values.dtype == pl.Float64:
         return np.asarray((values.fill_null(0.0) != 0).to_numpy())
     return np.asarray((values.fill_null(False) if values.dtype == pl.Boolean else values.is_not_null()).to_numpy())
 
 
-def gives_away(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
-    """Say whether a state of a column says nearly exactly that the answer is yes.
+def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
+    """Return whether a state of a column implies, almost without exception, that the target is true.
 
     Args:
-        state: (rows,) whether a row is in it.
-        label: (rows,) 0 or 1.
+        state: Whether each row is in this state, (rows,).
+        label: 0 or 1, (rows,).
     """
     if state.sum() < _LEAST or state.all():
         return False
@@ -66,14 +67,14 @@ def _presence_leak(values: pl.Series, label: NDArray[np.int8]) -> str | None:
     words = _STATES.get(values.dtype, ("filled", "missing"))
     there = present(values)
     for word, state in zip(words, (there, ~there), strict=True):
-        if gives_away(state, label):
+        if reveals_target(state, label):
             yes, no = state[label == 1].mean(), state[label == 0].mean()
-            return f"leaks the target: {word} in {yes:.1%} of the rows where it is true, in {no:.2%} where it is false"
+            return f"leaks the target: {word} in {yes:.1%} of the rows with a true target, {no:.2%} with a false one"
     return None
 
 
 def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return (rows, 2) numbers for a tree, a missing value as one of its own; categories by their rate where seen."""
+    """Return the inputs of the tree, (rows, 2): the value (a category as its rate in `seen`) and a missing flag."""
     if values.dtype == pl.String:
         known = pl.DataFrame({"value": values[seen], "label": label[seen]})
         rate = known.group_by("value").agg((pl.col("label").sum() + label[seen].mean()) / (pl.len() + 1))
@@ -88,7 +89,7 @@ def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) 
 
 
 def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None) -> float:
-    """Return the ROC AUC of a column alone, the mean over folds that the small tree has not seen."""
+    """Return the cross-validated ROC AUC of a small tree on this column alone."""
     fold = StratifiedKFold if people is None else StratifiedGroupKFold
     found = []
     for seen, unseen in fold(_FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(label)), label, people):
@@ -103,16 +104,16 @@ def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: ND
 def strength(
     values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None
 ) -> Strength:
-    """Return what a column of the training rows says alone.
+    """Return how well a column predicts the target on its own, in the training rows.
 
     Args:
-        values: (rows,) typed.
-        label: (rows,) 0 or 1.
-        seed: Of the folds.
-        people: (rows,) equal for rows of one person, which are then in one fold.
+        values: Typed values, (rows,).
+        label: 0 or 1, (rows,).
+        seed: Seed of the folds.
+        people: Equal for the rows of one person, which are kept in one fold, (rows,).
     """
     auc = single_auc(values, label, seed, people)
     leak = _presence_leak(values, label)
     if leak is None and auc >= AUC:
-        leak = f"leaks the target: alone it reaches ROC AUC {auc:.3f} on rows not seen (from {AUC} on it is dropped)"
+        leak = f"leaks the target: on its own it reaches ROC AUC {auc:.3f} on unseen rows (the limit is {AUC})"
     return Strength(auc, leak)

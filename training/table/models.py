@@ -1,43 +1,28 @@
-"""The tabular models by name, from simple to deep; each answers `fit` and `predict` on the prepared matrix."""
+"""The tabular models by name, from simple to deep; each fits and predicts on the preprocessed matrix."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import joblib
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
-Matrix = NDArray[np.float64]
-Labels = NDArray[np.int8]
-Scores = NDArray[np.float32]
+from training.table.learner import Labels, Learner, Matrix, Scores
+
 MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "boosted_trees", "neural_network")
 _FILE = "estimator.joblib"
 _LARGE = 10_000_000  # numbers in a matrix
 
 
-class Learner(Protocol):
-    """What all models answer."""
-
-    def fit(self, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels]) -> None:
-        """Learn from the training rows; the validation rows may say when to stop."""
-
-    def predict(self, matrix: Matrix) -> Scores:
-        """Return (rows,) probabilities."""
-
-    def save(self, folder: Path) -> None:
-        """Write what was learned, the same bytes for the same model."""
-
-
 def _threads(matrix: Matrix) -> AbstractContextManager[Any]:
-    """Hold OpenMP to one thread for a small matrix: waiting for each other, threads took ten times as long."""
+    """Limit OpenMP to one thread for a small matrix: contention made several threads ten times slower."""
     limited: AbstractContextManager[Any] = _controller().limit(
         limits=1 if matrix.size < _LARGE else None, user_api="openmp"
     )
@@ -46,11 +31,11 @@ def _threads(matrix: Matrix) -> AbstractContextManager[Any]:
 
 @cache
 def _controller() -> Any:
-    return ThreadpoolController()  # looks through the loaded libraries once, not at every prediction
+    return ThreadpoolController()  # inspects the loaded libraries, which would be slow to repeat for each prediction
 
 
 class Sklearn:
-    """A classifier of scikit-learn."""
+    """A scikit-learn classifier."""
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
@@ -66,17 +51,17 @@ class Sklearn:
             return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write scikit-learn's own persistence."""
+        """Write the estimator with joblib."""
         joblib.dump(self.estimator, folder / _FILE)
 
     @classmethod
     def load(cls, folder: Path) -> "Sklearn":
-        """Read it; only ever from a folder that we wrote: the format can run code."""
+        """Load an estimator. Only load folders that we wrote: joblib files can execute code."""
         return cls(joblib.load(folder / _FILE))
 
 
 def _boosted(seed: int) -> Any:
-    """Small steps, and a tenth of the training rows to say when to stop: a flat table is often small."""
+    """Return boosted trees for small tables: small steps, and early stopping on a tenth of the training rows."""
     return HistGradientBoostingClassifier(
         max_iter=300,
         learning_rate=0.05,
@@ -106,7 +91,7 @@ def make(name: str, seed: int) -> Learner:
 
 
 def restore(name: str, folder: Path) -> Learner:
-    """Read a trained model."""
+    """Load a trained model."""
     if name in _SKLEARN:
         return Sklearn.load(folder)
     from training.table.network import Network

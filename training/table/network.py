@@ -1,4 +1,4 @@
-"""A small dense network (Keras), reproducible from its seed. Importing this imports TensorFlow."""
+"""A small dense network (Keras), reproducible from its seed. Importing this module imports TensorFlow."""
 
 from pathlib import Path
 
@@ -7,22 +7,22 @@ import numpy as np
 import tensorflow as tf
 
 from shoplens.files import read_json, write_json
-from training.table.models import Labels, Matrix, Scores
+from training.table.learner import Labels, Matrix, Scores
 
 _WIDTHS = (64, 32)
 _DROPOUT = 0.2
 _EPOCHS, _PATIENCE, _BATCH, _RATE = 60, 6, 256, 2e-3
-_EVERY = 10  # epochs between two lines
-_FAR = 8.0  # standard deviations: a value further out says no more, and would drive a network where it never was
+_EVERY = 10  # epochs between two lines of progress
+_FAR = 8.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
 _CARD, _WEIGHTS = "network.json", "network.weights.h5"
 
 
 class _Lines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """A line every few epochs."""
+    """Prints a line of progress every few epochs."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Say how far it is."""
-        from shoplens.stage import console  # not in a Bento, where nothing is trained
+        """Print the losses."""
+        from shoplens.stage import console  # not part of the Bento, where nothing is trained
 
         if logs and epoch % _EVERY == 0:
             console.print(f"  epoch {epoch + 1}: loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}")
@@ -33,7 +33,7 @@ def _build(inputs: int) -> keras.Model:
     for place, width in enumerate(_WIDTHS):
         layers.append(keras.layers.Dense(width, activation="relu", name=f"hidden_{place}"))
         layers.append(keras.layers.Dropout(_DROPOUT, name=f"dropout_{place}"))
-    # Names of our own: Keras counts its layers in a process, and writes their names into the file of weights.
+    # Explicit names: Keras numbers layers per process and writes their names into the weights file.
     return keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid", name="answer")], name="network")
 
 
@@ -42,7 +42,7 @@ def _near(matrix: Matrix) -> Scores:
 
 
 class Network:
-    """Two hidden layers with dropout, stopped early by the loss on validation rows."""
+    """Two hidden layers with dropout, and early stopping on the validation loss."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -66,7 +66,7 @@ class Network:
         )
 
     def predict(self, matrix: Matrix) -> Scores:
-        """See `Learner.predict`; called, not `predict()`, which leaks in a loop (Keras 13118)."""
+        """See `Learner.predict`. The model is called directly: Keras' `predict()` leaks in a loop (Keras 13118)."""
         near = _near(matrix)
         parts = [np.asarray(self.model(near[at : at + 8_192], training=False)) for at in range(0, len(near), 8_192)]
         return np.asarray(np.concatenate(parts)[:, 0], dtype=np.float32)
@@ -74,13 +74,13 @@ class Network:
     def save(self, folder: Path) -> None:
         """Write the architecture and the weights."""
         write_json(folder / _CARD, {"inputs": self.model.input_shape[1]})
-        plain = _build(self.model.input_shape[1])  # without the optimizer, whose state would be kept too
-        plain.set_weights(self.model.get_weights())
-        plain.save_weights(folder / _WEIGHTS)
+        network = _build(self.model.input_shape[1])  # not compiled, so that no optimizer state is saved
+        network.set_weights(self.model.get_weights())
+        network.save_weights(folder / _WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path) -> "Network":
-        """Read them."""
+        """Load the architecture and the weights."""
         network = cls(0)
         network.model = _build(read_json(folder / _CARD)["inputs"])
         network.model.load_weights(folder / _WEIGHTS)

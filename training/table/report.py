@@ -1,4 +1,4 @@
-"""What was found, in words: the blocks of the report, which `pages` turns into Markdown and HTML."""
+"""The content of the report as blocks, which `pages` renders as Markdown and HTML."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +25,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph; `code` in backticks."""
+    """A paragraph, with code in backticks."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the rows whose place is in `strong` stand out."""
+    """A table; `strong` holds the indexes of highlighted rows."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -41,14 +41,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Plots below the report's folder, side by side: (file, what it shows)."""
+    """Plots side by side: (path relative to the report, caption)."""
 
     files: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to paste into a shell."""
+    """Shell commands."""
 
     text: str
 
@@ -57,7 +57,7 @@ Block = Heading | Words | Table | Pictures | Code
 
 
 def _interval(found: dict[str, float]) -> str:
-    # Adding zero turns the minus zero that rounding leaves into zero.
+    # Adding 0.0 turns a negative zero, which rounding can produce, into zero.
     value, low, high = (round(found[name], 3) + 0.0 for name in ("value", "low", "high"))
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -68,27 +68,28 @@ def _head(name: str, content: dict[str, Any]) -> list[Block]:
     return [
         Heading(1, f"{name}: what predicts {content['target']}"),
         Words(
-            f"Chosen: `{chosen}`, by average precision on the validation rows. On {content['split']['rows']['test']:,} "
-            f"test rows, which neither training nor the choice has seen, it reaches average precision "
-            f"{_interval(test['average_precision'])} and ROC AUC {_interval(test['roc_auc'])}; the base rate reaches "
-            f"{floor['average_precision']['value']:.3f} and 0.500. Brackets are 95% intervals."
+            f"Selected model: `{chosen}`, by average precision on the validation rows. On "
+            f"{content['split']['rows']['test']:,} test rows, used neither for training nor for selection, it reaches "
+            f"an average precision of {_interval(test['average_precision'])} and a ROC AUC of "
+            f"{_interval(test['roc_auc'])}; the base rate reaches {floor['average_precision']['value']:.3f} and 0.500. "
+            f"Brackets show 95% intervals."
         ),
     ]
 
 
 def _rows(content: dict[str, Any]) -> list[Block]:
     account, split, share = content["account"], content["split"], content["share_true"]
-    set_aside = content["account"]["quarantined"]
+    quarantined = account["quarantined"]
     copies = split["duplicates"]
     lines = [("rows in", f"{account['rows']:,}"), ("used", f"{account['used']:,}")]
-    lines += [(f"quarantined: {reason}", f"{count:,}") for reason, count in set_aside.items()]
-    lines += [("exact duplicates set aside", f"{account['exact_duplicates']:,}")]
+    lines += [(f"quarantined: {reason}", f"{count:,}") for reason, count in quarantined.items()]
+    lines += [("exact duplicates removed", f"{account['exact_duplicates']:,}")]
     lines += [(f"{part} rows", f"{count:,}") for part, count in split["rows"].items()]
     words = (
-        f"{copies['copies']:,} rows are exact copies of an earlier row. In a plain stratified split of all rows, "
-        f"{copies['would_have_crossed']:,} test rows would have had a copy among the rows learned from; in this split "
-        f"{copies['crossing']:,} have. {split['same_inputs_crossing']:,} test rows are equal to a row learned from in "
-        f"every column that the models see."
+        f"{copies['copies']:,} rows are exact copies of an earlier row. In an ordinary stratified split of all rows, "
+        f"{copies['would_have_crossed']:,} test rows would have a copy among the training and validation rows; in this "
+        f"split, {copies['crossing']:,} do. {split['same_inputs_crossing']:,} test rows equal a training or validation "
+        f"row in every input column."
     )
     people = split["people"]
     if people["column"] is not None:
@@ -99,9 +100,8 @@ def _rows(content: dict[str, Any]) -> list[Block]:
         )
     if account["exact_duplicates"]:
         words += (
-            f" Without the copies the target is true in {share['used']:.2%} of the rows, with them in "
-            f"{share['with_duplicates']:.2%}: if equal rows of your table are different sessions, use "
-            f"`--keep-duplicates`."
+            f" The target is true in {share['used']:.2%} of the rows without copies and {share['with_duplicates']:.2%} "
+            f"with them. If equal rows in your table are different sessions, use `--keep-duplicates`."
         )
     return [
         Heading(2, "Rows"),
@@ -114,7 +114,7 @@ def _rows(content: dict[str, Any]) -> list[Block]:
 def _column(one: dict[str, Any]) -> tuple[str, ...]:
     what = f"dropped: {one['dropped']}" if one["dropped"] else "used"
     if one.get("kept_although"):
-        what = f"kept as asked, although it {one['kept_although']}"
+        what = f"kept by --keep; would have been dropped: {one['kept_although']}"
     if one.get("unreadable_cells"):
         what += f"; {one['unreadable_cells']:,} unreadable cells count as missing"
     alone = f"{one['roc_auc_alone']:.3f}" if "roc_auc_alone" in one else ""
@@ -128,11 +128,11 @@ def _columns(content: dict[str, Any]) -> list[Block]:
     return [
         Heading(2, "Columns"),
         Words(
-            "Alone: ROC AUC of a small tree on this column only, on training rows that it has not seen. A column is "
-            "dropped as a leak from 0.98 on, or when its being filled (or not zero) says nearly exactly that the "
-            "target is true. `--keep COLUMN` keeps one that is known before the answer."
+            "ROC AUC alone: cross-validated ROC AUC of a small tree on this column only. A column is dropped as a leak "
+            "if it reaches 0.98, or if it has a value (a number: is not zero) almost only when the target is true. "
+            "Use `--keep COLUMN` for a column that is known before the outcome."
         ),
-        Table(("column", "kind", "missing", "ROC AUC alone", "what became of it"), tuple(map(_column, lines)), dropped),
+        Table(("column", "kind", "missing", "ROC AUC alone", "result"), tuple(map(_column, lines)), dropped),
     ]
 
 
@@ -147,12 +147,13 @@ def _models(content: dict[str, Any]) -> list[Block]:
         )
         for name, found in content["models"].items()
     )
-    head = ("model", "validation AP", *(words for _, words in _METRICS), "chosen minus this, AP")
+    head = ("model", "validation AP", *(words for _, words in _METRICS), "selected minus this, AP")
     return [
         Heading(2, "Models"),
         Words(
-            f"All on the test rows, but for the first figure. Intervals by resampling test rows; the last column "
-            f"compares on the same resamples. Decision from probability {content['chosen']['threshold']} on."
+            f"All metrics are on the test rows, except validation AP. Intervals are from resampling the test rows; the "
+            f"last column compares models on the same resamples. The decision is yes if the probability is at least "
+            f"{content['chosen']['threshold']}."
         ),
         Table(head, rows, frozenset({names.index(content["chosen"]["model"])})),
         Pictures(
@@ -162,7 +163,7 @@ def _models(content: dict[str, Any]) -> list[Block]:
                 ("plots/calibration.png", "Calibration"),
             )
         ),
-        Words("In the plots, `model` is the chosen one."),
+        Words("In the plots, `model` is the selected model."),
     ]
 
 
@@ -171,27 +172,27 @@ def _explanation(content: dict[str, Any]) -> list[Block]:
     found.sort(key=lambda one: (-one[1]["value"], one[0]))
     rows = tuple((name, _interval(one)) for name, one in found[:_SHOWN])
     return [
-        Heading(2, "What the chosen model looks at"),
+        Heading(2, "Importance of the columns"),
         Words(
-            "How much average precision falls on the test rows when one column is shuffled; intervals over ten "
-            "shuffles. Columns that say the same share their importance."
+            "The drop in average precision on the test rows when one column is shuffled, with intervals over ten "
+            "shuffles. Correlated columns share their importance."
         ),
         Pictures((("plots/importance_table.png", "Importance"),)),
-        Table(("column", "fall of average precision"), rows),
+        Table(("column", "drop in average precision"), rows),
     ]
 
 
 def blocks(name: str, content: dict[str, Any], serve: str | None) -> list[Block]:
-    """Return the report.
+    """Return the blocks of the report.
 
     Args:
-        name: Of the table.
-        content: What metrics.json holds.
-        serve: Shell lines that serve the model and ask it, if there is a Bento.
+        name: Name of the table.
+        content: Content of metrics.json.
+        serve: Shell commands that start the service and query it; None if there is no Bento.
     """
     found = [*_head(name, content), *_rows(content), *_columns(content), *_models(content), *_explanation(content)]
     if serve is not None:
-        found += [Heading(2, "Serve it"), Code(serve)]
+        found += [Heading(2, "Serving"), Code(serve)]
     about = f"`{content['data']['file']}`, SHA-256 `{content['data']['digest'][:16]}…`, seed {content['seed']}"
     digest = content["chosen"]["digest"][:16]
-    return [*found, Heading(2, "From what"), Words(f"{about}. Digest of the model: `{digest}`.")]
+    return [*found, Heading(2, "Provenance"), Words(f"{about}. Digest of the model: `{digest}`.")]

@@ -1,4 +1,4 @@
-"""The whole way of a flat table: clean, split, choose columns, train, judge, explain; and the files that it leaves."""
+"""The analysis of a flat table: clean, split, select columns, train, evaluate, explain, and write the results."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,29 +13,29 @@ from shoplens.stage import console
 from training.evaluation.plots import write_calibration, write_curves
 from training.explanation.permutation import Importance
 from training.explanation.plots import write_importance
-from training.table.choose import Choice, choose
 from training.table.clean import Cleaned, clean, groups_of, read_flat
 from training.table.importance import importance
-from training.table.judged import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
 from training.table.models import MODEL_NAMES
+from training.table.select_columns import Selection, select_columns
 from training.table.split import PARTS, Split, crossing, split
+from training.table.train import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
 
 PART = "shoplens_part"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """The arguments of an analysis.
 
     Attributes:
         data: The file.
         target: The column to predict.
-        time: The column that orders the rows; default the first time that nearly every row has.
-        keep: Columns that are inputs whatever is found.
-        keep_duplicates: Whether exact duplicates are rows of their own.
-        seed: Of everything that is drawn.
-        models: Of MODEL_NAMES, the base rate among them.
-        group: The column that identifies people, or "none"; default the one whose IDs repeat.
+        time: The column that orders the rows; default: the first time column with few missing values.
+        keep: Columns that are never dropped.
+        keep_duplicates: Whether exact duplicates count as separate rows.
+        seed: Seed of all random numbers.
+        models: Members of MODEL_NAMES, including the base rate.
+        group: The column that identifies people, or "none"; default: the one whose IDs repeat.
         dates: "day-first" or "month-first", for dates whose values do not prove it.
     """
 
@@ -52,24 +52,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found."""
+    """The results of an analysis."""
 
     request: Request
     cleaned: Cleaned
     split: Split
-    choice: Choice
+    selection: Selection
     trained: list[Trained]
     chosen: Trained
     importances: list[Importance]
 
 
 def analyse(request: Request) -> Analysis:
-    """Run the whole way, with a line of progress a step.
+    """Run the analysis and print a line of progress per step.
 
     Raises:
         SourceError: the file cannot be read.
-        SettingsError: a named column is not there, or is not what its option needs.
-        BrokenTableError: the target does not hold two values, or there are too few rows or columns.
+        SettingsError: a named column does not exist, or its type does not suit the option.
+        BrokenTableError: the target does not have two values, or there are too few rows or columns.
     """
     cleaned = clean(
         read_flat(request.data),
@@ -87,24 +87,26 @@ def analyse(request: Request) -> Analysis:
     console.print(f"split {divided.how}")
     parts, train = parts_of(cleaned.frame, divided), divided.where("train")
     people = None if cleaned.person is None else (cleaned.person, divided.people[train])
-    choice = choose(cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed, people)
-    names = [column.name for column in choice.columns]
-    console.print(f"{len(names)} columns to learn from, of {train.sum():,} rows")
+    selection = select_columns(
+        cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed, people
+    )
+    names = [column.name for column in selection.columns]
+    console.print(f"{len(names)} input columns, {train.sum():,} training rows")
     rows = cleaned.frame.select(names)
     trained = list(
-        train_all(rows, cleaned.label, choice.columns, divided, request.target, request.seed, request.models)
+        train_all(rows, cleaned.label, selection.columns, divided, request.target, request.seed, request.models)
     )
     chosen = best(trained)
-    console.print(f"chosen on the validation rows: {chosen.model.name}")
+    console.print(f"selected on the validation rows: {chosen.model.name}")
     label = cleaned.label[divided.where("test")]
     found = importance(chosen.model, parts["test"].select(names), label, request.seed)
-    return Analysis(request, cleaned, divided, choice, trained, chosen, found)
+    return Analysis(request, cleaned, divided, selection, trained, chosen, found)
 
 
 def _columns(found: Analysis) -> list[dict[str, Any]]:
-    """Return every column of the table: its kind, what it says alone, and what became of it."""
+    """Return a description of each column: its kind, its strength on its own, and whether it was dropped."""
     total = len(found.cleaned.frame)
-    dropped = found.cleaned.dropped | found.choice.dropped
+    dropped = found.cleaned.dropped | found.selection.dropped
     lines: list[dict[str, Any]] = []
     for column in found.cleaned.columns:
         missing = found.cleaned.frame[column.name].null_count()
@@ -114,9 +116,9 @@ def _columns(found: Analysis) -> list[dict[str, Any]]:
                 "kind": column.kind,
                 "missing": round(missing / total, 6),
                 "unreadable_cells": column.unreadable,
-                "roc_auc_alone": round(found.choice.strengths[column.name].roc_auc, 6),
+                "roc_auc_alone": round(found.selection.strengths[column.name].roc_auc, 6),
                 "dropped": dropped.get(column.name),
-                "kept_although": found.choice.kept.get(column.name),
+                "kept_although": found.selection.kept.get(column.name),
             }
         )
     nested = [{"column": name, "kind": "nested", "dropped": why} for name, why in found.cleaned.dropped.items()]
@@ -124,9 +126,9 @@ def _columns(found: Analysis) -> list[dict[str, Any]]:
 
 
 def summary(found: Analysis, model: Path) -> dict[str, Any]:
-    """Return the content of metrics.json; no clock, and no place in it."""
+    """Return the content of metrics.json, without timestamps or paths."""
     cleaned, account = found.cleaned, found.cleaned.account
-    same = groups_of(cleaned.frame.select(column.name for column in found.choice.columns))
+    same = groups_of(cleaned.frame.select(column.name for column in found.selection.columns))
     return {
         "data": {"file": found.request.data.name, "digest": file_digest(found.request.data)},
         "target": found.request.target,
@@ -151,10 +153,7 @@ def summary(found: Analysis, model: Path) -> dict[str, Any]:
             "threshold": THRESHOLD,
             "digest": folder_digest(model),
         },
-        "importance": {
-            one.name: {name: round(getattr(one, name), 6) for name in ("value", "low", "high")}
-            for one in found.importances
-        },
+        "importance": {one.name: one.as_json() for one in found.importances},
     }
 
 
@@ -167,7 +166,7 @@ def _plots(found: Analysis, folder: Path) -> None:
 
 
 def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
-    """Write cleaned.parquet, quarantine.parquet, model/, plots/ and metrics.json; return what metrics.json holds."""
+    """Write the cleaned and quarantined rows, model/, plots/ and metrics.json; return the content of metrics.json."""
     for name in ("model", "plots"):
         (folder / name).mkdir()
     part = pl.Series(PART, [PARTS[index] for index in found.split.part])

@@ -108,7 +108,7 @@ def test_a_batch_that_knows_less_takes_nothing_back(story: Any, push: OnlinePush
 
 def _lake(story: Any, *events: dict[str, Any]) -> Path:
     frame = pl.DataFrame({n: [event.get(n) for event in events] for n in EVENT_SCHEMA}, schema=EVENT_SCHEMA)
-    lake: Path = story.settings.var_dir / "lake"
+    lake: Path = story.settings.lake_dir
     append_events(lake, "user", frame, pl.DataFrame(schema=QUARANTINE_SCHEMA), "b1")
     return lake
 
@@ -122,7 +122,7 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
     )
     lake = _lake(story, old, gone)
     push.follow(records(gone, kept))
-    home = story.settings.var_dir / "live"
+    home = story.settings.live_dir
     places(story.settings).online.resolve().unlink()
     story.put(shop_log(STORY), end=datetime(2024, 1, 7, 23, tzinfo=UTC))
     story.build()

@@ -1,0 +1,127 @@
+"""Who comes on a day, when, on what, and how likely they are to buy: the first half of the truth.
+
+Visits are a Poisson process whose rate follows the person, the week, the year and the mood, and each visit leads to an
+order with a chance of its own, so orders are a Poisson process too (thinning). Hence, exactly, given the day's mood:
+
+    P(a purchase on the day) = 1 - exp(-visits * sum over platforms of share * chance)
+
+and over several days with the sum of these rates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.calendar import day_start, moment_of_day, traffic
+from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, pick, poisson, uniform
+from simulator.people import STORE
+from simulator.rows import MOST_VISITS
+from simulator.world import World
+
+MOST_MEAN = 20.0  # visits of one person on one day; `draws.poisson` is exact up to here
+_MOOD_VISITS = 0.5  # one standard deviation of mood: exp(0.5) times as many visits ...
+_MOOD_ODDS = 0.7  # ... and exp(0.7) times the odds of a purchase in each
+_TOLD_ODDS = 0.6  # whoever is told of a campaign
+# Log-odds of a purchase in a visit: 6 % on the web, less on a phone; few leave a store with nothing.
+_ODDS = np.array([-2.8, -3.1, -3.2, 1.2])
+
+
+@dataclass(frozen=True)
+class UserDays:
+    """What is true of people on a day, before anything happens: (users of the chunk,).
+
+    Attributes:
+        user: Index of the person.
+        visits: Expected visits.
+        chance: Chance that a visit leads to an order, by platform. (users, 4)
+        told: Who is told of the day's campaign.
+        mood: The mood.
+        rate: Expected visits that lead to an order.
+    """
+
+    user: Ints
+    visits: Floats
+    chance: Floats
+    told: Flags
+    mood: Floats
+    rate: Floats
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Visits of a day, in order of user and number: (visits,).
+
+    Attributes:
+        day: From the first.
+        user: Index of the person.
+        number: From 0, of this person on this day.
+        key: For the visit's own draws.
+        start: Milliseconds since 1970.
+        platform: Index into PLATFORMS.
+        told: Whether the person is told of the day's campaign.
+        chance: The true chance of an order.
+        buys: Whether there is one.
+    """
+
+    day: int
+    user: Ints
+    number: Ints
+    key: Keys
+    start: Ints
+    platform: Ints
+    told: Flags
+    chance: Floats
+    buys: Flags
+
+    @property
+    def online(self) -> Flags:
+        """Visits that leave more in the log than an order."""
+        return np.asarray(self.platform != STORE)
+
+
+def user_days(world: World, day: int, mood: Floats, user: Ints) -> UserDays:
+    """Return what is true of people on a day.
+
+    Args:
+        world: The shop.
+        day: From the first.
+        mood: Of everybody.
+        user: Indices of the people asked about; those who are not registered yet are left out.
+    """
+    people = world.people
+    user = user[people.joined[user] <= day]
+    told = world.campaigns.exposed(world.campaigns.on(day), user, people.joined[user])
+    drift = np.exp(_MOOD_VISITS * mood[user] - _MOOD_VISITS**2 / 2)  # mean 1
+    visits = world.scale * traffic(world.plan.start, day) * people.activity[user] * drift
+    visits = np.minimum(visits, MOST_MEAN)
+    odds = people.propensity[user] + _MOOD_ODDS * mood[user] + _TOLD_ODDS * told
+    chance = logistic(_ODDS + odds[:, None])
+    share = people.platforms[user]
+    buying = share[:, 0] * chance[:, 0]
+    for platform in range(1, share.shape[1]):
+        buying = buying + share[:, platform] * chance[:, platform]
+    return UserDays(user, visits, chance, told, mood[user], visits * buying)
+
+
+def visits_of(world: World, day: int, today: UserDays) -> Visits:
+    """Draw the visits of a day."""
+    seed = world.plan.seed
+    count = np.minimum(poisson(uniform(keys(seed, "day", today.user, day), 0), today.visits), MOST_VISITS)
+    row = np.repeat(np.arange(count.size), count)
+    number = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
+    user = today.user[row]
+    key = keys(seed, "visit", user, day, number)
+    own = again(key, "visits")
+    platform = pick(uniform(own, 0), np.cumsum(world.people.platforms[user], axis=1))
+    chance = today.chance[row, platform]
+    return Visits(
+        day=day,
+        user=user,
+        number=number,
+        key=key,
+        start=day_start(world.plan.start, day) + moment_of_day(uniform(own, 1)).astype(np.int64),
+        platform=platform,
+        told=today.told[row],
+        chance=chance,
+        buys=uniform(own, 2) < chance,
+    )

@@ -1,0 +1,33 @@
+"""Everything that stands before the first visit."""
+
+from dataclasses import dataclass
+
+from simulator.catalogue import Catalogue, build_catalogue
+from simulator.people import People, build_people
+from simulator.plan import Plan
+from simulator.promotions import Campaigns, build_campaigns
+
+
+@dataclass(frozen=True)
+class World:
+    """The shop and its people.
+
+    Attributes:
+        plan: What was asked for.
+        catalogue: What is sold.
+        people: Who could visit.
+        campaigns: What is cheaper when.
+        scale: Times as many visits as people are inclined to, so that the log has the size that was asked for.
+    """
+
+    plan: Plan
+    catalogue: Catalogue
+    people: People
+    campaigns: Campaigns
+    scale: float = 1.0
+
+
+def build_world(plan: Plan) -> World:
+    """Return the world of a plan, with people as active as they are."""
+    catalogue = build_catalogue(plan)
+    return World(plan, catalogue, build_people(plan, catalogue), build_campaigns(plan, catalogue))
