@@ -13,8 +13,11 @@ def ingest(
     mapping: Annotated[Path | None, typer.Option(help="The mapping file of the source.")] = None,
     lake: Annotated[str | None, typer.Option(help="The lake to add to, a folder or a URL; made if it is new.")] = None,
     guess: Annotated[bool, typer.Option("--guess", help="Print a mapping for a file, to be read and edited.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the account and samples of the rows; write nothing.")
+    ] = False,
 ) -> None:
-    """Bring anybody's log into the lake through a mapping file; print and keep the account of every row."""
+    """Ingest any shop's log into the lake through a mapping file; print and keep the account of every row."""
     if guess:
         from events.sources.guess import propose
 
@@ -22,23 +25,17 @@ def ingest(
             raise SettingsError(f"--guess: must have one file; received {len(inputs)}. Name the file of events")
         typer.echo(propose(inputs[0]), nl=False)
         return
-    from events.lake import bring
+    from events.lake import ingest_files
     from events.mapping import load_mapping
     from events.reading import Progress
     from shoplens.stage import console
 
-    if mapping is None or lake is None:
+    if mapping is None or (lake is None and not dry_run):
         missing = "--mapping" if mapping is None else "--lake"
         raise SettingsError(f"{missing}: must be given; write a mapping yourself, or start with `--guess` and one file")
-    done = bring(lake, load_mapping(mapping), inputs, Progress(console.print))
-    for line in done.changes:
+    done = ingest_files(lake, load_mapping(mapping), inputs, Progress(console.print), dry_run=dry_run)
+    for line in done.lines():
         typer.echo(line)
-    if done.unread:
-        typer.echo(f"not read, no table of the mapping: {', '.join(done.unread)}")
-    for table, account in done.accounts.items():
-        typer.echo(account.line(table))
-    if done.late_days:
-        typer.echo(f"late, reports of these days are to be made anew: {', '.join(done.late_days)}")
 
 
 def quarantine(
@@ -69,17 +66,21 @@ def quarantine(
 
 
 def lake(
-    action: Annotated[Literal["status", "vacuum"], typer.Argument(help="Say what it holds, or tidy it.")],
+    action: Annotated[Literal["status", "vacuum", "revert"], typer.Argument(help="Print what it holds, or change it.")],
+    batch: Annotated[str | None, typer.Argument(help="revert: the batch, as `status` lists it.")] = None,
+    *,
     lake: Annotated[str, typer.Option(help="The lake, a folder or a URL.")],
     since: Annotated[int, typer.Option(min=0, help="status: the version after which late days count.")] = 0,
 ) -> None:
-    """Say what a lake holds and to which days events came late; or delete files that no version of it names."""
-    from events.lake import lake_status
-    from events.lake.place import existing
-    from events.lake.vacuum import vacuum
+    """Print what a lake holds, its history and its late days; delete files of old versions; or undo one ingest."""
+    from events.lake import lake_status, revert, vacuum_lake
 
-    if action == "vacuum":
-        typer.echo(f"{vacuum(existing(lake)[0]):,} files deleted that no version of the last day names")
-        return
-    for line in lake_status(lake, since).lines(since):
-        typer.echo(line)
+    if action == "revert":
+        if batch is None:
+            raise SettingsError("BATCH: must be given; `shoplens lake status` lists the batches of a lake")
+        typer.echo(f"batch {batch} reverted, {revert(lake, batch):,} events removed; its files can be ingested again")
+    elif action == "vacuum":
+        typer.echo(f"{vacuum_lake(lake):,} files deleted that no version of the last day needs")
+    else:
+        for line in lake_status(lake, since).lines(since):
+            typer.echo(line)

@@ -1,24 +1,31 @@
-"""One person out of a lake: events, what the sources said of them, and rows set aside that name them.
+"""One person out of a lake: events, what the sources held about them, and quarantined rows that name them.
 
-A version of the lake without them is published as any other; then older versions are deleted with all files that only
-they name. Items stay. Bringing in a file that still has the person brings them back: take them out of the files first.
+The files that hold such rows are written anew without them, which does not keep appends from committing; then all files
+that no current version names are deleted. Items stay. Ingesting a file that still has the person adds them again: take
+them out of the files first.
 """
 
+import hashlib
 import json
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
+from deltalake import Transaction
+from deltalake.exceptions import CommitFailedError
 
-from events.lake.manifest import Day, File, Manifest, newest, path_of, publish, read_version, versions
-from events.lake.place import existing
-from events.lake.store import Place, Store
-from events.lake.tables import read_file, write_file
+from events.lake.commit import commit_account, new_account, new_batch, repair
+from events.lake.known_ids import KnownIds
+from events.lake.maintenance import REWRITES, vacuum, vacuum_replaced, without
+from events.lake.snapshot import Snapshot
+from events.lake.table import EVENTS, QUARANTINE, SCHEMAS, Lake, Place, clear_errors, commit
 from shoplens.errors import SourceError
 
 _TRIES = 100
-_SIDES = ("users", "campaigns")  # the side tables that are of persons
+_OTHERS = tuple(name for name, schema in SCHEMAS.items() if name not in (EVENTS, QUARANTINE) and "user_id" in schema)
 
 
 @dataclass
@@ -29,21 +36,26 @@ class LakeErasure:
         events: Rows of events.
         days: Days that had some.
         sides: Rows of users and campaigns, by table.
-        quarantined: Rows set aside that named the person.
-        versions: Older versions of the lake that were deleted.
-        files: Files that only these named.
+        quarantined: Quarantined rows that named the person.
+        files: Files that were deleted.
+        resumed: Whether an erasure of this person was killed before, and is completed now.
     """
 
     events: int = 0
     days: list[str] = field(default_factory=list)
     sides: dict[str, int] = field(default_factory=dict)
     quarantined: int = 0
-    versions: int = 0
     files: int = 0
+    resumed: bool = False
+
+    @property
+    def found(self) -> bool:
+        """Whether the lake held anything of the person, or an earlier run that was killed had begun to remove it."""
+        return self.resumed or bool(self.events or sum(self.sides.values()) or self.quarantined)
 
 
 def _names(content: Any, user_id: str) -> bool:
-    """Say whether a value of JSON is the id or holds it."""
+    """Return whether a JSON value is the ID or holds it."""
     if isinstance(content, dict):
         return any(_names(one, user_id) for one in content.values())
     if isinstance(content, list):
@@ -52,7 +64,7 @@ def _names(content: Any, user_id: str) -> bool:
 
 
 def _raw_names(raw: str, user_id: str) -> bool:
-    """Say whether a row as it was read names the person; one that is no JSON does where the id is one of its words."""
+    """Return whether a row as it was read names the person; one that is no JSON does if the ID is one of its words."""
     if user_id not in raw and json.dumps(user_id)[1:-1] not in raw:
         return False
     try:
@@ -61,87 +73,64 @@ def _raw_names(raw: str, user_id: str) -> bool:
         return user_id in raw.replace(",", " ").replace(";", " ").replace("\t", " ").replace('"', " ").split()
 
 
-def _of_user(user_id: str) -> Callable[[pl.DataFrame], pl.Series]:
-    return lambda rows: rows["user_id"].cast(pl.String).eq_missing(user_id)
-
-
-def _naming(user_id: str) -> Callable[[pl.DataFrame], pl.Series]:
-    return lambda rows: pl.Series(
-        [raw is not None and _raw_names(raw, user_id) for raw in rows["raw"]], dtype=pl.Boolean
-    )
-
-
-def _without(
-    store: Store, file: File, folder: str, asked: str, gone: Callable[[pl.DataFrame], pl.Series]
-) -> tuple[File, int]:
-    """Return a file without some rows, and how many those were; the same file where there are none.
-
-    Args:
-        store: Of the lake.
-        file: The file.
-        folder: Where a new one goes.
-        asked: The column that `gone` looks at.
-        gone: Says of every row whether it is to go.
-    """
-    if not gone(read_file(store, file, [asked])).any():
-        return file, 0
-    rows = read_file(store, file)
-    kept = rows.filter(~gone(rows))
-    return write_file(store, folder, kept), rows.height - kept.height
-
-
-def _next(store: Store, held: Manifest, user_id: str, done: LakeErasure) -> Manifest | None:
-    days: dict[str, Day] = {}
-    for date, day in held.days.items():
-        files = []
-        for file in day.files:
-            kept, count = _without(store, file, f"events/event_date={date}", "user_id", _of_user(user_id))
-            files.append(kept)
-            done.events += count
-        changed = tuple(files) != day.files
-        done.days += [date] if changed else []
-        days[date] = day.model_copy(update={"files": tuple(files), "changed": held.version + 1}) if changed else day
-    sides = dict(held.sides)
-    for name in _SIDES:
-        if name in sides:
-            sides[name], done.sides[name] = _without(store, sides[name], "sides", "user_id", _of_user(user_id))
-    quarantine = []
-    for file in held.quarantine:
-        kept, count = _without(store, file, "quarantine", "raw", _naming(user_id))
-        quarantine.append(kept)
-        done.quarantined += count
-    return held.next(days=days, sides=sides, quarantine=tuple(quarantine))
-
-
-def _forget(store: Store, current: Manifest, done: LakeErasure) -> None:
-    """Delete the versions before this one, and the files that only they name."""
-    old = [version for version in versions(store) if version < current.version]
-    named = {path for version in old for path in read_version(store, version).files()} - current.files()
-    for path in [path_of(version) for version in old]:  # first: a version whose files are gone must not be found
-        store.delete(path)
-    for path in sorted(named):
-        store.delete(path)
-    done.versions, done.files = len(old), len(named)
+def _take_out(lake: Lake, name: str, column: str, gone: Callable[[pl.Series], pl.Series]) -> tuple[int, list[str]]:
+    """Commit a table without some rows; return how many those were, and their days."""
+    for tries in range(_TRIES):
+        table = lake.find(name)
+        if table is None:
+            return 0, []
+        if name == EVENTS:
+            repair(lake, table)
+            KnownIds(lake, table).catch_up(table)
+        actions, count, days = without(lake, name, table, column, gone)
+        if not actions:
+            return 0, []
+        guard = Transaction(REWRITES, table.version())
+        try:
+            if name == EVENTS:
+                batch = new_batch()
+                account = new_account(table, batch=batch, inputs=f"erase:{batch}", mapping="erase", days=days)
+                commit_account(lake, table, account, actions, [guard], exclusive=False)
+            else:
+                commit(table, actions, [guard])
+        except CommitFailedError:  # a compaction replaced the files
+            time.sleep(random.uniform(0, 0.01 * 2 ** min(tries, 7)))  # noqa: S311  (no secret)
+            continue
+        return count, days
+    raise SourceError(f"lake: {lake.name}: other writers were first {_TRIES} times. Run it again")
 
 
 def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
-    """Remove a person from a lake, all or nothing; again, it finds nothing and ends what a killed run left undone.
+    """Remove a person from a lake, and delete every file that held them; the next run completes a killed one.
 
-    Whoever reads an older version meanwhile is told to run again. Files that killed writers left go within a day, with
-    those of every sweep (`events.lake.vacuum`).
+    Whoever reads an older version meanwhile gets an error that asks to read the newest.
 
     Args:
-        place: A folder or an fsspec URL that holds a lake.
+        place: A folder or an object-store URL that holds a lake.
         user_id: Of the contract.
+
+    Returns:
+        What was removed; its `found` is false where the lake holds nothing of this person.
 
     Raises:
         SourceError: there is no lake, a file of it cannot be read, or other writers were always first.
     """
-    store = existing(place)[0]
-    for _ in range(_TRIES):
-        held, done = newest(store), LakeErasure()
-        manifest = _next(store, held, user_id, done)
-        if manifest is None or publish(store, manifest):
-            _forget(store, manifest or held, done)
-            return done
-    raise SourceError(f"lake: {store.name}: other writers were first {_TRIES} times. Run it again")
+    lake = Snapshot(place).lake
+    with clear_errors(lake.name):
+        # A hash, for the person's ID must not stay; removed last, so that a killed run is seen.
+        begun = f"pending/{hashlib.sha256(user_id.encode()).hexdigest()}.erasing"
+        done = LakeErasure(resumed=begun in lake.names("pending"))
+        lake.write_bytes(begun, b"")
+        done.events, done.days = _take_out(lake, EVENTS, "user_id", lambda users: users == user_id)
+        for name in _OTHERS:
+            if count := _take_out(lake, name, "user_id", lambda users: users.cast(pl.String) == user_id)[0]:
+                done.sides[name] = count
+        done.quarantined, _ = _take_out(
+            lake,
+            QUARANTINE,
+            "raw",
+            lambda raws: pl.Series([raw is not None and _raw_names(raw, user_id) for raw in raws], dtype=pl.Boolean),
+        )
+        done.files = vacuum_replaced(lake) + vacuum(lake)
+        lake.delete(begun)
+    return done

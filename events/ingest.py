@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from events.account import TableAccount
-from events.contract import ITEM_SCHEMA
+from events.contract import ITEM_SCHEMA, PROMOTION_SCHEMA, STOCK_SCHEMA
 from events.transform.items import CONTENT_SCHEMA
 
-REPLAYED_SCHEMA = {"table": pl.String(), "row": pl.Int64()}
+REPLAYED_SCHEMA = {"batch": pl.String(), "table": pl.String(), "row": pl.Int64()}
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class Ingested:
         item_table: The rows of `items` that the items table gave.
         item_content: What rode on events, see `events.transform.items`.
         unread: Files of given folders that no table of the mapping reads.
+        promotions: PROMOTION_SCHEMA.
+        stock: STOCK_SCHEMA.
         digest: Of the mapping and the files: the same again is the same digest.
-        replayed: table and row of quarantined rows of a lake that this reading stands for.
+        replayed: batch, table and row of quarantined rows of a lake that this reading stands for.
     """
 
     events: pl.DataFrame
@@ -42,3 +44,5 @@ class Ingested:
     unread: tuple[str, ...] = ()
     digest: str = ""
     replayed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REPLAYED_SCHEMA))
+    promotions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROMOTION_SCHEMA))
+    stock: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STOCK_SCHEMA))

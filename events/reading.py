@@ -11,7 +11,7 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.content import OTHER_CONTENT
-from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.contract import EVENT_SCHEMA, SIDE_SCHEMAS
 from events.entries import Entry, entries_of, findings_of
 from events.mapping import Mapping
 from events.resolve import Resolver
@@ -22,7 +22,6 @@ from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 
 Say = Callable[[str], None]
-_SIDES = {"items": ITEM_SCHEMA, "users": USER_SCHEMA, "campaigns": CAMPAIGN_SCHEMA}
 
 
 class Progress:
@@ -45,7 +44,7 @@ class Reading:
 
     Attributes:
         unread: Files of given folders that no table of the mapping reads.
-        users, campaigns: The side tables in their schemas.
+        users, campaigns, promotions, stock: The side tables in their schemas.
         item_table: The rows that the items table gave.
         content: CONTENT_SCHEMA of what events carried, when `events` has ended.
     """
@@ -82,7 +81,7 @@ class Reading:
             labels = Labels(files)
             entries = entries_of(mapping, files, labels)
             # First: the memory that they take to read is free again before the events are read.
-            self._sides = {name: read_side(files, name, mapping, labels) for name in _SIDES}
+            self._sides = {name: read_side(files, name, mapping, labels) for name in SIDE_SCHEMAS}
         self._absent = [name for name in mapping.optional_tables if files and not select_files(files, name)]
         self._entries = entries
         self._resolver = Resolver(folder, carried_columns(mapping), self._size)
@@ -157,8 +156,18 @@ class Reading:
             notes.append(f"not given, and optional: {', '.join(self._absent)}")
         return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
 
+    @property
+    def promotions(self) -> pl.DataFrame:
+        """PROMOTION_SCHEMA, and the source's own columns."""
+        return self._side("promotions")
+
+    @property
+    def stock(self) -> pl.DataFrame:
+        """STOCK_SCHEMA, and the source's own columns."""
+        return self._side("stock")
+
     def _side(self, name: str) -> pl.DataFrame:
-        return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=_SIDES[name])
+        return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=SIDE_SCHEMAS[name])
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
         """Return the items with these IDs and what is known of their content, when `events` has ended."""

@@ -1,7 +1,7 @@
 """Quarantined rows of a lake: written out to be corrected, and brought in again.
 
-A row is written as one line of JSON: its `_table`, `_row` and `_reasons`, then the columns of the source. Whoever
-corrects it changes columns only; `_table` and `_row` say which row of the quarantine it stands for.
+A row is written as one line of JSON: its `_batch`, `_table`, `_row` and `_reasons`, then the columns of the source.
+Whoever corrects it changes columns only; `_batch`, `_table` and `_row` identify the quarantined row it replaces.
 """
 
 import json
@@ -16,8 +16,7 @@ from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.entries import Entry
 from events.ingest import Ingested
-from events.lake import append, lake_quarantine
-from events.lake.store import Place
+from events.lake import Place, append, lake_quarantine
 from events.mapping import EventTable, Mapping
 from events.reading import Reading
 from events.sources.files import Size, table_name
@@ -29,11 +28,11 @@ from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_file
 
-_KEYS = ("_table", "_row", "_reasons")
+_KEYS = ("_batch", "_table", "_row", "_reasons")
 
 
 def quarantined(lake: Place, reason: str | None = None) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA of a lake, of all rows or of those with a reason.
+    """Return QUARANTINE_SCHEMA and `batch` of a lake, of all rows or of those with a reason.
 
     Raises:
         SourceError: there is no lake.
@@ -57,7 +56,7 @@ def write_rows(rows: pl.DataFrame, target: Path) -> int:
     chosen = rows.filter(pl.col("row").is_not_null())
     with whole_file(target) as work, work.open("w", encoding="utf-8") as stream:
         for row in chosen.iter_rows(named=True):
-            keys = {"_table": row["table"], "_row": row["row"], "_reasons": row["reasons"]}
+            keys = {"_batch": row["batch"], "_table": row["table"], "_row": row["row"], "_reasons": row["reasons"]}
             stream.write(json.dumps(keys | json.loads(row["raw"]), ensure_ascii=False) + "\n")
     return chosen.height
 
@@ -82,7 +81,7 @@ def _entry(table: str, mapping: Mapping) -> tuple[EventTable, str]:
 
 def _read(path: Path) -> pl.DataFrame:
     frame = read_table(path)
-    missing = [name for name in ("_table", "_row") if name not in frame.columns or frame[name].null_count()]
+    missing = [name for name in ("_batch", "_table", "_row") if name not in frame.columns or frame[name].null_count()]
     if missing:
         raise SourceError(
             f"{path}: {', '.join(missing)}: every line must have it, as `shoplens quarantine list --out` wrote it. "
@@ -158,6 +157,6 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         origin=events.select("event_id", "table"),
         item_content=reading.content,
         digest=file_digest(corrected),
-        replayed=frame.select(pl.col("_table").alias("table"), pl.col("_row").cast(pl.Int64).alias("row")),
+        replayed=frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64)),
     )
     return append(lake, mapping, done)

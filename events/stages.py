@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.fetch import fetch as fetch_source
-from events.lake import check_identity, freeze_lake, is_lake
-from events.lake.place import FROZEN_EVENTS
-from events.lake.store import is_url
+from events.lake import check_identity, freeze_lake, is_lake, is_url
+from events.lake.snapshot import FROZEN_EVENTS
 from events.mapping import Mapping, load_mapping
 from events.reading import Progress, Reading, require_events
 from events.sources.files import Size, kind_of

@@ -2,19 +2,13 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 
-from events.lake.index import day_events
-from events.lake.manifest import Manifest
-from events.lake.place import existing
-from events.lake.sides import CONTENT, held_side
-from events.lake.store import Place, Store
-from events.transform.items import every_item
+from events.lake import Place, Snapshot
 from expectations.data_docs import build_data_docs
 from expectations.drift.report import Drift
 from expectations.drift.run import create_empty_table, detect_drift, report_drift, require_no_drift, run_drift_suite
@@ -33,13 +27,13 @@ class Days:
     first: date | None = None
     last: date | None = None
 
-    def of(self, manifest: Manifest) -> list[date]:
+    def of(self, snapshot: Snapshot) -> list[date]:
         """Return the days of a lake that are meant and have events, in order.
 
         Raises:
             SettingsError: there is none.
         """
-        held = [date.fromisoformat(day) for day in sorted(manifest.days)]
+        held = snapshot.days()
         first, last = self.first or date.min, self.last or date.max
         meant = [day for day in held if first <= day <= last]
         if not meant:
@@ -51,13 +45,17 @@ class Days:
         return meant
 
 
-def _write_sides(store: Store, manifest: Manifest, folder: Path, seen: pl.Series) -> dict[str, Path]:
+def _write_events(snapshot: Snapshot, days: list[date], folder: Path) -> list[Path]:
+    """Write the events of each day to a file; return the files."""
+    paths = [folder / f"events-{day}.parquet" for day in days]
+    for day, path in zip(days, paths, strict=True):
+        snapshot.day(day).write_parquet(path, compression="lz4")
+    return paths
+
+
+def _write_sides(snapshot: Snapshot, folder: Path, seen: pl.Series) -> dict[str, Path]:
     """Write items, users and campaigns as `shoplens fetch` freezes them; return the file of each."""
-    frames = {
-        "items": every_item(held_side(store, manifest, "item_table"), held_side(store, manifest, CONTENT), seen),
-        "users": held_side(store, manifest, "users"),
-        "campaigns": held_side(store, manifest, "campaigns"),
-    }
+    frames = {"items": snapshot.items(seen), **{name: snapshot.side(name) for name in ("users", "campaigns")}}
     paths = {name: folder / f"{name}.parquet" for name in frames}
     for name, frame in frames.items():
         frame.write_parquet(paths[name])
@@ -72,12 +70,12 @@ def _seen_items(paths: list[Path]) -> pl.Series:
     return seen
 
 
-def _season(store: Store, manifest: Manifest, days: list[date], reference_days: int) -> Iterator[pl.DataFrame]:
+def _season(snapshot: Snapshot, days: list[date], reference_days: int) -> Iterator[pl.DataFrame]:
     """Yield the events of some days and of those that they are compared with."""
     first = days[0] - timedelta(days=reference_days)
-    for name, day in sorted(manifest.days.items()):
-        if first <= date.fromisoformat(name) <= days[-1]:
-            yield day_events(store, day)
+    for day in snapshot.days():
+        if first <= day <= days[-1]:
+            yield snapshot.day(day)
 
 
 def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> int:
@@ -113,23 +111,22 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
         SettingsError: the lake has no event on these days.
         BrokenTableError: a table is broken, or a day is outside its season and that stops the run.
     """
-    store, manifest, _ = existing(place)
-    meant = days.of(manifest)
-    files = [file for day in meant for file in manifest.days[str(day)].files]
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+    snapshot = Snapshot(place)
+    meant = days.of(snapshot)
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        events = [stack.enter_context(store.local(file.path)) for file in files]
-        sides = _write_sides(store, manifest, folder, _seen_items(events))
+        events = _write_events(snapshot, meant, folder)
+        sides = _write_sides(snapshot, folder, _seen_items(events))
         judged, database = folder / "drift.parquet", folder / "tables.duckdb"
         create_empty_table(judged)
         with open_tables(database, {"events": events, **sides, "drift": judged}) as context:
             validator = TableValidator(context, database)
             try:
                 results = [validator.validate(table) for table in ("events", *sides)]
-                season = _season(store, manifest, meant, params.drift.reference_days)
+                season = _season(snapshot, meant, params.drift.reference_days)
                 drift = detect_drift(season, pl.read_parquet(sides["items"]), params.drift, meant[0], days.last)
                 run_drift_suite(drift, judged, validator, params.drift)
-                report_drift(drift, store.name, settings)
+                report_drift(drift, snapshot.name, settings)
             finally:
                 console.print(f"Data Docs: {build_data_docs(context, settings)}")
         paths = {"events": events, **{name: [path] for name, path in sides.items()}}

@@ -1,41 +1,45 @@
-"""The lake: every accepted event by day, with items, users, campaigns, the rows set aside and accounts beside it.
+"""The lake: every accepted event by day, with side tables, quarantined rows and accounts, as Delta tables.
 
-    LAKE/lake.json                                       what kind of source it holds
-    LAKE/manifests/000000000007.json                     a version: the files that the lake consists of
-    LAKE/events/event_date=2017-01-31/NAME.parquet       events of one day
-    LAKE/index/NAME.parquet                              which event ids there are, and on which days
-    LAKE/sides  quarantine  accounts/NAME.parquet
-
-It lies in a folder or at any fsspec URL. An append publishes a version with all that it brings, or none
-(`events.lake.append`); no file is changed once it is written, so that readers see a lake before an append or after it.
-Reading a file again changes nothing: events are known by their id, and the account of the same files through the same
-mapping is kept once.
+It lies in a folder or on an object store, and opens in any tool that reads Delta or Parquet (the layout is in
+`events.lake.table`). A batch is committed with all its rows, or not at all (`events.lake.commit`); no file is changed
+once it is written, so readers see a lake before a batch or after it. Ingesting a file again changes nothing: events are
+known by their ID, and the same inputs are committed once.
 """
 
-from events.lake.append import LIVE, append, append_chunks, append_events
-from events.lake.bring import Brought, bring
-from events.lake.freeze import freeze_lake, known_since, read_events, read_frozen
-from events.lake.place import check_identity, is_lake, open_lake
-from events.lake.status import (
+from events.lake.commit import LIVE, append, append_chunks, append_events
+from events.lake.ingest import Brought, bring, ingest_files
+from events.lake.maintenance import vacuum_lake
+from events.lake.revert import revert
+from events.lake.snapshot import (
+    Snapshot,
+    check_identity,
+    freeze_lake,
+    is_lake,
+    known_since,
     lake_accounts,
-    lake_digest,
     lake_quarantine,
-    lake_status,
-    lake_version,
-    late_days,
-    touched_days,
+    open_lake,
+    read_events,
+    read_frozen,
 )
+from events.lake.status import lake_digest, lake_status, lake_version, late_days, touched_days
+from events.lake.table import GroupedWriter, Place, is_url
 
 __all__ = [
     "LIVE",
     "Brought",
+    "GroupedWriter",
+    "Place",
+    "Snapshot",
     "append",
     "append_chunks",
     "append_events",
     "bring",
     "check_identity",
     "freeze_lake",
+    "ingest_files",
     "is_lake",
+    "is_url",
     "known_since",
     "lake_accounts",
     "lake_digest",
@@ -46,5 +50,7 @@ __all__ = [
     "open_lake",
     "read_events",
     "read_frozen",
+    "revert",
     "touched_days",
+    "vacuum_lake",
 ]

@@ -1,6 +1,7 @@
-"""What a lake says of itself: its size, its history, the days whose reports are to be made anew, its digest."""
+"""What a lake reports about itself: its size, its history, the days whose events changed, its digest."""
 
 import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
@@ -8,16 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from events.lake.freeze import known_days
-from events.lake.manifest import Manifest
-from events.lake.place import existing
-from events.lake.sides import CONTENT, SIDES, held_side, read_accounts, read_quarantine
-from events.lake.store import Place
+from events.contract import SIDE_SCHEMAS
+from events.lake.snapshot import Snapshot
+from events.lake.table import SCHEMAS, Place, clear_errors
 
 
 @dataclass(frozen=True)
 class LakeStatus:
-    """The size of a lake at its newest version; `bytes` are those of its Parquet files."""
+    """The size of a lake at its newest version, and its history; `files` and `bytes` are those of its Parquet files."""
 
     place: str
     identity: str
@@ -30,6 +29,7 @@ class LakeStatus:
     bytes: int
     quarantined: int
     late_days: tuple[str, ...]
+    history: tuple[str, ...]
 
     def lines(self, since: int) -> list[str]:
         """Return the status as lines for a person."""
@@ -39,93 +39,97 @@ class LakeStatus:
             f"{self.place}: version {self.version}, identity {self.identity}",
             f"{self.events:,} events of {self.days:,} days{span}",
             f"{self.files:,} files, {self.bytes:,} bytes; {self.quarantined:,} rows in quarantine",
+            *self.history,
             f"late days since version {since}: {late}",
         ]
 
 
-def _late(manifest: Manifest, since: int) -> list[str]:
-    return sorted(name for name, day in manifest.days.items() if day.late > since)
+def history_line(row: dict[str, Any]) -> str:
+    """Return one batch of a lake's history as a line: version, batch, time, mapping and rows."""
+    start = f"version {row['version']}: {row['batch']}, {row['committed_at']:%Y-%m-%d %H:%M:%S}, "
+    if row["reverts"]:
+        return f"{start}{row['mapping']} of {row['reverts']}"
+    tables = json.loads(row["tables"]).values()
+    rows_in, accepted = (sum(table[name] for table in tables) for name in ("rows_in", "accepted"))
+    return f"{start}{row['mapping']}, {rows_in:,} rows, {accepted:,} accepted"
 
 
-def lake_status(place: Place, since: int = 0) -> LakeStatus:
-    """Return the size of a lake, and its days to which events came late after version `since`.
+def lake_status(place: Place, since: int = 0, last: int = 20) -> LakeStatus:
+    """Return the size of a lake, its days to which events came late after version `since`, and its last batches.
 
     Raises:
         SourceError: there is no lake.
     """
-    store, manifest, identity = existing(place)
-    of_days = [file for day in manifest.days.values() for file in day.files]
-    files = [*of_days, *manifest.index, *manifest.quarantine, *manifest.accounts, *manifest.sides.values()]
+    snapshot = Snapshot(place)
+    events = snapshot.files()
+    with clear_errors(snapshot.name):
+        others = [table for name in SCHEMAS if name != "events" and (table := snapshot.lake.find(name)) is not None]
+        tables = [pl.DataFrame(table.get_add_actions(flatten=True)) for table in others]
+        sizes = [size for files in (events, *tables) for size in files["size_bytes"]]
+    days = snapshot.days()
     return LakeStatus(
-        place=store.name,
-        identity=identity,
-        version=manifest.version,
-        days=len(manifest.days),
-        first=min(manifest.days, default=""),
-        last=max(manifest.days, default=""),
-        events=sum(file.rows for file in of_days),
-        files=len(files),
-        bytes=sum(file.bytes for file in files),
-        quarantined=sum(file.rows for file in manifest.quarantine),
-        late_days=tuple(_late(manifest, since)),
+        place=snapshot.name,
+        identity=snapshot.identity,
+        version=snapshot.version,
+        days=len(days),
+        first=str(days[0]) if days else "",
+        last=str(days[-1]) if days else "",
+        events=int(events["num_records"].sum()),
+        files=len(sizes),
+        bytes=sum(sizes),
+        quarantined=snapshot.quarantine().height,
+        late_days=tuple(str(day) for day in _days(snapshot, "late_days", since)),
+        history=tuple(history_line(row) for row in snapshot.history.tail(last).iter_rows(named=True)),
     )
 
 
+def _days(snapshot: Snapshot, column: str, since: int) -> list[date]:
+    after = snapshot.history.filter(pl.col("version") > since)
+    return sorted({date.fromisoformat(day) for days in after[column] for day in days})
+
+
 def lake_version(place: Place) -> int:
-    """Return the newest version of a lake; 0 is the one that holds nothing yet."""
-    return existing(place)[1].version
+    """Return the newest version of a lake, which is that of its Delta table `events`; 0 holds nothing yet."""
+    return Snapshot(place).version
 
 
 def touched_days(place: Place, since_version: int) -> list[date]:
-    """Return the days to which events were added after a version: whose event-time reports are to be made anew."""
-    _, manifest, _ = existing(place)
-    return [date.fromisoformat(name) for name, day in sorted(manifest.days.items()) if day.changed > since_version]
+    """Return the days whose events changed after a version: reports by event time are to be computed again."""
+    return _days(Snapshot(place), "days", since_version)
 
 
 def late_days(place: Place, since_version: int) -> list[date]:
     """Return the days among `touched_days` to which events came when the lake had a later day already."""
-    _, manifest, _ = existing(place)
-    return [date.fromisoformat(name) for name in _late(manifest, since_version)]
-
-
-def lake_quarantine(place: Place) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA of a lake: the rows that it set aside."""
-    store, manifest, _ = existing(place)
-    return read_quarantine(store, manifest)
-
-
-def lake_accounts(place: Place) -> list[dict[str, Any]]:
-    """Return what became of the rows of every append, in no order: mapping, inputs, tables, late_days."""
-    store, manifest, _ = existing(place)
-    return read_accounts(store, manifest)
+    return _days(Snapshot(place), "late_days", since_version)
 
 
 def _add(total: Any, name: str, frame: pl.DataFrame, leave_out: Collection[str]) -> None:
     columns = sorted(column for column in frame.columns if column not in leave_out)
-    # As text: what the rows say, not how a file or a library keeps them. A table of no rows is as none.
+    # As text: what the rows hold, not how a file or a library stores them. A table of no rows is as none.
     lines = frame.select(pl.struct(columns).struct.json_encode().alias("line"))["line"].sort()
     for line in lines:
         total.update(f"{name}\x1f{line}\n".encode())
 
 
 def lake_digest(place: Place, leave_out: Collection[str] = ()) -> str:
-    """Return the SHA-256 of what a lake holds, however its files are cut and named and in which order it came.
+    """Return the SHA-256 of what a lake holds, however its files are cut and named and in which order they came.
 
-    Its identity, events, items, users, campaigns and quarantine count; accounts and versions, which tell how they came
+    Its identity, events, side tables and quarantine count; accounts, batches and versions, which tell how they came
     there, do not. Memory: the largest day, or the largest of the other tables.
 
     Args:
-        place: The lake, a folder or an fsspec URL.
+        place: The lake, a folder or an object-store URL.
         leave_out: Columns that do not count, such as `ingested_at` where a clock gave it.
 
     Raises:
         SourceError: there is no lake, or a file of it cannot be read.
     """
-    store, manifest, identity = existing(place)
-    total = hashlib.sha256(identity.encode())
-    for day in known_days(store, manifest):
+    snapshot = Snapshot(place)
+    total = hashlib.sha256(snapshot.identity.encode())
+    for day in snapshot.each_day():
         _add(total, "events", day, leave_out)
-    for name in (*SIDES, CONTENT):
-        _add(total, name, held_side(store, manifest, name), leave_out)
-    _add(total, "quarantine", read_quarantine(store, manifest), leave_out)
+    for name in SIDE_SCHEMAS:
+        _add(total, name, snapshot.side(name), leave_out)
+    _add(total, "item_content", snapshot.content(), leave_out)
+    _add(total, "quarantine", snapshot.quarantine().drop("batch"), leave_out)
     return total.hexdigest()

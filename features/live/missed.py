@@ -6,8 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from events.lake import is_lake, known_since
-from events.lake.store import Place
+from events.lake import Place, is_lake, known_since
 
 
 def missed(lake: Place, moment: datetime) -> Iterator[list[dict[str, Any]]]:

@@ -152,7 +152,9 @@ def records(path: Path, *more: dict) -> Path:
 
 
 def test_nested_records(tmp_path: Path) -> None:
-    path = records(tmp_path / "log.jsonl", {"ts": 1704412900, "uid": None, "device_id": "d1", "basket": {}, "action": "view"})
+    path = records(
+        tmp_path / "log.jsonl", {"ts": 1704412900, "uid": None, "device_id": "d1", "basket": {}, "action": "view"}
+    )
     mapping = guessed(path)
     (table,) = mapping.events
     assert mapping.person == ("user_id", "anonymous_id")

@@ -11,6 +11,7 @@ import pytest
 
 from events.account import TableAccount
 from events.lake import (
+    Snapshot,
     append,
     append_events,
     freeze_lake,
@@ -24,8 +25,7 @@ from events.lake import (
     read_frozen,
     touched_days,
 )
-from events.lake.manifest import newest
-from events.lake.store import open_store
+from events.lake.table import Lake
 from events.mapping import Mapping
 from shoplens.errors import SourceError
 from tests.read_source import read_source
@@ -56,8 +56,11 @@ def ingest(mapping_of: Load, write: Write, place: str) -> Ingest:
 
 def days_of(place: str) -> dict[str, tuple[str, ...]]:
     """Return the files of every day."""
-    manifest = newest(open_store(place))
-    return {name: tuple(file.path for file in day.files) for name, day in manifest.days.items()}
+    days: dict[str, tuple[str, ...]] = {}
+    for path in sorted(Snapshot(place).files()["path"]):
+        day = path.partition("/")[0].removeprefix("day=")
+        days[day] = (*days.get(day, ()), path)
+    return days
 
 
 def frozen(place: str, target: Path, until: datetime | None = None) -> pl.DataFrame:
@@ -101,7 +104,7 @@ def test_an_id_that_the_lake_holds_with_another_content_is_set_aside(ingest: Ing
     assert any("z" in raw for raw in lake_quarantine(place)["raw"])
     assert list(days_of(place)) == ["2024-07-01", "2024-07-02"]
     ingest(ROWS[0].replace(",a", ",z"))
-    assert lake_quarantine(place).height == 2, "set aside once"
+    assert lake_quarantine(place).height == 2, "quarantined once"
 
 
 def test_a_frozen_lake_is_the_events_in_order_as_they_were_known(ingest: Ingest, place: str, tmp_path: Path) -> None:
@@ -142,15 +145,19 @@ def test_columns_that_do_not_count_can_be_left_out_of_the_digest(
 
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
 def test_many_appends_to_a_day_are_few_files(ingest: Ingest, place: str) -> None:
-    for n in range(20):
+    for n in range(33):
         ingest(f"{n},2024-07-01 10:00:{n:02},ann,a", f"bad-{n},soon,ann,a")
-    manifest = newest(open_store(place))
-    # 20 = a whole of 15 (8, then 7 more) and 5; index, quarantine and accounts: runs of 8 are merged as they are full
-    assert [len(day.files) for day in manifest.days.values()] == [6]
-    assert [file.rows for file in manifest.days["2024-07-01"].files] == [15, 1, 1, 1, 1, 1]
-    for runs in (manifest.index, manifest.quarantine, manifest.accounts):
-        assert sorted(file.rows for file in runs) == [1, 1, 1, 1, 8, 8]
-    assert read_events(place)["event_id"].to_list() == [str(n) for n in range(20)]
+    # versions 1 to 32 were merged, the compaction is a version of its own
+    assert [len(files) for files in days_of(place).values()] == [2]
+    assert lake_version(place) == 34
+    lake = Lake(place)
+    for name in ("quarantine", "accounts"):
+        table = lake.find(name)
+        assert table is not None
+        assert len(table.file_uris()) == 2
+    assert len(list((lake.folder / "known_ids").rglob("*.ids"))) <= 3
+    assert read_events(place)["event_id"].to_list() == [str(n) for n in range(33)]
+    assert lake_quarantine(place).height == len(lake_accounts(place)) == 33
     assert ingest("3,2024-07-01 10:00:03,ann,a", "19,2024-07-01 10:00:19,ann,a") == TableAccount(2, 0, {}, 2)
 
 
@@ -209,11 +216,11 @@ def test_a_lake_made_by_many_at_once_is_one(mapping_of: Load, place: str) -> Non
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: open_lake(place, mapping), range(4))) == [None] * 4
     assert lake_version(place) == 0
-    assert [name for name in open_store(place).names("") if not name.endswith(".tmp")] == ["lake.json"]
+    assert Lake(place).names() == ["events"]
 
 
 def test_a_folder_of_other_things_is_no_lake(ingest: Ingest, place: str) -> None:
-    open_store(place).write("letter.txt", b"dear")
+    Lake(place).write_bytes("letter.txt", b"dear")
     with pytest.raises(SourceError, match="holds other things"):
         ingest(*ROWS)
 
@@ -226,7 +233,7 @@ def test_what_is_no_lake_is_said(place: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("ftp://host/lake", "no write that fails where a file is"),
+        ("ftp://host/lake", "needs a store with writes that fail where a file exists"),
         ("s3://", "must name a bucket and a prefix"),
         ("s3://no-such-bucket-anywhere/lake", "cannot be reached|cannot be made|no such"),
     ],
@@ -240,11 +247,7 @@ def test_a_place_that_cannot_hold_a_lake_is_said(
     assert "\n" not in str(caught.value)
 
 
-def test_memory_and_file_urls_are_places(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+def test_a_file_url_is_a_place(mapping_of: Load, write: Write, tmp_path: Path) -> None:
     mapping = mapping_of(TABLES)
-    done = read_source(mapping, [write("log.csv", "id,ts,who,sku", *ROWS)])
-    places = ["memory://lake-of-a-test", f"file://{tmp_path}/lake"]
-    for url in places:
-        append(url, mapping, done)
-        append(url, mapping, done)
-    assert lake_digest(places[0]) == lake_digest(places[1]) == lake_digest(tmp_path / "lake")
+    append(f"file://{tmp_path}/lake", mapping, read_source(mapping, [write("log.csv", "id,ts,who,sku", *ROWS)]))
+    assert read_events(tmp_path / "lake").height == 3

@@ -12,10 +12,9 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import append, freeze_lake, lake_accounts, lake_digest, lake_version, read_events
-from events.lake.manifest import newest, path_of
-from events.lake.store import LocalStore, open_store
-from events.lake.vacuum import vacuum
+from events.lake import Snapshot, append, freeze_lake, lake_accounts, lake_digest, lake_version, read_events
+from events.lake.maintenance import vacuum
+from events.lake.table import ACCOUNTS, EVENTS, Lake
 from events.mapping import Mapping
 from shoplens.errors import SourceError
 from tests.read_source import read_source
@@ -32,8 +31,8 @@ events:
 """
 HEAD = "id,ts,who,sku,brand"
 ROWS = ["1,2024-07-01 10:00:00,ann,a,acme", "2,2024-07-02 10:00:00,bob,b,", "3,soon,bob,b,"]
-# Ends itself by SIGKILL at the N-th touch of a file of the lake or word to S3, or at the first touch of a file of that
-# name; N = -1: lives, and says how many touches there were.
+# Ends itself by SIGKILL at the N-th call or return of a function of the lake or of Delta, or at the first call of the
+# function of that name; "" lives, and prints how many calls and returns there were.
 CHILD = """\
 import os, signal, sys
 from pathlib import Path
@@ -46,16 +45,17 @@ source = load_mapping(mapping)
 done = read_source(source, [log])
 touches = 0
 
-def watch(event, args):
+def watch(frame, event, arg):
     global touches
-    files = event in ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir") and lake in str(args[0])
-    if files or event == "socket.connect":
+    name = frame.f_code.co_filename
+    if event in ("call", "return") and ("events/lake/" in name or "deltalake/" in name):
         touches += 1
-        if str(touches) == stop or (files and stop[0] == "/" and stop in str(args[0])):
+        if stop == str(touches) or (event == "call" and stop == frame.f_code.co_name):
             os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(watch)
+sys.setprofile(watch)
 append(lake, source, done)
+sys.setprofile(None)
 sys.stdout.write(str(touches))
 """
 
@@ -67,67 +67,99 @@ def run(root: Path, lake: Path | str, log: Path, stop: int | str) -> subprocess.
 
 def content(lake: Path | str) -> tuple[str, list[str]]:
     """Return the digest of a lake, and its accounts."""
-    return lake_digest(lake), sorted(str(entry) for entry in lake_accounts(lake))
+    return lake_digest(lake), [f"{entry['mapping']} {entry['tables']}" for entry in lake_accounts(lake)]
 
 
 def copied(before: str, target: str) -> str:
     """Copy the files of one place to another."""
-    source, to = open_store(before), open_store(target)
-    for path in source.files():
-        to.write(path, source.read(path))
+    if before.startswith("s3://"):
+        Lake(before).store.copy(before, target, recursive=True)
+    else:
+        shutil.copytree(before, target)
     return target
 
 
-# one point in every fifth of the append, drawn at random; on S3, where a word costs more, in every half
-@pytest.mark.parametrize(("place", "pieces"), [("folder", 5), ("s3", 2)], indirect=["place"])
+# in a folder before each step and at two moments drawn at random; on S3, where a request costs more, at one of each
+@pytest.mark.parametrize(
+    ("place", "stops"),
+    [
+        ("folder", ["catch_up", "write", "append", "commit_account", "commit", "record", "maintain", 1, 2]),
+        ("s3", ["record", "commit"]),
+    ],
+    indirect=["place"],
+)
 def test_an_append_killed_anywhere_and_run_again_leaves_the_same_lake_and_account(
-    mapping_of: Load, write: Write, root: Path, place: str, pieces: int
+    mapping_of: Load, write: Write, root: Path, place: str, stops: list[str | int]
 ) -> None:
     mapping = mapping_of(TABLES)
     first = write("first.csv", HEAD, *ROWS)
-    # the second adds a day, adds to a day, repeats, and clashes
+    # the second adds a day, adds to a day, repeats, and conflicts
     second = write("second.csv", HEAD, ROWS[0], "9,2024-07-02 11:00:00,eve,c,bold", "8,2024-07-03 10:00:00,eve,a,",
                    "2,2024-07-05 10:00:00,bob,b,", "7,late,eve,a,")  # fmt: skip
     before, calm = f"{place}-before", f"{place}-calm"
     append(before, mapping, read_source(mapping, [first]))
-    touches = int(run(root, copied(before, calm), second, -1).stdout)
+    undisturbed = run(root, copied(before, calm), second, "")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    touches = int(undisturbed.stdout)
     (entry,) = [e for e in lake_accounts(calm) if "second.csv" in e["tables"]]
     clash_and_bad = {"event_id_with_other_content": 1, "event_time_not_a_time": 1}
     assert entry["tables"]["second.csv"] == TableAccount(5, 2, clash_and_bad, 1).as_json()
     draw = random.Random(7)  # noqa: S311  (no secret)
-    for piece in range(pieces):
-        stop = 1 + int(touches * (piece + draw.random()) / pieces)
-        lake = copied(before, f"{place}-killed-at-{stop}")
-        assert run(root, lake, second, stop).returncode == -signal.SIGKILL
-        again = append(lake, mapping, read_source(mapping, [second]))
-        assert again["second.csv"].rows_in == 5
-        assert content(lake) == content(calm), f"killed at touch {stop} of {touches}"
+    seen = {}
+    for stop in stops:
+        at = stop if isinstance(stop, str) else draw.randint(1, touches)
+        lake = copied(before, f"{place}-killed-at-{at}")
+        assert run(root, lake, second, at).returncode == -signal.SIGKILL
+        seen[at] = lake_digest(lake)
+        append(lake, mapping, read_source(mapping, [second]))
+        assert content(lake) == content(calm), f"killed at {at}, of {touches}"
+    digests = [lake_digest(before), lake_digest(calm)]
+    assert set(seen.values()) == set(digests), "readers saw the lake before the append or after it"
+    assert seen["record"] == digests[1]
 
 
-@pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
-def test_an_append_killed_between_its_files_and_its_manifest_never_was(
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_a_commit_counts_before_its_account_is_recorded_even_if_delta_cleans_up_its_log(
     mapping_of: Load, write: Write, root: Path, place: str
 ) -> None:
     mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
-    more = write("more.csv", HEAD, "4,2024-07-02 11:00:00,eve,c,bold")
+    more = write("more.csv", HEAD, "4,2024-07-02 11:00:00,eve,c,bold", "5,soon,eve,c,")
     append(place, mapping, read_source(mapping, [log]))
-    before, files = content(place), set(open_store(place).files())
     calm = copied(place, f"{place}-calm")
-    # the manifest is the last that goes to S3; in a folder it has a name
-    stop = run(root, calm, more, -1).stdout if place.startswith("s3://") else "/manifests/.000000000002.json"
     append(calm, mapping, read_source(mapping, [more]))
-    assert run(root, place, more, stop).returncode == -signal.SIGKILL
-    assert lake_version(place) == 1
-    left = set(open_store(place).files()) - files
-    assert {path.partition("/")[0] for path in left} >= {"events", "index", "accounts"}
+    lake = copied(place, f"{place}-killed")
+    assert run(root, lake, more, "record").returncode == -signal.SIGKILL
+    accounts = Lake(lake).find(ACCOUNTS)
+    assert accounts is not None
+    assert len(accounts.to_pyarrow_table()) == 1
+    assert content(lake) == content(calm), "the pending account is believed"
+    events = Lake(lake).find(EVENTS)
+    assert events is not None
+    events.create_checkpoint()
+    for entry in sorted(Path(lake, "events/_delta_log").glob("*.json"))[:-1]:
+        entry.unlink()
+    assert content(lake) == content(calm)
+    append(lake, mapping, read_source(mapping, [more]))
+    assert content(lake) == content(calm)
+    assert list(Path(lake, "pending").iterdir()) == []
+    append(lake, mapping, read_source(mapping, [write("last.csv", HEAD, "6,2024-07-02 12:00:00,eve,c,", ROWS[0])]))
+    assert read_events(lake)["event_id"].to_list() == ["1", "2", "4", "6"]
+
+
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_what_killed_writers_left_is_vacuumed_and_what_counts_stays(
+    mapping_of: Load, write: Write, root: Path, place: str
+) -> None:
+    mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
+    append(place, mapping, read_source(mapping, [log]))
+    before = content(place)
+    left = Path(place, "events/day=2024-07-01/0123-left.parquet")
+    left.write_bytes(b"torn")
     assert content(place) == before
-    append(place, mapping, read_source(mapping, [more]))
-    assert content(place) == content(calm)
-    # what was left behind goes after its time, and what counts stays
-    named = newest(open_store(place)).files()
-    assert vacuum(open_store(place), grace=-1) > 0
-    assert set(open_store(place).files()) == named | {"lake.json", path_of(2)}
-    assert content(place) == content(calm)
+    assert vacuum(Lake(place)) == 0, "younger than a day"
+    assert vacuum(Lake(place), grace_hours=0) == 1
+    assert not left.exists()
+    assert content(place) == before
 
 
 def test_a_new_lake_killed_at_birth_is_made_by_the_next_run(
@@ -136,14 +168,14 @@ def test_a_new_lake_killed_at_birth_is_made_by_the_next_run(
     mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
     done = read_source(mapping, [log])
     append(tmp_path / "calm", mapping, done)
-    for stop in ("/lake.json", 6):
-        lake = tmp_path / f"lake-{str(stop).strip('/')}"
+    for stop in ("_check_place", "catch_up", "record"):
+        lake = tmp_path / f"lake-{stop}"
         assert run(root, lake, log, stop).returncode == -signal.SIGKILL
         append(lake, mapping, done)
         assert content(lake) == content(tmp_path / "calm")
 
 
-@pytest.mark.parametrize(("place", "writers"), [("folder", 3), ("s3", 2)], indirect=["place"])
+@pytest.mark.parametrize(("place", "writers"), [("folder", 6), ("s3", 2)], indirect=["place"])
 def test_ingests_at_the_same_time_lose_nothing(
     mapping_of: Load, write: Write, tmp_path: Path, root: Path, place: str, writers: int
 ) -> None:
@@ -154,7 +186,7 @@ def test_ingests_at_the_same_time_lose_nothing(
     ]
     command = [sys.executable, "-c", CHILD, str(tmp_path / "shop.yaml"), place]
     children = [
-        subprocess.Popen([*command, str(log), "-1"], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        subprocess.Popen([*command, str(log), ""], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for log in logs
     ]
     for child in children:
@@ -162,6 +194,7 @@ def test_ingests_at_the_same_time_lose_nothing(
         assert child.returncode == 0, said
     assert read_events(place)["event_id"].n_unique() == read_events(place).height == writers * 28
     assert len(lake_accounts(place)) == lake_version(place) == writers
+    assert len({entry["batch"] for entry in lake_accounts(place)}) == writers
 
 
 def ingest(lake: Path, mapping: Mapping, *logs: Path) -> dict[str, TableAccount]:
@@ -173,17 +206,17 @@ def test_the_same_id_on_another_day_is_found(mapping_of: Load, write: Write, tmp
     ingest(lake, mapping, write("log.csv", HEAD, *ROWS))
     account = ingest(lake, mapping, write("more.csv", HEAD, "1,2024-07-09 10:00:00,ann,a,acme", ROWS[1]))
     assert account["more.csv"] == TableAccount(2, 0, {"event_id_with_other_content": 1}, 1)
-    assert "2024-07-09" not in newest(open_store(lake)).days
+    assert [str(day) for day in Snapshot(lake).days()] == ["2024-07-01", "2024-07-02"]
 
 
 def test_reading_again_changes_nothing_at_all(mapping_of: Load, write: Write, tmp_path: Path) -> None:
     mapping, lake = mapping_of(TABLES), tmp_path / "lake"
     log = write("log.csv", HEAD, *ROWS)
     ingest(lake, mapping, log)
-    before = open_store(lake).files()
+    before = sorted(path for path in lake.rglob("*.parquet"))
     assert ingest(lake, mapping, log)["log.csv"] == TableAccount(3, 0, {"event_time_not_a_time": 1}, 2)
     assert lake_version(lake) == 1
-    assert set(newest(open_store(lake)).files()) <= set(before)
+    assert sorted(path for path in lake.rglob("*.parquet")) == before
 
 
 def items(lake: Path) -> pl.DataFrame:
@@ -219,50 +252,39 @@ def test_of_an_items_table_the_newest_known_value_wins(mapping_of: Load, write: 
     assert items(lake)["title"].to_list() == ["Plum", "Fig", None]
 
 
-def test_what_is_left_of_killed_writes_does_not_make_a_lake_unusable(
-    mapping_of: Load, write: Write, tmp_path: Path
-) -> None:
-    lake = tmp_path / "lake"
-    lake.mkdir()
-    (lake / ".lake.json.123.tmp").write_text("{")
-    ingest(lake, mapping_of(TABLES), write("log.csv", HEAD, *ROWS))
-    (lake / "manifests/.000000000002.json.123.tmp").write_text("{")
-    (lake / "events/event_date=2024-07-01/.part.parquet.9.tmp").write_text("torn")
-    ingest(lake, mapping_of(TABLES), write("log.csv", HEAD, *ROWS))
-    (tmp_path / "frozen").mkdir()
-    freeze_lake(lake, tmp_path / "frozen")
-
-
 @pytest.mark.parametrize(
-    ("damaged", "said"),
+    ("damaged", "message"),
     [
-        ("lake.json", "must be JSON"),
-        ("manifests/000000000001.json", "must be the manifest of a lake"),
-        ("events", "cannot be read as parquet"),
-        ("index", "cannot be read as parquet"),
-        ("accounts", "cannot be read as parquet"),
-        ("quarantine", "cannot be read as parquet"),
+        ("events/day=2024-07-01", "a file of it is damaged"),
+        ("accounts", "a file of it is damaged"),
+        ("quarantine", "a file of it is damaged"),
     ],
 )
-def test_a_damaged_file_is_said_in_one_line(
-    mapping_of: Load, write: Write, tmp_path: Path, damaged: str, said: str
+def test_a_damaged_file_is_reported_in_one_line(
+    mapping_of: Load, write: Write, tmp_path: Path, damaged: str, message: str
 ) -> None:
     mapping, lake, log = mapping_of(TABLES), tmp_path / "lake", write("log.csv", HEAD, *ROWS)
     ingest(lake, mapping, log)
-    path = next(name for name in sorted(LocalStore(lake).files()) if name.startswith(damaged))
-    (lake / path).write_bytes(b"torn")
-    with pytest.raises(SourceError, match=said) as caught:
-        ingest(lake, mapping, log)
-    assert path in str(caught.value)
+    next((lake / damaged).glob("*.parquet")).write_bytes(b"torn")
+    with pytest.raises(SourceError, match=message) as caught:
+        content(lake)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_was_taken_away_is_said(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+def test_the_index_of_ids_is_rebuilt_when_it_is_gone(mapping_of: Load, write: Write, tmp_path: Path) -> None:
     mapping, lake, log = mapping_of(TABLES), tmp_path / "lake", write("log.csv", HEAD, *ROWS)
     ingest(lake, mapping, log)
-    shutil.rmtree(lake / "events/event_date=2024-07-01")
-    with pytest.raises(SourceError, match="no such file: the lake was tidied while it was read"):
+    shutil.rmtree(lake / "known_ids")
+    assert ingest(lake, mapping, write("more.csv", HEAD, *ROWS))["more.csv"].exact_duplicates == 2
+
+
+def test_a_file_that_was_taken_away_is_reported(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+    mapping, lake, log = mapping_of(TABLES), tmp_path / "lake", write("log.csv", HEAD, *ROWS)
+    ingest(lake, mapping, log)
+    shutil.rmtree(lake / "events/day=2024-07-01")
+    with pytest.raises(SourceError, match="a file is gone: it was vacuumed, erased or taken away") as caught:
         read_events(lake)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_lake_that_is_a_file_and_one_of_another_identity_are_refused(

@@ -260,7 +260,9 @@ def test_a_day_or_month_first_is_refused_wherever_it_stands(
     lines = [f"{n},2024-01-01,ann,a," for n in range(late)] + ["1,1-2-2024T10:00:00,ann,a,"]
     (tmp_path / "in").mkdir()
     (tmp_path / "in/log.csv").write_text(rows(HEAD, *lines))
-    with pytest.raises(MappingError, match="whether the day or the month comes first in column .*; received '1-2-2024T10"):
+    with pytest.raises(
+        MappingError, match="whether the day or the month comes first in column .*; received '1-2-2024T10"
+    ):
         stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
 
 

@@ -120,9 +120,13 @@ def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, wri
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"_row": 1, "t": "2024-01-01"}', "_table: every line must have it"),
-        ('{"_table": "log.csv", "t": "2024-01-01"}', "_row: every line must have it"),
-        ('{"_table": "people.csv", "_row": 1, "u": "x"}', r"must be a table of events that mapping shop reads.*people"),
+        ('{"_table": "log.csv", "_row": 1, "t": "2024-01-01"}', "_batch: every line must have it"),
+        ('{"_batch": "1", "_row": 1, "t": "2024-01-01"}', "_table: every line must have it"),
+        ('{"_batch": "1", "_table": "log.csv", "t": "2024-01-01"}', "_row: every line must have it"),
+        (
+            '{"_batch": "1", "_table": "people.csv", "_row": 1, "u": "x"}',
+            "must be a table of events .* shop reads.*people",
+        ),
         ("no json", "cannot be read as jsonl"),
     ],
 )
@@ -132,6 +136,18 @@ def test_a_file_of_another_kind_is_refused(shop, write, line: str, message: str)
     with pytest.raises(SourceError, match=message):
         replay(lake, mapping, write("rows.jsonl", line))
     assert (lake_digest(lake), lake_version(lake)) == before
+
+
+def test_only_the_row_of_its_own_batch_leaves_the_quarantine(mapping_of, write, tmp_path: Path) -> None:
+    mapping, lake = mapping_of(TABLES), tmp_path / "lake"
+    for day in (1, 2):  # two files of one name, in each of which row 0 is bad
+        source = write(f"{day}/log.csv", HEAD, f"2024-01-0{day},u1,view,i{day},dear", f"2024-01-0{day},u1,view,i9,1")
+        append(lake, mapping, read_source(mapping, [source]))
+    rows = corrected(lake, tmp_path, p="3")
+    rows.write_text(next(line for line in rows.read_text().splitlines() if '"i1"' in line) + "\n")
+    assert replay(lake, mapping, rows) == {"log.csv": TableAccount(1, 1)}
+    assert [json.loads(raw)["i"] for raw in quarantined(lake)["raw"]] == ["i2"]
+    assert read_events(lake)["item_id"].to_list() == ["i1", "i9", "i9"]
 
 
 def test_the_command(shop, tmp_path: Path, call: Callable[..., str]) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.lake.tables import GroupedWriter
+from events.lake.table import GroupedWriter
 from events.mapping import load_mapping
 from expectations.preparation.bots import find_bots
 from expectations.preparation.run import Prepared, prepare

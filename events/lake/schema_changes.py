@@ -1,13 +1,15 @@
-"""What the tables of a source look like, remembered by the lake: a source that changes is said, or refused.
+"""The columns of a source's tables, remembered by the lake: changes of a source are reported, or rejected.
 
-A column that is new, gone, wider or renamed tells of a change at the shop that nobody may have mentioned. What the lake
-can take in is reported; what would fill it with other things under the same name is refused before anything is read.
+A new, missing, wider or renamed column shows a change at the shop that nobody may have announced. What the lake can
+store is reported; what would put other values under the same name is rejected before anything is read.
 """
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from re import split as split_at
@@ -15,16 +17,36 @@ from typing import Any
 
 import polars as pl
 
-from events.lake.manifest import Column
-from events.lake.place import existing, is_lake
-from events.lake.store import Place
+from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA, UTC_TIME
+from events.lake.table import ACCOUNTS, Lake
 from events.mapping import EventTable, Mapping, SideTable
 from events.sources.files import find_files, kind_of, select_files
 from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of a column of a source, from the first rows of its files.
+
+    Attributes:
+        kind: Its type, a key of `_WIDER`.
+        declared: Whether the file declares it; else it is what most of the values are.
+        values: How many there were.
+        given: Share of the rows that have one.
+        length: Characters of a value, on average.
+        distinct: Different values, as a share of all.
+    """
+
+    kind: str
+    declared: bool
+    values: int
+    given: float
+    length: float
+    distinct: float
+
+
 Sources = dict[str, dict[str, Column]]  # by table and column
-Known = dict[str, Sources]  # by mapping
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -164,8 +186,6 @@ def _root(address: str) -> str:
 
 def _read_as(mapping: Mapping, table: str, columns: dict[str, Column]) -> tuple[dict[str, str], set[str]]:
     """Return what each column of a table is read as (text, number, time), and those that a file may lack."""
-    from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA, UTC_TIME
-
     schema = EVENT_SCHEMA | ITEM_SCHEMA | USER_SCHEMA | CAMPAIGN_SCHEMA
     roles: dict[str, str] = {}
     optional: set[str] = set()
@@ -266,38 +286,37 @@ def _typed(where: str, name: str, was: Column, now: Column, role: str | None) ->
     return [f"{where}: column {name} is wider: {was.kind} before, {now.kind} now"] if wider else []
 
 
-def changes(known: Known, mapping: Mapping, sources: Sources) -> list[str]:
+def changes(known: Sources, mapping: Mapping, sources: Sources) -> list[str]:
     """Return what has changed in the tables of a source since they were last read, as lines for a person.
 
     Raises:
-        SourceError: a column that the mapping reads is gone, or has become what cannot stand beside what it was.
+        SourceError: a column that the mapping reads is gone, or has a type that does not fit what the lake holds.
     """
-    before = known.get(mapping.name, {})
     lines = []
     for table, columns in sources.items():
-        # A file without any of the columns is another one: its reader says what is missing.
-        if set(before.get(table, {})) & set(columns):
-            lines += _changes_of(mapping, table, before[table], columns)
+        # A file without any of the columns is another one: its reader reports what is missing.
+        if set(known.get(table, {})) & set(columns):
+            lines += _changes_of(mapping, table, known[table], columns)
     return lines
 
 
-def changed_since(place: Place, mapping: Mapping, sources: Sources) -> tuple[int, list[str]]:
-    """Return the version of a lake and `changes` since its last append of that mapping; 0 and none of a new lake.
+def known_sources(lake: Lake, mapping: str) -> Sources:
+    """Return what the lake knows of the tables that a mapping reads, from the account of its newest batch."""
+    table = lake.find(ACCOUNTS)
+    if table is None:
+        return {}
+    rows = pl.scan_delta(table).select("batch", "mapping", "version", "sources", "reverts").collect()
+    rows = rows.filter(pl.col("mapping") == mapping, pl.col("sources").is_not_null()).join(
+        rows.select("reverts"), left_on="batch", right_on="reverts", how="anti"
+    )
+    if rows.is_empty():
+        return {}
+    newest = json.loads(rows.sort("version")["sources"][-1])
+    return {table: {name: Column(**column) for name, column in columns.items()} for table, columns in newest.items()}
 
-    Raises:
-        SourceError: see `changes`.
-    """
-    if not is_lake(place):
-        return 0, []
-    manifest = existing(place)[1]
-    return manifest.version, changes(manifest.sources, mapping, sources)
 
-
-def merged_sources(known: Known, mapping: str, sources: Sources) -> Known:
-    """Return what is known of all sources with these in it: of every column the widest kind that it has had."""
-    if not sources:
-        return known
-    before = known.get(mapping, {})
+def merged_sources(before: Sources, sources: Sources) -> Sources:
+    """Return what is known of all tables with these in it: of every column the widest type that it has had."""
     tables = {
         table: {
             name: _widest(before[table][name], column) if name in before.get(table, {}) else column
@@ -305,7 +324,7 @@ def merged_sources(known: Known, mapping: str, sources: Sources) -> Known:
         }
         for table, columns in sources.items()
     }
-    return known | {mapping: before | tables}
+    return before | tables
 
 
 def _widest(was: Column, now: Column) -> Column:

@@ -1,0 +1,478 @@
+"""Batches into the lake: each is one visible commit, all or nothing, however many writers there are.
+
+A batch is committed by one Delta commit to `events`. Before it, the rows of the other tables are written, which count
+only once the batch is in `accounts`, and then the account itself, to `LAKE/pending/BATCH.json`. The commit carries
+`txn(inputs, number of the batch)`, which Delta keeps when it cleans up its log: a pending account is believed exactly
+if `transaction_version(inputs)` of the events is its number. After the commit the account is copied to `accounts`; if
+the writer is killed before that, readers still find it in `pending`, and the next writer copies it.
+
+Writers are optimistic. All appends share a second transaction ID, so that of two at the same time one fails with a
+CommitFailedError; it checks only whether the IDs that others added since are among its own, and commits again.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+import polars as pl
+from deltalake import DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from events.account import TableAccount, count_reasons
+from events.content import OTHER_CONTENT, content_hash
+from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.ingest import Ingested
+from events.lake.known_ids import Ids, KnownIds, hashed, known_events
+from events.lake.maintenance import maintain
+from events.lake.schema_changes import Sources, changes, known_sources, merged_sources
+from events.lake.table import (
+    ACCOUNT_SCHEMA,
+    ACCOUNTS,
+    CONTENT,
+    EVENTS,
+    QUARANTINE,
+    Lake,
+    Place,
+    clear_errors,
+    commit,
+    created,
+)
+from events.mapping import Mapping
+from shoplens.errors import SourceError
+
+LIVE = "live"  # the mapping, and the table, of events that arrive one by one
+Chunks = Callable[[], Iterable[pl.DataFrame]]
+_APPENDS = "shoplens:appends"
+_CHUNK = 1 << 20
+_TRIES = 1000
+_SHORT, _LONG = 0.01, 1.0  # seconds between tries
+_ABANDONED = 24 * 3600.0  # seconds after which a pending account belongs to a killed writer
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One batch on its way into a lake.
+
+    Attributes:
+        mapping: The name of the mapping.
+        inputs: Identifies what the batch is made of; the same inputs are committed once.
+        accounts: By table, a file's label; events that the lake holds still count as accepted.
+        events: Returns the events in chunks, each time it is called: EVENT_SCHEMA and their `table`, one row per ID.
+        quarantined: Returns QUARANTINE_SCHEMA in chunks.
+        sides: Rows of the side tables and of `item_content`, by table.
+        sources: The columns of the files.
+        replayed: batch, table and row of the quarantined rows that this batch replaces.
+    """
+
+    mapping: str
+    inputs: str
+    accounts: dict[str, TableAccount]
+    events: Chunks
+    quarantined: Chunks
+    sides: dict[str, pl.DataFrame] = field(default_factory=dict)
+    sources: Sources = field(default_factory=dict)
+    replayed: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A row of `accounts` (`events.lake.table.ACCOUNT_SCHEMA`)."""
+
+    batch: str
+    inputs: str
+    mapping: str
+    version: int
+    committed_at: str
+    tables: dict[str, Any]
+    days: list[str]
+    late_days: list[str] = field(default_factory=list)
+    duplicates_of: list[str] = field(default_factory=list)
+    reverts: str | None = None
+    replayed: list[dict[str, Any]] = field(default_factory=list)
+    sources: Sources = field(default_factory=dict)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the account as one row of the table."""
+        row = asdict(self) | {
+            "committed_at": datetime.fromisoformat(self.committed_at),
+            "tables": json.dumps(self.tables, sort_keys=True, ensure_ascii=False),
+            "sources": json.dumps(self.sources, sort_keys=True) if self.sources else None,
+        }
+        return pl.DataFrame([row], schema={"batch": pl.String} | ACCOUNT_SCHEMA)
+
+    @property
+    def number(self) -> int:
+        """The number of the batch, which its transaction carries."""
+        return int(self.batch, 16)
+
+
+@dataclass
+class _Written:
+    """The files that an append has written, kept while it tries to commit them."""
+
+    batch: str
+    accounts: dict[str, TableAccount]
+    actions: list[AddAction] = field(default_factory=list)
+    ids: list[Ids] = field(default_factory=list)
+    days: set[str] = field(default_factory=set)
+    clashing: list[pl.DataFrame] = field(default_factory=list)
+    duplicates_of: set[str] = field(default_factory=set)
+
+
+def new_batch() -> str:
+    """Return the ID of a new batch: a positive number of 62 bits, in hexadecimal."""
+    return f"{random.SystemRandom().getrandbits(62) | 1:016x}"
+
+
+def moved(accounts: dict[str, TableAccount], tables: pl.Series, reason: str | None) -> dict[str, TableAccount]:
+    """Return the accounts with accepted rows of some tables moved to a reason, or to the duplicates for None."""
+    counts = dict(tables.value_counts().iter_rows())
+    return {table: account.moved(counts.get(table, 0), reason) for table, account in accounts.items()}
+
+
+def as_quarantine(clashing: pl.DataFrame) -> pl.DataFrame:
+    """Return QUARANTINE_SCHEMA of events, with their `table`, whose ID is known with other content."""
+    return clashing.select(
+        "table",
+        pl.lit(None, dtype=pl.Int64).alias("row"),
+        pl.lit([OTHER_CONTENT], dtype=pl.List(pl.String)).alias("reasons"),
+        pl.struct(list(EVENT_SCHEMA)).struct.json_encode().alias("raw"),
+    )
+
+
+def split_known(
+    chunk: pl.DataFrame, events: DeltaTable, index: KnownIds
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Return the new events of a chunk, those that the lake holds, and those that conflict with what it holds.
+
+    The second and third have the `held_by` batch.
+    """
+    known = known_events(events, index, chunk).rename({"batch": "held_by"})
+    met = chunk.join(known, on="event_id", how="inner", maintain_order="left")
+    new = chunk.join(known, on="event_id", how="anti", maintain_order="left")
+    return new, met.filter("same"), met.filter(~pl.col("same"))
+
+
+def _write_chunk(lake: Lake, events: DeltaTable, index: KnownIds, chunk: pl.DataFrame, written: _Written) -> None:
+    new, repeated, clashing = split_known(chunk, events, index)
+    written.accounts = moved(written.accounts, repeated["table"], None)
+    written.accounts = moved(written.accounts, clashing["table"], OTHER_CONTENT)
+    written.duplicates_of.update(repeated["held_by"], clashing["held_by"])
+    if clashing.height:
+        written.clashing.append(clashing.select("event_id", as_quarantine(clashing).to_struct("row")))
+    written.ids.append(hashed(new["event_id"]))
+    dated = new.select(*EVENT_SCHEMA, pl.col("event_time").dt.date().alias("_day"))
+    for (day,), rows in dated.partition_by("_day", as_dict=True, include_key=False).items():
+        written.actions.append(lake.write(EVENTS, rows.sort("event_time", "event_id"), written.batch, day))
+        written.days.add(str(day))
+
+
+def _write(lake: Lake, events: DeltaTable, index: KnownIds, incoming: Incoming) -> _Written:
+    """Write the new events and, to the other tables, all other rows of the batch."""
+    written = _Written(new_batch(), incoming.accounts)
+    for chunk in incoming.events():
+        if chunk.height:
+            _write_chunk(lake, events, index, chunk, written)
+    empty = pl.DataFrame(schema={"event_id": pl.String, "row": pl.Struct(QUARANTINE_SCHEMA)})
+    clashing = pl.concat([empty, *written.clashing])
+    for rows in chain(incoming.quarantined(), [clashing["row"].struct.unnest()]):
+        lake.append(QUARANTINE, rows.select(list(QUARANTINE_SCHEMA)), written.batch)
+    for name, rows in incoming.sides.items():
+        # Nothing that a quarantined event carried is believed.
+        believed = rows.join(clashing, on="event_id", how="anti") if name == CONTENT else rows
+        lake.append(name, believed, written.batch)
+    return written
+
+
+def new_account(events: DeltaTable, **values: Any) -> Account:
+    """Return the account of a batch that is to be committed next."""
+    return Account(version=events.version() + 1, committed_at=datetime.now(UTC).isoformat(), **{"tables": {}} | values)
+
+
+def _account(events: DeltaTable, incoming: Incoming, written: _Written, known: Sources) -> Account:
+    held = pl.DataFrame(events.get_add_actions(flatten=True))["partition.day"].max()
+    return new_account(
+        events,
+        batch=written.batch,
+        inputs=incoming.inputs,
+        mapping=incoming.mapping,
+        tables={table: account.as_json() for table, account in written.accounts.items()},
+        days=sorted(written.days),
+        late_days=sorted(day for day in written.days if held is not None and day < str(held)),
+        duplicates_of=sorted(written.duplicates_of),
+        replayed=incoming.replayed,
+        sources=merged_sources(known, incoming.sources),
+    )
+
+
+def commit_account(
+    lake: Lake,
+    events: DeltaTable,
+    account: Account,
+    actions: list[AddAction | RemoveAction],
+    transactions: Iterable[Transaction] = (),
+    *,
+    exclusive: bool = True,
+) -> Account:
+    """Commit a batch with its account, and record it; the account is returned with the version it got.
+
+    Args:
+        lake: The lake.
+        events: The table of events, at the version that was read.
+        account: The account.
+        actions: The files to add and remove.
+        transactions: More transactions to commit with it.
+        exclusive: Whether the commit fails if others appended since.
+
+    Raises:
+        CommitFailedError: another writer was first; nothing is committed.
+    """
+    path = f"pending/{account.batch}.json"
+    lake.write_bytes(path, json.dumps(asdict(account), ensure_ascii=False).encode())
+    summary = {name: getattr(account, name) for name in ("batch", "mapping", "reverts") if getattr(account, name)}
+    own = [Transaction(account.inputs, account.number)]
+    own += [Transaction(_APPENDS, events.version())] if exclusive else []
+    try:
+        commit(events, actions, [*own, *transactions], summary)
+    except CommitFailedError:
+        if lake.open(EVENTS).transaction_version(account.inputs) != account.number:  # else an answer was lost
+            lake.delete(path)
+            raise
+    return record(lake, account, events.version())
+
+
+def record(lake: Lake, account: Account, before: int) -> Account:
+    """Copy the account of a committed batch from `pending` to `accounts`, unless it is there already.
+
+    Args:
+        lake: The lake.
+        account: The account.
+        before: A version of the events without the batch.
+    """
+    account = Account(**asdict(account) | {"version": _version_of(lake, account, before)})
+    for _ in range(_TRIES):
+        table = lake.open(ACCOUNTS)
+        if table.transaction_version(account.batch) is not None:
+            break
+        try:
+            commit(table, [lake.write(ACCOUNTS, account.frame(), account.batch)], [Transaction(account.batch, 1)])
+            break
+        except CommitFailedError:
+            continue  # recorded by another writer, or the table gained a column
+    lake.delete(f"pending/{account.batch}.json")
+    return account
+
+
+def _version_of(lake: Lake, account: Account, before: int) -> int:
+    """Return the first version of the events that has a batch; versions between may be compactions."""
+    table = lake.open(EVENTS)
+    low, high = before + 1, table.version()
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            has = table if middle == table.version() else lake.find(EVENTS, middle)
+        except DeltaError:  # log entries so old are cleaned up
+            low = middle + 1
+            continue
+        if has is not None and has.transaction_version(account.inputs) == account.number:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def pending_accounts(lake: Lake) -> list[Account]:
+    """Return the accounts of commits in progress; of those, the committed ones have their number in the events."""
+    found = []
+    for path in lake.names("pending"):
+        if path.endswith(".json") and not path.rpartition("/")[2].startswith("."):
+            try:
+                found.append(Account(**json.loads(lake.read_bytes(path))))
+            except FileNotFoundError:  # recorded meanwhile
+                continue
+    return found
+
+
+def repair(lake: Lake, events: DeltaTable) -> None:
+    """Record committed batches whose writers were killed before they did, and drop accounts that never counted."""
+    for account in pending_accounts(lake):
+        if events.transaction_version(account.inputs) == account.number:
+            record(lake, account, account.version - 1)
+        elif time.time() - datetime.fromisoformat(account.committed_at).timestamp() > _ABANDONED:
+            lake.delete(f"pending/{account.batch}.json")
+
+
+def recorded(lake: Lake, number: int) -> Account | None:
+    """Return the account of a batch from `accounts`."""
+    table = lake.find(ACCOUNTS)
+    if table is None:
+        return None
+    rows = pl.scan_delta(table).filter(pl.col("batch") == f"{number:016x}").head(1).collect().rows(named=True)
+    if not rows:
+        return None
+    row = rows[0] | {"committed_at": rows[0]["committed_at"].isoformat(), "tables": json.loads(rows[0]["tables"])}
+    return Account(**row | {"sources": json.loads(row["sources"] or "{}")})
+
+
+def _outdated(written: _Written, events: DeltaTable, index: KnownIds, since: int) -> bool:
+    """Return whether others added events of ours since a version, or reverted a batch that made ours duplicates."""
+    reverted = any(events.transaction_version(f"revert:{batch}") is not None for batch in written.duplicates_of)
+    return reverted or any(True for ids in written.ids for _ in index.find(ids, since))
+
+
+def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = None) -> tuple[Account, bool]:
+    """Commit a batch; return its account, and whether this call committed it.
+
+    Raises:
+        SourceError: the lake cannot be read or written, or a column of the source does not fit (`changes`).
+    """
+    with clear_errors(lake.name):
+        written: _Written | None = None
+        known: Sources = {}
+        since = 0
+        for tries in range(_TRIES):
+            events = lake.open(EVENTS)
+            repair(lake, events)
+            number = events.transaction_version(incoming.inputs)
+            if number and (before := recorded(lake, number)) is not None:
+                return before, False
+            if mapping is not None:
+                known = known_sources(lake, mapping.name)
+                changes(known, mapping, incoming.sources)
+            index = KnownIds(lake, events)
+            index.catch_up(events)
+            if written is not None and _outdated(written, events, index, since):
+                written = None
+            since = events.version()
+            if written is None:
+                written = _write(lake, events, index, incoming)
+            account = _account(events, incoming, written, known)
+            try:
+                account = commit_account(lake, events, account, list(written.actions))
+            except CommitFailedError:
+                time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
+                continue
+            maintain(lake, account.version)
+            return account, True
+    raise SourceError(f"lake: {lake.name}: other writers were first {_TRIES} times. Run it again")
+
+
+def as_again(account: Account) -> dict[str, TableAccount]:
+    """Return the account of inputs that are read again: what was accepted is a duplicate now."""
+    first = {table: TableAccount(**one) for table, one in account.tables.items()}
+    return {table: one.moved(one.accepted, None) for table, one in first.items()}
+
+
+def _tables(account: Account) -> dict[str, TableAccount]:
+    return {table: TableAccount(**one) for table, one in account.tables.items()}
+
+
+def append_chunks(
+    place: Place,
+    mapping: Mapping,
+    done: Ingested,
+    events: Chunks,
+    sources: Sources | None = None,
+    quarantined: Chunks | None = None,
+) -> dict[str, TableAccount]:
+    """Add what was read to the lake as `append` does, its events a chunk at a time: memory is that of a chunk.
+
+    Args:
+        place: A folder or an object-store URL; the lake is created if it is new.
+        mapping: What the files were read through.
+        done: What was read; its own `events` and `origin` do not count, its accounts are those of all chunks.
+        events: Returns the chunks, each time it is called: EVENT_SCHEMA and the `table` (a label) that each event is
+            of, one row per ID over all chunks. Chunks in the order of time make the fewest files.
+        sources: See `append`.
+        quarantined: Returns the quarantined rows in chunks, in place of what `done` holds.
+
+    Raises:
+        SourceError: see `append`.
+    """
+    lake = created(place, mapping.identity, f"mapping {mapping.name}")
+    incoming = Incoming(
+        mapping=mapping.name,
+        inputs=done.digest or new_batch(),
+        accounts=done.accounts,
+        events=events,
+        quarantined=quarantined or (lambda: [done.quarantined]),
+        sides={
+            "items": done.item_table,
+            "users": done.users,
+            "campaigns": done.campaigns,
+            "promotions": done.promotions,
+            "stock": done.stock,
+            CONTENT: done.item_content,
+        },
+        sources=sources or {},
+        replayed=done.replayed.rows(named=True),
+    )
+    account, fresh = append_incoming(lake, incoming, mapping)
+    return _tables(account) if fresh else as_again(account)
+
+
+def append(place: Place, mapping: Mapping, done: Ingested, sources: Sources | None = None) -> dict[str, TableAccount]:
+    """Add what was read to the lake, all or nothing; return the accounts, with events that it holds as duplicates.
+
+    Args:
+        place: A folder or an object-store URL; the lake is created if it is new.
+        mapping: What the files were read through.
+        done: What was read. Of the same inputs, nothing is added a second time.
+        sources: The columns of the files (`events.lake.schema_changes`), compared with those of earlier batches.
+
+    Raises:
+        SourceError: the lake holds another kind of identity, cannot be read or written, or a column of the source
+            does not fit.
+    """
+
+    def chunks() -> Iterable[pl.DataFrame]:
+        for start in range(0, done.events.height, _CHUNK):
+            chunk = done.events.slice(start, _CHUNK)
+            yield chunk.join(done.origin, on="event_id", how="left", maintain_order="left")
+
+    return append_chunks(place, mapping, done, chunks, sources)
+
+
+def append_events(
+    lake: Place, identity: str, events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str
+) -> TableAccount:
+    """Add a batch of events that arrived one by one, all or nothing; return its account.
+
+    Args:
+        lake: A folder or an object-store URL; the lake is created if it is new.
+        identity: `user` or `session`, as in a mapping.
+        events: EVENT_SCHEMA, in the order of arrival; of several with one ID the first counts.
+        quarantined: QUARANTINE_SCHEMA, what was quarantined before.
+        batch_id: Names the batch, once and for ever: a batch that the lake holds changes nothing, whatever is in it.
+
+    Returns:
+        rows_in = events and quarantined; accepted, quarantined by reason (conflicting IDs among them), exact
+        duplicates. For a batch that the lake holds, the account of then.
+
+    Raises:
+        SourceError: the lake holds another kind of identity, or cannot be read or written; no batch_id.
+    """
+    if not batch_id:
+        raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
+    place = created(lake, identity, f"batch {batch_id}")
+    account, _ = append_incoming(place, _live_batch(events, quarantined, batch_id))
+    return _tables(account)[LIVE]
+
+
+def _live_batch(events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str) -> Incoming:
+    marked = events.select(*EVENT_SCHEMA, content_hash().alias("_content"), pl.lit(LIVE).alias("table"))
+    first = marked.with_columns(pl.col("_content").first().over("event_id").alias("_first"))
+    is_first = pl.col("event_id").is_first_distinct()
+    again = first.filter(~is_first)
+    clashing = again.filter(pl.col("_content") != pl.col("_first"))
+    aside = pl.concat([quarantined.select(list(QUARANTINE_SCHEMA)), as_quarantine(clashing)])
+    kept = first.filter(is_first).select(*EVENT_SCHEMA, "table")
+    rows_in = events.height + quarantined.height
+    account = TableAccount(rows_in, kept.height, count_reasons(aside), again.height - clashing.height)
+    return Incoming(LIVE, batch_id, {LIVE: account}, lambda: [kept], lambda: [aside])

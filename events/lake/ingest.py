@@ -1,0 +1,171 @@
+"""Files through a mapping into a lake, however large they are, or the account of what would go in.
+
+The events lie in a file of the temporary folder (`TMPDIR`) once they are in order, so that the append can read them
+again where another writer was first.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from events.account import TableAccount
+from events.content import OTHER_CONTENT
+from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.lake.commit import Incoming, append_incoming, as_again, as_quarantine, moved, split_known
+from events.lake.known_ids import KnownIds
+from events.lake.schema_changes import changes, known_sources, source_columns
+from events.lake.snapshot import is_lake
+from events.lake.table import CONTENT, EVENTS, GroupedWriter, Lake, Place, created
+from events.mapping import Mapping
+from events.reading import Reading, inputs_digest, require_events
+from events.sources.files import Size, find_files
+
+_LABELLED: dict[str, Any] = EVENT_SCHEMA | {"table": pl.String}
+_CHUNK = 1 << 19
+_SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What became of files that were ingested.
+
+    Attributes:
+        accounts: By label of a file.
+        unread: Files of given folders that no table of the mapping reads.
+        changes: What has changed in the source since it was last read, as lines for a person.
+        late_days: Days to which events came after the lake had a later day.
+        batch: The ID of the batch; empty for a dry run.
+        again: Whether the lake held these inputs already, so that nothing was added.
+        samples: Of a dry run: a few events that would be added, and a few rows that would be quarantined.
+    """
+
+    accounts: dict[str, TableAccount]
+    unread: tuple[str, ...]
+    changes: list[str]
+    late_days: list[str]
+    batch: str = ""
+    again: bool = False
+    samples: tuple[pl.DataFrame, pl.DataFrame] | None = None
+
+    def lines(self) -> list[str]:
+        """Return the outcome as lines for a person."""
+        lines = list(self.changes)
+        if self.unread:
+            lines.append(f"not read, no table of the mapping: {', '.join(self.unread)}")
+        lines += [account.line(table) for table, account in self.accounts.items()]
+        if self.again:
+            lines.append(f"already ingested as batch {self.batch}: nothing was added")
+        if self.late_days:
+            lines.append(f"late, reports of these days are to be computed again: {', '.join(self.late_days)}")
+        if self.samples is not None:
+            for title, rows in zip(("accepted", "quarantined"), self.samples, strict=True):
+                lines += [f"{title}, for example:", *(f"  {line}" for line in rows.write_ndjson().splitlines())]
+            lines.append("dry run: nothing was written")
+        return lines
+
+
+def _in_order(reading: Reading, place: Path) -> int:
+    """Write the events with their tables to a file, in order; return how many there are."""
+    writer = GroupedWriter(place, _LABELLED, _CHUNK)
+    for frame in reading.labelled():
+        writer.add(frame)
+    writer.close()
+    return writer.rows
+
+
+def _chunks(file: Path) -> Iterable[pl.DataFrame]:
+    with pq.ParquetFile(file) as source:
+        for number in range(source.num_row_groups):
+            yield pl.DataFrame(source.read_row_group(number), schema_overrides=_LABELLED)
+
+
+def ingest_files(
+    place: Place | None,
+    mapping: Mapping,
+    inputs: list[Path],
+    say: Callable[[str], None],
+    size: Size | None = None,
+    *,
+    dry_run: bool = False,
+) -> Brought:
+    """Read files through a mapping and append them to a lake, all or nothing.
+
+    Args:
+        place: A folder or an object-store URL, created if it is new; a dry run can do without.
+        mapping: The mapping.
+        inputs: Files, or folders of them.
+        say: Called with a line of progress.
+        size: Of what is held in memory at a time; what the lake holds does not depend on it.
+        dry_run: Write nothing; return samples.
+
+    Raises:
+        SourceError: an input cannot be read, none of its rows becomes an event, a column of it does not fit what the
+            lake knows of the source, or the lake cannot be written.
+        MappingError: a table lacks columns that the mapping reads.
+    """
+    columns = source_columns(mapping, inputs)
+    lake = None
+    if place is not None and (not dry_run or is_lake(place)):
+        lake = Lake(place) if dry_run else created(place, mapping.identity, f"mapping {mapping.name}")
+    changed = changes(known_sources(lake, mapping.name), mapping, columns) if lake else []
+    with tempfile.TemporaryDirectory(prefix="shoplens-ingest-") as name:
+        folder = Path(name)
+        (folder / "reading").mkdir()
+        reading = Reading(mapping, inputs, folder / "reading", size, say)
+        rows = _in_order(reading, folder / "events.parquet")
+        accounts = reading.accounts()
+        if not rows:
+            require_events(dict(sum((Counter(one.quarantined) for one in accounts.values()), Counter())), mapping)
+        incoming = Incoming(
+            mapping=mapping.name,
+            inputs=inputs_digest(mapping, find_files(inputs), list(accounts)),
+            accounts=accounts,
+            events=lambda: _chunks(folder / "events.parquet"),
+            quarantined=reading.quarantined,
+            sides={
+                "items": reading.item_table,
+                "users": reading.users,
+                "campaigns": reading.campaigns,
+                "promotions": reading.promotions,
+                "stock": reading.stock,
+                CONTENT: reading.content,
+            },
+            sources=columns,
+        )
+        if dry_run or lake is None:
+            return _dry_run(lake, incoming, reading.unread, changed)
+        account, fresh = append_incoming(lake, incoming, mapping)
+    tables = {table: TableAccount(**one) for table, one in account.tables.items()} if fresh else as_again(account)
+    late = account.late_days if fresh else []
+    return Brought(tables, reading.unread, changed, late, account.batch, again=not fresh)
+
+
+def _dry_run(lake: Lake | None, incoming: Incoming, unread: tuple[str, ...], changed: list[str]) -> Brought:
+    """Return the account and samples of what an ingest would add to a lake, or to a new one."""
+    accounts = incoming.accounts
+    accepted = pl.DataFrame(schema=_LABELLED)
+    quarantined = [rows.group_by("reasons", maintain_order=True).head(2) for rows in incoming.quarantined()]
+    events = lake.find(EVENTS) if lake else None
+    index = KnownIds(lake, events) if lake and events else None
+    if index and events:
+        index.catch_up(events)
+    for chunk in incoming.events():
+        new = chunk
+        if index and events:
+            new, repeated, clashing = split_known(chunk, events, index)
+            accounts = moved(moved(accounts, repeated["table"], None), clashing["table"], OTHER_CONTENT)
+            quarantined.append(as_quarantine(clashing.head(_SAMPLES)))
+        accepted = pl.concat([accepted, new.head(_SAMPLES)]).head(_SAMPLES)
+    columns = list(QUARANTINE_SCHEMA)
+    rows = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *(one.select(columns) for one in quarantined)])
+    shown = rows.group_by("reasons", maintain_order=True).head(2).select(columns)
+    return Brought(accounts, unread, changed, [], samples=(accepted, shown))
+
+
+bring = ingest_files

@@ -1,0 +1,222 @@
+"""Which event IDs a lake holds, and on which day: finds a repeated event without reading the lake.
+
+Random IDs cannot be pruned by statistics, so a semi-join with the events would read every ID of the lake. The index is
+one number of 64 bits per event: 48 bits of the hash of its ID, 16 bits of its day. The numbers are kept in sorted runs
+that are searched through a memory map: a batch of n IDs reads n pages per run, however large the lake is. Runs of
+similar size are merged, so there are few; a row is rewritten a logarithmic number of times.
+
+    LAKE/known_ids/polars-2.1.0/000000000001-000000000042.ids
+
+A run covers the commits to `events` from one version to another. It is derived from the events: whoever appends first
+adds what is missing, and the folder may be deleted at any time. The hash is stable within one version of Polars, whose
+name is therefore in the path.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from events.content import content_hash
+from events.contract import EVENT_SCHEMA
+from events.lake.table import EVENTS, Lake
+
+Ids = np.ndarray[Any, np.dtype[np.uint64]]
+_DAY = np.uint64(0xFFFF)
+_FAN = 4  # a run is merged with the one before it unless that one is this many times larger
+_BLOCK = 1 << 22  # numbers merged at a time
+_RUN = re.compile(r"(\d{12})-(\d{12})\.ids")
+_EPOCH = date(1970, 1, 1)
+
+
+def hashed(ids: pl.Series) -> Ids:
+    """Return 48 bits of the hash of each ID, above 16 zero bits."""
+    return ids.hash(seed=0).to_numpy() & ~_DAY
+
+
+def with_days(events: pl.DataFrame) -> Ids:
+    """Return the sorted numbers of the index for frames with event_id and event_time."""
+    days = events["event_time"].dt.date().to_physical().cast(pl.Int64).to_numpy().astype(np.uint64) & _DAY
+    return np.sort(hashed(events["event_id"]) | days)
+
+
+class KnownIds:
+    """The index of a lake's event IDs."""
+
+    def __init__(self, lake: Lake, events: DeltaTable) -> None:
+        """Open the index; runs of an object store are cached in the temporary folder of this machine."""
+        self._lake, self._name = lake, f"known_ids/polars-{pl.__version__}"
+        if lake.folder is not None:
+            self._folder = lake.folder / self._name
+        else:
+            key = hashlib.sha256(f"{lake.uri} {events.metadata().id} {pl.__version__}".encode()).hexdigest()[:24]
+            self._folder = Path(tempfile.gettempdir()) / f"shoplens-known-ids-{os.getuid()}" / key
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.version = 0
+
+    def catch_up(self, events: DeltaTable) -> None:
+        """Cover all commits to the events up to the version at which the table is open."""
+        runs = self._cover(events.version())
+        covered = max((last for _, last, _ in runs), default=0)
+        if covered < events.version():
+            try:
+                new = [self._committed(events, version) for version in range(covered + 1, events.version() + 1)]
+            except FileNotFoundError:  # a log entry or a file is cleaned up already: start over from what there is
+                runs, covered = [], 0
+                new = [self._of_file(*file) for file in _live_files(events)]
+            runs.append((covered + 1, events.version(), np.sort(np.concatenate([*new, np.empty(0, np.uint64)]))))
+            self._write_merged(runs)
+        self.version = events.version()
+
+    def find(self, ids: Ids, since: int = 0) -> Iterator[tuple[Ids, Ids]]:
+        """Yield positions in `ids` (hashes, see `hashed`) that the index seems to hold, and their days.
+
+        Args:
+            ids: Hashes, in any order.
+            since: Consult only commits after this version.
+        """
+        order = np.argsort(ids)
+        asked = ids[order]
+        for _, last, run in self._cover(self.version):
+            if last <= since:
+                continue
+            at, where = np.searchsorted(run, asked), order
+            wanted = asked
+            while True:
+                inside = at < len(run)
+                at, where, wanted = at[inside], where[inside], wanted[inside]
+                found = np.asarray(run[at])
+                hit = (found & ~_DAY) == wanted
+                at, where, wanted = at[hit] + 1, where[hit], wanted[hit]
+                if not len(where):
+                    break
+                yield where, found[hit] & _DAY
+
+    def _cover(self, version: int) -> list[tuple[int, int, Ids]]:
+        """Return the fewest runs that cover the versions from 1, with their first and last version."""
+        if self._lake.folder is None:
+            self._download()
+        found = [(int(m[1]), int(m[2]), m[0]) for p in self._folder.iterdir() if (m := _RUN.fullmatch(p.name))]
+        runs: list[tuple[int, int, Ids]] = []
+        covered = 0
+        while covered < version:
+            fitting = [run for run in found if run[0] <= covered + 1 and run[1] > covered]
+            if not fitting:
+                break
+            first, last, name = max(fitting, key=lambda run: (run[1], -run[0]))
+            try:
+                runs.append((first, last, _mapped(self._folder / name)))
+            except FileNotFoundError:  # merged by another writer meanwhile
+                return self._cover(version)
+            covered = last
+        return runs
+
+    def _download(self) -> None:
+        for path in self._lake.names(self._name):
+            target = self._folder / Path(path).name
+            if _RUN.fullmatch(target.name) and not target.exists():
+                self._place(target.name, self._lake.read_bytes(path))
+
+    def _place(self, name: str, content: bytes) -> None:
+        work = self._folder / f".{uuid.uuid4().hex}.tmp"
+        work.write_bytes(content)
+        work.replace(self._folder / name)
+
+    def _committed(self, events: DeltaTable, version: int) -> Ids:
+        """Return the numbers of the events that a commit added; none of one that only rewrote files."""
+        text = self._lake.read_bytes(f"{EVENTS}/_delta_log/{version:020}.json").decode()
+        adds = [entry["add"] for line in text.splitlines() if "add" in (entry := json.loads(line))]
+        found = [self._of_file(add["path"]) for add in adds if add["dataChange"]]
+        return np.concatenate([*found, np.empty(0, np.uint64)])
+
+    def _of_file(self, path: str) -> Ids:
+        with self._lake.files.open_input_file(f"{EVENTS}/{path}") as file:
+            frame = pl.from_arrow(pq.read_table(file, columns=["event_id", "event_time"]))
+        return with_days(frame)  # type: ignore[arg-type]
+
+    def _write_merged(self, runs: list[tuple[int, int, Ids]]) -> None:
+        """Write the last run, merged with those before it that are not much larger."""
+        merged = [runs.pop()]
+        while runs and len(runs[-1][2]) < _FAN * max(1, sum(len(run) for _, _, run in merged)):
+            merged.append(runs.pop())
+        name = f"{min(first for first, _, _ in merged):012}-{max(last for _, last, _ in merged):012}.ids"
+        work = self._folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            with work.open("wb") as stream:
+                for block in _blocks([run for _, _, run in merged]):
+                    block.tofile(stream)
+            if self._lake.folder is None:
+                self._lake.write_bytes(f"{self._name}/{name}", work.read_bytes())
+            work.replace(self._folder / name)
+        finally:
+            work.unlink(missing_ok=True)
+        for first, last, _ in merged:
+            if (old := f"{first:012}-{last:012}.ids") != name:
+                (self._folder / old).unlink(missing_ok=True)
+                if self._lake.folder is None:
+                    self._lake.delete(f"{self._name}/{old}")
+
+
+def _mapped(path: Path) -> Ids:
+    return np.memmap(path, dtype=np.uint64, mode="r") if path.stat().st_size else np.empty(0, np.uint64)
+
+
+def _blocks(runs: list[Ids]) -> Iterator[Ids]:
+    """Yield sorted runs as one, a range of numbers at a time, so that memory does not grow with the runs."""
+    count = 1 + sum(len(run) for run in runs) // _BLOCK
+    bounds = [np.uint64(n * ((1 << 64) // count)) for n in range(1, count)]
+    cuts = [[0, *(int(np.searchsorted(run, bound)) for bound in bounds), len(run)] for run in runs]
+    for n in range(count):
+        yield np.sort(np.concatenate([run[cut[n] : cut[n + 1]] for run, cut in zip(runs, cuts, strict=True)]))
+
+
+def _live_files(events: DeltaTable) -> list[tuple[str]]:
+    return [(path,) for path in pl.DataFrame(events.get_add_actions(flatten=True))["path"]]
+
+
+def known_events(events: DeltaTable, index: KnownIds, batch: pl.DataFrame) -> pl.DataFrame:
+    """Return the events that the lake holds: event_id, `same` (whether their content is equal), and their `batch`.
+
+    Args:
+        events: The table of events, at a version that the index covers.
+        index: The index.
+        batch: EVENT_SCHEMA, one row per event ID.
+    """
+    schema = {"event_id": pl.String, "same": pl.Boolean, "batch": pl.String}
+    suspects: dict[int, list[Any]] = {}
+    for positions, days in index.find(hashed(batch["event_id"])):
+        for day in np.unique(days):
+            suspects.setdefault(int(day), []).append(positions[days == day])
+    marks = [pl.DataFrame(schema=schema)]
+    if not suspects:
+        return marks[0]
+    held_days = pl.DataFrame(events.get_add_actions(flatten=True))["partition.day"].unique()
+    for day in held_days:
+        places = suspects.get((day - _EPOCH).days & 0xFFFF)
+        if places is not None:
+            asked = batch[np.unique(np.concatenate(places))]
+            held = held_rows(events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
+            both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
+            marks.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
+    return pl.concat(marks).unique("event_id", keep="first", maintain_order=True)
+
+
+def held_rows(events: DeltaTable, day: date) -> pl.LazyFrame:
+    """Return the events of one day, with their batch, in no order."""
+    rows = pl.scan_delta(events).filter(pl.col("day") == day)
+    return rows.select(pl.col(name).cast(kind) for name, kind in (EVENT_SCHEMA | {"batch": pl.String}).items())
+
+
+def _marked(events: pl.DataFrame, name: str, *others: str) -> pl.DataFrame:
+    return events.select("event_id", content_hash().alias(name), *others)

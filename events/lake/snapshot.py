@@ -1,0 +1,272 @@
+"""A lake at one version: what readers see, and what the stages read, as of a moment."""
+
+import json
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from deltalake.exceptions import DeltaError
+
+from events.account import TableAccount, count_reasons
+from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS
+from events.ingest import Ingested
+from events.lake.commit import pending_accounts
+from events.lake.known_ids import held_rows
+from events.lake.table import (
+    ACCOUNT_SCHEMA,
+    ACCOUNTS,
+    CONTENT,
+    EVENTS,
+    QUARANTINE,
+    SCHEMAS,
+    GroupedWriter,
+    Lake,
+    Place,
+    check_same_identity,
+    clear_errors,
+    created,
+    existing,
+    identity_of,
+)
+from events.mapping import Mapping
+from events.sources.files import first_line
+from events.sources.readers import read_table
+from events.transform.items import every_item, merged_content
+from shoplens.errors import SourceError
+from shoplens.files import read_json, whole_file, write_json
+
+FROZEN_EVENTS, FROZEN_MARKER = "events.parquet", "lake.json"
+# The columns that identify a row of a side table: of each, the newest known values count.
+SIDE_KEYS = {
+    "items": ["item_id"],
+    "users": ["user_id"],
+    "campaigns": ["campaign_id", "user_id"],
+    "promotions": ["item_id", "store_id", "placement", "valid_from", "valid_to"],
+    "stock": ["item_id", "as_of"],
+}
+_KNOWN_AT = {"promotions": "known_at", "stock": "as_of"}
+_QUARANTINE_ORDER = ["table", "row", "raw"]
+
+
+class Snapshot:
+    """A lake at one version of its events.
+
+    Attributes:
+        name: The place.
+        identity: `user` or `session`.
+        version: Of the Delta table `events`.
+        accounts: Of the batches that the version holds, in the order of their commits.
+    """
+
+    def __init__(self, place: Place, version: int | None = None) -> None:
+        """Open a lake at its newest version, or at an earlier one.
+
+        Raises:
+            SourceError: there is no lake, or no such version any more.
+        """
+        self.lake = existing(place)
+        self.name, self.identity = self.lake.name, str(identity_of(self.lake))
+        with clear_errors(self.name):
+            try:
+                table = self.lake.find(EVENTS, version)
+            except DeltaError as error:
+                raise SourceError(
+                    f"lake: {self.name} has no version {version}: {first_line(error)}. `shoplens lake status` lists "
+                    f"its versions"
+                ) from error
+            if table is None:
+                raise SourceError(f"lake: {self.name} was deleted while it was opened. Ingest the files again")
+            self.events, self.version = table, table.version()
+            self.history = self._committed()
+        reverted = set(self.history["reverts"].drop_nulls())
+        self.accounts = self.history.filter(~pl.col("batch").is_in(reverted), pl.col("reverts").is_null())
+
+    def _committed(self) -> pl.DataFrame:
+        """Return the accounts of all commits up to the version, reverts and reverted batches among them."""
+        # Pending first: an account that leaves `pending` meanwhile is in `accounts` by then.
+        pending = [
+            account.frame()
+            for account in pending_accounts(self.lake)
+            if self.events.transaction_version(account.inputs) == account.number
+        ]
+        rows = pl.concat([self._rows(ACCOUNTS), *(one.select(list(SCHEMAS[ACCOUNTS])) for one in pending)])
+        return rows.filter(pl.col("version") <= self.version).unique("batch").sort("version", "batch")
+
+    def _rows(self, name: str) -> pl.DataFrame:
+        """Return a table as it is, rows of batches that were never committed among them."""
+        table = self.lake.find(name)
+        if table is None:
+            return pl.DataFrame(schema=SCHEMAS[name])
+        rows = pl.scan_delta(table).collect()
+        known = {name: kind for name, kind in SCHEMAS[name].items() if name in rows.columns}
+        return pl.concat([pl.DataFrame(schema=SCHEMAS[name]), rows.cast(known)], how="diagonal")  # type: ignore[arg-type]
+
+    def rows(self, name: str) -> pl.DataFrame:
+        """Return the rows of a table, other than the events, that committed batches added, in their order."""
+        with clear_errors(self.name):
+            order = self.accounts.select("batch").with_row_index("_order")
+            found = self._rows(name).join(order, on="batch", how="inner", maintain_order="left")
+            return found.sort("_order", maintain_order=True).drop("_order")
+
+    def files(self) -> pl.DataFrame:
+        """Return the files of the events: path, size_bytes, num_records, partition.day and statistics."""
+        return pl.DataFrame(self.events.get_add_actions(flatten=True))
+
+    def days(self) -> list[date]:
+        """Return the days that have events, in order."""
+        return sorted(self.files()["partition.day"].unique())
+
+    def day(self, day: date, until: datetime | None = None) -> pl.DataFrame:
+        """Return EVENT_SCHEMA of one day, known before a moment, sorted by event_time and event_id."""
+        with clear_errors(self.name):
+            rows = held_rows(self.events, day).drop("batch")
+            if until is not None:
+                rows = rows.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
+            return rows.sort("event_time", "event_id").collect()
+
+    def each_day(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Yield EVENT_SCHEMA of each day in order, sorted, of the events that were known before a moment."""
+        for day in self.days():
+            if until is None or day <= until.date():
+                yield self.day(day, until)
+
+    def side(self, name: str, until: datetime | None = None) -> pl.DataFrame:
+        """Return a side table with one row per key: in every column the newest value that is known."""
+        rows = self.rows(name).drop("batch")
+        if until is not None and name in _KNOWN_AT:
+            rows = rows.filter(pl.col(_KNOWN_AT[name]) < until)
+        key = SIDE_KEYS[name]
+        newest = rows.group_by(key, maintain_order=True).agg(pl.exclude(key).drop_nulls().last())
+        return newest.select(rows.columns).sort(key, nulls_last=True)
+
+    def content(self, until: datetime | None = None) -> pl.DataFrame:
+        """Return what events carried about items, one row per item, name and value."""
+        rows = self.rows(CONTENT).drop("batch")
+        if until is not None:
+            rows = rows.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
+        return merged_content(rows)
+
+    def items(self, seen: pl.Series, until: datetime | None = None) -> pl.DataFrame:
+        """Return every item of the items table, and every other one that was seen, with what its events carried."""
+        return every_item(self.side("items"), self.content(until), seen)
+
+    def quarantine(self) -> pl.DataFrame:
+        """Return QUARANTINE_SCHEMA and `batch` of quarantined rows that were not replayed, equal rows once."""
+        replayed = self.accounts.select(pl.col("replayed").explode(empty_as_null=False)).unnest("replayed")
+        rows = self.rows(QUARANTINE).select(*QUARANTINE_SCHEMA, "batch")
+        left = rows.join(replayed, on=["batch", "table", "row"], how="anti", maintain_order="left")
+        return left.unique(_QUARANTINE_ORDER, keep="first", maintain_order=True)
+
+
+def is_lake(place: Place) -> bool:
+    """Return whether there is a lake, or a frozen copy of one, at a path or URL."""
+    lake = Lake(place)
+    frozen = lake.folder is not None and (lake.folder / FROZEN_MARKER).is_file()
+    return (frozen and lake.folder is not None and (lake.folder / FROZEN_EVENTS).is_file()) or bool(identity_of(lake))
+
+
+def check_identity(place: Place, mapping: Mapping) -> None:
+    """Compare the kind of identity of a lake, or of a frozen copy of one, with the mapping's.
+
+    Raises:
+        SourceError: they differ, or there is no lake.
+    """
+    lake = Lake(place)
+    if lake.folder is not None and (lake.folder / FROZEN_EVENTS).is_file():
+        held = str(read_json(lake.folder / FROZEN_MARKER)["identity"])
+    else:
+        held = Snapshot(place).identity
+    check_same_identity(held, mapping.identity, f"mapping {mapping.name}", lake.name)
+
+
+def open_lake(place: Place, mapping: Mapping) -> None:
+    """Create the lake if it is new.
+
+    Raises:
+        SourceError: it holds another kind of identity, or the place cannot hold a lake.
+    """
+    created(place, mapping.identity, f"mapping {mapping.name}")
+
+
+def freeze_lake(place: Place, target: Path, until: datetime | None = None, version: int | None = None) -> None:
+    """Copy a lake into one folder of whole, sorted tables, a day at a time; the same lake gives the same bytes.
+
+    Args:
+        place: The lake, a folder or an object-store URL.
+        target: An existing empty folder.
+        until: Copy only what was known before this moment. Rows of tables without a time are all copied.
+        version: Of the lake; by default the newest.
+
+    Raises:
+        SourceError: there is no lake, it holds no event (of that time), or one of its files cannot be read.
+    """
+    snapshot = Snapshot(place, version)
+    seen = pl.Series("item_id", [], dtype=pl.String)
+    with whole_file(target / FROZEN_EVENTS) as path:
+        writer = GroupedWriter(path, EVENT_SCHEMA)
+        for day in snapshot.each_day(until):
+            writer.add(day)
+            seen = pl.concat([seen, day["item_id"].drop_nulls()]).unique()
+        writer.close()
+        if not writer.rows:
+            when = "" if until is None else f" before {until:%Y-%m-%d}"
+            raise SourceError(
+                f"data.source: the lake {snapshot.name} holds no event{when}; ingest some with `shoplens ingest`, or "
+                f"correct data.as_of"
+            )
+    tables = {name: snapshot.side(name, until) for name in SIDE_SCHEMAS} | {"items": snapshot.items(seen, until)}
+    tables[QUARANTINE] = snapshot.quarantine().drop("batch")
+    for name, frame in tables.items():
+        order = SIDE_KEYS.get(name, _QUARANTINE_ORDER)
+        frame.sort(order, nulls_last=True).write_parquet(target / f"{name}.parquet")
+    write_json(target / FROZEN_MARKER, {"identity": snapshot.identity})
+
+
+def read_frozen(folder: Path) -> Ingested:
+    """Read what `freeze_lake` wrote."""
+    tables = {name: read_table(folder / f"{name}.parquet") for name in (EVENTS, QUARANTINE, *SIDE_SCHEMAS)}
+    events, quarantined = tables[EVENTS], tables[QUARANTINE]
+    account = TableAccount(events.height + quarantined.height, events.height, count_reasons(quarantined), 0)
+    return Ingested(
+        events=events,
+        quarantined=quarantined,
+        accounts={"lake": account},
+        items=tables["items"],
+        users=tables["users"],
+        campaigns=tables["campaigns"],
+        promotions=tables["promotions"],
+        stock=tables["stock"],
+        origin=events.select("event_id", pl.lit("lake").alias("table")),
+    )
+
+
+def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
+    """Yield, a day at a time, EVENT_SCHEMA of the events that became known at or after a moment.
+
+    Raises:
+        SourceError: there is no lake, or one of its files cannot be read.
+    """
+    snapshot = Snapshot(place)
+    files = snapshot.files()
+    recent = files.filter((pl.col("max.event_time") >= moment) | (pl.col("max.ingested_at") >= moment))
+    for day in sorted(recent["partition.day"].unique()):
+        rows = snapshot.day(day)
+        yield rows.filter((pl.col("event_time") >= moment) | (pl.col("ingested_at") >= moment))
+
+
+def read_events(place: Place, version: int | None = None) -> pl.DataFrame:
+    """Return EVENT_SCHEMA of a whole lake, sorted: for lakes that fit into memory."""
+    return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *Snapshot(place, version).each_day()])
+
+
+def lake_quarantine(place: Place) -> pl.DataFrame:
+    """Return QUARANTINE_SCHEMA and `batch` of a lake's quarantined rows."""
+    return Snapshot(place).quarantine()
+
+
+def lake_accounts(place: Place) -> list[dict[str, Any]]:
+    """Return what became of the rows of each batch, in the order of their commits: the columns of ACCOUNT_SCHEMA."""
+    rows = Snapshot(place).accounts.select("batch", *ACCOUNT_SCHEMA).iter_rows(named=True)
+    return [row | {"tables": json.loads(row["tables"])} for row in rows]
