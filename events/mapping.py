@@ -19,7 +19,7 @@ events:
       item_id: sku
     constants: {platform: web}
     event_names: {buy: purchase}
-    time_format: "%d.%m.%Y %H:%M"           # or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; or a list
+    time_format: "%d.%m.%Y %H:%M"   # or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; or a list
     missing: ["(not set)"]      # words that mean "no value" in any column, or {price: ["0"]} in these alone
     only: [{column: refunded, above: 0}]    # rows that this entry reads; the others are not counted
     reject: [{column: price, at_most: 0, reason: no_sale_price}]

@@ -1,4 +1,4 @@
-"""Columns of other types (lists, records, durations, bytes, times out of range) as text, and the attributes of events."""
+"""Columns of other types (lists, records, durations, bytes, times out of range) as text, and attributes of events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""What is worth a line for a person about a table that was read: nobody identified, IDs that cannot be one person, money
-that is unknown, addresses that no record has.
-"""
+"""Findings about a table that was read, such as people who are not identified, or money that is unknown."""
 
 from collections import Counter
 
@@ -43,25 +41,32 @@ class Findings:
 
     def messages(self) -> list[str]:
         """Return one line per finding."""
-        found = []
+        return [*self._people_messages(), *self._money_messages(), *self._address_messages()]
+
+    def _people_messages(self) -> list[str]:
         if self._rows and not self._identified:
-            found.append(
-                "no event has a user_id, so nobody is identified and there is nothing to learn about people: map user_id, "
-                "or set `person: [user_id, anonymous_id]` where the anonymous ID identifies a person"
-            )
-        for name, rows in self._ids.most_common(3):
-            others = (self._identified - rows) / max(self._people - 1, 1)
-            if self._people > 1 and rows >= _SHARE * self._identified and rows > _TIMES * others:
-                share = rows / self._identified
+            advice = "set `person: [user_id, anonymous_id]` where the anonymous ID identifies a person"
+            return [f"no event has a user_id, so nobody is identified; map user_id, or {advice}"]
+        found = []
+        for name, rows in self._ids.most_common(3) if self._people > 1 else ():
+            others = (self._identified - rows) / (self._people - 1)
+            if rows >= _SHARE * self._identified and rows > _TIMES * others:
                 found.append(
-                    f"user_id {name!r} has {rows:,} rows, {share:.0%} of all: if it stands for nobody, add it to `nobody`"
+                    f"user_id {name!r} has {rows:,} rows, {rows / self._identified:.0%} of all: if it stands for "
+                    f"nobody, add it to `nobody`"
                 )
-        for name, total in sorted(self._money.items()):
-            if self._unknown[name]:
-                found.append(
-                    f"{self._unknown[name]:,} of {total:,} {name} events ({self._unknown[name] / total:.0%}) have no amount: "
-                    f"map amount, or price (and quantity)"
-                )
+        return found
+
+    def _money_messages(self) -> list[str]:
+        return [
+            f"{unknown:,} of {self._money[name]:,} {name} events ({unknown / self._money[name]:.0%}) have no amount: "
+            f"map amount, or price and quantity"
+            for name, unknown in sorted(self._unknown.items())
+            if unknown
+        ]
+
+    def _address_messages(self) -> list[str]:
+        found = []
         for address in sorted(self._absent or ()):
             nearest = nearest_address(address, self._addresses)
             found.append(f"no record has {address}" + (f"; the nearest is {nearest}" if nearest else ""))

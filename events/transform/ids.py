@@ -21,15 +21,8 @@ def salt_of(table: str, place: int) -> str:
 
 def _canonical(done: pl.DataFrame, name: str) -> pl.Expr:
     """Return a column of the contract as text that does not depend on how the source spelled it."""
-    kind = done.schema[name]
-    value = pl.col(name).to_physical() if kind == UTC_TIME else pl.col(name)
-    if kind.is_float():  # text of a float costs as much as all else; 2.0 and 2 are one number
-        value = value.reinterpret(signed=True) if kind == pl.Float64 else value
+    value = pl.col(name).to_physical() if done.schema[name] == UTC_TIME else pl.col(name)
     return value.cast(pl.String)
-
-
-def _named(done: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
-    return [pl.lit(f"{name}=") + _canonical(done, name) for name in names]
 
 
 def digests(lines: pl.Series) -> pl.Series:
@@ -42,7 +35,7 @@ def digests(lines: pl.Series) -> pl.Series:
 
 
 def derived_ids(
-    done: pl.DataFrame, frame: pl.DataFrame, extra: Sequence[str], spec: EventTable, salt: str
+    done: pl.DataFrame, frame: pl.DataFrame, extra: Sequence[str], spec: EventTable, keys: pl.Series | None, salt: str
 ) -> pl.Series:
     """Return an ID per row, made of what identifies it, or else of everything it holds.
 
@@ -54,23 +47,29 @@ def derived_ids(
         frame: The source's rows.
         extra: Columns of `frame` beyond the contract.
         spec: The table's entry in the mapping.
+        keys: See `order_keys`: a later file's purchase has the ID of the same order; None where none are kept.
         salt: See `salt_of`.
     """
+    mapped = [*spec.columns, *spec.constants]
     names = [name for name in spec.identified_by if name != NTH or NTH in frame.columns]
-    if names:
-        own = [name for name in names if name in done.columns]
-        source = [name for name in names if name not in done.columns]
-    else:
-        own = [name for name in EVENT_SCHEMA if name in done.columns and name not in _NOT_CONTENT]
+    own = [name for name in names if name in mapped]
+    source = [name for name in names if name not in mapped]
+    if not names:
+        own = [name for name in EVENT_SCHEMA if name in spec.columns and name not in _NOT_CONTENT]
+        own += ["amount"] if spec.order_amount is not None and "amount" not in own else []
         source = sorted(extra)
     if POSITION in frame.columns and POSITION not in source:
         source = [*source, POSITION]
-    rows = pl.concat([done.select(own), frame.select(source)], how="horizontal") if source else done.select(own)
-    texts = [*_named(done, own), *(pl.lit(f"{name}=") + id_text(frame, name) for name in source)]
-    lines = rows.select(pl.concat_str([pl.lit(salt), *texts], separator=_UNIT, ignore_nulls=True)).to_series()
-    if spec.once_per:
-        lines = _with_orders(lines, done, frame, spec, salt)
-    return digests(lines)
+    parts = [
+        *done.select((pl.lit(f"{name}=") + _canonical(done, name)).alias(name) for name in own),
+        *frame.select((pl.lit(f"{name}=") + id_text(frame, name)).alias(f"source:{name}") for name in source),
+    ]
+    line = pl.concat_str([pl.lit(salt), pl.all()], separator=_UNIT, ignore_nulls=True)
+    lines = pl.DataFrame(parts).select(line.alias("line"))
+    if keys is not None:
+        once = pl.concat_str(pl.lit(f"{salt}{_UNIT}once"), pl.lit(keys), separator=_UNIT)
+        lines = lines.select(pl.coalesce(once, "line").alias("line"))
+    return digests(lines.to_series())
 
 
 def order_keys(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable) -> pl.Series:
@@ -87,16 +86,6 @@ def order_keys(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable) -> pl.
     record = frame.select((pl.col(POSITION).fill_null(0) == 0).cum_sum().alias("record")).to_series()
     nth = pl.int_range(pl.len()).over("record", "key").cast(pl.String)
     return pl.DataFrame([keys, record]).select(pl.col("key") + _UNIT + nth).to_series()
-
-
-def _with_orders(lines: pl.Series, done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, salt: str) -> pl.Series:
-    """Return the texts of IDs with those of purchases made of their order alone, so that a later file's is known."""
-    keys = order_keys(done, frame, spec)
-    return (
-        pl.DataFrame({"line": lines, "key": keys})
-        .select(pl.coalesce(pl.concat_str(pl.lit(f"{salt}{_UNIT}once"), "key", separator=_UNIT), "line"))
-        .to_series()
-    )
 
 
 class Seen:

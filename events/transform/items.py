@@ -60,7 +60,7 @@ def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.D
 
 
 def usual_content(content: pl.DataFrame) -> pl.DataFrame:
-    """Return `item_id` and one column per name of content: the value that most events carried, of equals the earliest."""
+    """Return `item_id` and one column per name of content: the value that most events carried, then the earliest."""
     ordered = content.sort(
         "item_id", "name", "rows", "event_time", "event_id", descending=[False, False, True, False, False]
     )

@@ -1,6 +1,6 @@
 """Money of events: one rule, applied after the mapping and in the collector.
 
-The amount of a purchase or a refund is the one that the source gives, else price × quantity, with a quantity of 1 where
+The amount of a purchase or a refund is the one that the source gives, else price * quantity, with a quantity of 1 where
 there is none. An unknown amount is null, never 0. Amounts of refunds are positive.
 """
 

@@ -1,7 +1,7 @@
 """Values of a source as text and numbers.
 
-The one reader of them: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`, `id_text`, `number`
-and `is_nobody`; for a single JSON value, `number_as_text` spells it as a column of a file would be spelled.
+The one reader of them: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`, `id_text`,
+`number` and `nobody`. For a single value of JSON, `number_as_text` and `is_nobody` do the same.
 """
 
 import re
@@ -13,42 +13,14 @@ import polars as pl
 from events.contract import CATEGORY_SEPARATOR
 from events.mapping import Category, Csv, DateAndTime, SplitPath, name_of
 
-# Words that exports write where nobody is known, in lower case. Numbers that mean nobody are matched by _NO_NUMBER.
-_NOBODY = frozenset(
-    [
-        "null",
-        "(null)",
-        "<null>",
-        "[null]",
-        "nil",
-        "\\n",
-        "undefined",
-        "none",
-        "(none)",
-        "nan",
-        "na",
-        "n/a",
-        "#n/a",
-        "(not set)",
-        "not set",
-        "(not provided)",
-        "guest",
-        "anonymous",
-        "anon",
-        "unknown",
-        "(unknown)",
-        "nobody",
-        "missing",
-        "not logged in",
-        "-",
-        "--",
-        "?",
-        "{}",
-        "[]",
-    ]
+# What exports write where nobody is known, whatever the case; 0, -1 and UUIDs of zeros are matched beside the words.
+_NOBODY = (
+    "null|[(]null[)]|<null>|\\[null\\]|nil|\\\\n|undefined|none|[(]none[)]|nan|na|n/a|#n/a|[(]?not set[)]?|"
+    "[(]not provided[)]|guest|anonymous|anon|[(]?unknown[)]?|nobody|missing|not logged in|-|--|[?]|[{][}]|\\[\\]"
 )
-_NO_NUMBER = r"^(-1|[0{}-]*0[0{}-]*)(\.0+)?$"  # 0, -1, and UUIDs of zeros
-_ZERO_UUID = r"^\{?0{8}-0{4}-0{4}-0{4}-0{12}\}?$"
+_ZERO_UUID = "[{]?0{8}-0{4}-0{4}-0{4}-0{12}[}]?"
+_WORDS = rf"(?i)^(?:{_NOBODY}|{_ZERO_UUID})$"
+_WORDS_AND_NUMBERS = rf"(?i)^(?:{_NOBODY}|{_ZERO_UUID}|-1(?:\.0+)?|0+(?:\.0+)?)$"
 _WHOLE = r"^(-?\d+)\.0+$"
 _SIGNS = r"^[$€£¥₹\s]+|[$€£¥₹\s]+$"
 _PLAIN_CSV = Csv()
@@ -158,16 +130,15 @@ def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True)
         words: In place of the built-in words and numbers.
         numbers: Whether 0 and -1 are nobody; sessions are numbered from 0.
     """
-    lower = value.str.strip_chars().str.to_lowercase()
+    value = value.str.strip_chars()
     if words is not None:
-        return lower.is_in([word.strip().lower() for word in words])
-    return lower.is_in(list(_NOBODY)) | lower.str.contains(_NO_NUMBER if numbers else _ZERO_UUID)
+        return value.str.to_lowercase().is_in([word.strip().lower() for word in words])
+    return value.str.contains(_WORDS_AND_NUMBERS if numbers else _WORDS)
 
 
 def is_nobody(value: str) -> bool:
     """Return whether an ID is one of the built-in words or numbers for nobody."""
-    lower = value.strip().lower()
-    return not lower or lower in _NOBODY or re.match(_NO_NUMBER, lower) is not None
+    return not value.strip() or re.match(_WORDS_AND_NUMBERS, value.strip()) is not None
 
 
 def without_missing(frame: pl.DataFrame, missing: Sequence[str] | dict[str, tuple[str, ...]]) -> pl.DataFrame:

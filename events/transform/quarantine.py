@@ -35,7 +35,7 @@ def quarantine(raw: pl.DataFrame, rows: pl.DataFrame, table: str) -> pl.DataFram
 
 
 def with_lines(quarantined: pl.DataFrame, malformed: pl.DataFrame, table: str, start: int) -> pl.DataFrame:
-    """Return quarantined rows of a piece with the reason and the text of its malformed lines in place of missing values.
+    """Return quarantined rows of a piece with the reason and the text of its malformed lines.
 
     Args:
         quarantined: QUARANTINE_SCHEMA of the piece; rows of malformed lines may be among them.

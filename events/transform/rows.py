@@ -291,28 +291,16 @@ def _with_rest(
     )
 
 
-def _with_ids(
-    mapped: _Mapped, good: pl.DataFrame, extra: Sequence[str], spec: EventTable, salt: str, state: TableState
-) -> tuple[pl.DataFrame, pl.Series]:
-    """Return `_row` and event_id of the good rows, and which of them are purchases that were sent again."""
-    index = good["_row"]
-    done, frame = (
-        (mapped.done, mapped.frame) if good.height == mapped.done.height else (mapped.done[index], mapped.frame[index])
-    )
+def _ids(mapped: _Mapped, extra: Sequence[str], spec: EventTable, salt: str) -> tuple[pl.Series, pl.Series | None]:
+    """Return the IDs of all rows, and what a purchase counts once per."""
     if "event_id" in spec.columns:
-        ids = done["event_id"]
-        if POSITION in frame.columns:  # elements of one record are events of their own
-            parts = pl.DataFrame([ids, frame[POSITION].cast(pl.String)])
+        ids = mapped.done["event_id"]
+        if POSITION in mapped.frame.columns:  # elements of one record are events of their own
+            parts = pl.DataFrame([ids, mapped.frame[POSITION].cast(pl.String)])
             ids = parts.select(pl.concat_str("event_id", POSITION, separator=":", ignore_nulls=True)).to_series()
-        return good.with_columns(ids.alias("event_id")), pl.repeat(value=False, n=good.height, eager=True)
-    ids = derived_ids(done, frame, extra, spec, salt)
-    again = pl.repeat(value=False, n=good.height, eager=True)
-    if spec.once_per:
-        keys = order_keys(done, frame, spec)
-        again = (state.orders.before(keys) > 0) & keys.is_not_null()
-    if NTH in spec.identified_by and NTH not in frame.columns:
-        ids = numbered_ids(ids, state.lines)
-    return good.with_columns(ids.alias("event_id")), again
+        return ids, None
+    keys = order_keys(mapped.events, mapped.frame, spec) if spec.once_per else None
+    return derived_ids(mapped.done, mapped.frame, extra, spec, keys, salt), keys
 
 
 def transform(
@@ -350,19 +338,20 @@ def transform(
     bad, reasons = failed_tests(mapped.frame, tests)
     used = {name for source in sources_of(spec) for name in addresses_of(source)} | {*spec.ignore, *rows.derived}
     extra = [name for name in mapped.frame.columns if name not in used]
-    indexed = events.drop("event_id", strict=False).with_row_index("_row")
-    good, ids = indexed, mapped.done
-    if bad.any():
-        good = indexed.filter(~bad)
-    good, again = _with_ids(mapped, good, extra, spec, salt, state)
+    ids, keys = _ids(mapped, extra, spec, salt)
+    keep = ~bad
     aside = pl.DataFrame({"_row": bad.arg_true().cast(pl.UInt32)}).with_columns(reasons.alias("_reasons"))
-    if again.any():
-        repeated = good.filter(again).select("_row", pl.lit([SENT_AGAIN]).alias("_reasons"))
-        aside, good = pl.concat([aside, repeated]).sort("_row"), good.filter(~again)
-    source = mapped.frame if good.height == ids.height else mapped.frame[good["_row"]]
-    done = _with_rest(good, source, extra, spec, mapping)
-    state.findings.add(done, rows)
-    carried = [name for name in done.columns if name not in EVENT_SCHEMA and name != "_row"]
-    numbered = done.select((pl.col("_row") + start).alias("_row"), *EVENT_SCHEMA, *carried)
-    raw = mapped.raw[aside["_row"]]
-    return Transformed(numbered, quarantine(raw, aside.with_columns(pl.col("_row") + start), label))
+    if keys is not None:
+        counted = keep & keys.is_not_null()
+        again = counted.arg_true().cast(pl.UInt32).filter(state.orders.before(keys.filter(counted)) > 0)
+        repeated = again.alias("_row").to_frame().with_columns(pl.lit([SENT_AGAIN]).alias("_reasons"))
+        aside = pl.concat([aside, repeated]).sort("_row")
+        keep &= ~pl.int_range(events.height, dtype=pl.UInt32, eager=True).is_in(again.implode())
+    events = _with_rest(events.with_columns(ids.alias("event_id")), mapped.frame, extra, spec, mapping)
+    good = events.with_row_index("_row", offset=start).filter(keep)
+    if NTH in spec.identified_by and NTH not in mapped.frame.columns:
+        good = good.with_columns(numbered_ids(good["event_id"], state.lines))
+    state.findings.add(good, rows)
+    carried = [name for name in good.columns if name not in EVENT_SCHEMA and name != "_row"]
+    quarantined = quarantine(mapped.raw[aside["_row"]], aside.with_columns(pl.col("_row") + start), label)
+    return Transformed(good.select("_row", *EVENT_SCHEMA, *carried), quarantined)

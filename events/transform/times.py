@@ -228,23 +228,31 @@ def read_times(
     else:
         found = _combined(frame, *column, formats)
         held = [name for name in column[:2] if name is not None]
-    empty = frame.select(pl.any_horizontal([text(frame, name).is_null() for name in held])).to_series()
     local = pl.col("naive").clip(_FIRST, _LAST).cast(_NAIVE)
-    local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    done = found.select("naive", "utc", local.alias("local"), empty.alias("empty"))
-    done = done.with_columns(pl.coalesce(pl.col("utc").clip(_FIRST, _LAST).cast(UTC_TIME), "local").alias("time"))
-    plausible = pl.col("time").is_between(pl.lit(earliest, dtype=UTC_TIME), pl.lit(LATEST, dtype=UTC_TIME))
-    fault = (
-        pl.when(pl.col("empty"))
+    if time_zone == "UTC":
+        local = local.dt.replace_time_zone("UTC")
+    else:
+        local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+        local = local.dt.convert_time_zone("UTC")
+    if found["utc"].null_count() < found.height:
+        local = pl.coalesce(pl.col("utc").clip(_FIRST, _LAST).cast(UTC_TIME), local)
+    time = found.select(local.alias("time")).to_series()
+    plausible = time.is_between(earliest, LATEST)
+    if time.null_count() == 0 and plausible.all():
+        return time.to_frame().with_columns(pl.lit(None, dtype=pl.String).alias("fault"))
+    empty = frame.select(pl.any_horizontal([text(frame, name).is_null() for name in held])).to_series()
+    return found.select(
+        pl.when(plausible).then(time).alias("time"),
+        pl.when(empty)
         .then(None)
         .when(pl.col("naive").is_null() & pl.col("utc").is_null())
         .then(pl.lit(NOT_A_TIME))
-        .when(pl.col("time").is_null())
+        .when(time.is_null())
         .then(pl.lit(SKIPPED_HOUR))
         .when(~plausible)
         .then(pl.lit(IMPLAUSIBLE))
+        .alias("fault"),
     )
-    return done.select(pl.when(plausible).then("time").alias("time"), fault.alias("fault"))
 
 
 def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Series:
