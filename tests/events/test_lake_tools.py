@@ -21,7 +21,7 @@ events:
     constants: {event_name: view_item}
 users: {table: people, columns: {user_id: who, birth_year: born}}
 """
-DAYS = [date(2024, 7, 1), date(2024, 7, 2), date(2024, 7, 3)]
+DAYS = [date(2024, 7, 1), date(2024, 7, 1), date(2024, 7, 2)]
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def names(
 ) -> dict[str, Any]:
     """The variables of the README's lines after they ran beside a lake of three batches, one of which is reverted."""
     mapping, lake = mapping_of(TABLES), tmp_path / "lake"
-    for n in (1, 2, 3, 4):
-        log = write("log.csv", "id,ts,who,sku", f"{n},2024-07-0{n} 10:00:00,ann,a")
+    for n, day in enumerate((1, 1, 2, 3), start=1):
+        log = write("log.csv", "id,ts,who,sku", f"{n},2024-07-0{day} 10:00:00,ann,a")
         append(lake, mapping, read_source(mapping, [log, write("people.csv", "who,born", f"ann,198{n}")]))
     compact(Lake(lake))
     revert(lake, lake_accounts(lake)[3]["batch"])
