@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "var/bench/features.json"
 STAGE, OURS, SQL, PANDAS, HISTORY = "ours, the whole stage", "ours", "SQL by hand", "pandas", "ours, every day"
 COMPARED = {STAGE: 0.0, SQL: 0.0, PANDAS: 1e-6}  # how far an answer may be from ours; floats are 1e-7 apart
-_SHORT, _RUNS = 20.0, 3  # CPU seconds below which a way runs that often: they say the same on a busy machine
+_SHORT, _RUNS = 20.0, 3  # CPU seconds below which a way runs that often; CPU time does not depend on other load
 _HISTORY_ROWS = 1_000_000  # the largest log whose whole history is computed
 console = Console(width=120)
 
@@ -90,14 +90,14 @@ def _ours(events: Path, out: Path) -> Callable[[], None]:
     day = int(_moment(events).timestamp()) // 86_400
 
     def run() -> None:
-        spill = out / ".spill"
-        spill.mkdir()
-        with duckdb(spill) as duck:
-            log = SplitLog(duck.connection, events / "events.parquet", spill)
+        work = out / ".work"
+        work.mkdir()
+        with duckdb(work) as duck:
+            log = SplitLog(duck.connection, events / "events.parquet", work)
             job = Job(duck, log, out, Days(day, day), _params(1).features.active_days)
             for view in _views():
                 job.write(view, lambda done, of: None)
-        shutil.rmtree(spill)
+        shutil.rmtree(work)
 
     return run
 
@@ -116,15 +116,15 @@ def _sql(events: Path, out: Path) -> Callable[[], None]:
     }
 
     def run() -> None:
-        spill = out / ".spill"
-        spill.mkdir()
-        with duckdb(spill) as duck:  # the same memory, threads and time zone
+        work = out / ".work"
+        work.mkdir()
+        with duckdb(work) as duck:  # the same memory, threads and time zone
             for view, query in queries().items():
                 asked = {name: value for name, value in known.items() if f"${name}" in query}
                 target = out / f"{view}.parquet"
                 options = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 131072"
                 duck.connection.execute(f"COPY ({query}) TO '{target}' ({options})", asked)
-        shutil.rmtree(spill)
+        shutil.rmtree(work)
 
     return run
 
@@ -188,10 +188,10 @@ def _apart(way: str, events: Path, out: Path, limit_gb: float) -> Result:
         if seen > limit_gb:
             child.kill()
             return Result(way, int(read_json(events / "dataset.json")["rows"]), 0, None, None, limit_gb)
-        told, _ = child.communicate()
+        output, _ = child.communicate()
     if child.returncode:
         raise SystemExit(f"{way}: failed over {events}; see above")
-    return Result(**json.loads(told.splitlines()[-1]))
+    return Result(**json.loads(output.splitlines()[-1]))
 
 
 def _catalogue(events: Path, folder: Path) -> Path:
@@ -201,7 +201,7 @@ def _catalogue(events: Path, folder: Path) -> Path:
 
     path = folder / f"catalogue-{events.name}.parquet"
     if not path.is_file():
-        with duckdb(folder / ".spill") as duck, whole_file(path) as work:
+        with duckdb(folder / ".work") as duck, whole_file(path) as work:
             found = read_catalogue(duck.connection, events / "events.parquet", events / "items.parquet")
             found.frame.write_parquet(work)
     return path
