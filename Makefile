@@ -77,7 +77,7 @@ chaos: env ## Kill every step at random moments, compare the result with an undi
 bench-live: env ## Measure the live path: events per second, milliseconds until the feature changes
 	python -m bench.live $(ARGS)
 
-bench-features: env ## Measure the daily views of one night, beside SQL written by hand and pandas
+bench-features: env ## Measure the daily views of one night, beside SQL written by hand
 	python -m bench.features $(ARGS)
 
 bench-ingest: env ## Measure the stage ingest on simulated logs, beside Polars reading and writing

@@ -1,7 +1,7 @@
 """The sentiment of review texts, from a lexicon of English words (VADER, Hutto and Gilbert 2014), without training.
 
-A text in another language has few of these words, or false friends, and scores near 0: read the feature as the sentiment
-of English reviews only.
+A text in another language has few of these words, or false friends, and scores near 0: the feature is the sentiment of
+English reviews only.
 """
 
 from pathlib import Path
