@@ -59,7 +59,7 @@ class Definitions:
 
 
 def _undated(content: Any) -> Any:
-    """Return a definition without the times at which Feast says it was made."""
+    """Return a definition without the times that Feast stamps on it."""
     if isinstance(content, dict):
         return {k: _undated(v) for k, v in content.items() if k not in {"createdTimestamp", "lastUpdatedTimestamp"}}
     return [_undated(one) for one in content] if isinstance(content, list) else content

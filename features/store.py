@@ -1,10 +1,10 @@
 """Where the operational feature store lives below `var/feast`, what it holds, and how it is opened.
 
 registry.db                 Feast's registry, applied only when definitions change
-offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` points at the last
-online/GENERATION.db        SQLite; `online.db` points at the one in use
+offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` links to the latest
+online/GENERATION.db        SQLite; `online.db` links to the one in use
 redis.json                  Redis: which generation of keys is in use, and which there may be besides
-erased.json                 tombstones: hashes of the ids of people who were erased
+erased.json                 tombstones: hashes of the IDs of people who were erased
 state.json                  what the online store holds; written last, so it never promises what is not there
 live.json                   the first moment after the last event that was collected and pushed
 """
@@ -62,7 +62,7 @@ class Places:
 
     @property
     def offline(self) -> Path:
-        """Immutable copies, one folder a digest."""
+        """Immutable copies, one folder per digest."""
         return self.home / "offline"
 
     @property

@@ -12,7 +12,6 @@ import pytest
 from events.account import TableAccount
 from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
 from events.erase import erase_from_lake
-from events.ingest import Ingested, read_source
 from events.lake import (
     Snapshot,
     append,
@@ -33,6 +32,7 @@ from events.lake.maintenance import compact, maintain
 from events.lake.table import Lake
 from events.mapping import Mapping
 from shoplens.errors import SettingsError, SourceError
+from tests.read_source import Ingested, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

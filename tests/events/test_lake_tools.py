@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from events.ingest import read_source
 from events.lake import append, lake_accounts, read_events, revert
 from events.lake.maintenance import compact
 from events.lake.table import Lake
 from events.mapping import Mapping
+from tests.read_source import read_source
 
 TABLES = """\
 events:
