@@ -136,8 +136,9 @@ def _bring_online(way: str, feast: Any, view: Any, folder: Path) -> None:
     if way.startswith("Feast"):
         feast.materialize(*_WINDOW)
         return
-    from features.load import freeze, load_view
     from features.online_stores.shape import ViewShape
+
+    from features.load import freeze, load_view
 
     freeze(folder, folder / "copy", {"view": _WINDOW}, [view])
     rows = feast._get_provider().online_store.rows(feast.config)

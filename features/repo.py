@@ -18,7 +18,6 @@ from feast.types import Array, Float32, Float64, Int32, Int64, String
 from google.protobuf.json_format import MessageToDict
 
 from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
-from features.online_stores.engine import ENGINE_TYPE
 from features.owners import owner_of
 from features.services import SERVICES
 from features.user_profile import describe
@@ -165,6 +164,5 @@ def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConf
         offline_store={"type": "duckdb"},
         online_store=online_store,
         entity_key_serialization_version=3,
-        batch_engine={"type": ENGINE_TYPE},
         repo_path=registry.parent,
     )
