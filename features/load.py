@@ -4,6 +4,7 @@ A copy of the snapshots holds, for every online view, `latest/VIEW.parquet`: the
 its key. A row group of it is a slice: what is held in memory and written at once.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -75,16 +76,17 @@ def load_view(rows: RowStore, view: View, copy: Path, load: str, report: Callabl
         load: Names the load, so that an interrupted one is resumed.
         report: Gets a line every few seconds.
     """
-    rows.prepare(view)
-    written, started = 0, time.monotonic()
+    progress, written, started = f"slices of {view.name}", 0, time.monotonic()
     reported = started
+    rows.prepare(view)
     with pq.ParquetFile(copy / "latest" / f"{view.name}.parquet") as slices:
         total = slices.metadata.num_rows * len(view.names)
-        for place in range(rows.slices(view.name, load), slices.num_row_groups):
+        held = json.loads(rows.meta(progress) or "{}")
+        for place in range(held.get(load, 0), slices.num_row_groups):
             table = slices.read_row_group(place)
             for batch in table.combine_chunks().to_batches():  # several only where texts of a slice take over 2 GB
                 rows.write(view, batch)
-            rows.set_slices(view.name, load, place + 1)
+            rows.set_meta(progress, json.dumps({load: place + 1}))
             written += table.num_rows * len(view.names)
             if (now := time.monotonic()) - reported >= _REPORT_SECONDS:
                 report(f"{view.name}: {written:,} of {total:,} values, {written / (now - started):,.0f} per second")

@@ -63,21 +63,6 @@ class MaterializeReport:
     high_water: str
 
 
-def store_digest(settings: Settings) -> str:
-    """Return a digest of the content of the online store in use: equal for equal content in SQLite and Redis.
-
-    Raises:
-        StoreUnavailableError: the store cannot be read.
-    """
-    rows = open_rows(settings)
-    try:
-        return rows.digest()
-    except store_errors(settings) as error:
-        raise StoreUnavailableError(f"online store: cannot be read: {error}; run `shoplens materialize`") from error
-    finally:
-        rows.close()
-
-
 def materialize(settings: Settings, report: Report = lambda line: None) -> MaterializeReport:
     """Load `outs/features` into an online store, put it into use, and keep its state in `var/feast/state.json`.
 

@@ -12,7 +12,7 @@ from events.collector.log import Record
 from events.collector.records import events_of
 from events.lake import is_lake, known_since
 from events.lake.store import Place
-from features.online_stores.live_events import LiveEvent, RecentEvent
+from features.online_stores.live_events import LiveEvent
 from features.online_stores.rows import RowStore
 from features.store import StoreState, in_use, online_stores, open_rows, places, read_state, store_errors, write_live
 from shoplens.errors import StoreUnavailableError
@@ -38,17 +38,18 @@ def missed(lake: Place, moment: datetime) -> Iterator[list[dict[str, Any]]]:
 
 def live_event(event: dict[str, Any]) -> LiveEvent:
     """Return an event of the contract, its times as `datetime`, as the online stores keep it."""
-    recent = RecentEvent(
-        (event["event_time"] - _EPOCH) // _MICROSECOND,
-        event["event_id"],
-        event.get("item_id") or "",
-        event["event_name"],
-        float(np.float32(event.get("quantity") or 0.0)),
-        float(np.float32(event.get("amount") or 0.0)),
-        event.get("order_id") or event.get("session_id") or "",
-    )
     known = max(event["event_time"], event["ingested_at"])
-    return LiveEvent(event["user_id"], (known - _EPOCH) // _MICROSECOND, recent)
+    return LiveEvent(
+        user_id=event["user_id"],
+        known_micros=(known - _EPOCH) // _MICROSECOND,
+        time=(event["event_time"] - _EPOCH) // _MICROSECOND,
+        event_id=event["event_id"],
+        item_id=event.get("item_id") or "",
+        event_name=event["event_name"],
+        quantity=float(np.float32(event.get("quantity") or 0.0)),
+        amount=float(np.float32(event.get("amount") or 0.0)),
+        order_key=event.get("order_id") or event.get("session_id") or "",
+    )
 
 
 class OnlinePush:
@@ -69,6 +70,7 @@ class OnlinePush:
         """
         self._settings, self._missed = settings, missed
         self._where = places(settings)
+        self._errors: tuple[type[Exception], ...] = (StoreUnavailableError, *store_errors(settings))
         self._targets_path = settings.var_dir / "live/targets.json"
         self._stores: dict[str, RowStore] = {}
         self._loads: dict[str, str] = {}
@@ -133,7 +135,7 @@ class OnlinePush:
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except (*store_errors(self._settings), StoreUnavailableError) as error:
+        except self._errors as error:
             self.close()
             raise StoreUnavailableError(f"online store: cannot be written: {error}") from error
 

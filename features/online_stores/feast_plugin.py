@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from feast import Entity, FeatureView
 from feast.infra.online_stores.online_store import OnlineStore
-from feast.protos.feast.types import Value_pb2 as messages
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.type_map import feast_value_type_to_python_type
 from pydantic import SecretStr
 
 from features.online_stores.rows import RowStore
@@ -28,56 +28,29 @@ StoreType = Literal["features.online_stores.feast_plugin.NewestWinsOnlineStore"]
 STORE_TYPE: StoreType = "features.online_stores.feast_plugin.NewestWinsOnlineStore"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIELDS = {
-    "int32": "int32_val",
-    "int64": "int64_val",
-    "float32": "float_val",
-    "float64": "double_val",
-    "bool": "bool_val",
-    "string": "string_val",
-}
-_LISTS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "array(int32)": ("int32_list_val", messages.Int32List),
-    "array(int64)": ("int64_list_val", messages.Int64List),
-    "array(float32)": ("float_list_val", messages.FloatList),
-    "array(float64)": ("double_list_val", messages.DoubleList),
-    "array(bool)": ("bool_list_val", messages.BoolList),
-    "array(string)": ("string_list_val", messages.StringList),
-}
-FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+_NAMES = {"float32": "float", "float64": "double"}  # others are called in Feast's messages as in its types
 
 
 def _to_message(kind: str, value: Any) -> Value:
-    """Return Feast's message of a value; a missing one is an empty message."""
+    """Return Feast's message of a value of one of `views.TYPES`; a missing one is an empty message."""
     if value is None:
         return Value()
-    if kind in _FIELDS:
-        return Value(**{_FIELDS[kind]: value})
-    field, message = _LISTS[kind]
-    return Value(**{field: message(val=value)})
-
-
-def _from_message(value: Value | None) -> Any:
-    """Return the value of Feast's message; None where it is missing."""
-    field = None if value is None else value.WhichOneof("val")
-    if field is None or field == "null_val":
-        return None
-    content = getattr(value, field)
-    return list(content.val) if field.endswith("_list_val") else content
+    scalar, is_list = kind.removeprefix("array(").removesuffix(")"), kind.startswith("array(")
+    field: dict[str, Any] = {f"{_NAMES.get(scalar, scalar)}{'_list' if is_list else ''}_val": value}
+    if is_list:
+        field = {name: {"val": values} for name, values in field.items()}
+    return Value(**field)
 
 
 def _key(view: View, key: EntityKey) -> Key:
     """Return the key of a row.
 
     Raises:
-        FeatureError: it is not the key of this view, or not a string.
+        FeatureError: it is not the key of this view, or not of strings.
     """
     parts = dict(zip(key.join_keys, key.entity_values, strict=True))
-    if set(parts) != set(view.keys):
-        raise FeatureError(f"keys of {view.name}: must be {', '.join(view.keys)}; received {', '.join(parts)}")
-    for name, value in parts.items():
-        if value.WhichOneof("val") != "string_val":
-            raise FeatureError(f"{name} of {view.name}: must be a string; received {value.WhichOneof('val')}")
+    if set(parts) != set(view.keys) or any(value.WhichOneof("val") != "string_val" for value in parts.values()):
+        raise FeatureError(f"key of {view.name}: must have strings for {', '.join(view.keys)}; received {parts}")
     return tuple(parts[name].string_val for name in view.keys)
 
 
@@ -125,13 +98,13 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
         return held[1]
 
     def online_write_batch(
-        self, config: RepoConfig, table: FeatureView, data: Sequence[FeastRow], progress: Callable[[int], Any] | None
+        self, config: RepoConfig, table: FeatureView, data: Sequence[Any], progress: Callable[[int], Any] | None
     ) -> None:
         """Write rows, each only over one that is not newer; a time without a zone is UTC, as everywhere in Feast."""
         view, rows = self._view(table), []
         for key, values, moment, _ in data:
             aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-            features = tuple(_from_message(values.get(name)) for name in view.names)
+            features = tuple(feast_value_type_to_python_type(values.get(name, Value())) for name in view.names)
             rows.append(Row(_key(view, key), (aware - _EPOCH) // _MICROSECOND, features))
         self.rows(config).write(view, view.batch(rows))
         if progress:
@@ -149,12 +122,15 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
         keys = [_key(view, key) for key in entity_keys]
         names = set(view.names if requested_features is None else requested_features)
         (found,) = self.rows(config).read([view], keys)
-        answers: dict[Key, tuple[datetime | None, dict[str, Value] | None]] = {}
-        for key, row in found.items():
+        answers: list[tuple[datetime | None, dict[str, Value] | None]] = []
+        for row in map(found.get, keys):
+            if row is None:
+                answers.append((None, None))
+                continue
             named = zip(view.features, row.values, strict=True)
             values = {name: _to_message(kind, value) for (name, kind), value in named if name in names}
-            answers[key] = (_EPOCH + row.event_micros * _MICROSECOND, values)
-        return [answers.get(key, (None, None)) for key in keys]
+            answers.append((_EPOCH + row.event_micros * _MICROSECOND, values))
+        return answers
 
     def update(
         self,
@@ -165,13 +141,11 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        """Make room for new views, and remove deleted ones.
+        """Make room for new views; the rows of deleted ones stay until the next load, which makes a new store.
 
         Raises:
             FeatureError: the features of a view changed: that takes a new store, which `shoplens materialize` loads.
         """
-        for view in tables_to_delete:
-            self.rows(config).drop(view.name)
         for view in tables_to_keep:
             if view.online:
                 self.rows(config).prepare(View.of(view))

@@ -5,38 +5,35 @@ event_id) of all that arrived, which is what the stage `features` computes from 
 """
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 VIEW = "recent_events"  # the view of the last N events of a user, as lists of equal length
 
 
-class RecentEvent(NamedTuple):
-    """One event among the recent events of a user; events sort as the lists are sorted."""
-
-    time: int  # microseconds since 1970, UTC
-    event_id: str
-    item_id: str  # empty: none
-    event_name: str
-    quantity: float  # rounded to 32 bits, as features are stored; 0: none
-    amount: float
-    order_key: str  # order, else session; empty: neither
-
-
 class LiveEvent(NamedTuple):
-    """An event that arrived after the data that were loaded.
+    """An event that arrived after the data that were loaded; the stores keep it as JSON, `LiveEvent(*json.loads(…))`.
 
     Attributes:
         user_id: Who did it.
         known_micros: When it was both over and received: microseconds since 1970, UTC.
-        event: What happened.
+        time: When it happened: microseconds since 1970, UTC.
+        quantity: Rounded to 32 bits, as features are stored; 0: none.
+        order_key: Order, else session.
     """
 
     user_id: str
     known_micros: int
-    event: RecentEvent
+    time: int
+    event_id: str
+    item_id: str  # empty: none, as for `order_key`
+    event_name: str
+    quantity: float
+    amount: float
+    order_key: str
 
 
-# The lists of the view `recent_events`, and the field of `RecentEvent` that each is made of.
+# The lists of the view `recent_events`, and the field of an event that each is made of.
 LISTS = {
     "recent_event_ids": "event_id",
     "recent_item_ids": "item_id",
@@ -49,24 +46,19 @@ LISTS = {
 
 
 def merge(
-    names: Sequence[str], lists: Sequence[Sequence[Any] | None], live: Iterable[RecentEvent], last_n: int
+    names: Sequence[str], lists: Sequence[Sequence[Any] | None], live: Iterable[LiveEvent], last_n: int
 ) -> tuple[list[Any], ...]:
     """Return the lists of the last `last_n` of loaded and live events, oldest first.
 
-    Of several events with one ID the loaded one is kept, else the earliest.
-
-    Args:
-        names: Names of the lists, as in `LISTS`.
-        lists: The loaded lists in the order of `names`; None where there are none.
-        live: Events in any order.
-        last_n: How many events to keep.
+    Of several events with one ID the loaded one is kept, else the earliest. `lists` are in the order of `names`, and
+    None where nothing was loaded.
     """
-    columns = {LISTS[name]: values or () for name, values in zip(names, lists, strict=True)}
-    events = [RecentEvent(*row) for row in zip(*(columns[field] for field in RecentEvent._fields), strict=True)]
-    known = {event.event_id for event in events}
-    for event in sorted(live):
-        if event.event_id not in known:
-            known.add(event.event_id)
-            events.append(event)
-    kept = sorted(events)[-last_n:]
-    return tuple([getattr(event, LISTS[name]) for event in kept] for name in names)
+    fields = [LISTS[name] for name in names]
+    columns = [values or () for values in lists]
+    events = [LiveEvent("", 0, **dict(zip(fields, row, strict=True))) for row in zip(*columns, strict=True)]
+    in_order = attrgetter("time", "event_id")
+    loaded = {event.event_id for event in events}
+    first = {event.event_id: event for event in sorted(live, key=in_order, reverse=True)}
+    events += [event for event in first.values() if event.event_id not in loaded]
+    kept = sorted(events, key=in_order)[-last_n:]
+    return tuple([getattr(event, field) for event in kept] for field in fields)

@@ -7,6 +7,7 @@ of writers. Every write watches the tombstones: nothing is written of a person w
     shoplens:STORE:live:USER        members: event ID, a zero byte, JSON; score: event time
 """
 
+import json
 import re
 import struct
 from collections import defaultdict
@@ -17,8 +18,8 @@ from typing import Any
 from redis import Redis
 
 from features.online_stores.live_events import LiveEvent
-from features.online_stores.rows import RowStore, Stored, event_from_json, event_to_json, not_erased
-from features.online_stores.views import Encoded
+from features.online_stores.rows import RowStore, not_erased
+from features.online_stores.views import Encoded, View
 from shoplens.errors import SettingsError, StoreUnavailableError
 
 _CONNECT_SECONDS = 2.0
@@ -41,7 +42,7 @@ def _chunks(items: Sequence[Any], size: int = _CHUNK_ROWS) -> Iterator[Sequence[
 
 
 def _events(members: Iterable[bytes]) -> Iterator[LiveEvent]:
-    return (event_from_json(member.rpartition(b"\0")[2]) for member in members)
+    return (LiveEvent(*json.loads(member.rpartition(b"\0")[2])) for member in members)
 
 
 class RedisRows(RowStore):
@@ -82,35 +83,36 @@ class RedisRows(RowStore):
     def _unlink(self, keys: Iterable[bytes]) -> int:
         return sum(self._client.unlink(*chunk) for chunk in _chunks(list(keys)))
 
-    def _meta(self, name: str) -> str | None:
+    def meta(self, name: str) -> str | None:  # noqa: D102 - see `RowStore`
         text = self._client.hget(self._texts, name)
         return None if text is None else text.decode()
 
-    def _set_meta(self, name: str, text: str) -> None:
+    def set_meta(self, name: str, text: str) -> None:  # noqa: D102
         self._client.hset(self._texts, name, text)
 
-    def _put(self, view: str, rows: list[Encoded]) -> None:
-        prefix, size = self._view(view), sum(len(row.content) for row in rows) // max(len(rows), 1)
+    def _put(self, view: View, rows: list[Encoded]) -> None:
+        prefix, size = self._view(view.name), sum(len(row[3]) for row in rows) // max(len(rows), 1)
 
         def queue(chunk: Sequence[Encoded], pipeline: Any) -> None:
-            kept = list(not_erased(chunk, {one.decode() for one in pipeline.smembers(self._erased)}))
-            keys = [prefix + row.key.encode() for row in kept]
+            erased = {one.decode() for one in pipeline.smembers(self._erased)}
+            kept = not_erased(chunk, erased, lambda row: view.user_of(row[1]))
+            keys = [prefix + key.encode() for _, key, _, _ in kept]
             pipeline.multi()
-            values = [_TIME.pack(row.event_micros) + row.content for row in kept]
-            pipeline.eval(_NEWEST_WINS, len(keys), *keys, *values)
+            pipeline.eval(_NEWEST_WINS, len(keys), *keys, *(_TIME.pack(row[2]) + row[3] for row in kept))
 
         for chunk in _chunks(rows, max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(size, 1)))):
             self._client.transaction(partial(queue, chunk), self._erased)
 
-    def _append(self, events: list[LiveEvent], last_n: int) -> None:
+    def append(self, events: Iterable[LiveEvent]) -> None:  # noqa: D102
+        last_n, added = self._keep(), list(events)
+
         def queue(pipeline: Any) -> None:
             erased = {one.decode() for one in pipeline.smembers(self._erased)}
             if not pipeline.hexists(self._texts, "loaded"):
                 raise StoreUnavailableError("online store: was removed, or has lost its content; open the one in use")
             members: dict[bytes, dict[bytes, int]] = defaultdict(dict)
-            for one in not_erased(events, erased):
-                member = one.event.event_id.encode() + b"\0" + event_to_json(one).encode()
-                members[self._live(one.user_id)][member] = one.event.time
+            for one in not_erased(added, erased, lambda one: one.user_id):
+                members[self._live(one.user_id)][f"{one.event_id}\0{json.dumps(one)}".encode()] = one.time
             pipeline.multi()
             for key, times in members.items():
                 pipeline.zadd(key, times, nx=True)
@@ -118,8 +120,8 @@ class RedisRows(RowStore):
 
         self._client.transaction(queue, self._erased, self._texts)
 
-    def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Stored], list[LiveEvent]]:
-        rows: list[Stored] = []
+    def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Encoded], list[LiveEvent]]:
+        rows: list[Encoded] = []
         events: list[LiveEvent] = []
         for chunk in _chunks(keys):
             with self._client.pipeline(transaction=False) as pipeline:
@@ -135,9 +137,9 @@ class RedisRows(RowStore):
                 events += _events(members)
         return rows, events
 
-    def _scan(self, view: str) -> Iterator[tuple[str, int, bytes]]:
+    def scan(self, view: str) -> Iterator[Encoded]:  # noqa: D102
         for chunk in _chunks([key.decode() for key in self._suffixes(self._view(view))]):
-            yield from (row[1:] for row in self._fetch([view], list(chunk), live=False)[0])
+            yield from self._fetch([view], list(chunk), live=False)[0]
 
     def _delete(self, view: str, keys: Iterable[str]) -> int:
         return self._unlink(self._view(view) + key.encode() for key in keys)
@@ -147,13 +149,11 @@ class RedisRows(RowStore):
             count: int = pipeline.zcard(self._live(user_id)).unlink(self._live(user_id)).execute()[0]
         return count
 
-    def live(self) -> Iterator[LiveEvent]:
-        """See `RowStore`."""
+    def live(self) -> Iterator[LiveEvent]:  # noqa: D102
         for user in self._suffixes(self._live("")):
             yield from _events(self._client.zrange(self._live(user.decode()), 0, -1))
 
-    def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:
-        """See `RowStore`."""
+    def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:  # noqa: D102
         with self._client.pipeline() as pipeline:
             if only:
                 pipeline.delete(self._erased)
@@ -169,6 +169,5 @@ class RedisRows(RowStore):
         self._client.unlink(self._texts)
         self._unlink(self._prefix + name for name in self._suffixes(self._prefix))
 
-    def close(self) -> None:
-        """See `RowStore`."""
+    def close(self) -> None:  # noqa: D102
         self._client.close()

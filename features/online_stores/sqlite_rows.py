@@ -8,13 +8,13 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from features.online_stores.live_events import LiveEvent
-from features.online_stores.rows import RowStore, Stored, event_from_json, event_to_json, not_erased
-from features.online_stores.views import Encoded
+from features.online_stores.rows import RowStore, not_erased
+from features.online_stores.views import Encoded, View
 
 _BUSY_SECONDS = 30  # how long a write waits for another process's write
 _SCHEMA = """
@@ -75,45 +75,38 @@ class SqliteRows(RowStore):
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, set[str]]]:
         """Hold the only right to write while the block lasts, which gets the tombstones; an error rolls all back."""
-        with self._lock:
-            connection = self._open()
+        with self._lock, self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection, {one for (one,) in connection.execute("SELECT hash FROM erased")}
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # the first error is the one to raise
-                    connection.execute("ROLLBACK")
-                raise
+            yield connection, {one for (one,) in connection.execute("SELECT hash FROM erased")}
 
-    def _meta(self, name: str) -> str | None:
+    def meta(self, name: str) -> str | None:  # noqa: D102 - see `RowStore`
         found = self._all("SELECT content FROM meta WHERE name = ?", name)
         return found[0][0] if found else None
 
-    def _set_meta(self, name: str, text: str) -> None:
+    def set_meta(self, name: str, text: str) -> None:  # noqa: D102
         self._all("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, text)
 
-    def _put(self, view: str, rows: list[Encoded]) -> None:
+    def _put(self, view: View, rows: list[Encoded]) -> None:
         with self._transaction() as (connection, erased):
-            connection.executemany(_PUT, ((view, *row[1:]) for row in not_erased(rows, erased)))
+            kept = not_erased(rows, erased, lambda row: view.user_of(row[1]))
+            connection.executemany(_PUT, kept)
 
-    def _append(self, events: list[LiveEvent], last_n: int) -> None:
+    def append(self, events: Iterable[LiveEvent]) -> None:  # noqa: D102
+        last_n = self._keep()
         with self._transaction() as (connection, erased):
-            kept = not_erased(events, erased)
-            rows = [(one.user_id, one.event.time, one.event.event_id, event_to_json(one)) for one in kept]
+            kept = not_erased(list(events), erased, lambda one: one.user_id)
+            rows = [(one.user_id, one.time, one.event_id, json.dumps(one)) for one in kept]
             connection.executemany("INSERT OR IGNORE INTO live_events VALUES (?, ?, ?, ?)", rows)
             connection.executemany(_TRIM, [(user, last_n - 1) for user in {row[0] for row in rows}])
 
-    def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Stored], list[LiveEvent]]:
+    def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Encoded], list[LiveEvent]]:
         found = self._all(_FETCH, json.dumps(views), json.dumps(keys), live)
         rows = [row for row in found if row[0] is not None]
-        return rows, [event_from_json(row[3]) for row in found if row[0] is None]
+        return rows, [LiveEvent(*json.loads(row[3])) for row in found if row[0] is None]
 
-    def _scan(self, view: str) -> Iterator[tuple[str, int, bytes]]:
+    def scan(self, view: str) -> Iterator[Encoded]:  # noqa: D102
         with self._lock:  # what is written meanwhile is not part of it
-            rows = self._open().execute(
-                "SELECT key, event_micros, content FROM rows WHERE view = ? ORDER BY key", [view]
-            )
+            rows = self._open().execute("SELECT * FROM rows WHERE view = ? ORDER BY key", [view])
         yield from rows
 
     def _delete(self, view: str, keys: Iterable[str]) -> int:
@@ -125,10 +118,9 @@ class SqliteRows(RowStore):
         with self._transaction() as (connection, _):
             return connection.execute("DELETE FROM live_events WHERE user_id = ?", [user_id]).rowcount
 
-    def live(self) -> Iterator[LiveEvent]:
-        """See `RowStore`."""
+    def live(self) -> Iterator[LiveEvent]:  # noqa: D102
         for (event,) in self._all("SELECT event FROM live_events ORDER BY user_id, event_micros, event_id"):
-            yield event_from_json(event)
+            yield LiveEvent(*json.loads(event))
 
     def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:
         """See `RowStore`. From then on, what this connection deletes is overwritten in the file."""
@@ -142,8 +134,7 @@ class SqliteRows(RowStore):
         """See `RowStore`: the write-ahead log is moved into the file, and the file to the disk."""
         self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def remove(self) -> None:
-        """See `RowStore`."""
+    def remove(self) -> None:  # noqa: D102
         self.close()
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -43,13 +44,7 @@ class Row(NamedTuple):
     values: tuple[Any, ...]
 
 
-class Encoded(NamedTuple):
-    """A row as the stores keep it, and the user it is about; empty where the view is not keyed by users."""
-
-    user_id: str
-    key: str
-    event_micros: int
-    content: bytes
+Encoded = tuple[str, str, int, bytes]  # a row as the stores keep it: view, key, event time, encoded features
 
 
 @dataclass(frozen=True)
@@ -109,6 +104,10 @@ class View:
         """Return the key that `key_text` gave this text."""
         return (text,) if len(self.keys) == 1 else tuple(text.split(_SEPARATOR))
 
+    def user_of(self, text: str) -> str:
+        """Return the user whom the row with this `key_text` is about; empty where the view is not keyed by users."""
+        return self.key_parts(text)[self.keys.index(ERASABLE_KEY)] if ERASABLE_KEY in self.keys else ""
+
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Return rows as a batch with the columns of `schema`.
 
@@ -149,6 +148,5 @@ class View:
         if width > 1 and any(pc.any(pc.match_substring(key, _SEPARATOR)).as_py() for key in keys):
             raise FeatureError(f"keys of {self.name}: must not contain the character {_SEPARATOR!r}")
         texts = keys[0] if width == 1 else pc.binary_join_element_wise(*keys, _SEPARATOR)
-        users = keys[self.keys.index(ERASABLE_KEY)] if ERASABLE_KEY in self.keys else pa.array([""] * len(texts))
-        plain = [column.to_numpy(zero_copy_only=False).tolist() for column in (users, texts, micros)]
-        return list(map(Encoded, *plain, self.codec.encode(features)))
+        plain = [column.to_numpy(zero_copy_only=False).tolist() for column in (texts, micros)]
+        return list(zip(repeat(self.name), *plain, self.codec.encode(features), strict=False))

@@ -18,13 +18,14 @@ from events.lake import append_events, lake_quarantine, read_events
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
 from features.erase import erase_user
-from features.materialize import materialize, store_digest
+from features.materialize import materialize
 from features.online import OnlineReader
-from features.online_stores.live_events import LiveEvent, RecentEvent
+from features.online_stores.live_events import LiveEvent
 from features.online_stores.views import Row
 from features.store import in_use, online_stores, open_rows, open_store, places
 from shoplens.errors import SettingsError, StoreUnavailableError
 from shoplens.settings import Settings
+from tests.store_digest import store_digest
 
 LATELY = 1_704_700_000_000_000  # 2024-01-08 07:46:40
 DAILY = [view.name for view in VIEWS if view.keys == ("user_id",)]  # of a user
@@ -77,10 +78,10 @@ def test_both_stores_hold_the_same_by_digest(story: Any, redis_url: str) -> None
     materialize(other)
     assert store_digest(other) == store_digest(story.settings)
     rows = open_rows(other)
-    (ann,) = [row for row in rows.scan(rows.views()["user_profile"]) if row.key == ("ann",)]
+    (profiles,) = rows.read([rows.views()["user_profile"]], [("ann",)])
     rows.erase("bob")
     assert store_digest(other) != store_digest(story.settings)
-    assert ann.event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
+    assert profiles["ann",].event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
     rows.remove()
     with pytest.raises(StoreUnavailableError, match="has lost what was loaded"):
         OnlineReader(other).read("ann", Catalogue.load(story.features_dir / "catalogue.parquet"))
@@ -89,7 +90,7 @@ def test_both_stores_hold_the_same_by_digest(story: Any, redis_url: str) -> None
 
 
 def event(event_id: str, micros: int, user: str = "ann") -> LiveEvent:
-    return LiveEvent(user, micros, RecentEvent(micros, event_id, "ink", "view_item", 0.0, 0.0, "s9"))
+    return LiveEvent(user, micros, micros, event_id, "ink", "view_item", 0.0, 0.0, "s9")
 
 
 def items_of(shop: Any, user: str = "ann") -> list[str]:
@@ -155,9 +156,9 @@ def test_recent_events_are_fresh_up_to_the_microsecond(shop: Any) -> None:
     known = pd.Timestamp("2024-01-05 12:00", tz="UTC")  # when ann's last event became known
     for age, fresh in ((timedelta(days=90), True), (timedelta(days=90, microseconds=1), False)):
         where.state.write_text(json.dumps({**state, "high_water": (known + age).isoformat()}))
-        state = read(shop, "ann")
-        assert bool(state.recent.valid.any()) == fresh
-        assert state.features["city"] == "Ulm"  # a profile never expires
+        ann = read(shop, "ann")
+        assert bool(ann.recent.valid.any()) == fresh
+        assert ann.features["city"] == "Ulm"  # a profile never expires
         assert read(shop, "nobody") is None
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from events.contract import EVENT_SCHEMA
 from features.live.push import live_event
-from features.online_stores.live_events import LISTS, RecentEvent, merge
+from features.online_stores.live_events import LISTS, LiveEvent, merge
 from features.online_stores.sqlite_rows import SqliteRows
 from features.recent import recent_lists
 
@@ -58,13 +58,13 @@ def test_any_order_any_batches_any_repeats(
             size = cuts.pop() if cuts else 2
             part, coming = coming[:size], coming[size:]
             rows.append(map(live_event, part))
-        live = [one.event for one in rows.live()]
+        live = list(rows.live())
     assert len(live) <= N
     assert merge(tuple(LISTS), before[0] if before else (None,) * len(LISTS), live, N) == batch
 
 
 def test_of_two_with_one_id_the_loaded_one_stays_else_the_earliest() -> None:
-    first = RecentEvent(1, "a", "bread", "view_item", 0.0, 0.0, "s")
+    first = LiveEvent("ann", 1, 1, "a", "bread", "view_item", 0.0, 0.0, "s")
     later = first._replace(item_id="milk", time=5)
     as_lists = tuple([getattr(first, field)] for field in LISTS.values())
     assert merge(tuple(LISTS), as_lists, [later], 3) == as_lists
