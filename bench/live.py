@@ -142,8 +142,8 @@ def _probe(client: httpx.Client, online: RowStore, number: int, start: datetime)
     answered = time.perf_counter()
     view = online.views()["recent_events"]
     while True:
-        (found,) = online.read([view], [(user,)])
-        if (user,) in found and event_id in found[user,].values[0]:
+        (found,) = online.read([view], [user])
+        if user in found and event_id in found[user].values[0]:
             return time.perf_counter() - answered
 
 

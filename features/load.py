@@ -53,14 +53,12 @@ def freeze(
 
 
 def _write_slices(engine: duckdb.DuckDBPyConnection, view: View, source: Path, target: Path) -> None:
-    rows = engine.read_parquet(str(source))
-    keys = ", ".join(map(quoted, view.keys))
-    rows.create_view("rows")
-    rows.aggregate(f"{keys}, max(event_timestamp) AS event_timestamp", keys).create_view("last")
-    names = ", ".join(map(quoted, view.schema.names))
-    latest = engine.sql(
-        f"SELECT {names} FROM rows JOIN last USING ({keys}, event_timestamp) ORDER BY {keys}"  # noqa: S608 - quoted
-    )
+    engine.read_parquet(str(source)).create_view("rows", replace=True)
+    key, names = quoted(view.key), ", ".join(map(quoted, view.schema.names))
+    latest = engine.sql(f"""
+        SELECT {names} FROM rows
+        JOIN (SELECT {key}, max(event_timestamp) AS event_timestamp FROM rows GROUP BY {key})
+        USING ({key}, event_timestamp) ORDER BY {key}""")  # noqa: S608 - quoted
     lists = any(kind.startswith("array") for _, kind in view.features)
     size = _SLICE_ROWS_OF_LISTS if lists else _SLICE_ROWS
     latest.write_parquet(str(target), compression="snappy", row_group_size=size)

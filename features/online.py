@@ -14,7 +14,6 @@ from features.online_stores.rows import RowStore
 from features.online_stores.views import Row, View
 from features.recent import RecentEvents, recent_from_arrays
 from features.store import StoreState, data_moment, open_rows, places, read_state, store_errors, store_name
-from features.tombstones import ERASABLE_KEY
 from shoplens.errors import StoreUnavailableError
 from shoplens.settings import Settings
 
@@ -99,7 +98,7 @@ class OnlineReader:
         with self._reading():
             if self._name and (held := rows.state()) is not None:
                 state = StoreState(**held)
-            views = tuple(view for view in rows.views().values() if view.keys == (ERASABLE_KEY,))
+            views = tuple(view for view in rows.views().values() if view.of_people)
         if state is None:
             raise StoreUnavailableError(f"{self._where.state}: is missing; run `shoplens materialize`")
         return _Opened(rows, views, state, stamp)
@@ -121,7 +120,7 @@ class OnlineReader:
         opened = self._current()
         now = self._now(opened.state)
         with self._reading():
-            found = [rows.get((user_id,)) for rows in opened.rows.read(opened.views, [(user_id,)])]
+            found = [rows.get(user_id) for rows in opened.rows.read(opened.views, [user_id])]
             if not any(found) and opened.rows.state() is None:
                 raise StoreUnavailableError("online store: has lost what was loaded; run `shoplens materialize`")
         values: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from features.online_stores.rows import RowStore
 from features.online_stores.sqlite_rows import SqliteRows
-from features.online_stores.views import Key, Row, View
+from features.online_stores.views import Row, View
 from shoplens.errors import FeatureError
 
 StoreType = Literal["features.online_stores.feast_plugin.NewestWinsOnlineStore"]
@@ -42,16 +42,15 @@ def _to_message(kind: str, value: Any) -> Value:
     return Value(**field)
 
 
-def _key(view: View, key: EntityKey) -> Key:
+def _key(view: View, key: EntityKey) -> str:
     """Return the key of a row.
 
     Raises:
-        FeatureError: it is not the key of this view, or not of strings.
+        FeatureError: it is not the key of this view, or not a string.
     """
-    parts = dict(zip(key.join_keys, key.entity_values, strict=True))
-    if set(parts) != set(view.keys) or any(value.WhichOneof("val") != "string_val" for value in parts.values()):
-        raise FeatureError(f"key of {view.name}: must have strings for {', '.join(view.keys)}; received {parts}")
-    return tuple(parts[name].string_val for name in view.keys)
+    if list(key.join_keys) != [view.key] or key.entity_values[0].WhichOneof("val") != "string_val":
+        raise FeatureError(f"key of {view.name}: must be a string {view.key}; received {key}")
+    return str(key.entity_values[0].string_val)
 
 
 class NewestWinsOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast ships no types

@@ -95,7 +95,7 @@ class RedisRows(RowStore):
 
         def queue(chunk: Sequence[Encoded], pipeline: Any) -> None:
             erased = {one.decode() for one in pipeline.smembers(self._erased)}
-            kept = not_erased(chunk, erased, lambda row: view.user_of(row[1]))
+            kept = not_erased(chunk, 1, erased) if view.of_people else chunk
             keys = [prefix + key.encode() for _, key, _, _ in kept]
             pipeline.multi()
             pipeline.eval(_NEWEST_WINS, len(keys), *keys, *(_TIME.pack(row[2]) + row[3] for row in kept))
@@ -111,7 +111,7 @@ class RedisRows(RowStore):
             if not pipeline.hexists(self._texts, "loaded"):
                 raise StoreUnavailableError("online store: was removed, or has lost its content; open the one in use")
             members: dict[bytes, dict[bytes, int]] = defaultdict(dict)
-            for one in not_erased(added, erased, lambda one: one.user_id):
+            for one in not_erased(added, 0, erased):
                 members[self._live(one.user_id)][f"{one.event_id}\0{json.dumps(one)}".encode()] = one.time
             pipeline.multi()
             for key, times in members.items():
@@ -141,8 +141,8 @@ class RedisRows(RowStore):
         for chunk in _chunks([key.decode() for key in self._suffixes(self._view(view))]):
             yield from self._fetch([view], list(chunk), live=False)[0]
 
-    def _delete(self, view: str, keys: Iterable[str]) -> int:
-        return self._unlink(self._view(view) + key.encode() for key in keys)
+    def _delete(self, view: str, key: str) -> int:
+        return int(self._client.unlink(self._view(view) + key.encode()))
 
     def _delete_live(self, user_id: str) -> int:
         with self._client.pipeline() as pipeline:

@@ -2,18 +2,19 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from features.online_stores import live_events
 from features.online_stores.live_events import LiveEvent
-from features.online_stores.views import Encoded, Key, Row, View
-from features.tombstones import ERASABLE_KEY, tombstone
+from features.online_stores.views import Encoded, Row, View
+from features.tombstones import tombstone
 from shoplens.errors import FeatureError, StoreUnavailableError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class RowStore(ABC):
@@ -60,8 +61,8 @@ class RowStore(ABC):
         """Yield all live events, sorted by user, event time and ID."""
 
     @abstractmethod
-    def _delete(self, view: str, keys: Iterable[str]) -> int:
-        """Remove rows, and return how many there were."""
+    def _delete(self, view: str, key: str) -> int:
+        """Remove a row, and return how many there were."""
 
     @abstractmethod
     def _delete_live(self, user_id: str) -> int:
@@ -86,24 +87,24 @@ class RowStore(ABC):
     def views(self) -> dict[str, View]:
         """Return the views that there may be rows of by name, in the order in which they were prepared."""
         held = json.loads(self.meta("views") or "{}").items()
-        return {name: View(name, tuple(keys), tuple(map(tuple, some)), ttl) for name, (keys, some, ttl) in held}
+        return {name: View(name, key, tuple(map(tuple, some)), ttl) for name, (key, some, ttl) in held}
 
     def prepare(self, view: View) -> None:
         """Make room for a view.
 
         Raises:
-            FeatureError: the store holds rows of the view with other keys or features.
+            FeatureError: the store holds rows of the view with another key or other features.
         """
         if self._prepared is None or self._prepared.get(view.name) != view:
             held = self.views()
             old = held.get(view.name, view)
-            if (old.keys, old.features) != (view.keys, view.features):
+            if (old.key, old.features) != (view.key, view.features):
                 raise FeatureError(
-                    f"view {view.name}: must have the keys and features that the store was loaded with; run "
+                    f"view {view.name}: must have the key and features that the store was loaded with; run "
                     "`shoplens materialize`, which loads a new store"
                 )
             self._prepared = held | {view.name: view}
-            described = {name: (one.keys, one.features, one.ttl_seconds) for name, one in self._prepared.items()}
+            described = {name: (one.key, one.features, one.ttl_seconds) for name, one in self._prepared.items()}
             self.set_meta("views", json.dumps(described))
 
     def write(self, view: View, batch: pa.RecordBatch) -> None:
@@ -120,26 +121,18 @@ class RowStore(ABC):
         self.prepare(view)
         self._put(view, rows)
 
-    def read(self, views: Sequence[View], keys: Sequence[Key]) -> list[dict[Key, Row]]:
-        """Return the rows of keys in each view, expired or not; live events are among the recent events.
-
-        Args:
-            views: Views with the same join keys.
-            keys: In the order of `View.keys`.
-        """
-        by_name, texts = {view.name: view for view in views}, {View.key_text(key): key for key in keys}
-        stored, live = self._fetch(list(by_name), list(texts), live_events.VIEW in by_name)
-        found: dict[str, dict[Key, Row]] = {name: {} for name in by_name}
-        for name, text, micros, content in stored:
-            found[name][texts[text]] = Row(texts[text], micros, by_name[name].codec.decode(content))
-        events: dict[Key, list[LiveEvent]] = {}
-        for event in live:
-            events.setdefault((event.user_id,), []).append(event)
-        for key, some in events.items():
-            view, rows = by_name[live_events.VIEW], found[live_events.VIEW]
-            row = rows.get(key, Row(key, 0, (None,) * len(view.names)))
-            lists = live_events.merge(view.names, row.values, some, self._keep())
-            rows[key] = Row(key, max(row.event_micros, *(one.known_micros for one in some)), lists)
+    def read(self, views: Sequence[View], keys: Sequence[str]) -> list[dict[str, Row]]:
+        """Return the rows of keys in each view, expired or not; live events are among the recent events."""
+        by_name = {view.name: view for view in views}
+        stored, live = self._fetch(list(by_name), list(keys), live_events.VIEW in by_name)
+        found: dict[str, dict[str, Row]] = {name: {} for name in by_name}
+        for name, key, micros, content in stored:
+            found[name][key] = Row(key, micros, by_name[name].codec.decode(content))
+        for user, group in groupby(sorted(live), key=lambda event: event.user_id):
+            events, view, rows = list(group), by_name[live_events.VIEW], found[live_events.VIEW]
+            row = rows.get(user, Row(user, 0, (None,) * len(view.names)))
+            lists = live_events.merge(view.names, row.values, events, self._keep())
+            rows[user] = Row(user, max(row.event_micros, *(event.known_micros for event in events)), lists)
         return list(found.values())
 
     def finish(self, state: dict[str, Any]) -> None:
@@ -169,19 +162,12 @@ class RowStore(ABC):
             How many rows were removed from each view that is keyed by users, and how many live events.
         """
         self.reject([tombstone(user_id)])
-        removed = {}
-        for name, view in self.views().items():
-            if view.keys == (ERASABLE_KEY,):
-                removed[name] = self._delete(name, [user_id])
-            elif ERASABLE_KEY in view.keys:
-                removed[name] = self._delete(
-                    name, [key for _, key, *_ in self.scan(name) if view.user_of(key) == user_id]
-                )
+        removed = {name: self._delete(name, user_id) for name, view in self.views().items() if view.of_people}
         removed["live_events"] = self._delete_live(user_id)
         self.flush()
         return removed
 
 
-def not_erased(rows: Sequence[T], erased: set[str], user_of: Callable[[T], str]) -> Sequence[T]:
+def not_erased(rows: Sequence[T], user_place: int, erased: set[str]) -> Sequence[T]:
     """Return rows without those of users with one of these tombstones."""
-    return [row for row in rows if tombstone(user_of(row)) not in erased] if erased else rows
+    return [row for row in rows if tombstone(row[user_place]) not in erased] if erased else rows

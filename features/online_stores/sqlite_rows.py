@@ -88,13 +88,12 @@ class SqliteRows(RowStore):
 
     def _put(self, view: View, rows: list[Encoded]) -> None:
         with self._transaction() as (connection, erased):
-            kept = not_erased(rows, erased, lambda row: view.user_of(row[1]))
-            connection.executemany(_PUT, kept)
+            connection.executemany(_PUT, not_erased(rows, 1, erased) if view.of_people else rows)
 
     def append(self, events: Iterable[LiveEvent]) -> None:  # noqa: D102
         last_n = self._keep()
         with self._transaction() as (connection, erased):
-            kept = not_erased(list(events), erased, lambda one: one.user_id)
+            kept = not_erased(list(events), 0, erased)
             rows = [(one.user_id, one.time, one.event_id, json.dumps(one)) for one in kept]
             connection.executemany("INSERT OR IGNORE INTO live_events VALUES (?, ?, ?, ?)", rows)
             connection.executemany(_TRIM, [(user, last_n - 1) for user in {row[0] for row in rows}])
@@ -109,10 +108,9 @@ class SqliteRows(RowStore):
             rows = self._open().execute("SELECT * FROM rows WHERE view = ? ORDER BY key", [view])
         yield from rows
 
-    def _delete(self, view: str, keys: Iterable[str]) -> int:
+    def _delete(self, view: str, key: str) -> int:
         with self._transaction() as (connection, _):
-            rows = ((view, key) for key in keys)
-            return connection.executemany("DELETE FROM rows WHERE view = ? AND key = ?", rows).rowcount
+            return connection.execute("DELETE FROM rows WHERE view = ? AND key = ?", [view, key]).rowcount
 
     def _delete_live(self, user_id: str) -> int:
         with self._transaction() as (connection, _):

@@ -19,16 +19,16 @@ from features.online_stores.live_events import LiveEvent
 from features.online_stores.redis_rows import RedisRows
 from features.online_stores.rows import RowStore
 from features.online_stores.sqlite_rows import SqliteRows
-from features.online_stores.views import TYPES, Key, Row, View
+from features.online_stores.views import TYPES, Row, View
 from shoplens.errors import FeatureError, SettingsError, StoreUnavailableError
 
 pytestmark = pytest.mark.stores
 Open = Callable[[], RowStore]
 
 
-def view(keys: tuple[str, ...] = ("user_id",), name: str = "view", **features: str) -> View:
+def view(key: str = "user_id", name: str = "view", **features: str) -> View:
     """A view, e.g. view(count="int64", names="array(string)")."""
-    return View(name, keys, tuple(features.items()))
+    return View(name, key, tuple(features.items()))
 
 
 def put(store: RowStore, view: View, *rows: Row) -> None:
@@ -39,10 +39,10 @@ def put(store: RowStore, view: View, *rows: Row) -> None:
 def every(store: RowStore, view: View) -> list[Row]:
     """Return all rows of a view, sorted by key."""
     rows = store.scan(view.name)
-    return [Row(view.key_parts(key), micros, view.codec.decode(content)) for _, key, micros, content in rows]
+    return [Row(key, micros, view.codec.decode(content)) for _, key, micros, content in rows]
 
 
-def get(store: RowStore, view: View, *keys: Key) -> dict[Key, Row]:
+def get(store: RowStore, view: View, *keys: str) -> dict[str, Row]:
     """Read rows of one view."""
     return store.read([view], keys)[0]
 
@@ -90,32 +90,31 @@ VALUES = {
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
 def test_values_come_back_to_the_bit(store: RowStore, values: tuple[Any, ...]) -> None:
-    put(store, EVERY_KIND, Row(("ann",), -5, values))
-    assert get(store, EVERY_KIND, ("ann",), ("bob",)) == {("ann",): Row(("ann",), -5, values)}
+    put(store, EVERY_KIND, Row("ann", -5, values))
+    assert get(store, EVERY_KIND, "ann", "bob") == {"ann": Row("ann", -5, values)}
     columns = {
         name: pa.array([None, one], TYPES[kind]) for (name, kind), one in zip(EVERY_KIND.features, values, strict=True)
     }
     moments = pa.array([0, 1_000_001], pa.timestamp("us", "UTC"))
     batch = pa.record_batch({"user_id": ["bob", "ann"], "event_timestamp": moments, **columns})
     store.write(EVERY_KIND, batch.slice(1))  # of a slice only its own part of the buffers
-    assert get(store, EVERY_KIND, ("ann",), ("bob",)) == {("ann",): Row(("ann",), 1_000_001, values)}
+    assert get(store, EVERY_KIND, "ann", "bob") == {"ann": Row("ann", 1_000_001, values)}
     store.write(EVERY_KIND, batch)
-    assert get(store, EVERY_KIND, ("bob",)) == {("bob",): Row(("bob",), 0, (None,) * 12)}
+    assert get(store, EVERY_KIND, "bob") == {"bob": Row("bob", 0, (None,) * 12)}
 
 
 def test_numbers_are_as_wide_as_declared(store: RowStore) -> None:
     one = view(single="float32", singles="array(float32)", double="float64")
-    put(store, one, Row(("a",), 0, (0.1, [0.1], float("nan"))), Row(("b",), 0, (-0.0, [-0.0], None)))
-    found = get(store, one, ("a",), ("b",))
-    assert found[("a",)].values == (ONE_TENTH, [ONE_TENTH], None)  # NaN alone is a missing value
-    assert str(found[("b",)].values) == "(0.0, [-0.0], None)"
+    put(store, one, Row("a", 0, (0.1, [0.1], float("nan"))), Row("b", 0, (-0.0, [-0.0], None)))
+    found = get(store, one, "a", "b")
+    assert found["a"].values == (ONE_TENTH, [ONE_TENTH], None)  # NaN alone is a missing value
+    assert str(found["b"].values) == "(0.0, [-0.0], None)"
 
 
 WRONG = {
     "a text for a number": ("int64", "x"),
     "half a number": ("int64", 0.5),
     "too big": ("int32", 2**31),
-    "a number for a text": ("string", 5),
     "a number for a list": ("array(int64)", 5),
     "half a number in a list": ("array(int64)", [1, 0.5]),
     "too big in a list": ("array(int32)", [2**31]),
@@ -126,10 +125,10 @@ WRONG = {
 @pytest.mark.parametrize(("kind", "value"), WRONG.values(), ids=WRONG.keys())
 def test_a_value_of_another_type_is_rejected_and_nothing_is_written(store: RowStore, kind: str, value: Any) -> None:
     one = view(feature=kind)
-    put(store, one, Row(("ann",), 1, (None,)))
+    put(store, one, Row("ann", 1, (None,)))
     with pytest.raises(FeatureError, match=r"must (be|not)"):
-        put(store, one, Row(("bob",), 1, (None,)), Row(("ann",), 2, (value,)))
-    assert get(store, one, ("ann",), ("bob",)) == {("ann",): Row(("ann",), 1, (None,))}
+        put(store, one, Row("bob", 1, (None,)), Row("ann", 2, (value,)))
+    assert get(store, one, "ann", "bob") == {"ann": Row("ann", 1, (None,))}
 
 
 # (event time, value) written one after the other, and the value that stays
@@ -146,43 +145,31 @@ ORDERS = {
 @pytest.mark.parametrize(("writes", "stays"), ORDERS.values(), ids=ORDERS.keys())
 @pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
 def test_newest_wins(store: RowStore, writes: list[tuple[int, int]], stays: int, at_once: bool) -> None:
-    rows = [Row(("ann",), moment, (value,)) for moment, value in writes]
+    rows = [Row("ann", moment, (value,)) for moment, value in writes]
     for some in [rows] if at_once else [[row] for row in rows]:
         put(store, COUNT, *some)
-    assert get(store, COUNT, ("ann",))[("ann",)].values == (stays,)
-
-
-def test_views_with_two_keys(store: RowStore) -> None:
-    pairs = view(("item_id", "user_id"), name="pairs", count="int64")
-    keys = [("1", "23"), ("12", "3"), ("1:2", "3"), ("*", "?")]  # what joins or matches carelessly would mix up
-    put(store, pairs, *(Row(key, place, (place,)) for place, key in enumerate(keys)))
-    assert get(store, pairs, *keys, ("1", "2")) == {key: Row(key, n, (n,)) for n, key in enumerate(keys)}
-    assert [row.key for row in every(store, pairs)] == sorted(keys)
-    with pytest.raises(FeatureError, match="must not contain"):
-        put(store, pairs, Row(("1\x1f2", "3"), 1, (1,)))
-    assert store.erase("3") == {"pairs": 2, "live_events": 0}
-    assert [row.key for row in every(store, pairs)] == [("*", "?"), ("1", "23")]
+    assert get(store, COUNT, "ann")["ann"].values == (stays,)
 
 
 def test_several_views_are_read_at_once(store: RowStore) -> None:
     texts = view(name="texts", text="string")
-    put(store, COUNT, Row(("ann",), 1, (7,)))
-    put(store, texts, Row(("ann",), 2, ("tea",)), Row(("bob",), 3, ("cup",)))
-    assert store.read([texts, COUNT], [("ann",), ("bob",)]) == [
-        {("ann",): Row(("ann",), 2, ("tea",)), ("bob",): Row(("bob",), 3, ("cup",))},
-        {("ann",): Row(("ann",), 1, (7,))},
+    put(store, COUNT, Row("ann", 1, (7,)))
+    put(store, texts, Row("ann", 2, ("tea",)), Row("bob", 3, ("cup",)))
+    assert store.read([texts, COUNT], ["ann", "bob"]) == [
+        {"ann": Row("ann", 2, ("tea",)), "bob": Row("bob", 3, ("cup",))},
+        {"ann": Row("ann", 1, (7,))},
     ]
     assert list(store.views()) == ["view", "texts"]
 
 
 def test_a_view_whose_definition_changed_takes_a_new_store(store: RowStore, opens: Open) -> None:
-    put(store, view(count="int64"), Row(("ann",), 5, (1,)))
+    put(store, view(count="int64"), Row("ann", 5, (1,)))
     other = opens()
-    for changed in (view(count="float64"), view(count="int64", more="string"), view(("item_id",), count="int64")):
+    for changed in (view(count="float64"), view(count="int64", more="string"), view("item_id", count="int64")):
         with pytest.raises(FeatureError, match="run `shoplens materialize`"):
             put(other, changed)
-    assert get(other, COUNT, ("ann",))[("ann",)].values == (1,)
-    shorter = View("view", ("user_id",), COUNT.features, ttl_seconds=9.0)  # when rows expire may change
+    assert get(other, COUNT, "ann")["ann"].values == (1,)
+    shorter = View("view", "user_id", COUNT.features, ttl_seconds=9.0)  # when rows expire may change
     other.prepare(shorter)
     assert other.views() == {"view": shorter}
     other.close()
@@ -191,7 +178,7 @@ def test_a_view_whose_definition_changed_takes_a_new_store(store: RowStore, open
 NAMES = list(live_events.LISTS)
 RECENT = View(
     "recent_events",
-    ("user_id",),
+    "user_id",
     tuple(
         zip(
             NAMES,
@@ -210,16 +197,16 @@ def test_live_events_are_among_the_recent_events_of_their_user(store: RowStore, 
     with pytest.raises(StoreUnavailableError, match="must hold a completed load"):
         store.append([live("x", 1)])
     loaded = (["a", "c"], ["tea", ""], ["view_item", "search"], [1, 3], [1.0, 0.0], [2.5, 0.0], ["o1", "s"])
-    put(store, RECENT, Row(("ann",), 3, loaded))
+    put(store, RECENT, Row("ann", 3, loaded))
     store.finish({"last_n": 3})
     other = opens()
     for some in ([live("d", 3, known=9), live("b", 2)], [live("b", 2), live("a", 7)], [live("e", 1, "bob")]):
         other.append(some)  # b comes twice; a is loaded with another time
-    found = get(store, RECENT, ("ann",), ("bob",))
-    assert found[("ann",)].values[0] == ["b", "c", "d"]
-    assert found[("ann",)].values[3] == [2, 3, 3]
-    assert found[("ann",)].event_micros == 9  # when the last one became known
-    assert found[("bob",)] == Row(("bob",), 1, (["e"], [""], ["search"], [1], [0.0], [0.5], ["s"]))
+    found = get(store, RECENT, "ann", "bob")
+    assert found["ann"].values[0] == ["b", "c", "d"]
+    assert found["ann"].values[3] == [2, 3, 3]
+    assert found["ann"].event_micros == 9  # when the last one became known
+    assert found["bob"] == Row("bob", 1, (["e"], [""], ["search"], [1], [0.0], [0.5], ["s"]))
     assert list(store.live()) == [live("b", 2), live("d", 3, known=9), live("a", 7), live("e", 1, "bob")]
     store.append([live(f"f{n}", 10) for n in (3, 1, 2, 0)])  # as many as a list has are kept, the last ones
     assert [one.event_id for one in store.live()] == ["f1", "f2", "f3", "e"]
@@ -242,12 +229,12 @@ def test_a_removed_store_takes_no_more_events(redis_url: str) -> None:
 
 def test_erased_people_do_not_come_back(store: RowStore, opens: Open, tmp_path: Path) -> None:
     other = opens()  # has written before there was a tombstone
-    put(other, COUNT, Row(("somebody-unique",), 1, (1,)), Row(("bob",), 1, (1,)))
+    put(other, COUNT, Row("somebody-unique", 1, (1,)), Row("bob", 1, (1,)))
     assert store.erase("somebody-unique") == {"view": 1, "live_events": 0}
     assert store.erase("somebody-unique") == {"view": 0, "live_events": 0}
-    late = Row(("somebody-unique",), 9, (9,))
-    put(other, COUNT, late, Row(("bob",), 2, (2,)))
-    assert every(store, COUNT) == [Row(("bob",), 2, (2,))]
+    late = Row("somebody-unique", 9, (9,))
+    put(other, COUNT, late, Row("bob", 2, (2,)))
+    assert every(store, COUNT) == [Row("bob", 2, (2,))]
     if isinstance(store, SqliteRows):
         other.close()
         left = b"".join(path.read_bytes() for path in tmp_path.glob("rows.db*"))
@@ -269,7 +256,7 @@ for turn in range(100):
         store.append([live(f"e{value:03}", value), live(f"e{turn:03}", turn)])
     else:  # times go up and down; each is written by one of the two, with itself as value
         moment = (value * 37) % 200
-        put(store, COUNT, *(Row((f"user{n}",), moment, (moment,)) for n in range(20)))
+        put(store, COUNT, *(Row(f"user{n}", moment, (moment,)) for n in range(20)))
 """
 
 
@@ -345,30 +332,38 @@ def test_slices_hold_the_newest_row_of_each_key(tmp_path: Path, story: Any) -> N
     assert not list((tmp_path / "copy").rglob("spill"))
 
 
-def test_slices_of_a_view_with_two_keys_and_lists(store: RowStore, tmp_path: Path) -> None:
-    from feast import Entity, FeatureView, Field, FileSource, ValueType
-    from feast.types import Array, Int64, String
-
+def test_slices_with_lists_and_keys_of_any_kind(store: RowStore, tmp_path: Path) -> None:
     days = pa.array([datetime(2024, 1, day, tzinfo=UTC) for day in (7, 8, 8)], pa.timestamp("us", "UTC"))
-    rows = {"user_id": ["ann", "ann", "ann"], "item_id": ["tea", "tea", "cup"], "event_timestamp": days}
-    lists = {"days_since": [[9], [1, 8], []], "times": [1, 2, 3]}
-    pq.write_table(pa.table({**rows, **lists}), tmp_path / "pairs.parquet")
+    rows = {"item_id": ['te"a*', 'te"a*', "[cup]"], "event_timestamp": days}
+    pq.write_table(pa.table({**rows, "days": [[9], [1, 8], []], "times": [1, 2, 3]}), tmp_path / "items.parquet")
     (tmp_path / "features.json").write_text("{}")
-    entities = [Entity(name=one, join_keys=[f"{one}_id"], value_type=ValueType.STRING) for one in ("user", "item")]
-    kinds = {"user_id": String, "item_id": String, "days_since": Array(Int64), "times": Int64}
-    source = FeatureView(
-        name="pairs",
-        entities=entities,
-        schema=[Field(name=name, dtype=dtype) for name, dtype in kinds.items()],
-        source=FileSource(name="file", path=str(tmp_path / "pairs.parquet"), timestamp_field="event_timestamp"),
-    )
+    items = view("item_id", "items", times="int64", days="array(int64)")
     window = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 9, tzinfo=UTC))
-    pairs = View.of(source)
-    loads.freeze(tmp_path, tmp_path / "copy", {"pairs": window}, [pairs])
-    assert pairs.keys == ("item_id", "user_id")  # sorted, as in every store
-    assert loads.load_view(store, pairs, tmp_path / "copy", "one", lambda line: None) == 2 * 2
-    found = get(store, pairs, ("tea", "ann"), ("cup", "ann"), ("ann", "tea"))
-    assert {key: row.values for key, row in found.items()} == {("tea", "ann"): ([1, 8], 2), ("cup", "ann"): ([], 3)}
+    loads.freeze(tmp_path, tmp_path / "copy", {"items": window}, [items])
+    assert loads.load_view(store, items, tmp_path / "copy", "one", lambda line: None) == 2 * 2
+    found = get(store, items, 'te"a*', "[cup]", "tea")
+    assert {key: row.values for key, row in found.items()} == {'te"a*': (2, [1, 8]), "[cup]": (3, [])}
+    assert [row.key for row in every(store, items)] == ["[cup]", 'te"a*']
+    assert store.erase("[cup]") == {"live_events": 0}  # an item is not a person
+    assert len(every(store, items)) == 2
+
+
+def test_an_online_view_has_one_key_and_known_types() -> None:
+    from feast import Entity, FeatureView, Field, FileSource, ValueType
+    from feast.types import Int64, String, UnixTimestamp
+
+    user, item = (Entity(name=one, join_keys=[f"{one}_id"], value_type=ValueType.STRING) for one in ("user", "item"))
+    source = FileSource(name="file", path="x.parquet", timestamp_field="event_timestamp")
+
+    def defined(entities: list[Any], **types: Any) -> View:
+        fields = [Field(name=name, dtype=dtype) for name, dtype in types.items()]
+        return View.of(FeatureView(name="v", entities=entities, schema=fields, source=source, ttl=timedelta(days=2)))
+
+    assert defined([user], user_id=String, n=Int64) == View("v", "user_id", (("n", "int64"),), 172_800.0)
+    with pytest.raises(FeatureError, match="must have one join key"):
+        defined([user, item], user_id=String, item_id=String, n=Int64)
+    with pytest.raises(FeatureError, match="n of v: must be one of int32"):
+        defined([user], user_id=String, n=UnixTimestamp)
 
 
 def test_an_address_that_is_not_valid_is_not_repeated() -> None:

@@ -78,10 +78,10 @@ def test_both_stores_hold_the_same_by_digest(story: Any, redis_url: str) -> None
     materialize(other)
     assert store_digest(other) == store_digest(story.settings)
     rows = open_rows(other)
-    (profiles,) = rows.read([rows.views()["user_profile"]], [("ann",)])
+    (profiles,) = rows.read([rows.views()["user_profile"]], ["ann"])
     rows.erase("bob")
     assert store_digest(other) != store_digest(story.settings)
-    assert profiles["ann",].event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
+    assert profiles["ann"].event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
     rows.remove()
     with pytest.raises(StoreUnavailableError, match="has lost what was loaded"):
         OnlineReader(other).read("ann", Catalogue.load(story.features_dir / "catalogue.parquet"))
@@ -240,7 +240,7 @@ def test_one_person_goes_from_everywhere_and_does_not_come_back(shop: Any) -> No
     rows = open_rows(shop.settings)  # late pushes, of an event and through Feast's interface, are rejected
     rows.append([event("x2", LATELY)])
     recent = rows.views()["recent_events"]
-    rows.write(recent, recent.batch([Row(("ann",), LATELY, ([],) * 7)]))
+    rows.write(recent, recent.batch([Row("ann", LATELY, ([],) * 7)]))
     assert read(shop, "ann") is None
     shop.put(pl.read_parquet(shop.validated / "events.parquet"), source="the same people, another source")
     shop.build()

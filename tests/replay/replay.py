@@ -148,9 +148,9 @@ def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl
     found.add("the moment of the store", "now", "store", reader.now(), now)
     with closing(open_rows(live.settings)) as rows:
         view = rows.views()["recent_events"]
-        (stored,) = rows.read([view], [(user,) for user in users])
+        (stored,) = rows.read([view], users)
     for user, row in zip(users, expected.iter_rows(named=True), strict=True):
-        values = dict(zip(view.names, stored[user,].values, strict=True)) if (user,) in stored else {}
+        values = dict(zip(view.names, stored[user].values, strict=True)) if user in stored else {}
         for name in LISTS:
             found.add("last N events, as stored", name, user, values.get(name), row[name])
     n = batch.params.features.last_n
