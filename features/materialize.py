@@ -115,12 +115,17 @@ def _is_current(state: StoreState, digest: str, settings: Settings) -> bool:
         held = rows.state()
         return held is not None and held["digest"] == digest
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-            raise
+        _raise_unless_broken(error)
         open_rows(settings, store_name(digest)).remove()
         return False
     finally:
         rows.close()
+
+
+def _raise_unless_broken(error: sqlite3.DatabaseError) -> None:
+    """Raise an error again, unless it means that a file is not a database any more."""
+    if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        raise error
 
 
 def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
@@ -175,7 +180,7 @@ def _load(
         rows.reject(read_tombstones(where.erased), only=True)
         values = sum(load_view(rows, view, copy, digest, report) for view in online)
         rows.finish(asdict(state))
-        _carry_live_events(settings, old, state, rows)
+        _carry_live_events(settings, old, state, rows, report)
     finally:
         rows.close()
     _register(settings, name, repo, windows)
@@ -185,7 +190,9 @@ def _load(
     return state, values
 
 
-def _carry_live_events(settings: Settings, old: StoreState | None, new: StoreState, rows: RowStore) -> None:
+def _carry_live_events(
+    settings: Settings, old: StoreState | None, new: StoreState, rows: RowStore, report: Report
+) -> None:
     """Copy the live events that the new data do not contain from the store in use.
 
     Not where the data have another source or do not reach further: a correction may have taken events back, and the
@@ -200,7 +207,10 @@ def _carry_live_events(settings: Settings, old: StoreState | None, new: StoreSta
     micros = (high_water - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     used = open_rows(settings, name)
     try:
-        rows.append(event for event in used.live() if event.known_micros >= micros)
+        rows.append([event for event in used.live() if event.known_micros >= micros])
+    except sqlite3.DatabaseError as error:
+        _raise_unless_broken(error)
+        report(f"{name}: is broken ({error}); the collector appends its live events again")
     finally:
         used.close()
 

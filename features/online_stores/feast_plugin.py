@@ -49,7 +49,7 @@ def _key(view: View, key: EntityKey) -> str:
         FeatureError: it is not the key of this view, or not a string.
     """
     if list(key.join_keys) != [view.key] or key.entity_values[0].WhichOneof("val") != "string_val":
-        raise FeatureError(f"key of {view.name}: must be a string {view.key}; received {key}")
+        raise FeatureError(f"key of {view.name}: must be a string {view.key}; received {key.join_keys}")
     return str(key.entity_values[0].string_val)
 
 

@@ -80,9 +80,6 @@ class RedisRows(RowStore):
         found = set(self._client.scan_iter(literal + b"*", count=_CHUNK_ROWS))
         return sorted(key.removeprefix(prefix) for key in found)
 
-    def _unlink(self, keys: Iterable[bytes]) -> int:
-        return sum(self._client.unlink(*chunk) for chunk in _chunks(list(keys)))
-
     def meta(self, name: str) -> str | None:  # noqa: D102 - see `RowStore`
         text = self._client.hget(self._texts, name)
         return None if text is None else text.decode()
@@ -141,13 +138,13 @@ class RedisRows(RowStore):
         for chunk in _chunks([key.decode() for key in self._suffixes(self._view(view))]):
             yield from self._fetch([view], list(chunk), live=False)[0]
 
-    def _delete(self, view: str, key: str) -> int:
-        return int(self._client.unlink(self._view(view) + key.encode()))
-
-    def _delete_live(self, user_id: str) -> int:
+    def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
         with self._client.pipeline() as pipeline:
-            count: int = pipeline.zcard(self._live(user_id)).unlink(self._live(user_id)).execute()[0]
-        return count
+            for view in views:
+                pipeline.unlink(self._view(view) + user_id.encode())
+            pipeline.zcard(self._live(user_id)).unlink(self._live(user_id))
+            *removed, live, _ = pipeline.execute()
+        return dict(zip(views, removed, strict=True)) | {"live_events": live}
 
     def live(self) -> Iterator[LiveEvent]:  # noqa: D102
         for user in self._suffixes(self._live("")):
@@ -167,7 +164,8 @@ class RedisRows(RowStore):
     def remove(self) -> None:
         """See `RowStore`. The state goes first, so that nothing is appended to what is being removed."""
         self._client.unlink(self._texts)
-        self._unlink(self._prefix + name for name in self._suffixes(self._prefix))
+        for chunk in _chunks(self._suffixes(self._prefix)):
+            self._client.unlink(*(self._prefix + suffix for suffix in chunk))
 
     def close(self) -> None:  # noqa: D102
         self._client.close()

@@ -61,12 +61,8 @@ class RowStore(ABC):
         """Yield all live events, sorted by user, event time and ID."""
 
     @abstractmethod
-    def _delete(self, view: str, key: str) -> int:
-        """Remove a row, and return how many there were."""
-
-    @abstractmethod
-    def _delete_live(self, user_id: str) -> int:
-        """Remove the live events of a user, and return how many there were."""
+    def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
+        """Remove a user's rows from views, and the live events; return how many there were of each."""
 
     @abstractmethod
     def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:
@@ -162,8 +158,7 @@ class RowStore(ABC):
             How many rows were removed from each view that is keyed by users, and how many live events.
         """
         self.reject([tombstone(user_id)])
-        removed = {name: self._delete(name, user_id) for name, view in self.views().items() if view.of_people}
-        removed["live_events"] = self._delete_live(user_id)
+        removed = self._delete([name for name, view in self.views().items() if view.of_people], user_id)
         self.flush()
         return removed
 

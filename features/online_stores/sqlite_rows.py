@@ -1,7 +1,7 @@
 """Rows in a SQLite file: one table of rows, and one of live events.
 
 Write-ahead mode: readers never wait for a writer, a killed writer leaves the last complete transaction, and what
-`flush` made durable survives a power failure.
+`flush` made durable survives a power failure. What is deleted is overwritten in the file.
 """
 
 import json
@@ -20,6 +20,7 @@ _BUSY_SECONDS = 30  # how long a write waits for another process's write
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
+PRAGMA secure_delete = ON;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS erased (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -108,21 +109,18 @@ class SqliteRows(RowStore):
             rows = self._open().execute("SELECT * FROM rows WHERE view = ? ORDER BY key", [view])
         yield from rows
 
-    def _delete(self, view: str, key: str) -> int:
+    def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
         with self._transaction() as (connection, _):
-            return connection.execute("DELETE FROM rows WHERE view = ? AND key = ?", [view, key]).rowcount
-
-    def _delete_live(self, user_id: str) -> int:
-        with self._transaction() as (connection, _):
-            return connection.execute("DELETE FROM live_events WHERE user_id = ?", [user_id]).rowcount
+            row = "DELETE FROM rows WHERE view = ? AND key = ?"
+            removed = {view: connection.execute(row, [view, user_id]).rowcount for view in views}
+            live = connection.execute("DELETE FROM live_events WHERE user_id = ?", [user_id]).rowcount
+        return removed | {"live_events": live}
 
     def live(self) -> Iterator[LiveEvent]:  # noqa: D102
         for (event,) in self._all("SELECT event FROM live_events ORDER BY user_id, event_micros, event_id"):
             yield LiveEvent(*json.loads(event))
 
-    def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:
-        """See `RowStore`. From then on, what this connection deletes is overwritten in the file."""
-        self._all("PRAGMA secure_delete = ON")
+    def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:  # noqa: D102
         with self._transaction() as (connection, _):
             if only:
                 connection.execute("DELETE FROM erased")
@@ -134,8 +132,9 @@ class SqliteRows(RowStore):
 
     def remove(self) -> None:  # noqa: D102
         self.close()
+        path = self._path.resolve()
         for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
         """See `RowStore`. The last one to close moves the write-ahead log into the file."""
