@@ -134,10 +134,6 @@ class RedisRows(RowStore):
                 events += _events(members)
         return rows, events
 
-    def scan(self, view: str) -> Iterator[Encoded]:  # noqa: D102
-        for chunk in _chunks([key.decode() for key in self._suffixes(self._view(view))]):
-            yield from self._fetch([view], list(chunk), live=False)[0]
-
     def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
         with self._client.pipeline() as pipeline:
             for view in views:

@@ -45,10 +45,6 @@ class RowStore(ABC):
         """Return the rows of these keys, and the live events of users with these IDs, in one round trip."""
 
     @abstractmethod
-    def scan(self, view: str) -> Iterator[Encoded]:
-        """Yield all rows of a view as they are kept, sorted by key."""
-
-    @abstractmethod
     def append(self, events: Iterable[LiveEvent]) -> None:
         """Add live events in one step to a store that was loaded; one that is there already changes nothing.
 

@@ -104,11 +104,6 @@ class SqliteRows(RowStore):
         rows = [row for row in found if row[0] is not None]
         return rows, [LiveEvent(*json.loads(row[3])) for row in found if row[0] is None]
 
-    def scan(self, view: str) -> Iterator[Encoded]:  # noqa: D102
-        with self._lock:  # what is written meanwhile is not part of it
-            rows = self._open().execute("SELECT * FROM rows WHERE view = ? ORDER BY key", [view])
-        yield from rows
-
     def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
         with self._transaction() as (connection, _):
             row = "DELETE FROM rows WHERE view = ? AND key = ?"

@@ -21,6 +21,7 @@ from features.online_stores.rows import RowStore
 from features.online_stores.sqlite_rows import SqliteRows
 from features.online_stores.views import TYPES, Row, View
 from shoplens.errors import FeatureError, SettingsError, StoreUnavailableError
+from tests.store_digest import stored_rows
 
 pytestmark = pytest.mark.stores
 Open = Callable[[], RowStore]
@@ -38,8 +39,8 @@ def put(store: RowStore, view: View, *rows: Row) -> None:
 
 def every(store: RowStore, view: View) -> list[Row]:
     """Return all rows of a view, sorted by key."""
-    rows = store.scan(view.name)
-    return [Row(key, micros, view.codec.decode(content)) for _, key, micros, content in rows]
+    rows = [row[1:] for row in stored_rows(store) if row[0] == view.name]
+    return [Row(key, micros, view.codec.decode(content)) for key, micros, content in rows]
 
 
 def get(store: RowStore, view: View, *keys: str) -> dict[str, Row]:
