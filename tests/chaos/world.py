@@ -86,7 +86,7 @@ class World:
 
             return lake_digest(self.root / "lake")
         if step == "materialize":
-            from features.materialize import store_digest
+            from tests.store_digest import store_digest
 
             return store_digest(self.settings)
         return folder_digest(self.root / "outs" / {"ingest": "events"}.get(step, step))
