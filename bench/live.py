@@ -112,7 +112,7 @@ def sending(
 
 def _drained(address: str) -> bool:
     push = httpx.get(f"{address}/status", timeout=60).json()["followers"]["push"]
-    return push["behind_bytes"] == 0 and push["problem"] is None
+    return push["behind_records"] == 0 and push["problem"] is None
 
 
 def _collector() -> psutil.Process:

@@ -26,6 +26,12 @@ CREATE TABLE IF NOT EXISTS records (
     position INTEGER PRIMARY KEY AUTOINCREMENT, written REAL NOT NULL, content BLOB NOT NULL
 );
 """
+_DROP = """
+DELETE FROM records WHERE position IN (
+    SELECT position FROM (SELECT position, written FROM records ORDER BY position LIMIT ?)
+    WHERE position <= ? AND written < ?
+)
+"""
 _DROPPED_AT_ONCE = 10_000  # records deleted in one transaction: appends wait a few milliseconds for it
 _PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
 _FREE_PAGES = (64 << 20) // _PAGE_BYTES  # deleted records that stay in the file, to be written over; the rest is freed
@@ -147,14 +153,19 @@ class EventLog:
         with self._news:
             return self._news.wait_for(lambda: self._end > position, seconds)
 
-    def read(self, position: int, max_bytes: int) -> tuple[list[Record], int]:
+    def read(self, position: int, max_bytes: int, last: int | None = None) -> tuple[list[Record], int]:
         """Return the records after `position`, about `max_bytes` of them, and the position of the last.
+
+        Args:
+            position: 0 for the beginning.
+            max_bytes: Reading ends with the record that reaches it.
+            last: Position of the last record to read; by default the end.
 
         Raises:
             OSError: the database cannot be read.
         """
         records: list[Record] = []
-        end, size = self._end, 0
+        end, size = self._end if last is None else min(last, self._end), 0
         query = "SELECT position, content FROM records WHERE position > ? AND position <= ? ORDER BY position"
         try:
             with closing(self._reader().execute(query, [position, end])) as rows:
@@ -173,13 +184,10 @@ class EventLog:
         Raises:
             OSError: the disk is full or cannot be written; records that are left are dropped by a later call.
         """
-        first = "SELECT position, written FROM records ORDER BY position LIMIT ?"
-        passed = f"SELECT position FROM ({first}) WHERE position <= ? AND written < ?"
         dropped, count = 0, _DROPPED_AT_ONCE
         while count == _DROPPED_AT_ONCE:
             with self._transaction() as connection:
-                delete = f"DELETE FROM records WHERE position IN ({passed})"
-                count = connection.execute(delete, [_DROPPED_AT_ONCE, before, older_than]).rowcount
+                count = connection.execute(_DROP, [_DROPPED_AT_ONCE, before, older_than]).rowcount
             dropped += count
         while self._reader().execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
             with self._writing:  # a script, because `execute` ends after the first page

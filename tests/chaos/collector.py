@@ -111,7 +111,7 @@ class Live:
         while time.monotonic() < end:
             with suppress(httpx.HTTPError):
                 told = httpx.get(f"http://127.0.0.1:{self.port}/status", timeout=10).json()
-                if all(one["behind_bytes"] == 0 for one in told["followers"].values()):
+                if all(one["behind_records"] == 0 for one in told["followers"].values()):
                     return
             time.sleep(0.1)
         raise TimeoutError((self._world.root / "collector.log").read_text()[-3000:])
