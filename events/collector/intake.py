@@ -64,9 +64,11 @@ class Clock:
 
 
 def with_amounts(events: pl.DataFrame) -> pl.DataFrame:
-    """Return events with the amount that price and quantity imply, where none is given; unknown stays null."""
+    """Return events with the amount that price and quantity (1 where there is none) imply; unknown stays null."""
     implied = pl.col("price") * pl.col("quantity").fill_null(1.0)
-    return events.with_columns(pl.coalesce("amount", pl.when(implied.is_finite()).then(implied)).alias("amount"))
+    known = implied.is_finite() & (pl.col("quantity").is_null() | (pl.col("quantity") != 0))
+    money = pl.col("amount").is_null() & pl.col("event_name").is_in(["purchase", "refund"])
+    return events.with_columns(pl.when(money & known).then(implied).otherwise("amount").alias("amount"))
 
 
 class Intake:

@@ -12,7 +12,7 @@ import pytest
 from events.collector.batcher import Batcher
 from events.collector.intake import Clock, Intake
 from events.collector.log import EventLog
-from events.collector.records import tables_of
+from events.collector.records import record_frames
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ class Taking:
         self.batcher = Batcher(take or self.intake.take)
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        return tables_of(self.log.read(0, 1 << 30)[0])
+        return record_frames(self.log.read(0, 1 << 30)[0])
 
     def close(self) -> None:
         self.batcher.close()
