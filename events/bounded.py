@@ -12,19 +12,19 @@ from pathlib import Path
 import polars as pl
 
 from events.account import TableAccount, count_reasons
-from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.contract import EVENT_SCHEMA
 from events.duplicates import OTHER_CONTENT
 from events.entries import Entry, entries_of
-from events.items import CONTENT_SCHEMA, every_item, known_content, riding_columns, riding_content
 from events.labels import Labels
 from events.mapping import Mapping
 from events.order import Batch, batches, find_strays
 from events.pieces import Size
-from events.quarantine import quarantine
 from events.readers import find_files
 from events.sessions import write_starts
-from events.sides import Side, read_side
 from events.spill import Runs, compact, scan
+from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
+from events.transform.quarantine import quarantine
+from events.transform.side_tables import Side, read_side
 from events.unread import unread_files
 
 Say = Callable[[str], None]
@@ -60,12 +60,9 @@ class Reading:
         self._folder, self._size, self._say = folder, size or Size(), say
         self._entries = entries_of(mapping, files, labels)
         # First: what it takes to read them is free again before the events are read.
-        self._sides = {
-            name: read_side(files, name, schema, mapping, labels)
-            for name, schema in (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
-        }
+        self._sides = {name: read_side(files, name, mapping, labels) for name in ("items", "users", "campaigns")}
         self.users, self.campaigns = self._sides["users"].rows, self._sides["campaigns"].rows
-        riding = riding_columns(mapping)
+        riding = carried_columns(mapping)
         schema = _PLACES | EVENT_SCHEMA | dict.fromkeys(riding, pl.String)
         self._runs = Runs(folder, schema, self._size.rows, 4 * self._size.bytes)
         self._aside: list[list[Path]] = []
@@ -129,7 +126,7 @@ class Reading:
         self._accepted.update(dict(batch.events["_part"].value_counts().iter_rows()))
         self._repeated.update(dict(batch.repeated.value_counts().iter_rows()))
         # Batches come in the order of time: what was seen first stays.
-        self._content = compact(known_content(self._content, riding_content(batch.events, until)))
+        self._content = compact(merged_content(pl.concat([self._content, carried_content(batch.events, until)])))
 
     def _set_aside_clashes(self, clashes: pl.DataFrame) -> None:
         for (part,), rows in sorted(clashes.partition_by("_part", as_dict=True).items()):

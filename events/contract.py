@@ -76,6 +76,26 @@ CAMPAIGN_SCHEMA: dict[str, Any] = {
     "start_time": UTC_TIME,
     "end_time": UTC_TIME,
 }
+PROMOTION_SCHEMA: dict[str, Any] = {
+    "item_id": pl.String,
+    "store_id": pl.String,
+    "placement": pl.String,
+    "valid_from": UTC_TIME,
+    "valid_to": UTC_TIME,  # the first moment after the promotion
+    "known_at": UTC_TIME,  # valid_from where the source has none
+}
+STOCK_SCHEMA: dict[str, Any] = {
+    "item_id": pl.String,
+    "as_of": UTC_TIME,
+    "units": pl.Float64,
+}
+SIDE_SCHEMAS: dict[str, dict[str, Any]] = {
+    "items": ITEM_SCHEMA,
+    "users": USER_SCHEMA,
+    "campaigns": CAMPAIGN_SCHEMA,
+    "promotions": PROMOTION_SCHEMA,
+    "stock": STOCK_SCHEMA,
+}
 QUARANTINE_SCHEMA: dict[str, Any] = {
     "table": pl.String,
     "row": pl.Int64,

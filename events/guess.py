@@ -13,8 +13,8 @@ import polars as pl
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, UTC_TIME
 from events.readers import read_table, table_name
-from events.times import day_or_month_first, moment
-from events.values import number, text
+from events.transform.numbers import number, text
+from events.transform.times import day_or_month_first, moment
 from shoplens.errors import SourceError
 
 _SAMPLE = 50_000

@@ -7,16 +7,16 @@ from pathlib import Path
 import polars as pl
 
 from events.account import TableAccount, count_reasons
-from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.contract import EVENT_SCHEMA, ITEM_SCHEMA
 from events.entries import Entry, entries_of
-from events.items import CONTENT_SCHEMA, every_item, riding_content
 from events.labels import Labels
 from events.mapping import Mapping
-from events.plain import plain
 from events.readers import find_files
 from events.sessions import derive_sessions
 from events.settle import Part, Settled, settle
-from events.sides import read_side
+from events.transform.columns import scalar_columns
+from events.transform.items import CONTENT_SCHEMA, carried_content, every_item
+from events.transform.side_tables import read_side
 from events.unread import unread_files
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
@@ -59,9 +59,12 @@ class Ingested:
 
 def _part(entry: Entry) -> Part:
     done = list(entry.transformed())
-    events, aside = pl.concat([piece.events for _, piece in done]), pl.concat([piece.quarantined for _, piece in done])
+    events = pl.concat([piece.events for _, piece in done])
+    aside = pl.concat([piece.quarantined for _, piece in done])
     rows_in = sum(height for height, _ in done)
-    return Part(entry.label, rows_in, events, aside, lambda: pl.concat(plain(r.frame, r.odd) for r in entry.rows()))
+    return Part(
+        entry.label, rows_in, events, aside, lambda: pl.concat(scalar_columns(r.frame, r.forms) for r in entry.rows())
+    )
 
 
 def contract_events(settled: Settled) -> pl.DataFrame:
@@ -89,12 +92,9 @@ def read_source(mapping: Mapping, inputs: list[Path]) -> Ingested:
     unread = unread_files(mapping, inputs, files)
     labels = Labels(files)
     settled = settle([_part(entry) for entry in entries_of(mapping, files, labels)])
-    content = riding_content(settled.events)
+    content = carried_content(settled.events)
     events, accounts = contract_events(settled), settled.accounts
-    items, users, campaigns = (
-        read_side(files, name, schema, mapping, labels)
-        for name, schema in (("items", ITEM_SCHEMA), ("users", USER_SCHEMA), ("campaigns", CAMPAIGN_SCHEMA))
-    )
+    items, users, campaigns = (read_side(files, name, mapping, labels) for name in ("items", "users", "campaigns"))
     for side in (items, users, campaigns):
         accounts.update(side.accounts)
     return Ingested(

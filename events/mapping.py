@@ -1,43 +1,72 @@
-"""A source mapping: the YAML that says how a source's tables and columns become the contract's.
+"""A source mapping: the YAML that describes how a source's tables and columns become the contract's.
 
 name: my_shop
-identity: user                  # or session: the source knows no user, the session stands in
-time_zone: Europe/Berlin        # of times that carry none
-ingest_delay_seconds: 0         # event_time + this = ingested_at, where the source has none
+identity: user                  # or session: the source has no user IDs, the session stands in
+person: [user_id, anonymous_id] # columns that identify a person, in this order; default [user_id]
+nobody: [guest, "0"]            # replaces the built-in words for "no person"; [] where people are numbered from 0
+time_zone: Europe/Berlin        # of times without an offset
+earliest: 1995-01-01            # earlier times are quarantined as event_time_implausible
+ingest_delay_seconds: 0         # ingested_at = event_time + this, where the source has none
+currency: EUR                   # of the shop; other currencies need a rate, or are quarantined
+rates: {table: rates, columns: {currency: code, rate: eur_per_unit, day: date}}     # day is optional
 events:
-  - table: clicks               # file name without its endings, or "*" for whatever is given
-    columns: {event_time: ts, user_id: customer, event_name: action, item_id: sku}
-    constants: {currency: EUR}
+  - table: clicks               # file name without its suffixes, or "*" for any file
+    csv: {separator: ";", encoding: cp1252, decimal: ",", thousands: "."}
+    columns:
+      event_time: ts            # or {date: DAY, time: HHMM, start: 2017-01-01} for day numbers, see `DateAndTime`
+      user_id: [CustomerID, Customer ID]    # the first that holds a value; any but one may be absent from the file
+      event_name: action
+      item_id: sku
+    constants: {platform: web}
     event_names: {buy: purchase}
+    time_format: "%d.%m.%Y %H:%M"           # or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; or a list
+    missing: ["(not set)"]      # words that mean "no value" in any column, or {price: ["0"]} in these alone
+    only: [{column: refunded, above: 0}]    # rows that this entry reads; the others are not counted
     reject: [{column: price, at_most: 0, reason: no_sale_price}]
-    items: {category: category_path, brand: brand}      # content of items that rides on the events
-    join: {table: orders, key: order}   # columns of a second table
-    each: products              # one event an element of this list of the record
+    fill_down: {by: order, columns: [email, currency]}  # blanks take the value of the key's row before
+    join: {table: orders, key: order}       # columns of a second table; or a list of joins
+    each: products              # one event per element of this list of the record
+    order_amount: total         # amount of a purchase or refund for which `each` yields no element
+    items: {category: category_path, brand: brand}      # item content that the events carry
     optional: [products]        # columns that a file may lack
-    missing: ["(not set)"]      # texts that stand for no value
-    identified_by: [batch, nth] # what makes a derived event_id, in place of the whole row
-    csv: {separator: ";", header: [ts, customer, action, sku]}      # where a CSV has no header of its own
+    ignore: [part]              # columns that carry no information
+    identified_by: [batch, nth] # columns that a derived event_id is made of; nth counts equal lines of a file
+    once_per: [order_id, item_id]           # a purchase that is sent again counts once
+    negative_quantity: refund   # a purchase with a negative quantity is a refund
+    negative_amount: refund     # a purchase with a negative amount is a refund
+    discounts: [{column: sku, equals: DISCOUNT}]        # lines that reduce the other lines of their order
+    price: amount / quantity    # instead of given
 items: {table: products, columns: {item_id: sku, title: name}}
 users: {table: customers, columns: {user_id: customer}, own: [age]}
+optional_tables: [customers]    # read if given, and reported if not; any other table must be given
+promotions: {table: leaflet, columns: {item_id: sku, placement: page, valid_from: from, valid_to: to}}
+stock: {table: stock, columns: {item_id: sku, as_of: counted_at, units: on_hand}}
 
 A column of an event may be an address inside a record (`properties.product_id`, `event_params[page_location]`, see
-`events.records`), or a list of them: the first that holds anything.
+`events.sources.records`), or a list of alternatives.
 """
 
-from datetime import date
+import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from events.contract import CAMPAIGN_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
+from events.contract import EVENT_NAMES, EVENT_SCHEMA, SIDE_SCHEMAS, UTC_TIME
 from events.rules import require_constant, require_pattern, require_zone
 from shoplens.errors import MappingError
 from shoplens.yaml_file import read_yaml
 
-SIDE_KEYS = {"items": "item_id", "users": "user_id", "campaigns": "campaign_id"}
-_SIDE_SCHEMAS = {"items": ITEM_SCHEMA, "users": USER_SCHEMA, "campaigns": CAMPAIGN_SCHEMA}
+# Columns without which a row of a side table is quarantined; the first is its key.
+SIDE_KEYS: dict[str, tuple[str, ...]] = {
+    "items": ("item_id",),
+    "users": ("user_id",),
+    "campaigns": ("campaign_id",),
+    "promotions": ("item_id", "valid_from", "valid_to"),
+    "stock": ("item_id", "as_of", "units"),
+}
+NTH = "nth"  # in identified_by: the number of a line among the equal lines of its file
 _TEN_YEARS = 10 * 365.25 * 86_400  # no shop books later; more is a wrong unit
 
 
@@ -51,14 +80,25 @@ def _known(names: Any, schema: dict[str, Any]) -> None:
         raise ValueError(f"no column of the contract: {', '.join(unknown)}; it has {', '.join(schema)}")
 
 
-class Reject(_Strict):
-    """Rows that are no behaviour: they go to quarantine with `reason`. Exactly one test is set."""
+Source = str | tuple[str, ...]  # alternatives: the first that holds a value
 
-    column: str
-    reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+def name_of(source: Source) -> str:
+    """Return the name of the column that holds a source, see `events.sources.records`."""
+    return source if isinstance(source, str) else " | ".join(source)
+
+
+class Test(_Strict):
+    """A test of one column. Exactly one condition is set."""
+
+    __test__ = False  # not a test class of pytest
+
+    column: Source
     equals: str | None = None
     matches: str | None = Field(default=None, description="A regular expression that the value must contain.")
     at_most: float | None = Field(default=None, allow_inf_nan=False)
+    above: float | None = Field(default=None, allow_inf_nan=False)
+    empty: bool | None = None
 
     @field_validator("matches")
     @classmethod
@@ -68,40 +108,79 @@ class Reject(_Strict):
         return value
 
     @model_validator(mode="after")
-    def _one_test(self) -> "Reject":
-        if sum(test is not None for test in (self.equals, self.matches, self.at_most)) != 1:
-            raise ValueError("set exactly one of equals, matches, at_most")
+    def _one_condition(self) -> Self:
+        if sum(one is not None for one in (self.equals, self.matches, self.at_most, self.above, self.empty)) != 1:
+            raise ValueError("set exactly one of equals, matches, at_most, above, empty")
         return self
 
 
-class Path_(_Strict):  # noqa: N801  (Path is pathlib's)
-    """A category path out of one column of the source, split at a separator."""
+class Reject(Test):
+    """Rows that are not behaviour: they are quarantined with `reason`."""
+
+    reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class SplitPath(_Strict):
+    """A category path in one column of the source, split at a separator."""
 
     column: str
     split: str
 
 
 Delay = Annotated[float, Field(ge=0, le=_TEN_YEARS, allow_inf_nan=False)]
-Category = str | tuple[str, ...] | Path_
-Source = str | tuple[str, ...]  # several: the first that holds anything
-
-
-def name_of(source: Source) -> str:
-    """Return what a source is called as one column, see `events.records`."""
-    return source if isinstance(source, str) else " | ".join(source)
+Category = str | tuple[str, ...] | SplitPath
+Missing = tuple[str, ...] | dict[str, tuple[str, ...]]
+TimeFormat = str | tuple[str, ...]
 
 
 class Csv(_Strict):
-    """How a CSV file is written, where it is not the usual way."""
+    """The dialect of a CSV file."""
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
     header: tuple[str, ...] = Field(default=(), description="Names of the columns of a file that has no header.")
+    encoding: str = "utf-8"
+    quote: Literal['"', "'", "none"] = '"'
+    escape: Literal['"', "\\", "none"] = '"'
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", "'", " "] = ""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands must differ; both are {self.decimal!r}")
+        return self
+
+
+class DateAndTime(_Strict):
+    """A time in a date column and a time column, or in numbers that count from a start date.
+
+    The time column holds HH:MM, HH:MM:SS, or a number such as 1631 (16:31) or 9 (00:09).
+    """
+
+    date: Source
+    time: Source | None = None
+    start: datetime.date | None = Field(default=None, description="The date that the number `first` stands for.")
+    unit: Literal["h", "d", "w"] = Field(default="d", description="What the numbers count: hours, days or weeks.")
+    first: int = 1
+
+    @model_validator(mode="after")
+    def _start(self) -> Self:
+        if self.start is None and self.model_fields_set & {"unit", "first"}:
+            raise ValueError("unit and first count from a start date: set start")
+        return self
+
+
+class FillDown(_Strict):
+    """Columns whose blanks take the value of the row before with the same key."""
+
+    by: str
+    columns: tuple[str, ...] = Field(min_length=1)
 
 
 class Elapsed(_Strict):
-    """Times that a source tells as days since a person's row before: they are summed from a start that we choose."""
+    """Times that a source gives as days since a person's previous row: they are summed from a chosen start."""
 
-    start: date
+    start: datetime.date
     by: str
     order: str = Field(description="Column that numbers a person's rows.")
     days: str = Field(description="Column with the days since the row before; empty for the first.")
@@ -129,24 +208,32 @@ class EventTable(_Strict):
     """One table of events."""
 
     table: str
-    columns: dict[str, Source]
-    join: Join | None = None
+    columns: dict[str, Source | DateAndTime]
+    csv: Csv = Csv()
+    join: Join | tuple[Join, ...] = ()
+    fill_down: FillDown | None = None
+    only: tuple[Test, ...] = Field(default=(), description="Rows that pass all of these are read; others are not.")
     each: str | None = Field(default=None, description="Address of a list: every element is an event.")
     optional: tuple[str, ...] = Field(default=(), description="Columns that a file may lack.")
-    missing: tuple[str, ...] = Field(default=(), description="Texts that stand for no value.")
+    missing: Missing = Field(default=(), description="Words for no value, in any column or per column.")
     identified_by: tuple[str, ...] = Field(default=(), description="What a derived event_id is made of.")
-    csv: Csv = Csv()
+    once_per: tuple[str, ...] = Field(default=(), description="Contract columns; a repeated purchase counts once.")
     constants: dict[str, str | int | float] = {}
     event_names: dict[str, str] = Field(
         default={}, validate_default=True, description="The source's event name -> the contract's."
     )
     ingest_delay_seconds: Delay | None = Field(default=None, description="In place of the mapping's.")
     time_plus: TimePlus | None = Field(default=None, description="What is added to event_time.")
-    time_format: str | None = Field(default=None, description="strptime format, or epoch_s, epoch_ms, epoch_us.")
+    time_format: TimeFormat | None = Field(
+        default=None, description="strptime formats, or iso, excel, epoch, epoch_s, epoch_ms, epoch_us."
+    )
     negative_quantity: Literal["refund", "keep"] = "keep"
+    negative_amount: Literal["refund", "keep"] = "keep"
     price: Literal["given", "amount / quantity"] = "given"
     amount: Literal["given", "price * quantity"] = "given"
-    ignore: tuple[str, ...] = Field(default=(), description="Columns of the source that mean nothing here.")
+    order_amount: Source | None = Field(default=None, description="Amount of an order without lines.")
+    discounts: tuple[Test, ...] = Field(default=(), description="Lines that reduce the others of their order.")
+    ignore: tuple[str, ...] = Field(default=(), description="Columns that carry no information.")
     reject: tuple[Reject, ...] = ()
     items: dict[Literal["category", "brand", "title", "description"], Category] = {}
 
@@ -175,8 +262,16 @@ class EventTable(_Strict):
             raise ValueError(f"no event of the contract: {', '.join(unknown)}; it has {', '.join(EVENT_NAMES)}")
         return value
 
+    @field_validator("columns")
+    @classmethod
+    def _time_parts(cls, value: dict[str, Any]) -> dict[str, Any]:
+        wrong = [n for n, source in value.items() if isinstance(source, DateAndTime) and EVENT_SCHEMA[n] != UTC_TIME]
+        if wrong:
+            raise ValueError(f"not a time: {', '.join(wrong)}; date, time and start are for event_time and ingested_at")
+        return value
+
     @model_validator(mode="after")
-    def _needs(self) -> "EventTable":
+    def _needs(self) -> Self:
         given = {*self.columns, *self.constants}
         for name in ("event_time", "event_name"):
             if name not in given:
@@ -186,25 +281,73 @@ class EventTable(_Strict):
             raise ValueError(f"given twice, as a column and as a constant: {', '.join(twice)}; keep one")
         if not given & {"user_id", "anonymous_id"}:
             raise ValueError("user_id or anonymous_id must be given: who did it")
-        if self.identified_by and "event_id" in given:
-            raise ValueError("identified_by and columns.event_id: one of them makes the id; leave the other out")
+        if "event_id" in given and (self.identified_by or self.once_per):
+            raise ValueError("columns.event_id is the ID already: leave out identified_by and once_per, or event_id")
+        unknown = sorted(set(self.once_per) - given)
+        if unknown:
+            raise ValueError(f"once_per: must name mapped columns; {', '.join(unknown)} is not mapped")
+        if self.discounts and "order_id" not in given:
+            raise ValueError("discounts: order_id must be mapped: a discount reduces the lines of its order")
         return self
 
     @property
     def sources(self) -> dict[str, str]:
         """The contract's columns -> the columns of the rows they are read from, see `events.records`."""
-        return {name: name_of(source) for name, source in self.columns.items()}
+        return {n: name_of(s.date if isinstance(s, DateAndTime) else s) for n, s in self.columns.items()}
+
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        """The joins of the table, in order."""
+        return (self.join,) if isinstance(self.join, Join) else self.join
+
+    @property
+    def time_formats(self) -> tuple[str, ...]:
+        """The formats of the table's times, in the order in which they are tried; empty for none."""
+        return formats_of(self.time_format)
+
+
+def formats_of(given: TimeFormat | None) -> tuple[str, ...]:
+    """Return time formats as a tuple."""
+    return () if given is None else (given,) if isinstance(given, str) else given
 
 
 class SideTable(_Strict):
-    """Items, users or campaigns."""
+    """Items, users, campaigns, promotions or stock."""
 
     table: str
-    columns: dict[str, Category]
+    columns: dict[str, Category | DateAndTime]
     own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")
-    time_format: str | None = Field(default=None, description="strptime format of its times.")
+    time_format: TimeFormat | None = Field(default=None, description="As in a table of events.")
     csv: Csv = Csv()
-    join: Join | None = None
+    join: Join | tuple[Join, ...] = ()
+
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        """The joins of the table, in order."""
+        return (self.join,) if isinstance(self.join, Join) else self.join
+
+    @property
+    def time_formats(self) -> tuple[str, ...]:
+        """The formats of the table's times, in the order in which they are tried; empty for none."""
+        return formats_of(self.time_format)
+
+
+class Rates(_Strict):
+    """Exchange rates: how many units of the shop's currency one unit of another is worth."""
+
+    table: str
+    columns: dict[Literal["currency", "rate", "day"], str] = Field(
+        description="Without day, one rate holds for all days; with it, the latest one up to the event's UTC day."
+    )
+    time_format: TimeFormat | None = None
+    csv: Csv = Csv()
+
+    @field_validator("columns")
+    @classmethod
+    def _needs(cls, value: dict[str, str]) -> dict[str, str]:
+        if not {"currency", "rate"} <= set(value):
+            raise ValueError("currency and rate must be mapped")
+        return value
 
 
 class Mapping(_Strict):
@@ -213,12 +356,20 @@ class Mapping(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     description: str = ""
     identity: Literal["user", "session"]
+    person: tuple[Literal["user_id", "anonymous_id"], ...] = Field(default=("user_id",), min_length=1)
+    nobody: tuple[str, ...] | None = Field(default=None, description="In place of the built-in words for nobody.")
     time_zone: str
+    earliest: datetime.date = datetime.date(1995, 1, 1)
     ingest_delay_seconds: Delay = 0.0
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
+    rates: Rates | None = None
     events: tuple[EventTable, ...] = Field(min_length=1)
     items: SideTable | None = None
     users: SideTable | None = None
     campaigns: SideTable | None = None
+    promotions: SideTable | None = None
+    stock: SideTable | None = None
+    optional_tables: tuple[str, ...] = Field(default=(), description="Tables that need not be among the given files.")
 
     @field_validator("time_zone")
     @classmethod
@@ -226,26 +377,42 @@ class Mapping(_Strict):
         require_zone(value)
         return value
 
-    @field_validator("items", "users", "campaigns")
+    @field_validator("items", "users", "campaigns", "promotions", "stock")
     @classmethod
     def _side(cls, value: SideTable | None, info: ValidationInfo) -> SideTable | None:
         if value is None or info.field_name is None:
             return value
-        schema, key = _SIDE_SCHEMAS[info.field_name], SIDE_KEYS[info.field_name]
+        schema = SIDE_SCHEMAS[info.field_name]
         _known(value.columns, schema)
-        if key not in value.columns:
-            raise ValueError(f"columns: {key} must be mapped: rows of {info.field_name} are known by it")
+        for name in SIDE_KEYS[info.field_name]:
+            if name not in value.columns:
+                raise ValueError(f"columns: {name} must be mapped: no row of {info.field_name} is complete without it")
+        for name, source in value.columns.items():
+            if isinstance(source, DateAndTime) and schema[name] != UTC_TIME:
+                raise ValueError(f"columns: {name} is not a time: name one column, or several")
         repeated = sorted(set(value.own) & set(schema))
         if repeated:
             raise ValueError(f"own: a column of the contract: {', '.join(repeated)}; map it under columns instead")
         return value
 
+    @model_validator(mode="after")
+    def _rates_need_a_currency(self) -> Self:
+        if self.rates is not None and self.currency is None:
+            raise ValueError("currency must be given where rates are: rates convert to the shop's currency")
+        return self
+
+    @property
+    def sides(self) -> dict[str, SideTable]:
+        """The side tables that the mapping reads, by name."""
+        found = {name: getattr(self, name) for name in SIDE_KEYS}
+        return {name: side for name, side in found.items() if side is not None}
+
     def tables(self) -> tuple[str, ...]:
         """Names of all tables that the mapping reads."""
-        sides = [side for side in (self.items, self.users, self.campaigns) if side is not None]
-        joins = [*(table.join for table in self.events), *(side.join for side in sides)]
-        joined = [join.table for join in joins if join is not None]
-        return tuple(dict.fromkeys([*(e.table for e in self.events), *(s.table for s in sides), *joined]))
+        tables: tuple[EventTable | SideTable, ...] = (*self.events, *self.sides.values())
+        named: list[EventTable | SideTable | Join | Rates] = [*tables, *(join for one in tables for join in one.joins)]
+        named += [] if self.rates is None else [self.rates]
+        return tuple(dict.fromkeys(one.table for one in named))
 
 
 def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int:

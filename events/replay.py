@@ -11,17 +11,17 @@ import polars as pl
 
 from events.account import TableAccount
 from events.contract import CAMPAIGN_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
-from events.ids import salt_of
 from events.ingest import Ingested, contract_events
-from events.items import every_item, riding_content
 from events.lake import append, lake_quarantine
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping
-from events.plain import plain
 from events.readers import read_table, table_name
-from events.records import Rows
 from events.settle import Part, settle
-from events.transform import transform
+from events.sources.records import Rows, addresses_of, sources_of
+from events.transform.columns import scalar_columns
+from events.transform.ids import salt_of
+from events.transform.items import carried_content, every_item
+from events.transform.rows import transform
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_file
@@ -98,10 +98,11 @@ def _part(frame: pl.DataFrame, table: str, mapping: Mapping) -> Part:
     """Read the corrected rows of one table; their row numbers are places in `frame`."""
     spec, salt = _entry(table, mapping)
     own = _own_columns(frame)
-    absent = [name for name in spec.sources.values() if name not in own.columns]
+    read = dict.fromkeys(name for source in sources_of(spec) for name in addresses_of(source))
+    absent = [name for name in read if name not in own.columns]
     own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
     done = transform(Rows(own, frozenset()), spec, mapping, table, salt)
-    return Part(table, frame.height, done.events, done.quarantined, lambda: plain(own))
+    return Part(table, frame.height, done.events, done.quarantined, lambda: scalar_columns(own))
 
 
 def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -131,7 +132,7 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
     frame = _read(corrected)
     frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
     settled = settle([_part(rows, table, mapping) for table, rows in frames.items()])
-    content = riding_content(settled.events)
+    content = carried_content(settled.events)
     done = Ingested(
         events=contract_events(settled),
         items=every_item(pl.DataFrame(schema=ITEM_SCHEMA), content, settled.events["item_id"]),

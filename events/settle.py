@@ -8,7 +8,7 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA
 from events.duplicates import OTHER_CONTENT, distinct
-from events.quarantine import quarantine
+from events.transform.quarantine import quarantine
 
 
 @dataclass(frozen=True)

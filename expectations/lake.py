@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from events.items import every_item
 from events.lake.index import day_events
 from events.lake.manifest import Manifest
 from events.lake.place import existing
 from events.lake.sides import CONTENT, held_side
 from events.lake.store import Place, Store
+from events.transform.items import every_item
 from expectations.data_docs import build_data_docs
 from expectations.drift.report import Drift
 from expectations.drift.run import empty_table, hold, judge_log, require_season, show

@@ -12,6 +12,7 @@ from events.collector.log import EventLog
 from events.collector.records import Incoming, accepted, event_frame, quarantined, record_frames
 from events.collector.sessions import Sessions
 from events.content import OTHER_CONTENT, content_hash
+from events.transform.money import with_amounts
 
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
 Status = Literal["accepted", "duplicate", "quarantined"]
@@ -61,14 +62,6 @@ class Clock:
         else:
             moment = event.get("ingested_at", event["event_time"])
         return moment.astimezone(UTC)
-
-
-def with_amounts(events: pl.DataFrame) -> pl.DataFrame:
-    """Return events with the amount that price and quantity (1 where there is none) imply; unknown stays null."""
-    implied = pl.col("price") * pl.col("quantity").fill_null(1.0)
-    known = implied.is_finite() & (pl.col("quantity").is_null() | (pl.col("quantity") != 0))
-    money = pl.col("amount").is_null() & pl.col("event_name").is_in(["purchase", "refund"])
-    return events.with_columns(pl.when(money & known).then(implied).otherwise("amount").alias("amount"))
 
 
 class Intake:

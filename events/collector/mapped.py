@@ -9,10 +9,10 @@ from pydantic_core import from_json, to_json
 
 from events.collector.records import NOT_AN_OBJECT, NOT_JSON, Incoming, accept, rejected
 from events.contract import EVENT_SCHEMA
-from events.ids import salt_of
 from events.mapping import Mapping
-from events.records import flat_rows
-from events.transform import transform
+from events.sources.records import flat_rows, only_rows
+from events.transform.ids import salt_of
+from events.transform.rows import transform
 from shoplens.errors import MappingError, SourceError
 
 _NUMBER = "_number"  # of a record, while its rows are found
@@ -28,7 +28,7 @@ class MappedReader:
         Raises:
             MappingError: it reads several tables of events, or joins them.
         """
-        if len(mapping.events) != 1 or mapping.events[0].join:
+        if len(mapping.events) != 1 or mapping.events[0].joins:
             raise MappingError(
                 f"mapping {mapping.name}: to read calls it must have one entry of events, without a join; it has "
                 f"{len(mapping.events)}. Give `--mapping` a mapping such as events/mappings/segment.yaml"
@@ -71,7 +71,7 @@ class MappedReader:
     def _transformed(self, records: Sequence[Any]) -> list[list[Incoming]]:
         lines = b"\n".join(to_json({**record, _NUMBER: number}) for number, record in enumerate(records))
         frame = pl.read_ndjson(lines, infer_schema_length=None)
-        rows = flat_rows(frame, self._spec)
+        rows = only_rows(flat_rows(frame, self._spec), self._spec)
         of_record = rows.frame[_NUMBER].to_list()
         rows = replace(rows, frame=rows.frame.drop(_NUMBER))
         done = transform(rows, self._spec, self._mapping, self._spec.table, salt_of(self._spec.table, 0))

@@ -19,12 +19,13 @@ from typing_extensions import TypedDict
 from events.collector.log import Record
 from events.content import json_text
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, PERSON_ID, PERSON_ID_LENGTH, QUARANTINE_SCHEMA, UTC_TIME
+from events.transform.numbers import is_nobody
+from events.transform.times import EARLIEST, LATEST
 
 NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
 _LONGEST_TEXT = 65_536  # characters of one field; a page's URL or a review is far shorter
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
-_EARLIEST, _LATEST = datetime(1995, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # as for files
 _TIMES = ("event_time", "ingested_at")
 _PEOPLE = ("user_id", "anonymous_id")
 _TABLE = "collector"  # what quarantine calls the source
@@ -41,8 +42,8 @@ def _moment(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text.upper() if found else "")
     except ValueError:
         raise PydanticCustomError("not_a_time", "must be an RFC 3339 time such as 2026-11-27T09:30:00Z") from None
-    if not _EARLIEST <= moment <= _LATEST:
-        raise PydanticCustomError("implausible", f"must be from {_EARLIEST.year} to {_LATEST.year}")
+    if not EARLIEST <= moment <= LATEST:
+        raise PydanticCustomError("implausible", f"must be from {EARLIEST.year} to {LATEST.year}")
     return moment
 
 
@@ -129,6 +130,9 @@ def rejected(raw: bytes, reasons: Iterable[str], problem: str) -> Incoming:
 def _problems(event: dict[str, Any]) -> dict[str, str]:
     """Return reason -> rule in words, for what is missing and for people whom the service could not be asked about."""
     found = {f"{name}_missing": f"{name}: must be given" for name in _REQUIRED if event.get(name) is None}
+    for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
+        if (person := event.get(name)) and is_nobody(person) and not person.lstrip("-").isdigit():
+            event[name] = None
     people = {name: event[name] for name in _PEOPLE if event.get(name)}
     if not people:
         found["who_missing"] = "user_id or anonymous_id: must be given"

@@ -18,7 +18,6 @@ from events.account import TableAccount, count_reasons
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
 from events.duplicates import OTHER_CONTENT, distinct
 from events.ingest import Ingested
-from events.items import CONTENT_SCHEMA, every_item
 from events.lake.index import day_events, known_events, share_an_id, with_indexed
 from events.lake.index import tidied as tidied_index
 from events.lake.manifest import Day, File, Manifest, newest, publish
@@ -38,6 +37,7 @@ from events.lake.store import Place, Store
 from events.lake.tables import FAN, write_file
 from events.lake.vacuum import GRACE, sweep
 from events.mapping import Mapping
+from events.transform.items import CONTENT_SCHEMA, every_item
 from shoplens.errors import SourceError
 
 LIVE = "live"  # what batches of events that came one by one are called in the account

@@ -9,7 +9,6 @@ import polars as pl
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA
 from events.ingest import Ingested
-from events.items import every_item
 from events.lake.index import day_events
 from events.lake.manifest import Manifest
 from events.lake.place import FROZEN_EVENTS, MARKER, existing
@@ -17,6 +16,7 @@ from events.lake.sides import CONTENT, SIDES, held_side, read_quarantine
 from events.lake.store import Place, Store
 from events.lake.tables import GroupedWriter
 from events.readers import read_table
+from events.transform.items import every_item
 from shoplens.errors import SourceError
 from shoplens.files import whole_file, write_json
 

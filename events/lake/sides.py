@@ -9,10 +9,10 @@ import polars as pl
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
 from events.duplicates import OTHER_CONTENT
-from events.items import CONTENT_SCHEMA, first_content
 from events.lake.manifest import File, Manifest
 from events.lake.store import Store
 from events.lake.tables import aligned, merged, read_file, row_groups, write_file
+from events.transform.items import CONTENT_SCHEMA, merged_content
 
 # name -> its schema, and the key of which it holds one row; sources add columns of their own
 SIDES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -53,7 +53,7 @@ def with_sides(
     sides = dict(manifest.sides)
     for name, rows in (*new.items(), (CONTENT, content)):
         held = held_side(store, manifest, name)
-        both = first_content(pl.concat([held, rows])) if name == CONTENT else _newest(held, rows, SIDES[name][1])
+        both = merged_content(pl.concat([held, rows])) if name == CONTENT else _newest(held, rows, SIDES[name][1])
         if rows.height and not both.equals(held):
             sides[name] = write_file(store, "sides", both)
     return sides

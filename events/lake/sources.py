@@ -20,7 +20,7 @@ from events.lake.place import existing, is_lake
 from events.lake.store import Place
 from events.mapping import EventTable, Mapping, SideTable
 from events.readers import find_files, kind_of, select_files
-from events.values import columns_of
+from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 
 Sources = dict[str, dict[str, Column]]  # by table and column
@@ -133,11 +133,9 @@ def _column(values: pl.Series, rows: int) -> Column:
 
 
 def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any]]:
-    for spec in (*mapping.events, mapping.items, mapping.users, mapping.campaigns):
-        if spec is not None:
-            yield spec.table, spec
-            if spec.join is not None:
-                yield spec.join.table, spec.join
+    for spec in (*mapping.events, *mapping.sides.values()):
+        yield spec.table, spec
+        yield from ((join.table, join) for join in spec.joins)
 
 
 def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:

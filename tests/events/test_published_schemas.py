@@ -72,7 +72,7 @@ def test_ga4(ingest) -> None:
         ("view_item", "h1", None, None, "USD", None, None),
         ("purchase", "h1", 2.0, 25.0, "USD", "T1", "u1"),
         ("purchase", "m1", 1.0, 8.0, "USD", "T1", "u1"),
-        ("purchase", "h1", None, None, None, None, None),
+        ("purchase", "h1", None, 12.5, None, None, None),  # no quantity: one piece
     ]
     assert done.events["query"][0] == "warm hat"
     assert done.events["url"][1] == "https://shop/h1"

@@ -5,8 +5,8 @@ import re
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.times import moment
-from events.values import number, text
+from events.transform.numbers import number, text
+from events.transform.times import moment
 from training.table.kinds import Column, Kind
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; "\n" in two signs is MySQL's

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.attributes import attributes
 from events.collector.records import attribute_text, parse_body, parse_event, parse_lines
+from events.transform.columns import attributes, scalar_columns
 
 GOOD = {
     "event_id": "e1",
@@ -181,12 +181,11 @@ _JSON = st.recursive(
 @given(st.lists(st.fixed_dictionaries({"x": _JSON}), min_size=1, max_size=1))
 @settings(max_examples=60, deadline=None)
 def test_attributes_are_spelled_as_in_a_file(records: list[dict[str, Any]]) -> None:
-    from events.plain import plain
 
     frame = pl.read_ndjson(b"\n".join(json.dumps(one).encode() for one in records), infer_schema_length=None)
     if "x" not in frame.columns:  # {} alone has no column
         return
-    pairs = attributes(plain(frame), ["x"]).to_list()
+    pairs = attributes(scalar_columns(frame), ["x"]).to_list()
     texts = [attribute_text(one["x"]) for one in records]
     assert [one[0]["value"] if one else None for one in pairs] == texts
 

@@ -1,31 +1,36 @@
-"""Columns that are no plain values (lists, durations, bytes, times out of range) as text, so that no row is lost."""
+"""Columns of other types (lists, records, durations, bytes, times out of range) as text, and the attributes of events."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 from pydantic_core import from_json
 
 from events.content import json_text
+from events.contract import ATTRIBUTES
 from events.kinds import first_line, kind_of
+from events.transform.numbers import text
 from shoplens.errors import SourceError
 
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days from 1970-01-01
 _A_DAY = {"ms": 86_400_000, "us": 86_400_000_000}
 
 
-def _odd(kind: pl.DataType) -> bool:
+def _is_other(kind: pl.DataType) -> bool:
     return kind.is_nested() or kind in (pl.Duration, pl.Binary, pl.Object)
 
 
-def require_plain(frame: pl.DataFrame, needed: list[str], where: str) -> None:
-    """Raise a SourceError that names the columns that the mapping reads and that hold no plain values."""
-    odd = [f"{name} ({frame.schema[name]})" for name in dict.fromkeys(needed) if _odd(frame.schema[name])]
-    if odd:
+def require_scalars(frame: pl.DataFrame, needed: Iterable[str], where: str) -> None:
+    """Raise a SourceError that names mapped columns that do not hold text, numbers or times."""
+    wrong = [f"{name} ({frame.schema[name]})" for name in dict.fromkeys(needed) if _is_other(frame.schema[name])]
+    if wrong:
         raise SourceError(
-            f"{where}: a mapped column must hold text, numbers or times; received {', '.join(odd)}. "
-            f"Write plain columns, or leave these out of the mapping"
+            f"{where}: a mapped column must hold text, numbers or times; received {', '.join(wrong)}. "
+            f"Write such columns, or leave these out of the mapping"
         )
 
 
@@ -34,7 +39,7 @@ def _has_fields(kind: Any) -> bool:
 
 
 def _as_text(column: pl.Series, *, hexed: bool) -> pl.Series | None:
-    """Return an odd column as text, or None where there is none for it."""
+    """Return a column as text, or None where its type has none."""
     if not hexed and not _has_fields(column.dtype):  # a record cast to text loses the names of its fields
         try:
             return column.cast(pl.String)
@@ -56,7 +61,7 @@ def _as_text(column: pl.Series, *, hexed: bool) -> pl.Series | None:
 
 
 def _far(name: str, kind: Any) -> pl.Expr | None:
-    """Say whether a column has times so far off that Polars panics when it writes them; None where it can have none."""
+    """Return whether a column has times so far off that Polars panics when it writes them; None for other columns."""
     if not (kind == pl.Date or isinstance(kind, pl.Datetime)):
         return None
     if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
@@ -67,7 +72,7 @@ def _far(name: str, kind: Any) -> pl.Expr | None:
 
 
 def _is_text(table: pl.LazyFrame, name: str) -> bool:
-    """Say whether the bytes in a column are text, all of them."""
+    """Return whether all bytes in a column are text."""
     try:
         table.select(pl.col(name).cast(pl.String).null_count()).collect(engine="streaming")
     except pl.exceptions.ComputeError:
@@ -76,42 +81,42 @@ def _is_text(table: pl.LazyFrame, name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Odd:
-    """What one value of a column decides for all of them, so that the pieces of a file are written alike.
+class ColumnForms:
+    """How columns are written as text: decided by the whole file, so that all pieces of it are written alike.
 
     Attributes:
-        far: Columns of times, one of which is so far off that all are written as text.
-        hexed: Columns of bytes, one of which is no text, so that all are written in hexadecimal.
+        far: Columns of times with at least one so far off that all are written as text.
+        hexed: Columns of bytes with at least one that is not text, so that all are written in hexadecimal.
     """
 
     far: frozenset[str] = frozenset()
     hexed: frozenset[str] = frozenset()
 
 
-def odd_columns(frame: pl.DataFrame | pl.LazyFrame) -> Odd:
-    """Find what the values of a table decide."""
+def column_forms(frame: pl.DataFrame | pl.LazyFrame) -> ColumnForms:
+    """Return how the columns of a whole table are written."""
     table = frame.lazy()
     schema = table.collect_schema()
     tests = {name: test for name, kind in schema.items() if (test := _far(name, kind)) is not None}
     far: tuple[bool, ...] = ()
     if tests:
         far = table.select(test.alias(name) for name, test in tests.items()).collect(engine="streaming").row(0)
-    return Odd(
-        frozenset(name for name, odd in zip(tests, far, strict=True) if odd),
+    return ColumnForms(
+        frozenset(name for name, is_far in zip(tests, far, strict=True) if is_far),
         frozenset(name for name, kind in schema.items() if kind == pl.Binary and not _is_text(table, name)),
     )
 
 
-def odd_columns_of(path: Path) -> Odd:
-    """Find what the values of a file decide; only Parquet has columns other than of plain values and records.
+def column_forms_of(path: Path) -> ColumnForms:
+    """Return how the columns of a file are written; only Parquet has columns of bytes and of times.
 
     Raises:
         SourceError: the file cannot be read.
     """
     if kind_of(path) != ".parquet":
-        return Odd()
+        return ColumnForms()
     try:
-        return odd_columns(pl.scan_parquet(path, glob=False, hive_partitioning=False))
+        return column_forms(pl.scan_parquet(path, glob=False, hive_partitioning=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SourceError(f"{path}: cannot be read as parquet: {first_line(error)}") from error
 
@@ -127,18 +132,37 @@ def _far_as_text(column: pl.Series) -> pl.Series:
     return column.to_frame("x").select(written.fill_null(physical.cast(pl.String))).to_series()
 
 
-def plain(frame: pl.DataFrame, odd: Odd | None = None) -> pl.DataFrame:
-    """Return the table with columns of other than plain values as text; those that have no text are left out.
+def scalar_columns(frame: pl.DataFrame, forms: ColumnForms | None = None) -> pl.DataFrame:
+    """Return the table with columns of other types as text; those that have no text are left out.
 
     Args:
         frame: The table, or a piece of it.
-        odd: What the values of the whole table decide; by default the frame is the whole.
+        forms: How the columns of the whole table are written; by default the frame is the whole.
     """
-    odd = odd_columns(frame) if odd is None else odd
+    forms = column_forms(frame) if forms is None else forms
     for name, kind in frame.schema.items():
-        if _odd(kind):
-            written = _as_text(frame[name], hexed=name in odd.hexed)
+        if _is_other(kind):
+            written = _as_text(frame[name], hexed=name in forms.hexed)
             frame = frame.drop(name) if written is None else frame.with_columns(written.alias(name))
-        elif name in odd.far and kind != pl.String:
+        elif name in forms.far and kind != pl.String:
             frame = frame.with_columns(_far_as_text(frame[name]).alias(name))
     return frame
+
+
+def attributes(frame: pl.DataFrame, names: list[str]) -> pl.Series:
+    """Return ATTRIBUTES of every row: the columns `names` as text, by name, without those that hold nothing.
+
+    By name, as the collector has them: an event that comes both in a file and live is one content.
+    """
+    if not names or frame.is_empty():
+        return pl.select(pl.repeat(pl.lit([], dtype=ATTRIBUTES), frame.height).alias("attributes")).to_series()
+    names = sorted(names)
+    texts = frame.select(text(frame, name).alias(str(n)) for n, name in enumerate(names))
+    held = np.column_stack([column.is_not_null().to_numpy() for column in texts])  # (rows, names)
+    # Lists out of their offsets and values: Polars' own concat_list of records takes ten times as long.
+    values = texts.select(pl.concat_list(pl.all()).alias("value")).explode("value", empty_as_null=False).to_series()
+    keys = pl.Series("key", names)[np.tile(np.arange(len(names)), frame.height)[held.ravel()]]
+    pairs = pl.DataFrame({"key": keys, "value": values.filter(pl.Series(held.ravel()))}).to_struct("pair")
+    offsets = np.concatenate([[0], held.sum(axis=1).cumsum()])
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pairs.to_arrow())
+    return pl.Series("attributes", lists, dtype=ATTRIBUTES)

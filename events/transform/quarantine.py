@@ -1,11 +1,11 @@
-"""Rows that are set aside, with the reasons and the row as it came."""
+"""Quarantined rows: the reasons, and the row as it was read."""
 
 import polars as pl
 
 from events.contract import QUARANTINE_SCHEMA
 
 
-def judge(frame: pl.DataFrame, tests: list[tuple[str, pl.Expr]]) -> tuple[pl.Series, pl.Series]:
+def failed_tests(frame: pl.DataFrame, tests: list[tuple[str, pl.Expr]]) -> tuple[pl.Series, pl.Series]:
     """Return which rows fail a test, and, of those rows alone, the lists of reasons whose tests they fail.
 
     Args:

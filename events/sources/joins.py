@@ -1,4 +1,4 @@
-"""A second table beside the one that is read, and times that a source tells only as days since the time before."""
+"""Joined tables, blanks filled down, and times that a source gives only as days since the previous row."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.mapping import Elapsed, Join
-from events.plain import plain
+from events.mapping import Elapsed, FillDown, Join
 from events.readers import read_table
-from events.values import number, text
+from events.transform.columns import scalar_columns
+from events.transform.numbers import id_text, number, text
 from shoplens.errors import MappingError, SourceError
 
 
@@ -24,7 +24,7 @@ def require_columns(columns: list[str], needed: list[str], table: str, mapping: 
 
 
 def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
-    """Add the time of every row: the start, plus the days since the row before of the same person, summed."""
+    """Add the time of each row: the start, plus the days between the person's rows up to it."""
     start = datetime(elapsed.start.year, elapsed.start.month, elapsed.start.day, tzinfo=UTC)
     ordered = frame.with_columns(
         text(frame, elapsed.by).alias("_by"),
@@ -38,7 +38,7 @@ def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
 
 
 def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
-    """Return the second table of a join, one row a `_key`; it is held in memory.
+    """Return the second table of a join, one row per `_key`; it is held in memory.
 
     Args:
         join: The mapping's entry.
@@ -46,22 +46,22 @@ def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
         mapping: The mapping's name, for messages.
 
     Raises:
-        MappingError: the table lacks the key, or a column that tells the time.
+        MappingError: the table lacks the key, or a column that its times are made of.
         SourceError: the table has several rows for one key.
     """
-    parts = [plain(read_table(file, join.csv.separator, join.csv.header)) for file in files]
+    parts = [scalar_columns(read_table(file, join.csv.separator, join.csv.header)) for file in files]
     more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
     require_columns(more.columns, [join.key], join.table, mapping)
     if join.elapsed is not None:
         read = [join.elapsed.by, join.elapsed.order, join.elapsed.days, join.elapsed.hour]
         require_columns(more.columns, read, join.table, mapping)
         more = _with_time(more, join.elapsed)
-    right = more.with_columns(text(more, join.key).alias("_key")).drop(join.key).filter(pl.col("_key").is_not_null())
+    right = more.with_columns(id_text(more, join.key).alias("_key")).drop(join.key).filter(pl.col("_key").is_not_null())
     again = right.filter(pl.col("_key").is_duplicated())["_key"]
     if not again.is_empty():
         raise SourceError(
-            f"mapping {mapping}: {join.table}.{join.key}: a joined table must have one row a key; "
-            f"received several for {again[0]!r}. Leave one"
+            f"mapping {mapping}: {join.table}.{join.key}: a joined table must have one row per key; "
+            f"received several for {again[0]!r}. Keep one"
         )
     return right
 
@@ -73,12 +73,40 @@ def joined(frame: pl.DataFrame, second: pl.DataFrame, join: Join, table: str, ma
         frame: The table, of plain columns.
         second: See `second_table`.
         join: The mapping's entry.
-        table: The table's name, and `mapping` the mapping's, for messages.
-        mapping: See above.
+        table: The table's name, for messages.
+        mapping: The mapping's name, for messages.
 
     Raises:
         MappingError: the table lacks the key.
     """
     require_columns(frame.columns, [join.key], table, mapping)
-    left = frame.with_columns(text(frame, join.key).alias("_key"))
-    return left.join(second, on="_key", how="left", maintain_order="left").drop("_key")
+    left = frame.with_columns(id_text(frame, join.key).alias("_key"))
+    return left.join(second, on="_key", how="left", maintain_order="left", suffix=f"_{join.table}").drop("_key")
+
+
+class Filler:
+    """Fills the blanks of columns with the value of the key's row before, across the pieces of one file."""
+
+    def __init__(self, spec: FillDown, table: str, mapping: str) -> None:
+        """Start a file; `table` and `mapping` are names for messages."""
+        self._spec, self._table, self._mapping = spec, table, mapping
+        self._last: pl.DataFrame | None = None
+
+    def fill(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the next piece of the file, filled.
+
+        Raises:
+            MappingError: the table lacks the key or a column that is to be filled.
+        """
+        columns = list(self._spec.columns)
+        require_columns(frame.columns, [self._spec.by, *columns], self._table, self._mapping)
+        keyed = frame.with_columns(id_text(frame, self._spec.by).alias("_key"))
+        blanks = [pl.when(pl.col(c).cast(pl.String).str.strip_chars() != "").then(pl.col(c)).alias(c) for c in columns]
+        values = keyed.select("_key", *blanks)
+        if self._last is not None:
+            values = pl.concat([self._last, values])
+        filled = values.select("_key", pl.col(columns).forward_fill().over("_key"))
+        self._last = filled.filter(pl.col("_key").is_not_null()).unique("_key", keep="last", maintain_order=True)
+        filled = filled.tail(frame.height)
+        kept = pl.lit(keyed["_key"].is_not_null())  # a row without a key is filled from no other row
+        return frame.with_columns(pl.when(kept).then(pl.lit(filled[c])).otherwise(pl.col(c)).alias(c) for c in columns)

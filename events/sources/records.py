@@ -1,0 +1,209 @@
+"""Nested records to the flat rows that a mapping reads.
+
+An address names a value of a record: a column (`user_id`), a field inside one (`ecommerce.transaction_id`), or the
+value of a key in a list of pairs, as Google Analytics writes its parameters (`event_params[page_location]`). A record
+need not have every field. An address that no record has is an empty column, and is reported.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from events.mapping import NTH, DateAndTime, EventTable, Source
+from events.transform.columns import ColumnForms
+from events.transform.numbers import columns_of, number, text
+from shoplens.errors import MappingError
+
+POSITION = "_position"  # of an element in the list that `each` names
+_RECORD = "_record"
+_KEYED = re.compile(r"(?P<list>.+)\[(?P<key>[^\[\]]+)\]")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table of events, or of a piece of it.
+
+    Attributes:
+        frame: The source's columns, and one column per address that the mapping reads.
+        derived: Columns that the source does not have itself; attributes and whole-row IDs are made of the others.
+        forms: How columns of other types are written; None where these rows are the whole table.
+        short: Which rows have fewer columns than their header; None where none has.
+        absent: Addresses that no record of these has.
+        addresses: Addresses that the records of these have, for reports.
+    """
+
+    frame: pl.DataFrame
+    derived: frozenset[str]
+    forms: ColumnForms | None = None
+    short: pl.Series | None = None
+    absent: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+
+
+def addresses_of(source: Source | DateAndTime) -> tuple[str, ...]:
+    """Return all addresses of a source."""
+    if isinstance(source, DateAndTime):
+        return tuple(one for part in (source.date, source.time) if part is not None for one in addresses_of(part))
+    return (source,) if isinstance(source, str) else source
+
+
+def sources_of(spec: EventTable) -> list[Source | DateAndTime]:
+    """Return everything that a table's entry reads from the source, except what derived IDs alone are made of."""
+    tests = [*spec.only, *spec.reject, *spec.discounts]
+    content = [column for category in spec.items.values() for column in columns_of(category)]
+    read: list[Source | DateAndTime] = [*spec.columns.values(), *(test.column for test in tests), *content]
+    read += [] if spec.time_plus is None else [spec.time_plus.column]
+    read += [] if spec.order_amount is None else [spec.order_amount]
+    return read
+
+
+def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
+    """Return the value at an address, None where no record has it; the longest column that starts it holds it."""
+    parts = address.split(".")
+    for size in range(len(parts), 0, -1):
+        column = ".".join(parts[:size])
+        if column in frame.columns:
+            return _inside(pl.col(column), frame.schema[column], parts[size:])
+    return None
+
+
+def _inside(value: pl.Expr, kind: Any, fields: list[str]) -> pl.Expr | None:
+    for name in fields:
+        inner = next((f for f in kind.fields if f.name == name), None) if isinstance(kind, pl.Struct) else None
+        if inner is None:
+            return None
+        value, kind = value.struct.field(name), inner.dtype
+    return value
+
+
+def _keyed(frame: pl.DataFrame, address: str, column: str, key: str) -> pl.Expr | None:
+    """Return the value of `key` in a list of {key, value}; of a value with one field per type, the one that is set."""
+    pairs = _field(frame, column)
+    if pairs is None:
+        return None
+    kind = frame.select(pairs).schema.dtypes()[0]
+    inner = kind.inner if isinstance(kind, pl.List) else None
+    names = {f.name: f.dtype for f in inner.fields} if isinstance(inner, pl.Struct) else {}
+    if not {"key", "value"} <= set(names):
+        if kind in (pl.Null, pl.List(pl.Null)):
+            return None
+        raise MappingError(f"address {address}: {column} must be a list of records with key and value; it is {kind}")
+    element = pl.element()
+    found = pairs.list.eval(element.filter(element.struct.field("key") == key)).list.first().struct.field("value")
+    typed = names["value"]
+    if isinstance(typed, pl.Struct):
+        values = [found.struct.field(f.name).cast(pl.String) for f in typed.fields if not f.dtype.is_nested()]
+        found = pl.coalesce(values) if values else pl.lit(None, dtype=pl.String)
+    found = found.cast(pl.String)
+    return None if frame.select(found.null_count()).item() == frame.height else found
+
+
+def _value(frame: pl.DataFrame, address: str) -> pl.Expr | None:
+    """Return the value at an address; None where no record has it."""
+    keyed = None if address in frame.columns else _KEYED.fullmatch(address)
+    return _keyed(frame, address, keyed["list"], keyed["key"]) if keyed else _field(frame, address)
+
+
+def _may_be_absent(frame: pl.DataFrame, address: str, optional: tuple[str, ...]) -> bool:
+    """Return whether an address may lead to nothing: records need not have every field, a table its columns."""
+    if {"." in address, "[" in address} == {False}:
+        return address in optional
+    parts = re.split(r"[.\[]", address)
+    starts = {".".join(parts[: n + 1]) for n in range(len(parts))}
+    return bool(starts & {*frame.columns, *optional}) or any(kind.is_nested() for kind in frame.dtypes)
+
+
+def _unfold(frame: pl.DataFrame, each: str, optional: tuple[str, ...]) -> pl.DataFrame:
+    """Return one row per element of the list at `each`, and one for a record whose list is empty or absent."""
+    value = _value(frame, each)
+    if value is None:
+        if not _may_be_absent(frame, each, optional):
+            raise MappingError(f"each: the table must have {each}; it has {', '.join(frame.columns)}. Correct it")
+        value = pl.lit(None, dtype=pl.String)
+    listed = frame.with_row_index(_RECORD).with_columns(value.alias(each))
+    kind = listed.schema[each]
+    if not isinstance(kind, pl.List):
+        if kind in (pl.String, pl.Null) and listed[each].null_count() == listed.height:
+            return listed.drop(_RECORD).with_columns(pl.lit(None, dtype=pl.Int64).alias(POSITION))
+        raise MappingError(f"each: {each} must be a list of records; it is {kind}")
+    rows = listed.explode(each, empty_as_null=True, keep_nulls=True)
+    nth = pl.int_range(pl.len()).over(_RECORD)
+    return rows.with_columns(pl.when(pl.col(each).is_not_null()).then(nth).alias(POSITION)).drop(_RECORD)
+
+
+def _schema_addresses(schema: Iterable[tuple[str, Any]], start: str = "") -> Iterable[str]:
+    for name, kind in schema:
+        yield f"{start}{name}"
+        inner = kind.inner if isinstance(kind, pl.List) else kind
+        if isinstance(inner, pl.Struct):
+            yield from _schema_addresses(((f.name, f.dtype) for f in inner.fields), f"{start}{name}.")
+
+
+def nearest_address(address: str, known: Iterable[str]) -> str | None:
+    """Return the address of the records that is spelled most like one that they do not have."""
+    found = difflib.get_close_matches(address, sorted(set(known)), n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
+def first_of(frame: pl.DataFrame, addresses: tuple[str, ...]) -> pl.Expr:
+    """Return the first value that holds anything, as text where the types differ."""
+    present = [name for name in addresses if name in frame.columns]
+    if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
+        return pl.coalesce(present)
+    return pl.coalesce(text(frame, name) for name in present)
+
+
+def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
+    """Return the rows that a table of events stands for, with one column per address that its entry reads.
+
+    Raises:
+        MappingError: an address leads to something else than the mapping describes.
+    """
+    own = set(frame.columns)
+    addresses = frozenset(_schema_addresses(frame.schema.items()))
+    if spec.each is not None:
+        frame = _unfold(frame, spec.each, spec.optional)
+        own |= {spec.each}
+    read = [one for source in sources_of(spec) for one in addresses_of(source)]
+    identified = [name for name in spec.identified_by if name not in spec.columns and name != NTH]
+    new: dict[str, pl.Expr] = {}
+    absent = set()
+    for address in dict.fromkeys(one for one in [*read, *identified] if one not in frame.columns):
+        value = _value(frame, address)
+        if value is None and not _may_be_absent(frame, address, spec.optional):
+            continue  # a missing column: whoever reads it reports it, all of them at once
+        if value is None and address not in spec.optional:
+            absent.add(address)
+        new[address] = pl.lit(None, dtype=pl.String) if value is None else value
+    frame = frame.with_columns(value.alias(name) for name, value in new.items())
+    return Rows(frame, frozenset(set(frame.columns) - own), absent=frozenset(absent), addresses=addresses)
+
+
+def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
+    """Return where a `Test` of a mapping holds."""
+    held = frame.select(first_of(frame, addresses_of(test.column)).alias("x"))
+    value = text(held, "x")
+    if test.equals is not None:
+        met = value == test.equals
+    elif test.matches is not None:
+        met = value.str.contains(test.matches)
+    elif test.empty is not None:
+        met = value.is_null() if test.empty else value.is_not_null()
+    else:
+        amount = number(held, "x", pl.Float64())
+        met = amount <= test.at_most if test.at_most is not None else amount > test.above
+    return pl.lit(held.select(met.fill_null(value=False)).to_series())
+
+
+def only_rows(rows: Rows, spec: EventTable) -> Rows:
+    """Return the rows that an entry reads: those that pass all tests of its `only`."""
+    if not spec.only:
+        return rows
+    tests = [passes(rows.frame, test) for test in spec.only]
+    kept = rows.frame.select(pl.all_horizontal(tests).alias("kept")).to_series()
+    short = None if rows.short is None else rows.short.filter(kept)
+    return replace(rows, frame=rows.frame.filter(kept), short=short)

@@ -1,0 +1,1 @@
+"""Source rows to contract rows."""

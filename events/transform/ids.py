@@ -1,0 +1,138 @@
+"""IDs of events whose source gives none, equal lines of a file, and purchases that were sent again."""
+
+from collections.abc import Sequence
+
+import duckdb
+import polars as pl
+
+from events.contract import EVENT_SCHEMA, UTC_TIME
+from events.mapping import NTH, EventTable
+from events.sources.records import POSITION
+from events.transform.numbers import id_text
+
+_UNIT = "\x1f"  # ASCII unit separator: in no text that people type
+_NOT_CONTENT = ("event_id", "ingested_at", "attributes")
+
+
+def salt_of(table: str, place: int) -> str:
+    """Return what IDs of a table are salted with; `place`, from 0, counts the entries of `events` that read it."""
+    return table if place == 0 else f"{table}{_UNIT}{place}"
+
+
+def _canonical(done: pl.DataFrame, name: str) -> pl.Expr:
+    """Return a column of the contract as text that does not depend on how the source spelled it."""
+    kind = done.schema[name]
+    value = pl.col(name).to_physical() if kind == UTC_TIME else pl.col(name)
+    if kind.is_float():  # text of a float costs as much as all else; 2.0 and 2 are one number
+        value = value.reinterpret(signed=True) if kind == pl.Float64 else value
+    return value.cast(pl.String)
+
+
+def _named(done: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
+    return [pl.lit(f"{name}=") + _canonical(done, name) for name in names]
+
+
+def digests(lines: pl.Series) -> pl.Series:
+    """Return 96 bits of the MD5 of each text, in hexadecimal: a billion rows collide with a probability of 1e-11."""
+    frame = lines.alias("line").to_frame()  # read by DuckDB, under its name; its MD5 runs on all cores
+    with duckdb.connect() as connection:
+        connection.register("rows", frame.to_arrow())
+        found = connection.sql("SELECT left(md5(line), 24) AS event_id FROM rows").pl()
+    return found["event_id"]
+
+
+def derived_ids(
+    done: pl.DataFrame, frame: pl.DataFrame, extra: Sequence[str], spec: EventTable, salt: str
+) -> pl.Series:
+    """Return an ID per row, made of what identifies it, or else of everything it holds.
+
+    Reading a file again gives the same IDs, and so does a file that spells the same values in another way (13085.0 for
+    13085, another form of the same time). The columns are named in the text, so that empty ones do not matter.
+
+    Args:
+        done: Columns of the contract, as mapped.
+        frame: The source's rows.
+        extra: Columns of `frame` beyond the contract.
+        spec: The table's entry in the mapping.
+        salt: See `salt_of`.
+    """
+    names = [name for name in spec.identified_by if name != NTH or NTH in frame.columns]
+    if names:
+        own = [name for name in names if name in done.columns]
+        source = [name for name in names if name not in done.columns]
+    else:
+        own = [name for name in EVENT_SCHEMA if name in done.columns and name not in _NOT_CONTENT]
+        source = sorted(extra)
+    if POSITION in frame.columns and POSITION not in source:
+        source = [*source, POSITION]
+    rows = pl.concat([done.select(own), frame.select(source)], how="horizontal") if source else done.select(own)
+    texts = [*_named(done, own), *(pl.lit(f"{name}=") + id_text(frame, name) for name in source)]
+    lines = rows.select(pl.concat_str([pl.lit(salt), *texts], separator=_UNIT, ignore_nulls=True)).to_series()
+    if spec.once_per:
+        lines = _with_orders(lines, done, frame, spec, salt)
+    return digests(lines)
+
+
+def order_keys(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable) -> pl.Series:
+    """Return what a purchase counts once per; null for other events, and where the first of the columns is empty.
+
+    The same item twice in one record is two lines: which of them it is belongs to the key.
+    """
+    names = list(spec.once_per)
+    key = pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in names], separator=_UNIT)
+    purchase = (pl.col("event_name") == "purchase") & pl.col(names[0]).is_not_null()
+    keys = done.select(pl.when(purchase).then(key).alias("key")).to_series()
+    if POSITION not in frame.columns:
+        return keys
+    record = frame.select((pl.col(POSITION).fill_null(0) == 0).cum_sum().alias("record")).to_series()
+    nth = pl.int_range(pl.len()).over("record", "key").cast(pl.String)
+    return pl.DataFrame([keys, record]).select(pl.col("key") + _UNIT + nth).to_series()
+
+
+def _with_orders(lines: pl.Series, done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, salt: str) -> pl.Series:
+    """Return the texts of IDs with those of purchases made of their order alone, so that a later file's is known."""
+    keys = order_keys(done, frame, spec)
+    return (
+        pl.DataFrame({"line": lines, "key": keys})
+        .select(pl.coalesce(pl.concat_str(pl.lit(f"{salt}{_UNIT}once"), "key", separator=_UNIT), "line"))
+        .to_series()
+    )
+
+
+class Seen:
+    """How often keys came, over the pieces of a file or of several: 16 bytes per key."""
+
+    def __init__(self) -> None:
+        self._counts = pl.DataFrame(schema={"key": pl.UInt64, "count": pl.UInt32})
+
+    def before(self, keys: pl.Series) -> pl.Series:
+        """Return, per key, how often it came before; then count these."""
+        frame = keys.hash(seed=0).alias("key").to_frame()
+        counted = frame.group_by("key").agg(pl.len().cast(pl.UInt32).alias("count"))
+        earlier = (
+            self._counts.join(counted.select("key"), on="key", how="semi").group_by("key").agg(pl.col("count").sum())
+        )
+        self._counts = pl.concat([self._counts, counted])
+        here = pl.int_range(pl.len(), dtype=pl.UInt32).over("key")
+        return (
+            frame.join(earlier, on="key", how="left", maintain_order="left")
+            .select(pl.col("count").fill_null(0) + here)
+            .to_series()
+        )
+
+
+def numbered_ids(ids: pl.Series, seen: Seen) -> pl.Series:
+    """Return IDs in which each equal line after the first has its number: `nth` of identified_by."""
+    nth = seen.before(ids)
+    if not nth.any():
+        return ids
+    return (
+        pl.DataFrame({"id": ids, "nth": nth})
+        .select(
+            pl.when(pl.col("nth") > 0)
+            .then(pl.concat_str("id", pl.col("nth").cast(pl.String), separator=":"))
+            .otherwise("id")
+        )
+        .to_series()
+        .alias("event_id")
+    )

@@ -1,0 +1,88 @@
+"""Items: those of an items table, and those only seen in events, with the content that the events carried."""
+
+from datetime import datetime
+
+import polars as pl
+
+from events.contract import UTC_TIME
+from events.mapping import EventTable, Mapping
+from events.transform.numbers import path
+
+# One row per item, column of content and value: how many events carried it, and the first of them.
+CONTENT_SCHEMA: dict[str, pl.DataType] = {
+    "item_id": pl.String(),
+    "name": pl.String(),
+    "value": pl.String(),
+    "rows": pl.Int64(),
+    "event_time": UTC_TIME,
+    "ingested_at": UTC_TIME,
+    "event_id": pl.String(),
+}
+_CARRIED = "_item:"
+_VALUE = ["item_id", "name", "value"]
+
+
+def content_columns(frame: pl.DataFrame, spec: EventTable) -> list[pl.Expr]:
+    """Return the item content of a table of events, as columns beside the events."""
+    return [path(frame, category).alias(f"{_CARRIED}{name}") for name, category in spec.items.items()]
+
+
+def carried_columns(mapping: Mapping) -> list[str]:
+    """Return the names of all columns of item content beside the events of a mapping."""
+    return [f"{_CARRIED}{name}" for name in dict.fromkeys(name for spec in mapping.events for name in spec.items)]
+
+
+def merged_content(content: pl.DataFrame) -> pl.DataFrame:
+    """Return CONTENT_SCHEMA of several tables of it: one row per item, name and value."""
+    ordered = content.sort("event_time", "event_id")
+    return ordered.group_by(_VALUE, maintain_order=True).agg(
+        pl.col("rows").sum(), pl.col("event_time", "ingested_at", "event_id").first()
+    )
+
+
+def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
+    """Return CONTENT_SCHEMA of what events carried in the columns of `content_columns`.
+
+    Args:
+        events: With these columns.
+        until: Count only events that were known before this moment: later ones would reveal the future.
+    """
+    if until is not None:
+        events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
+    first = pl.struct("event_time", "event_id", "ingested_at").min().alias("first")
+    found = [
+        events.filter(pl.col("item_id").is_not_null() & pl.col(column).is_not_null())
+        .group_by("item_id", pl.col(column).alias("value"))
+        .agg(pl.len().cast(pl.Int64).alias("rows"), first)
+        .unnest("first")
+        .with_columns(pl.lit(column.removeprefix(_CARRIED)).alias("name"))
+        .select(list(CONTENT_SCHEMA))
+        for column in events.columns
+        if column.startswith(_CARRIED)
+    ]
+    return pl.concat(found).sort(_VALUE) if found else pl.DataFrame(schema=CONTENT_SCHEMA)
+
+
+def usual_content(content: pl.DataFrame) -> pl.DataFrame:
+    """Return `item_id` and one column per name of content: the value that most events carried, of equals the earliest."""
+    ordered = content.sort(
+        "item_id", "name", "rows", "event_time", "event_id", descending=[False, False, True, False, False]
+    )
+    return ordered.unique(["item_id", "name"], keep="first", maintain_order=True).pivot(
+        "name", index="item_id", values="value"
+    )
+
+
+def every_item(table: pl.DataFrame, content: pl.DataFrame, seen: pl.Series) -> pl.DataFrame:
+    """Return the rows of the items table, then every other item that was seen, with what its events carried.
+
+    Args:
+        table: ITEM_SCHEMA, and the source's own columns.
+        content: CONTENT_SCHEMA.
+        seen: Item IDs, in any order, with repetitions and nulls.
+    """
+    others = seen.drop_nulls().unique().sort().alias("item_id").to_frame()
+    if not content.is_empty():
+        others = others.join(usual_content(merged_content(content)), on="item_id", how="left")
+    new = others.join(table.select("item_id"), on="item_id", how="anti", maintain_order="left")
+    return pl.concat([table, new.sort("item_id")], how="diagonal_relaxed")

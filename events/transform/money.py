@@ -1,0 +1,125 @@
+"""Money of events: one rule, applied after the mapping and in the collector.
+
+The amount of a purchase or a refund is the one that the source gives, else price × quantity, with a quantity of 1 where
+there is none. An unknown amount is null, never 0. Amounts of refunds are positive.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from events.mapping import EventTable, Rates, formats_of
+from events.transform.numbers import number, text
+from events.transform.times import read_times
+from shoplens.errors import SourceError
+
+CURRENCY_WITHOUT_RATE = "currency_without_rate"
+_MONEY = pl.col("event_name").is_in(["purchase", "refund"])
+
+
+def _finite(value: pl.Expr) -> pl.Expr:
+    return pl.when(value.is_finite()).then(value)
+
+
+def with_amounts(events: pl.DataFrame) -> pl.DataFrame:
+    """Return events with `amount` by the rule of this module.
+
+    Args:
+        events: event_name, quantity, price and amount, and any other columns.
+    """
+    product = _finite(pl.col("price") * pl.col("quantity").fill_null(1.0))
+    # Nothing was bought in 0 pieces: a price alone does not say what was paid.
+    product = pl.when(pl.col("quantity").is_null() | (pl.col("quantity") != 0)).then(product)
+    amount = pl.when(pl.col("amount").is_null() & _MONEY).then(product).otherwise(pl.col("amount"))
+    return events.with_columns(amount.alias("amount"))
+
+
+def mapped_money(events: pl.DataFrame, spec: EventTable) -> pl.DataFrame:
+    """Return events with the mapping's rules on money applied, then the rule of this module."""
+    purchase = pl.col("event_name") == "purchase"
+    back = pl.lit(value=False)
+    if spec.negative_quantity == "refund":
+        back |= purchase & (pl.col("quantity") < 0)
+    if spec.negative_amount == "refund":
+        back |= purchase & ((pl.col("amount") < 0) | (pl.col("price") < 0) & pl.col("amount").is_null())
+    events = events.with_columns(
+        pl.when(back.fill_null(value=False)).then(pl.lit("refund")).otherwise(pl.col("event_name")).alias("event_name")
+    )
+    refund = pl.col("event_name") == "refund"
+    if spec.price == "amount / quantity":
+        events = events.with_columns(_finite(pl.col("amount") / pl.col("quantity")).alias("price"))
+    numbers = ["quantity", "price", "amount"]
+    events = events.with_columns(pl.when(refund).then(pl.col(name).abs()).otherwise(pl.col(name)) for name in numbers)
+    if spec.amount == "price * quantity":
+        events = events.with_columns(_finite(pl.col("price") * pl.col("quantity")).alias("amount"))
+    return with_amounts(events)
+
+
+def quantity_of_nothing(events: pl.DataFrame) -> pl.Expr:
+    """Return where a purchase or refund of 0 pieces leaves its money open: a price alone, or money back for nothing."""
+    unknown = pl.col("amount").is_null() & pl.col("price").is_not_null()
+    wrong = (pl.col("amount") < 0) | (pl.col("event_name") == "refund") & (pl.col("amount") > 0)
+    return pl.lit(
+        events.select((_MONEY & (pl.col("quantity") == 0) & (unknown | wrong)).fill_null(value=False)).to_series()
+    )
+
+
+def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:
+    """Return `currency`, `rate` and `day` (null: for all days) of a mapping's rate table, sorted by day.
+
+    Raises:
+        SourceError: the table lacks a column, or a row a currency, a positive rate, or the day that the mapping names.
+    """
+    columns, found = rates.columns, []
+    for table in tables:
+        absent = [name for name in columns.values() if name not in table.columns]
+        if absent:
+            raise SourceError(
+                f"rates: table {rates.table} must have column(s) {', '.join(absent)}. Correct the mapping"
+            )
+        day = pl.lit(None, dtype=pl.Date)
+        if "day" in columns:
+            day = pl.lit(read_times(table, columns["day"], "UTC", formats_of(rates.time_format))["time"].dt.date())
+        found.append(
+            table.select(
+                text(table, columns["currency"]).str.to_uppercase().alias("currency"),
+                number(table, columns["rate"], pl.Float64(), rates.csv).alias("rate"),
+                day.alias("day"),
+            )
+        )
+    done = pl.concat(found)
+    dayless = pl.col("day").is_null() & ("day" in columns)
+    wrong = done.filter(pl.col("currency").is_null() | ~(pl.col("rate") > 0).fill_null(value=False) | dayless)
+    if wrong.height:
+        raise SourceError(
+            f"rates: every row of table {rates.table} must have a currency, a rate above 0, and a day where one is "
+            f"mapped; received {wrong.row(0, named=True)}. Correct the table"
+        )
+    return done.sort("day", "currency")
+
+
+def in_currency(events: pl.DataFrame, currency: str, rates: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.Series]:
+    """Return events with their money in one currency, and which of them have money in a currency without a rate.
+
+    A row without a currency is in the shop's. A day's rate holds until the next one.
+    """
+    own = pl.col("currency").str.to_uppercase().fill_null(currency)
+    if events.select((own == currency).all()).item():
+        return events.with_columns(own.alias("currency")), pl.repeat(value=False, n=events.height, eager=True)
+    keyed = events.select(own.alias("currency"), pl.col("event_time").dt.date().alias("day"))
+    rate = pl.lit(None, dtype=pl.Float64)
+    if rates is not None and rates["day"].null_count():
+        rate = pl.lit(keyed.join(rates.drop("day"), on="currency", how="left", maintain_order="left")["rate"])
+    elif rates is not None:
+        ordered = keyed.with_row_index("_n").sort("day")
+        joined = ordered.join_asof(rates, on="day", by="currency", check_sortedness=False)
+        rate = pl.lit(joined.sort("_n")["rate"])
+    rate = pl.when(own == currency).then(1.0).otherwise(rate)
+    money = pl.any_horizontal(pl.col("price", "amount").is_not_null())
+    lacking = events.select((rate.is_null() & money).fill_null(value=False).alias("lacking")).to_series()
+    converted = events.with_columns(
+        pl.coalesce(pl.col("price") * rate, "price").alias("price"),
+        pl.coalesce(pl.col("amount") * rate, "amount").alias("amount"),
+        pl.when(rate.is_not_null()).then(pl.lit(currency)).otherwise(own).alias("currency"),
+    )
+    return converted, lacking

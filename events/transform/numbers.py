@@ -1,0 +1,198 @@
+"""Values of a source as text and numbers.
+
+The one reader of them: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`, `id_text`, `number`
+and `is_nobody`; for a single JSON value, `number_as_text` spells it as a column of a file would be spelled.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from events.contract import CATEGORY_SEPARATOR
+from events.mapping import Category, Csv, DateAndTime, SplitPath, name_of
+
+# Words that exports write where nobody is known, in lower case. Numbers that mean nobody are matched by _NO_NUMBER.
+_NOBODY = frozenset(
+    [
+        "null",
+        "(null)",
+        "<null>",
+        "[null]",
+        "nil",
+        "\\n",
+        "undefined",
+        "none",
+        "(none)",
+        "nan",
+        "na",
+        "n/a",
+        "#n/a",
+        "(not set)",
+        "not set",
+        "(not provided)",
+        "guest",
+        "anonymous",
+        "anon",
+        "unknown",
+        "(unknown)",
+        "nobody",
+        "missing",
+        "not logged in",
+        "-",
+        "--",
+        "?",
+        "{}",
+        "[]",
+    ]
+)
+_NO_NUMBER = r"^(-1|[0{}-]*0[0{}-]*)(\.0+)?$"  # 0, -1, and UUIDs of zeros
+_ZERO_UUID = r"^\{?0{8}-0{4}-0{4}-0{4}-0{12}\}?$"
+_WHOLE = r"^(-?\d+)\.0+$"
+_SIGNS = r"^[$€£¥₹\s]+|[$€£¥₹\s]+$"
+_ENGLISH = r"^[+-]?\d{1,3}(?:,\d{3})+\.\d+$"  # 1,299.00 cannot be read in another way; 1,299 can
+_PLAIN_CSV = Csv()
+
+
+def columns_of(source: Category | DateAndTime) -> list[str]:
+    """Return the columns of the source that a column of a side table is made of."""
+    if isinstance(source, DateAndTime):
+        return [name_of(part) for part in (source.date, source.time) if part is not None]
+    if isinstance(source, SplitPath):
+        return [source.column]
+    return [source] if isinstance(source, str) else list(source)
+
+
+def text(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Return a column as text: whole floats as whole numbers (13085.0 as 13085), NaN and empty text as null."""
+    kind, value = frame.schema[column], pl.col(column)
+    if kind.is_float():
+        whole = (value == value.floor()) & (value.abs() < 2**53)
+        number = (
+            pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
+        )
+        return pl.when(value.is_not_nan()).then(number)
+    result = value.cast(pl.String).str.strip_chars()
+    return pl.when(result != "").then(result)
+
+
+def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Return a column as text, with IDs that pandas wrote as floats (13085.0) as whole numbers."""
+    value = text(frame, column)
+    if frame.schema[column] == pl.String and frame[column].str.ends_with(".0").any():
+        return value.str.replace(_WHOLE, "$1")
+    return value
+
+
+def number_as_text(value: float) -> str:
+    """Return a JSON number as `text` spells it in a column: 2.0 as 2."""
+    if isinstance(value, int):
+        return str(value)
+    if value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(pl.select(pl.lit(value, dtype=pl.Float64).cast(pl.String)).item())  # exponents differ from Python's
+
+
+def given(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Return where a column holds anything at all; NaN is something, and wrong where a number is required."""
+    return text(frame, column).is_not_null() if frame.schema[column] == pl.String else pl.col(column).is_not_null()
+
+
+def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
+    """Return numbers in a declared format in the format of Python; text in another format is null."""
+    mark, group = re.escape(decimal), re.escape(thousands)
+    value = value.str.replace_all(_SIGNS, "")
+    if thousands == " ":
+        value, group = value.str.replace_all("[\u00a0\u202f]", " "), " "
+    grouped = rf"\d{{1,3}}(?:{group}\d{{3}})+|" if thousands else ""
+    valid = value.str.contains(rf"^[+-]?(?:{grouped}\d*)(?:{mark}\d*)?(?:[eE][+-]?\d+)?$")
+    value = value.str.replace_all(thousands, "", literal=True) if thousands else value
+    return pl.when(valid).then(value.str.replace_all(decimal, ".", literal=True))
+
+
+def _from_text(frame: pl.DataFrame, column: str, csv: Csv) -> pl.Expr:
+    value = text(frame, column).str.replace("^\u2212", "-")
+    if csv.decimal != "." or csv.thousands:
+        return _unformatted(value, csv.decimal, csv.thousands).cast(pl.Float64, strict=False)
+    number = value.cast(pl.Float64, strict=False)
+    if frame.select((number.is_null() & value.is_not_null()).any()).item():
+        bare = value.str.replace_all(_SIGNS, "")
+        bare = pl.when(bare.str.contains(_ENGLISH)).then(bare.str.replace_all(",", "")).otherwise(bare)
+        return pl.coalesce(number, bare.cast(pl.Float64, strict=False))
+    return number
+
+
+def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -> pl.Expr:
+    """Return a column as finite numbers of the type `kind`; null where it cannot be read as one.
+
+    Args:
+        frame: The table.
+        column: A column of numbers or of text.
+        kind: A Polars type.
+        csv: Has the decimal and the thousands separator of numbers in text. Without a declared format, currency signs
+            are removed and 1,299.00 is read; 1,299 is not a number, because the comma may be either separator.
+    """
+    source = frame.schema[column]
+    # A 32-bit float is converted through its text, so that 0.1 stays 0.1.
+    if source.is_integer() or source == pl.Float64:
+        value = pl.col(column).cast(pl.Float64, strict=False)
+    elif source == pl.String:
+        value = _from_text(frame, column, csv)
+    else:
+        value = text(frame, column).cast(pl.Float64, strict=False)
+    if kind.is_integer():
+        # pandas writes whole numbers with a missing one among them as 1980.0
+        return pl.when(value == value.floor()).then(value).cast(kind, strict=False)
+    return pl.when(value.is_finite()).then(value)
+
+
+def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
+    """Return a category path, or another text that a mapping makes of one or more columns."""
+    parts = [text(frame, name) for name in columns_of(category)]
+    if isinstance(category, SplitPath):
+        return parts[0].str.replace_all(category.split, CATEGORY_SEPARATOR, literal=True)
+    joined = pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True)
+    return pl.when(joined != "").then(joined)
+
+
+def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True) -> pl.Expr:
+    """Return where an ID is one of the words that exports write for nobody.
+
+    Args:
+        value: IDs as text.
+        words: In place of the built-in words and numbers.
+        numbers: Whether 0 and -1 are nobody; sessions are numbered from 0.
+    """
+    lower = value.str.strip_chars().str.to_lowercase()
+    if words is not None:
+        return lower.is_in([word.strip().lower() for word in words])
+    return lower.is_in(list(_NOBODY)) | lower.str.contains(_NO_NUMBER if numbers else _ZERO_UUID)
+
+
+def is_nobody(value: str) -> bool:
+    """Return whether an ID is one of the built-in words or numbers for nobody."""
+    lower = value.strip().lower()
+    return not lower or lower in _NOBODY or re.match(_NO_NUMBER, lower) is not None
+
+
+def without_missing(frame: pl.DataFrame, missing: Sequence[str] | dict[str, tuple[str, ...]]) -> pl.DataFrame:
+    """Return a table with the words that mean "no value" as null.
+
+    Args:
+        frame: Columns of plain values.
+        missing: Words for all columns of text, or words per column; in a named column, a number is compared as one.
+    """
+    if not isinstance(missing, dict):
+        held = pl.selectors.string()
+        return (
+            frame.with_columns(pl.when(~held.str.strip_chars().is_in(list(missing))).then(held)) if missing else frame
+        )
+    changed = []
+    for column, words in missing.items():
+        if column in frame.columns:
+            numbers = [float(word) for word in words if re.fullmatch(r"-?\d+(\.\d+)?", word)]
+            hit = text(frame, column).is_in(list(words))
+            hit |= number(frame, column, pl.Float64()).is_in(numbers).fill_null(value=False)
+            changed.append(pl.when(hit.not_() | pl.col(column).is_null()).then(pl.col(column)).alias(column))
+    return frame.with_columns(changed)

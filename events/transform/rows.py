@@ -1,0 +1,367 @@
+"""One source table of events through its mapping: rows to the contract, and reasons of rows that cannot go there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+
+import polars as pl
+
+from events.contract import EVENT_SCHEMA, UTC_TIME
+from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source
+from events.sources.joins import require_columns
+from events.sources.records import POSITION, Rows, addresses_of, first_of, passes, sources_of
+from events.transform.columns import attributes, require_scalars, scalar_columns
+from events.transform.findings import Findings
+from events.transform.ids import Seen, derived_ids, numbered_ids, order_keys
+from events.transform.items import content_columns
+from events.transform.money import CURRENCY_WITHOUT_RATE, in_currency, mapped_money, quantity_of_nothing, with_amounts
+from events.transform.numbers import given, id_text, nobody, number, text, without_missing
+from events.transform.quarantine import failed_tests, quarantine
+from events.transform.times import read_times, require_times
+
+ROW_TOO_SHORT = "row_too_short"
+SENT_AGAIN = "sent_again"
+_MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_PEOPLE = ("user_id", "anonymous_id")
+_KEYED = (*_PEOPLE, "session_id", "item_id", "order_id", "campaign_id")
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """A table of events after its mapping.
+
+    Attributes:
+        events: accepted rows, to the contract, plus `_row` and the item content that they carried
+            (`events.transform.items`); exact duplicates are still among them.
+        quarantined: QUARANTINE_SCHEMA.
+    """
+
+    events: pl.DataFrame
+    quarantined: pl.DataFrame
+
+
+class TableState:
+    """What the pieces of a table share: pieces of a file must be transformed in order, files one after the other.
+
+    Attributes:
+        needs_first_pass: Whether `learn` must be called with all pieces of a file before any of them is transformed.
+        findings: What is reported about the table when it has been read.
+    """
+
+    def __init__(self, spec: EventTable, mapping: Mapping, rates: pl.DataFrame | None = None) -> None:
+        """Start a table; `rates` is its mapping's rate table, see `events.transform.money`."""
+        self._spec, self._mapping, self.rates = spec, mapping, rates
+        self.needs_first_pass = bool(spec.discounts) or (
+            spec.negative_amount == "refund" and "order_id" in spec.columns
+        )
+        self.findings = Findings()
+        self.currency = mapping.currency
+        self.orders = Seen()
+        self.start_file()
+
+    def start_file(self) -> None:
+        """Forget what concerns one file alone."""
+        self.lines = Seen()
+        self._orders: list[pl.DataFrame] = []
+        self._factors: pl.DataFrame | None = None
+
+    def learn(self, rows: Rows) -> None:
+        """Take note of the orders in a piece: a discount reduces lines that may be in other pieces."""
+        mapped = _map(rows, self._spec, self._mapping)
+        bad, _ = failed_tests(mapped.frame, mapped.tests)
+        amounts = mapped.events.with_columns(mapped.discount.alias("discount")).filter(~bad | pl.col("discount"))
+        amount = pl.col("amount")
+        self._orders.append(
+            amounts.group_by("order_id").agg(
+                amount.filter(~pl.col("discount") & (pl.col("event_name") == "purchase")).sum().alias("lines"),
+                amount.filter("discount").abs().sum().alias("discount"),
+            )
+        )
+
+    @property
+    def factors(self) -> pl.DataFrame:
+        """`order_id` of the orders with a discount, and the `factor` of what is left of their lines."""
+        if self._factors is None:
+            orders = pl.concat(self._orders).group_by("order_id").agg(pl.col("lines", "discount").sum())
+            left = (1 - pl.col("discount") / pl.col("lines")).clip(0.0, 1.0)
+            self._factors = orders.filter((pl.col("lines") > 0) & (pl.col("discount") > 0)).select(
+                "order_id", left.alias("factor")
+            )
+        return self._factors
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """Rows with the mapping's columns, before anything that depends on other rows."""
+
+    raw: pl.DataFrame
+    frame: pl.DataFrame
+    done: pl.DataFrame
+    events: pl.DataFrame
+    tests: list[tuple[str, pl.Expr]]
+    discount: pl.Series
+
+
+def _check(rows: Rows, spec: EventTable, mapping: Mapping) -> None:
+    frame, where = rows.frame, f"mapping {mapping.name}, table {spec.table}"
+    needed: list[str] = []
+    for source in sources_of(spec):
+        for part in (source.date, source.time) if isinstance(source, DateAndTime) else (source,):
+            names = () if part is None else addresses_of(part)
+            present = [name for name in names if name in frame.columns]
+            needed += present or names
+    needed += [name for name in spec.identified_by if name not in spec.columns and name not in (NTH, *spec.optional)]
+    require_columns(frame.columns, needed, spec.table, mapping.name)
+    require_scalars(frame, needed, where)
+    for name, source in spec.columns.items():
+        if EVENT_SCHEMA[name] == UTC_TIME and not isinstance(source, DateAndTime):
+            held = [address for address in addresses_of(source) if address in frame.columns]
+            require_times(frame, held, spec.time_formats, where)
+
+
+def _person(frame: pl.DataFrame, source: Source, mapping: Mapping) -> pl.Expr:
+    """Return IDs of people: the first column that holds one and not a word for nobody."""
+    ids = [id_text(frame, name) for name in addresses_of(source) if name in frame.columns]
+    numbers = mapping.identity == "user"
+    return pl.coalesce(pl.when(~nobody(one, mapping.nobody, numbers=numbers)).then(one) for one in ids)
+
+
+def _held(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, str]:
+    """Return a frame and its column that holds a source; alternatives are joined into one column."""
+    present = [name for name in addresses_of(source) if name in frame.columns]
+    if len(present) == 1:
+        return frame, present[0]
+    return frame.select(first_of(frame, tuple(present)).alias("value")), "value"
+
+
+def _read_time(frame: pl.DataFrame, source: Source | DateAndTime, spec: EventTable, mapping: Mapping) -> pl.DataFrame:
+    earliest = datetime.combine(mapping.earliest, time(), UTC)
+    if isinstance(source, DateAndTime):
+        held, date = _held(frame, source.date)
+        parts, clock = held.select(pl.col(date).alias("date")), None
+        if source.time is not None:
+            other, clock = _held(frame, source.time)
+            parts, clock = parts.with_columns(other[clock].alias("time")), "time"
+        return read_times(parts, ("date", clock, source), mapping.time_zone, spec.time_formats, earliest)
+    held, column = _held(frame, source)
+    return read_times(held, column, mapping.time_zone, spec.time_formats, earliest)
+
+
+def _mapped_columns(
+    frame: pl.DataFrame, spec: EventTable, mapping: Mapping
+) -> tuple[pl.DataFrame, dict[str, pl.Series]]:
+    """Return the mapped columns of the contract, and per column why its value cannot be read (null: it can)."""
+    done: dict[str, pl.Series] = {}
+    faults: dict[str, pl.Series] = {}
+    for name, source in spec.columns.items():
+        kind = EVENT_SCHEMA[name]
+        if kind == UTC_TIME:
+            times = _read_time(frame, source, spec, mapping)
+            done[name], faults[name] = times["time"], times["fault"]
+            continue
+        if isinstance(source, DateAndTime):  # the mapping allows it for times alone
+            raise TypeError(f"{name}: not a time")
+        held, column = _held(frame, source)
+        if kind.is_numeric():
+            pair = held.select(number(held, column, kind, spec.csv).alias("value"), given(held, column).alias("given"))
+            done[name] = pair["value"]
+            wrong = pl.when(pl.col("given") & pl.col("value").is_null()).then(pl.lit("not_a_number"))
+            faults[name] = pair.select(wrong.alias("fault")).to_series()
+        elif name in _PEOPLE:
+            done[name] = frame.select(_person(frame, source, mapping)).to_series()
+        else:
+            read = id_text if name in _KEYED else text
+            done[name] = held.select(read(held, column).alias("value")).to_series()
+    columns = pl.DataFrame([series.alias(name) for name, series in done.items()])
+    return columns, faults
+
+
+def _completed(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> pl.DataFrame:
+    """Return mapped columns with constants, event names, times added up, people and order-level amounts."""
+    more = [pl.lit(constant).cast(EVENT_SCHEMA[name]).alias(name) for name, constant in spec.constants.items()]
+    if "event_name" in spec.columns:
+        more.append(pl.col("event_name").replace_strict(spec.event_names, default=None, return_dtype=pl.String))
+    if spec.time_plus is not None:
+        later = frame.select(number(frame, spec.time_plus.column, pl.Float64(), spec.csv).alias("x")).to_series()
+        micro = (pl.lit(later) * _MICROSECONDS[spec.time_plus.unit]).cast(pl.Int64)
+        more.append((pl.col("event_time") + pl.duration(microseconds=micro)).cast(UTC_TIME).alias("event_time"))
+    done = done.with_columns(more)
+    absent = [name for name in EVENT_SCHEMA if name not in done.columns and name not in ("event_id", "attributes")]
+    done = done.with_columns(pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in absent)
+    if spec.order_amount is not None:
+        held, column = _held(frame, spec.order_amount)
+        total = held.select(number(held, column, pl.Float64(), spec.csv).alias("total")).to_series()
+        alone = pl.col("event_name").is_in(["purchase", "refund"]) & pl.col("item_id").is_null()
+        if POSITION in frame.columns:
+            alone &= pl.lit(frame[POSITION].is_null())
+        done = done.with_columns(
+            pl.when(alone & pl.col("amount").is_null()).then(total).otherwise("amount").alias("amount")
+        )
+    return done
+
+
+def _discounts(frame: pl.DataFrame, events: pl.DataFrame, spec: EventTable) -> pl.Series:
+    """Return which lines reduce their order: those that the mapping names, and negative ones without an item."""
+    test = pl.any_horizontal([pl.lit(value=False), *(passes(frame, one) for one in spec.discounts)])
+    if spec.negative_amount == "refund" and "item_id" in spec.columns:
+        negative = (pl.col("amount") < 0) | (pl.col("amount").is_null() & (pl.col("price") < 0))
+        test |= negative & pl.col("item_id").is_null() & pl.col("order_id").is_not_null()
+    test &= pl.col("event_name") == "purchase"
+    found = events.select(test.fill_null(value=False).alias("discount")).to_series()
+    return found.new_from_index(0, events.height) if found.len() == 1 and events.height != 1 else found
+
+
+def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
+    """Map rows, one by one: nothing here depends on another row."""
+    _check(rows, spec, mapping)
+    raw = scalar_columns(rows.frame, rows.forms)
+    frame = without_missing(raw, spec.missing)
+    columns, faults = _mapped_columns(frame, spec, mapping)
+    done = _completed(columns, frame, spec, mapping)
+    tests: list[tuple[str, pl.Expr]] = [] if rows.short is None else [(ROW_TOO_SHORT, pl.lit(rows.short))]
+    tests += [(rule.reason, passes(frame, rule)) for rule in spec.reject]
+    for name, fault in faults.items():
+        kinds = fault.drop_nulls().unique().sort().to_list()
+        tests += [(f"{name}_{kind}", pl.lit(fault == kind)) for kind in kinds]
+    unread = (
+        faults["event_time"].is_null() if "event_time" in faults else pl.repeat(value=True, n=done.height, eager=True)
+    )
+    later = unread & done["event_time"].is_null()
+    # The time is empty, or what is added to it is no number.
+    empty = later if spec.time_plus is None else later & columns["event_time"].is_null()
+    tests.append(("event_time_missing", pl.lit(empty)))
+    if spec.time_plus is not None:
+        tests.append(("event_time_not_a_time", pl.lit(later & ~empty)))
+    if "event_id" in spec.columns:
+        tests.append(("event_id_missing", pl.lit(done["event_id"].is_null())))
+    if "event_name" in spec.columns:
+        source = columns["event_name"]
+        tests.append(("event_name_missing", pl.lit(source.is_null())))
+        tests.append(("event_name_unknown", pl.lit(source.is_not_null() & done["event_name"].is_null())))
+    tests.append(("who_missing", pl.lit(done["user_id"].is_null() & done["anonymous_id"].is_null())))
+    discount = _discounts(frame, done, spec)
+    events = mapped_money(done, spec)
+    if discount.any():  # they stay what they are: negative, and no refund
+        signed = with_amounts(done).select(pl.when(discount).then("amount").otherwise(events["amount"]).alias("amount"))
+        events = events.with_columns(
+            signed["amount"], pl.when(discount).then(pl.lit("purchase")).otherwise("event_name").alias("event_name")
+        )
+    tests.append(("quantity_zero", quantity_of_nothing(events) & ~pl.lit(discount)))
+    return _Mapped(raw, frame, done, events, tests, discount)
+
+
+def _reduced(mapped: _Mapped, state: TableState) -> tuple[pl.DataFrame, list[tuple[str, pl.Expr]]]:
+    """Return events with the discounts of their orders spread over the lines, and the tests of discount lines."""
+    if not state.needs_first_pass or (state.factors.is_empty() and not mapped.discount.any()):
+        return mapped.events, []
+    factor = mapped.events.select("order_id").join(state.factors, on="order_id", how="left", maintain_order="left")
+    left = pl.when(pl.col("event_name") == "purchase").then(pl.lit(factor["factor"])).otherwise(None).fill_null(1.0)
+    events = mapped.events.with_columns(pl.col("price", "amount") * left)
+    known = factor["factor"].is_not_null()
+    tests = [("discount_of_order", mapped.discount & known), ("discount_without_lines", mapped.discount & ~known)]
+    return events, [(reason, pl.lit(test)) for reason, test in tests]
+
+
+def _one_currency(events: pl.DataFrame, state: TableState, *, declared: bool) -> tuple[pl.DataFrame, pl.Series]:
+    """Return events in one currency, and those that have no rate; undeclared, the first currency is the shop's."""
+    if declared and state.currency is not None:
+        return in_currency(events, state.currency, state.rates)
+    money = pl.any_horizontal(pl.col("price", "amount").is_not_null())
+    used = events.select(pl.when(money).then(pl.col("currency").str.to_uppercase()).alias("currency")).to_series()
+    found = used.drop_nulls()
+    if state.currency is None:
+        if found.is_empty():
+            return events, pl.repeat(value=False, n=events.height, eager=True)
+        state.currency = found[0]
+    return events, (used != state.currency).fill_null(value=False)
+
+
+def _with_rest(
+    events: pl.DataFrame, frame: pl.DataFrame, extra: Sequence[str], spec: EventTable, mapping: Mapping
+) -> pl.DataFrame:
+    """Return events with the item content that they carry, attributes, ingested_at, and the person."""
+    more = [frame.select(column).to_series() for column in content_columns(frame, spec)]
+    more.append(attributes(frame, list(extra)))
+    seconds = mapping.ingest_delay_seconds if spec.ingest_delay_seconds is None else spec.ingest_delay_seconds
+    booked = (pl.col("event_time") + pl.duration(microseconds=int(seconds * 1_000_000))).cast(UTC_TIME)
+    person = [name for name in mapping.person if name in events.columns]
+    return events.with_columns(
+        *more, pl.coalesce("ingested_at", booked).alias("ingested_at"), pl.coalesce(person).alias("user_id")
+    )
+
+
+def _with_ids(
+    mapped: _Mapped, good: pl.DataFrame, extra: Sequence[str], spec: EventTable, salt: str, state: TableState
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Return `_row` and event_id of the good rows, and which of them are purchases that were sent again."""
+    index = good["_row"]
+    done, frame = (
+        (mapped.done, mapped.frame) if good.height == mapped.done.height else (mapped.done[index], mapped.frame[index])
+    )
+    if "event_id" in spec.columns:
+        ids = done["event_id"]
+        if POSITION in frame.columns:  # elements of one record are events of their own
+            parts = pl.DataFrame([ids, frame[POSITION].cast(pl.String)])
+            ids = parts.select(pl.concat_str("event_id", POSITION, separator=":", ignore_nulls=True)).to_series()
+        return good.with_columns(ids.alias("event_id")), pl.repeat(value=False, n=good.height, eager=True)
+    ids = derived_ids(done, frame, extra, spec, salt)
+    again = pl.repeat(value=False, n=good.height, eager=True)
+    if spec.once_per:
+        keys = order_keys(done, frame, spec)
+        again = (state.orders.before(keys) > 0) & keys.is_not_null()
+    if NTH in spec.identified_by and NTH not in frame.columns:
+        ids = numbered_ids(ids, state.lines)
+    return good.with_columns(ids.alias("event_id")), again
+
+
+def transform(
+    rows: Rows,
+    spec: EventTable,
+    mapping: Mapping,
+    label: str,
+    salt: str,
+    start: int = 0,
+    state: TableState | None = None,
+) -> Transformed:
+    """Map a source table, or a piece of it, to the contract; rows that cannot go there are quarantined with reasons.
+
+    Args:
+        rows: The rows of the table, see `events.sources.records`.
+        spec: The table's entry in the mapping.
+        mapping: The mapping.
+        label: The name of the file in the account and in quarantine.
+        salt: What derived IDs are salted with, see `events.transform.ids`.
+        start: The number of the first row.
+        state: Shared by the pieces of a table; None where these rows are the whole table.
+
+    Raises:
+        MappingError: the table lacks columns that the mapping reads, or the unit of a time is not given.
+        SourceError: a column that the mapping reads does not hold text, numbers or times.
+    """
+    if state is None:
+        state = TableState(spec, mapping)
+        if state.needs_first_pass:
+            state.learn(rows)
+    mapped = _map(rows, spec, mapping)
+    events, discounts = _reduced(mapped, state)
+    events, lacking = _one_currency(events, state, declared=mapping.currency is not None)
+    tests = [*discounts, *mapped.tests, (CURRENCY_WITHOUT_RATE, pl.lit(lacking))]
+    bad, reasons = failed_tests(mapped.frame, tests)
+    used = {name for source in sources_of(spec) for name in addresses_of(source)} | {*spec.ignore, *rows.derived}
+    extra = [name for name in mapped.frame.columns if name not in used]
+    indexed = events.drop("event_id", strict=False).with_row_index("_row")
+    good, ids = indexed, mapped.done
+    if bad.any():
+        good = indexed.filter(~bad)
+    good, again = _with_ids(mapped, good, extra, spec, salt, state)
+    aside = pl.DataFrame({"_row": bad.arg_true().cast(pl.UInt32)}).with_columns(reasons.alias("_reasons"))
+    if again.any():
+        repeated = good.filter(again).select("_row", pl.lit([SENT_AGAIN]).alias("_reasons"))
+        aside, good = pl.concat([aside, repeated]).sort("_row"), good.filter(~again)
+    source = mapped.frame if good.height == ids.height else mapped.frame[good["_row"]]
+    done = _with_rest(good, source, extra, spec, mapping)
+    state.findings.add(done, rows)
+    carried = [name for name in done.columns if name not in EVENT_SCHEMA and name != "_row"]
+    numbered = done.select((pl.col("_row") + start).alias("_row"), *EVENT_SCHEMA, *carried)
+    raw = mapped.raw[aside["_row"]]
+    return Transformed(numbered, quarantine(raw, aside.with_columns(pl.col("_row") + start), label))

@@ -1,0 +1,249 @@
+"""Columns of a source as moments in UTC.
+
+Every row is read by itself: whether a text is a time never depends on its neighbours. `read_times` is the one reader;
+the guess and flat tables use it too.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import polars as pl
+
+from events.contract import UTC_TIME
+from events.mapping import DateAndTime
+from events.transform.numbers import text
+from shoplens.errors import MappingError
+
+# No shop's log is older or newer; a time outside is a number in the wrong unit, or a default of some program.
+EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+NOT_A_TIME, SKIPPED_HOUR, IMPLAUSIBLE = "not_a_time", "skipped_hour", "implausible"
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
+_NUMERIC = (*EPOCHS, "epoch", "excel")
+_HOURS = {"h": 1, "d": 24, "w": 168}
+_DAY = 86_400_000_000  # microseconds
+_FIRST, _LAST = -719_000 * _DAY, 1_400_000 * _DAY  # the years 1 to 5803; Polars' conversions panic far beyond them
+_A_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_NAIVE = pl.Datetime("us")
+_DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}(\D|$)"
+_OFFSET = r"\s*(Z|z|UTC|GMT|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)?$"
+_FRACTION = r"(?:[.,](\d{1,9}))?"
+# year, month, day, hour, minute, second, fraction, offset; the forms of ISO 8601 that logs have
+_ISO = (
+    rf"^(\d{{4}})[-/](\d{{1,2}})[-/](\d{{1,2}})(?:[Tt ]+(\d{{1,2}}):?(\d{{2}})(?::?(\d{{2}}){_FRACTION})?)?{_OFFSET}",
+    rf"^(\d{{4}})(\d{{2}})(\d{{2}})(?:[Tt ]+(\d{{2}}):?(\d{{2}})(?::?(\d{{2}}){_FRACTION})?)?{_OFFSET}",
+    rf"^(\d{{4}})(\d{{2}})(\d{{2}})(\d{{2}})(\d{{2}})(\d{{2}}){_FRACTION}{_OFFSET}",
+)
+# Read at once where they fit, because most logs have one of them; the same rows would be read by _ISO, slower.
+_USUAL = (("%Y-%m-%d %H:%M:%S%.f", False), ("%Y-%m-%dT%H:%M:%S%.fZ", True), ("%Y-%m-%d %H:%M:%S UTC", True))
+
+
+def day_or_month_first(values: pl.Series) -> str | None:
+    """Return a text that begins with two numbers of which either may be the day, if most of the values do."""
+    found = values.filter(values.str.contains(_DAY_OR_MONTH).fill_null(value=False))
+    return None if found.is_empty() or 2 * found.len() < values.drop_nulls().len() else str(found[0])
+
+
+def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence[str], where: str) -> None:
+    """Raise a MappingError where a column holds no times, or times that can be read in two ways.
+
+    Those are numbers without a unit, and dates that begin with the day or the month.
+
+    Args:
+        frame: The table.
+        columns: Columns that the mapping reads as times.
+        formats: The mapping's time_format.
+        where: The mapping and the table, for the message.
+    """
+    for column in columns:
+        kind = frame.schema[column]
+        readable = kind in (pl.String, pl.Date, pl.Null) or isinstance(kind, pl.Datetime)
+        if not readable and not (kind.is_numeric() and set(formats) & set(_NUMERIC)):
+            raise MappingError(
+                f"{where}: time_format: a time must be text, a timestamp, or a number with one of "
+                f"{', '.join(_NUMERIC)}; received {' or '.join(formats) or None} for column {column} of type {kind}. "
+                f"Name the unit, or map another column"
+            )
+        value = day_or_month_first(frame[column]) if kind == pl.String and not formats else None
+        if value is not None:
+            raise MappingError(
+                f"{where}: time_format: it must state whether the day or the month comes first in column {column}; "
+                f'received {value!r}. Set time_format, such as "%m/%d/%Y %H:%M" (month first) or "%d/%m/%Y %H:%M"'
+            )
+
+
+def _parsed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return `naive` and `utc` (microseconds from 1970; one of them, or neither) out of `year` … `offset`."""
+    part = {name: pl.col(name).cast(pl.Int64, strict=False) for name in ("hour", "minute", "second")}
+    day = pl.concat_str("year", "month", "day", separator="-").str.to_date("%Y-%m-%d", strict=False).cast(pl.Int64)
+    micro = pl.col("fraction").str.pad_end(9, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
+    valid = (part["hour"].fill_null(0) < 24) & (part["minute"].fill_null(0) < 60) & (part["second"].fill_null(0) < 60)
+    seconds = part["hour"].fill_null(0) * 3600 + part["minute"].fill_null(0) * 60 + part["second"].fill_null(0)
+    time = pl.when(valid).then(day * _DAY + seconds * 1_000_000 + micro)
+    digits = pl.col("offset").str.replace_all(r"\D", "")
+    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False).fill_null(0) * 60
+    minutes += digits.str.slice(2, 2).cast(pl.Int64, strict=False).fill_null(0)
+    ahead = pl.when(pl.col("offset").str.starts_with("-")).then(-minutes).otherwise(minutes) * 60_000_000
+    aware = pl.col("offset").is_not_null()
+    return frame.select(pl.when(~aware).then(time).alias("naive"), pl.when(aware).then(time - ahead).alias("utc"))
+
+
+def _iso(values: pl.Series) -> pl.DataFrame:
+    """Read texts in a form of ISO 8601, with or without an offset."""
+    names = ("year", "month", "day", "hour", "minute", "second", "fraction", "offset")
+    frame = values.alias("value").to_frame()
+    groups = [pl.col("value").str.extract_groups(form).struct.rename_fields(names) for form in _ISO]
+    fields = [pl.coalesce(group.struct.field(name) for group in groups).alias(name) for name in names]
+    return _parsed(frame.select(fields))
+
+
+def _strptime(values: pl.Series, form: str, *, aware: bool) -> pl.DataFrame:
+    parsed = values.str.to_datetime(form, strict=False, time_unit="us", exact=True)
+    if aware and parsed.dtype == _NAIVE:
+        parsed = parsed.dt.replace_time_zone("UTC")
+    elif aware:
+        parsed = parsed.dt.convert_time_zone("UTC")
+    found, none = parsed.to_physical(), pl.Series([None], dtype=pl.Int64).new_from_index(0, len(parsed))
+    return pl.DataFrame({"naive": none if aware else found, "utc": found if aware else none})
+
+
+def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
+    """Read numbers: seconds and so on from 1970, or Excel's days from 1899-12-30."""
+    value = pl.col("value").cast(pl.Float64, strict=False)
+    if form == "epoch":  # seconds have 10 digits from 2001 to 2286
+        size = value.abs()
+        micro = value * pl.when(size < 1e11).then(1_000_000).when(size < 1e14).then(1_000).otherwise(1)
+        micro = pl.when(size >= 1e17).then(value / 1_000).otherwise(micro)  # nanoseconds
+    elif form == "excel":  # the seconds that Excel shows: a float of days is off by microseconds
+        micro = ((value - 25_569) * 86_400).round(0) * 1_000_000
+    else:
+        micro = value * EPOCHS[form]
+    near = pl.when(micro.is_finite()).then(micro.round(0).clip(_FIRST, _LAST)).cast(pl.Int64, strict=False)
+    none = pl.lit(None, dtype=pl.Int64)
+    naive, utc = (near, none) if form == "excel" else (none, near)
+    return values.alias("value").to_frame().select(naive.alias("naive"), utc.alias("utc"))
+
+
+def _read_as(values: pl.Series, form: str) -> pl.DataFrame:
+    if form in _NUMERIC:
+        return _numeric(values, form)
+    if form == "iso":
+        return _iso(values)
+    return _strptime(values, form, aware=any(mark in form for mark in ("%z", "%:z", "%#z", "%+")))
+
+
+def _from_text(values: pl.Series, formats: Sequence[str]) -> pl.DataFrame:
+    """Return `naive` and `utc` of texts or numbers: each row by the first format that fits it."""
+    empty = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
+    done, left = pl.DataFrame({"naive": empty, "utc": empty}), pl.int_range(len(values), eager=True)
+    left = left.filter(values.is_not_null())
+    readers = [(form, None) for form in formats] if formats else [*_USUAL, ("iso", None)]
+    for form, aware in readers:
+        if left.is_empty():
+            break
+        part = values.gather(left)
+        found = _read_as(part, form) if aware is None else _strptime(part, form, aware=aware)
+        if left.len() == len(values):
+            done = found
+        else:
+            done = done.with_columns(done[name].scatter(left, found[name]) for name in ("naive", "utc"))
+        left = left.filter(found["naive"].is_null() & found["utc"].is_null())
+    return done
+
+
+def _parse(frame: pl.DataFrame, column: str, formats: Sequence[str]) -> pl.DataFrame:
+    """Return `naive` and `utc` of a column, in microseconds from 1970."""
+    kind, values = frame.schema[column], frame[column]
+    none = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
+    if isinstance(kind, pl.Datetime) or kind == pl.Date:
+        unit = _A_SECOND[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else None
+        scale = _DAY if unit is None else 1_000_000 / unit
+        physical = values.to_physical().cast(pl.Int64).clip(int(_FIRST / scale), int(_LAST / scale))
+        micro = physical // 1_000 if unit == _A_SECOND["ns"] else physical * int(scale)
+        aware = isinstance(kind, pl.Datetime) and kind.time_zone is not None
+        return pl.DataFrame({"naive": none if aware else micro, "utc": micro if aware else none})
+    if kind.is_numeric():
+        return _from_text(values, [form for form in formats if form in _NUMERIC])
+    return _from_text(frame.select(text(frame, column)).to_series(), formats)
+
+
+def _time_of_day(frame: pl.DataFrame, column: str) -> pl.Series:
+    """Return microseconds from midnight of HH:MM, HH:MM:SS, 1631, 163159, or a fraction of a day."""
+    value = text(frame, column).str.replace(r"^(\d+)\.0+$", "$1")
+    names = ("hour", "minute", "second", "half")
+    clock = value.str.extract_groups(r"^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.\d+)?)?\s*([AaPp])?[Mm]?$")
+    digits = value.str.pad_start(4, "0").str.extract_groups(r"^(\d{2})(\d{2})()()$")
+    long = value.str.pad_start(6, "0").str.extract_groups(r"^(\d{2})(\d{2})(\d{2})()$")
+    parts = {
+        name: pl.coalesce(one.struct.rename_fields(names).struct.field(name) for one in (clock, digits, long))
+        for name in names
+    }
+    hour, minute, second = (parts[name].cast(pl.Int64, strict=False) for name in names[:3])
+    half = parts["half"].str.to_lowercase()
+    hour = pl.when(half == "p").then(hour % 12 + 12).when(half == "a").then(hour % 12).otherwise(hour)
+    valid = (hour < 24) & (minute < 60) & (second.fill_null(0) < 60)
+    fraction = pl.when(value.str.contains(r"^0?\.\d+$")).then(value.cast(pl.Float64, strict=False) * 86_400)
+    seconds = pl.when(valid).then(hour * 3600 + minute * 60 + second.fill_null(0))
+    return frame.select(pl.coalesce(fraction.round(0).cast(pl.Int64), seconds) * 1_000_000).to_series()
+
+
+def _combined(
+    frame: pl.DataFrame, date_column: str, time_column: str | None, source: DateAndTime, formats: Sequence[str]
+) -> pl.DataFrame:
+    """Return `naive` and `utc` of a date and a time column, or of numbers that count from a start date."""
+    if source.start is None:
+        found = _parse(frame, date_column, formats)
+    else:
+        count = text(frame, date_column).cast(pl.Float64, strict=False) - source.first
+        start = (source.start - date(1970, 1, 1)).days * _DAY
+        micro = (count * _HOURS[source.unit] * 3_600_000_000).round(0).clip(_FIRST, _LAST).cast(pl.Int64, strict=False)
+        found = frame.select((micro + start).alias("naive"), pl.lit(None, dtype=pl.Int64).alias("utc"))
+    if time_column is None:
+        return found
+    time = _time_of_day(frame, time_column)
+    return found.select(pl.col("naive") + time, pl.col("utc") + time)
+
+
+def read_times(
+    frame: pl.DataFrame,
+    column: str | tuple[str, str | None, DateAndTime],
+    time_zone: str,
+    formats: Sequence[str] = (),
+    earliest: datetime = EARLIEST,
+) -> pl.DataFrame:
+    """Return `time` (UTC) and `fault` (why there is none, null for an empty value too) of a column.
+
+    Args:
+        frame: The table.
+        column: Its column, or the date column, the time column and how they are read.
+        time_zone: Of times without an offset; an hour that comes twice is the first one.
+        formats: strptime formats, or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; empty for ISO.
+        earliest: Earlier times are implausible.
+    """
+    if isinstance(column, str):
+        found, held = _parse(frame, column, formats), [column]
+    else:
+        found = _combined(frame, *column, formats)
+        held = [name for name in column[:2] if name is not None]
+    empty = frame.select(pl.any_horizontal([text(frame, name).is_null() for name in held])).to_series()
+    local = pl.col("naive").clip(_FIRST, _LAST).cast(_NAIVE)
+    local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+    done = found.select("naive", "utc", local.alias("local"), empty.alias("empty"))
+    done = done.with_columns(pl.coalesce(pl.col("utc").clip(_FIRST, _LAST).cast(UTC_TIME), "local").alias("time"))
+    plausible = pl.col("time").is_between(pl.lit(earliest, dtype=UTC_TIME), pl.lit(LATEST, dtype=UTC_TIME))
+    fault = (
+        pl.when(pl.col("empty"))
+        .then(None)
+        .when(pl.col("naive").is_null() & pl.col("utc").is_null())
+        .then(pl.lit(NOT_A_TIME))
+        .when(pl.col("time").is_null())
+        .then(pl.lit(SKIPPED_HOUR))
+        .when(~plausible)
+        .then(pl.lit(IMPLAUSIBLE))
+    )
+    return done.select(pl.when(plausible).then("time").alias("time"), fault.alias("fault"))
+
+
+def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Series:
+    """Return a column as UTC time; null where it is no plausible time."""
+    return read_times(frame, column, time_zone, () if time_format is None else (time_format,))["time"]
