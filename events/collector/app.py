@@ -20,9 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.collector.batcher import Batcher, Convert
+from events.collector.batcher import Batcher
 from events.collector.intake import Verdict
-from events.collector.mapped import MappedReader
 from events.collector.records import NOT_JSON, parse_body, parse_lines
 from shoplens.errors import CollectorBusyError
 
@@ -91,7 +90,7 @@ class Collector:
         full: Callable[[], str],
         token: str | None = None,
         origins: Sequence[str] = (),
-        mapped: MappedReader | None = None,
+        parse_call: Callable[[str, bytes], list[Any]] | None = None,
     ) -> None:
         """Give what is posted to the batcher.
 
@@ -101,10 +100,10 @@ class Collector:
             full: Returns why no more events can be taken; empty when they can.
             token: What senders must show, if anything.
             origins: Web origins whose pages may post, such as https://shop.example; `*` is any.
-            mapped: Reads the calls of /v1 through a mapping; None: there is no /v1.
+            parse_call: Returns the records of a call and a body that were posted to /v1; None: there is no /v1.
         """
-        self._batcher, self._status, self._full, self._mapped = batcher, status, full, mapped
-        self._token, self._origins = token, origins
+        self._batcher, self._status, self._full = batcher, status, full
+        self._token, self._origins, self._parse_call = token, origins, parse_call
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -114,7 +113,7 @@ class Collector:
             Route("/readyz", self.ready),
             Route("/livez", self.live),
         ]
-        if self._mapped is not None:
+        if self._parse_call is not None:
             routes.append(Route("/v1/{call}", self.calls, methods=["POST"]))
         cors = Middleware(CORSMiddleware, allow_origins=self._origins, allow_methods=["POST"], allow_headers=["*"])
         return Starlette(routes=routes, middleware=[cors] if self._origins else [])
@@ -144,15 +143,12 @@ class Collector:
             raise _Refused(400, "body: must hold an event, a list of events or NDJSON; received nothing")
         return content
 
-    async def _take(
-        self, request: Request, read: Callable[[bytes], list[Any]], convert: Convert | None = None
-    ) -> Response:
-        """Take what `read`, and `convert` after it, make of the body; answer when it is on disk."""
+    async def _take(self, request: Request, read: Callable[[bytes], list[Any]]) -> Response:
+        """Take what `read` makes of the body; answer when it is on disk."""
         try:
             self._require_admitted(request)
             body = await self._body(request)
-            taken = self._batcher.submit(partial(read, body), len(body), convert)
-            return _answer(await asyncio.wrap_future(taken))
+            return _answer(await asyncio.wrap_future(self._batcher.submit(partial(read, body), len(body))))
         except _Refused as refused:
             return refused.answer
         except CollectorBusyError as error:
@@ -171,9 +167,8 @@ class Collector:
 
     async def calls(self, request: Request) -> Response:
         """Take a call of another tracker, /v1/track for example, or a /v1/batch of them."""
-        assert self._mapped is not None  # noqa: S101 - else there is no such route
-        parse = partial(self._mapped.parse, request.path_params["call"])
-        return await self._take(request, parse, self._mapped.read)
+        assert self._parse_call is not None  # noqa: S101 - else there is no such route
+        return await self._take(request, partial(self._parse_call, request.path_params["call"]))
 
     async def status(self, request: Request) -> Response:
         """Return how far the log and its followers are."""

@@ -18,7 +18,15 @@ from typing_extensions import TypedDict
 
 from events.collector.log import Record
 from events.content import json_text
-from events.contract import EVENT_NAMES, EVENT_SCHEMA, PERSON_ID, PERSON_ID_LENGTH, QUARANTINE_SCHEMA, UTC_TIME
+from events.contract import (
+    ATTRIBUTES,
+    EVENT_NAMES,
+    EVENT_SCHEMA,
+    PERSON_ID,
+    PERSON_ID_LENGTH,
+    QUARANTINE_SCHEMA,
+    UTC_TIME,
+)
 from events.transform.numbers import is_nobody
 from events.transform.times import EARLIEST, LATEST
 
@@ -51,38 +59,14 @@ _Time = Annotated[str, AfterValidator(_moment)]
 _Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
 
 
-class _Posted(TypedDict, total=False):
-    """The columns of the contract as JSON; other fields become `attributes`."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow", str_strip_whitespace=True)  # type: ignore[misc]
-
-    event_id: _Text | None
-    event_time: _Time | None
-    ingested_at: _Time | None
-    event_name: Literal[EVENT_NAMES]  # type: ignore[valid-type]  # one list of names, in the contract
-    user_id: _Text | None
-    anonymous_id: _Text | None
-    platform: _Text | None
-    session_id: _Text | None
-    item_id: _Text | None
-    quantity: FiniteFloat | None
-    price: FiniteFloat | None
-    amount: FiniteFloat | None
-    currency: _Text | None
-    order_id: _Text | None
-    query: _Text | None
-    results: _Text | None
-    list_id: _Text | None
-    position: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None
-    url: _Text | None
-    dwell_seconds: FiniteFloat | None
-    rating: FiniteFloat | None
-    text: _Text | None
-    campaign_id: _Text | None
-    experiment_id: _Text | None
-    attributes: dict[str, Any] | None
-
-
+_TYPES = {pl.String: _Text, pl.Float64: FiniteFloat, UTC_TIME: _Time, ATTRIBUTES: dict[str, Any]}
+_COLUMNS: dict[str, Any] = {name: _TYPES.get(kind) for name, kind in EVENT_SCHEMA.items()}
+_COLUMNS["position"] = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+_COLUMNS = {name: kind | None for name, kind in _COLUMNS.items()} | {"event_name": Literal[EVENT_NAMES]}
+_Posted = TypedDict("_Posted", _COLUMNS, total=False)  # type: ignore[misc]
+# The columns of the contract as JSON; other fields become `attributes`.
+_CONFIG = ConfigDict(strict=True, extra="allow", str_strip_whitespace=True)
+setattr(_Posted, "__pydantic_config__", _CONFIG)  # noqa: B010 - where pydantic looks for it in a TypedDict
 _ONE: TypeAdapter[Any] = TypeAdapter(_Posted)
 _MANY: TypeAdapter[Any] = TypeAdapter(list[_Posted])
 _NUMBERS = frozenset(name for name, kind in EVENT_SCHEMA.items() if kind.is_numeric())

@@ -84,13 +84,15 @@ class Running:
             stack.callback(follower.close, finish=True)
         self._home, self._full = home, ""
         event_rules()  # compiling the suite takes seconds: no event waits for it
-        self.batcher = Batcher(Intake(self.log, failing_reasons, clock).take)
+        self.batcher = Batcher(Intake(self.log, failing_reasons, clock).take, mapped.read if mapped else None)
         stack.callback(self.batcher.close)
         self.kafka = self._kafka(settings, stack)
         self._housekeeper(stack)
         token = settings.collector_token.get_secret_value() if settings.collector_token else None
         origins = [one.strip() for one in settings.collector_origins.split(",") if one.strip()]
-        self.app = Collector(self.batcher, self.status, self.full, token, origins, mapped).app()
+        self.app = Collector(
+            self.batcher, self.status, self.full, token, origins, mapped.parse if mapped else None
+        ).app()
 
     def _kafka(self, settings: Settings, stack: ExitStack) -> KafkaSource | None:
         if settings.kafka_servers is None:

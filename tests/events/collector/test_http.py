@@ -6,9 +6,10 @@ import socket
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,6 @@ import uvicorn
 
 from events.collector.app import Collector
 from events.collector.intake import Verdict
-from events.collector.mapped import MappedReader
 from events.collector.records import Incoming
 from tests.events.collector.conftest import Taking, event
 
@@ -30,11 +30,11 @@ def served(
     full: str = "",
     token: str | None = None,
     origins: Sequence[str] = (),
-    mapped: MappedReader | None = None,
+    parse_call: Callable[[str, bytes], list[Any]] | None = None,
 ) -> Iterator[httpx.Client]:
     """A server on a free port of this machine."""
     problems = {"followers": {"push": {"problem": full or None}}}
-    app = Collector(taking.batcher, lambda: problems, lambda: full, token, origins, mapped).app()
+    app = Collector(taking.batcher, lambda: problems, lambda: full, token, origins, parse_call).app()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()  # requests wait for the server from now on

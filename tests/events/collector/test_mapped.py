@@ -1,9 +1,12 @@
 """Calls of other trackers: what comes live is what comes from a file of the same records."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 
@@ -14,7 +17,7 @@ from events.contract import EVENT_SCHEMA
 from events.lake import freeze_lake
 from events.mapping import load_mapping
 from shoplens.errors import MappingError
-from tests.events.collector.conftest import Taking
+from tests.events.collector.conftest import Taking, event
 from tests.events.collector.test_http import served
 
 pytestmark = pytest.mark.stores
@@ -58,8 +61,21 @@ def from_file(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "frozen/events.parquet").select(list(EVENT_SCHEMA)).sort("event_id")
 
 
-def test_live_calls_become_the_events_of_a_file(taking: Taking, tmp_path: Path) -> None:
-    with served(taking, mapped=MappedReader(load_mapping(SEGMENT)), token="s3cret") as client:
+@pytest.fixture
+def mapped(tmp_path: Path) -> Iterator[Taking]:
+    made = Taking(tmp_path / "log", convert=MappedReader(load_mapping(SEGMENT)).read)
+    yield made
+    made.close()
+
+
+@contextmanager
+def tracked(mapped: Taking, token: str | None = None) -> Iterator[httpx.Client]:
+    with served(mapped, token=token, parse_call=MappedReader(load_mapping(SEGMENT)).parse) as client:
+        yield client
+
+
+def test_live_calls_become_the_events_of_a_file(mapped: Taking, tmp_path: Path) -> None:
+    with tracked(mapped, "s3cret") as client:
         assert client.post("/v1/batch", json={"batch": CALLS}).status_code == 401
         answer = client.post("/v1/batch", json={"batch": CALLS}, auth=("s3cret", ""))
         assert answer.status_code == 200
@@ -74,16 +90,23 @@ def test_live_calls_become_the_events_of_a_file(taking: Taking, tmp_path: Path) 
         assert [one["status"] for one in alone["events"]] == ["duplicate", "duplicate"], (
             "alone or among others, one content"
         )
-    live, expected = taking.tables()[0].sort("event_id"), from_file(tmp_path)
+    live, expected = mapped.tables()[0].sort("event_id"), from_file(tmp_path)
     assert expected["event_id"].to_list() == ["m1", "m2:0", "m2:1", "m3", "m4:0"]
     assert live.drop("session_id").to_dicts() == expected.drop("session_id").to_dicts()
     assert live["session_id"].to_list() == expected["session_id"].to_list()
 
 
-def test_amounts_of_calls(taking: Taking) -> None:
-    with served(taking, mapped=MappedReader(load_mapping(SEGMENT))) as client:
+def test_events_of_the_contract_and_calls_are_taken_side_by_side(mapped: Taking) -> None:
+    with tracked(mapped) as client:
+        assert client.post("/events", json=[event("a"), event("b")]).json()["accepted"] == 2
+        assert client.post("/v1/track", json=CALLS[0]).json()["accepted"] == 1
+    assert sorted(mapped.tables()[0]["event_id"]) == ["a", "b", "m1"]
+
+
+def test_amounts_of_calls(mapped: Taking) -> None:
+    with tracked(mapped) as client:
         client.post("/v1/batch", json={"batch": CALLS[:4]})
-    amounts = dict(taking.tables()[0].select("event_id", "amount").iter_rows())
+    amounts = dict(mapped.tables()[0].select("event_id", "amount").iter_rows())
     assert amounts == {"m1": None, "m2:0": 7.5, "m2:1": 1.0, "m3": None, "m4:0": 7.5}
 
 
