@@ -5,6 +5,7 @@ recorded changes nothing about what happened; `session_id` does not count, becau
 that were read together. The order of `attributes` does not count, and no attributes equal an empty list.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -39,6 +40,15 @@ def content_hash_sql() -> str:
     """
     others = ", ".join(f'"{name}"' for name in CONTENT_COLUMNS if name != "attributes")
     return f"hash(row({others}, nullif(list_sort(attributes), [])))"
+
+
+def content_key(event: Mapping[str, Any]) -> int:
+    """Return the hash of the same content of one event, a dict of EVENT_SCHEMA that may lack what is null.
+
+    It costs microseconds, where a frame of one event costs a millisecond. Compare keys within one process only.
+    """
+    attributes = sorted((pair["key"], pair["value"] or "") for pair in event.get("attributes") or ())
+    return hash((*(event.get(name) for name in CONTENT_COLUMNS if name != "attributes"), *attributes))
 
 
 def json_text(value: Any) -> str:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import polars as pl
 
 from events.collector.log import EventLog
-from events.collector.records import Incoming, accepted, event_frame, quarantined, record_frames
+from events.collector.records import Incoming, accepted, event_frame, events_of, quarantined
 from events.collector.sessions import Sessions
-from events.content import OTHER_CONTENT, content_hash
+from events.content import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
 
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
@@ -82,11 +82,10 @@ class Intake:
         position = log.begin
         while position < log.end:
             records, position = log.read(position, _READ_BYTES)
-            events, _ = record_frames(records)
-            self._remember(dict(events.select("event_id", content_hash()).iter_rows()))
-            who = pl.coalesce("user_id", "anonymous_id")
-            for person, moment, name in events.select(who, "event_time", "session_id").iter_rows():
-                self._sessions.note(person, moment, name)
+            events = events_of(records)
+            self._remember({event["event_id"]: content_key(event) for event in events})
+            for event in events:
+                self._with_session(event)
 
     def _remember(self, ids: dict[str, int]) -> None:
         self._ids.update(ids)
@@ -129,13 +128,13 @@ class Intake:
         new: dict[str, int] = {}
         if not events:
             return new
-        frame = with_amounts(event_frame(list(events.values())))
-        reasons_of = self._check(frame).alias("reasons")
-        decided = frame.select("event_id", "amount", content_hash().alias("content"), reasons_of).iter_rows()
-        for (place, event), (event_id, amount, content, reasons) in zip(events.items(), decided, strict=True):
+        unpaid = [one for one in events.values() if one["event_name"] in ("purchase", "refund") and "amount" not in one]
+        for event, amount in zip(unpaid, with_amounts(event_frame(unpaid))["amount"] if unpaid else (), strict=True):
+            event.update({} if amount is None else {"amount": amount})
+        all_reasons = self._check(event_frame(list(events.values()))).to_list()
+        for (place, event), reasons in zip(events.items(), all_reasons, strict=True):
+            event_id, content = event["event_id"], content_key(event)
             known = new.get(event_id, self._ids.get(event_id))
-            if amount is not None:
-                event["amount"] = amount
             if reasons:
                 problem = f"event: breaks the rule {reasons[0]}"
                 verdicts[place] = Verdict(event_id, "quarantined", tuple(reasons), problem)

@@ -12,7 +12,7 @@ from math import isnan
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, FiniteFloat, TypeAdapter, ValidationError, with_config
 from pydantic_core import PydanticCustomError, from_json, to_json
 from typing_extensions import TypedDict
 
@@ -63,12 +63,11 @@ _TYPES = {pl.String: _Text, pl.Float64: FiniteFloat, UTC_TIME: _Time, ATTRIBUTES
 _COLUMNS: dict[str, Any] = {name: _TYPES.get(kind) for name, kind in EVENT_SCHEMA.items()}
 _COLUMNS["position"] = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 _COLUMNS = {name: kind | None for name, kind in _COLUMNS.items()} | {"event_name": Literal[EVENT_NAMES]}
-_Posted = TypedDict("_Posted", _COLUMNS, total=False)  # type: ignore[misc]
 # The columns of the contract as JSON; other fields become `attributes`.
-_CONFIG = ConfigDict(strict=True, extra="allow", str_strip_whitespace=True)
-setattr(_Posted, "__pydantic_config__", _CONFIG)  # noqa: B010 - where pydantic looks for it in a TypedDict
-_ONE: TypeAdapter[Any] = TypeAdapter(_Posted)
-_MANY: TypeAdapter[Any] = TypeAdapter(list[_Posted])
+_Columns = TypedDict("_Columns", _COLUMNS, total=False)  # type: ignore[misc]
+_POSTED: Any = with_config(strict=True, extra="allow", str_strip_whitespace=True)(_Columns)
+_ONE: TypeAdapter[Any] = TypeAdapter(_POSTED)
+_MANY: TypeAdapter[Any] = TypeAdapter(list[_POSTED])
 _NUMBERS = frozenset(name for name, kind in EVENT_SCHEMA.items() if kind.is_numeric())
 _REQUIRED = ("event_time", "event_name")
 
