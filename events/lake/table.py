@@ -190,6 +190,16 @@ class Lake:
         with self.files.open_input_stream(path) as stream:
             return bytes(stream.read())
 
+    def sync(self, path: str) -> None:
+        """Put a file that was written to a folder, and its entry there, on the disk; an object store did already."""
+        if self.folder is not None:
+            for target in (self.folder / path, (self.folder / path).parent):
+                descriptor = os.open(target, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
         if self.folder is None:
@@ -262,10 +272,8 @@ class Lake:
         else:
             target = self.folder / name / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            target.write_bytes(content)
+            self.sync(f"{name}/{path}")
         now, stats = int(time.time() * 1000), json.dumps(_statistics(rows, _STATISTICS.get(name, ("batch",))))
         return AddAction(path, content.nbytes, partition, now, True, stats)
 
@@ -277,7 +285,7 @@ class Lake:
             table = with_columns(self.open(name), frame)
             add = self.write(name, frame, batch)
             try:
-                commit(table, [add], [Transaction(batch, 1)])
+                commit(table, [add], [])
             except CommitFailedError:
                 continue  # another writer added a column
             return
