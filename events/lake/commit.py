@@ -12,6 +12,7 @@ CommitFailedError; it checks only whether the IDs that others added since are am
 
 import contextlib
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -38,6 +39,7 @@ from events.lake.table import (
     CONTENT,
     EVENTS,
     QUARANTINE,
+    STORE_ERRORS,
     Lake,
     Place,
     clear_errors,
@@ -50,6 +52,7 @@ from shoplens.errors import SourceError
 LIVE = "live"  # the mapping, and the table, of events that arrive one by one
 Chunks = Callable[[], Iterable[pl.DataFrame]]
 _APPENDS = "shoplens:appends"
+_log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _TRIES = 1000
 _SHORT, _LONG = 0.01, 1.0  # seconds between tries
@@ -248,8 +251,12 @@ def commit_account(
             lake.delete(path)
             raise
     before = events.version()
-    events.update_incremental()
-    return record(lake, events, account, before)
+    try:
+        events.update_incremental()
+        return record(lake, events, account, before)
+    except STORE_ERRORS as error:  # it is committed: readers find the account in `pending`, the next writer records it
+        _log.warning("lake %s: batch %s is committed, its account will follow: %s", lake.name, account.batch, error)
+        return account
 
 
 def record(lake: Lake, events: DeltaTable, account: Account, before: int) -> Account:

@@ -80,33 +80,31 @@ def is_url(place: Place) -> bool:
     return isinstance(place, str) and "://" in place
 
 
+STORE_ERRORS = (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What Delta, Arrow, Polars and the disk raise where a lake cannot be read or written."""
+
+_GONE = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
+_UNREACHABLE = (
+    "it cannot be reached. Check the URL, the network and the credentials (for S3: AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
+)
+_CAUSES = (  # words of the error -> what it means and what to do; the first that fits
+    (("no space left", "disk quota"), "the disk is full; nothing was committed. Free some space and run it again"),
+    (("read-only", "permission denied"), "the place cannot be written; nothing was committed. Name another place"),
+    (("bucket", "connect", "credential"), _UNREACHABLE),
+    (("not found", "no such file"), _GONE),
+    (("",), "a file of it is damaged, or it cannot be reached. Restore the file, or check the URL and the credentials"),
+)
+
+
 @contextmanager
 def clear_errors(name: str) -> Iterator[None]:
-    """Raise a SourceError of one line in place of what Delta, Arrow, Polars or the disk raise."""
+    """Raise a SourceError of one line in place of STORE_ERRORS."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise SourceError(
-            f"lake: {name}: {first_line(error)}: a file is gone: it was vacuumed, erased or taken away. Read the "
-            f"newest version, or restore the file"
-        ) from error
-    except (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        text = f"{error}".lower()
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in text
-        read_only = getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM) or any(
-            word in text for word in ("read-only", "permission denied")
-        )
-        if "bucket" not in text and ("not found" in text or "no such file" in text):
-            cause = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
-        elif full:
-            cause = "the disk is full; nothing was committed. Free some space and run it again"
-        elif read_only:
-            cause = "the place cannot be written; nothing was committed. Name a place that can"
-        else:
-            cause = (
-                "it cannot be reached or a file of it is damaged. Check the URL, the network and the credentials (for "
-                "S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL), or restore the file"
-            )
+    except STORE_ERRORS as error:
+        text = f"{'no such file ' if isinstance(error, FileNotFoundError) else ''}{error}".lower()
+        cause = next(cause for words, cause in _CAUSES if any(word in text for word in words))
         raise SourceError(f"lake: {name}: {first_line(error)}: {cause}") from error
 
 
