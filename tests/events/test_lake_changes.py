@@ -5,9 +5,11 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
@@ -325,6 +327,27 @@ def test_compaction_and_many_versions_change_nothing(ingest: Callable[..., Table
     assert lake_version(lake) == version + 1
     assert lake_digest(lake) == before
     assert ingest("6,2024-07-01 12:00:00,eve,a,1", ROWS[0]) == TableAccount(2, 0, {}, 2)
+
+
+@pytest.mark.parametrize("second", ["compact", "erase"])
+def test_two_rewrites_at_the_same_time_do_not_double_rows(
+    ingest: Callable[..., TableAccount], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    lake = tmp_path / "lake"
+    ingest(*ROWS)
+    ingest("6,2024-07-01 12:00:00,eve,a,1")
+    commit, outrun = maintenance.commit, []
+
+    def after_another(*words: Any) -> None:
+        if not outrun:  # between the reading of the files and the commit
+            outrun.append(1)
+            compact(Lake(lake)) if second == "compact" else erase_from_lake(lake, "ann")
+        commit(*words)
+
+    monkeypatch.setattr(maintenance, "commit", after_another)
+    with pytest.raises(CommitFailedError):
+        compact(Lake(lake))
+    assert read_events(lake)["event_id"].to_list() == (["1", "2", "6", "3"] if second == "compact" else ["2", "6"])
 
 
 def test_files_go_in_through_the_command_as_through_append(
