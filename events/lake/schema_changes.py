@@ -199,7 +199,7 @@ def _read_as(mapping: Mapping, table: str, columns: dict[str, Column]) -> tuple[
             roles |= {_known_root(one, columns): role for one in columns_of(source)}
         others = [*getattr(spec, "own", ()), *getattr(spec, "identified_by", ())]
         others += [column for category in getattr(spec, "items", {}).values() for column in columns_of(category)]
-        others += [rule.column for rule in getattr(spec, "reject", ())]
+        others += [column for rule in getattr(spec, "reject", ()) for column in columns_of(rule.column)]
         for one in others:
             roles.setdefault(_known_root(one, columns), "text")
     return roles, optional
