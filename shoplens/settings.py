@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SHOPLENS_", frozen=True, extra="ignore")
 
     root: Path = Field(default_factory=find_root, description="The project folder: params.yaml, dvc.yaml, outs/, var/.")
-    outs: Path = Field(default=Path("outs"), description="DVC outs, one folder a stage; relative to root.")
+    outs: Path = Field(default=Path("outs"), description="DVC outs, one folder per stage; relative to root.")
     var: Path = Field(default=Path("var"), description="State that can be rebuilt; relative to root.")
     lake: Path = Field(
         default=Path("lake"), description="Events, and the live log: cannot be rebuilt; relative to root."
@@ -89,7 +89,7 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: a `SHOPLENS_…` variable has a value that its field refuses.
+        SettingsError: a `SHOPLENS_…` variable has a value that its field rejects.
     """
     try:
         return Settings()

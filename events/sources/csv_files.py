@@ -171,11 +171,12 @@ def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
                 quoting=csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE,
                 escapechar="\\" if text.escape == "\\" else None,
                 doublequote=text.escape == text.quote,
+                strict=True,
             )
             row = next((row for row in rows if row), None)
             used = rows.line_num
     except csv.Error as error:
-        raise SourceError(f"{path}: the first row cannot be read as CSV: {error}; correct it") from error
+        raise SourceError(f"{path}: the first row must be well-formed CSV: a quote in it is not closed") from error
     if row is None:
         raise SourceError(f"{path}: must hold rows; received an empty CSV file")
     if dialect.header:

@@ -21,8 +21,7 @@ from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog
 from events.mapping import load_mapping
 from expectations.row_rules import event_rules, failing_reasons
-from features.live.missed import missed
-from features.live.push import OnlinePush
+from features.live.push import OnlinePush, missed
 from features.store import data_moment, places, read_state
 from shoplens.errors import SettingsError
 from shoplens.params import load_params

@@ -39,6 +39,16 @@ def test_the_account_and_what_is_not_read_are_printed(
     ]
 
 
+def test_fewer_rows_than_lines_and_malformed_lines_are_printed(
+    call: Callable[..., subprocess.CompletedProcess[str]], write: Callable[..., Path]
+) -> None:
+    write("log.csv", "ts,who,text", '2024-07-01 10:00:00,ann,"two', 'lines"', "2024-07-01,bob", "2024-07-01,cy,x")
+    assert call("--lake", "lake", "log.csv").stdout.splitlines() == [
+        "log.csv: 4 lines are 3 rows: quoted texts hold line ends",
+        "log.csv: 3 rows in = 2 accepted + 1 quarantined (row_too_short 1) + 0 exact duplicates",
+    ]
+
+
 def test_a_lake_that_is_a_file_is_one_line(
     call: Callable[..., subprocess.CompletedProcess[str]], write: Callable[..., Path]
 ) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from training.table.train import as_metrics
 
 from shoplens.errors import BrokenTableError, SettingsError
 from training.table.clean import clean, read_flat
 from training.table.columns import read_column
 from training.table.run import Request, analyse
 from training.table.split import PARTS
+from training.table.train import as_metrics
 
 CASES = Path(__file__).parent / "cases/table"
 
