@@ -102,8 +102,8 @@ def sending(
 ) -> Iterator[Any]:
     """Run senders in processes of their own; yield the queue of their counts."""
     done: Any = multiprocessing.Queue()
-    words = [(address, n, size, users, start, seconds, pause, done) for n in range(senders)]
-    processes = [multiprocessing.Process(target=_send, args=one, daemon=True) for one in words]
+    arguments = [(address, n, size, users, start, seconds, pause, done) for n in range(senders)]
+    processes = [multiprocessing.Process(target=_send, args=one, daemon=True) for one in arguments]
     for process in processes:
         process.start()
     yield done
@@ -113,7 +113,7 @@ def sending(
 
 def _drained(address: str) -> bool:
     push = httpx.get(f"{address}/status", timeout=60).json()["followers"]["push"]
-    return push["behind_bytes"] == 0 and push["problem"] is None
+    return push["behind_records"] == 0 and push["problem"] is None
 
 
 def _collector() -> psutil.Process:
@@ -201,13 +201,13 @@ def main() -> None:
                 delays.append(measure_delay(project, address, users, start, load))
                 console.print(delays[-1])
                 start += timedelta(minutes=20)
-    told = {
+    report = {
         "cores": os.cpu_count(),
         "users": users,
         "loads": [asdict(x) for x in loads],
         "delays": [asdict(x) for x in delays],
     }
-    write_json(ROOT / "var/bench/live.json", told)
+    write_json(ROOT / "var/bench/live.json", report)
 
 
 if __name__ == "__main__":

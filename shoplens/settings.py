@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         description="Where a release waits for the service.",
     )
     collector_token: SecretStr | None = Field(default=None, description="What senders of events must show, if set.")
+    collector_origins: str = Field(
+        default="", description="Web origins whose pages may post events, separated by commas; * is any."
+    )
     kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka that the collector reads, too.")
     kafka_topics: str = Field(default="shoplens", description="Topics that the collector reads, separated by commas.")
     kafka_group: str = Field(default="shoplens", description="Consumer group of the collector.")

@@ -111,7 +111,7 @@ def stream(project: Project, events: pl.DataFrame) -> float:
 
     def drained() -> bool:
         told = httpx.get(f"{address}/status").json()["followers"]
-        return all(one["behind_bytes"] == 0 for one in told.values())
+        return all(one["behind_records"] == 0 for one in told.values())
 
     with collecting(project) as address, httpx.Client(timeout=60) as client:
         started = time.monotonic()
