@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 
-from events.sources.records import Rows, nearest_address
+from events.transform.records import Rows, nearest_address
 
 _SHARE = 0.1  # of the rows: more are not one person's, if it also has _TIMES as many as others
 _TIMES = 5

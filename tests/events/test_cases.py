@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from case_reading import CASES, MAPPINGS, Done, guessed, ingest, shipped
 
+from events.guess.propose import propose
 from events.mapping import Mapping, load_mapping
-from events.sources.guess import propose
 from shoplens.errors import SourceError
 
 
