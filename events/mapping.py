@@ -413,6 +413,10 @@ class Mapping(_Strict):
         named += [] if self.rates is None else [self.rates]
         return tuple(dict.fromkeys(one.table for one in named))
 
+    def required_tables(self) -> tuple[str, ...]:
+        """Names of the tables without which nothing is read."""
+        return tuple(table for table in self.tables() if table not in self.optional_tables)
+
 
 def _own_problems(error: ValidationError) -> list[Any]:
     """Return the problems of a mapping without those that are only what others come to: a list that lost its entry."""

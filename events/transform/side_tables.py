@@ -108,7 +108,7 @@ class SideReader:
             forms = column_forms_of(file)
             for piece in pieces(file, self._spec.csv):
                 mapped, quarantined = self._read(piece, forms, columns, label, tally.rows_in)
-                fresh = mapped.filter(seen.before(mapped.to_struct("row")) == 0)
+                fresh = mapped.filter(seen.before(mapped.hash_rows()) == 0)
                 tally.rows_in += piece.frame.height
                 tally.accepted += fresh.height
                 tally.repeated += mapped.height - fresh.height
