@@ -44,7 +44,7 @@ def fetch(params: Params, settings: Settings) -> None:
             check_identity(source, mapping)
             freeze_lake(source, out, _until(params.data))
             return
-        names = fetch_source(params.data.source, mapping.tables(), settings.root, out)
+        names = fetch_source(params.data.source, mapping.required_tables(), settings.root, out)
         console.print(f"{len(names)} files from {params.data.source}")
 
 

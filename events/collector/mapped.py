@@ -10,8 +10,8 @@ from pydantic_core import from_json, to_json
 from events.collector.records import NOT_AN_OBJECT, NOT_JSON, Incoming, accept, rejected
 from events.contract import EVENT_SCHEMA
 from events.mapping import Mapping
-from events.sources.records import flat_rows, only_rows
 from events.transform.ids import salt_of
+from events.transform.records import flat_rows, only_rows
 from events.transform.rows import transform
 from shoplens.errors import MappingError, SourceError
 
