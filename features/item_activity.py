@@ -1,4 +1,4 @@
-"""Weekly snapshots of how an item fares: trend, conversion, buyers, ratings and returns.
+"""Weekly snapshots of how an item performs: trend, conversion, buyers, ratings and returns.
 
 Covers items with an event in the last week, every seventh day back from the last one, where the weekly cut-offs of
 training fall: a fraction of the cost of daily snapshots, for features that move slowly. Windows are whole weeks, so
@@ -18,8 +18,8 @@ WEEK, MONTH = 7, 28
 RATING_UNITS = 1_000
 
 DESCRIPTIONS: dict[str, str] = {
-    "item_trend": "Events with the item a day in the last 7 days, over those a day in the last 28 (ratio).",
-    "item_sales_trend": "Purchase lines a day in the last 7 days, over the last 28 (ratio; missing: no purchase).",
+    "item_trend": "Events with the item per day in the last 7 days, over those per day in the last 28 (ratio).",
+    "item_sales_trend": "Purchase lines per day in the last 7 days, over the last 28 (ratio; missing: no purchase).",
     "item_views_28d": "Views of the item in the last 28 days (count).",
     "item_conversion_28d": "Purchase lines over views in the last 28 days (ratio; missing: no view).",
     "item_buyers_28d": "Different users who bought the item in the last 28 days (count).",
@@ -30,7 +30,7 @@ DESCRIPTIONS: dict[str, str] = {
 
 
 def _by_week(log: ir.Table, world: World) -> ir.Table:
-    """Return the log with its days moved to where they make no difference on the days that get a row.
+    """Return the log with its days moved so that they differ only where a day with a row can tell the difference.
 
     Those are T = last - 7k. `event_day` becomes the last such day not after it: T <= event_day + w holds as before, for
     w of whole weeks. `known_day` becomes the day before the next one: known_day < T holds as before.

@@ -1,8 +1,9 @@
 """What is bought together with an item, in the same orders of the last 90 days, as of the last day only.
 
-Pairs are the square of an order and cannot be added up day by day: each day would cost the orders of 90. One day is
-what a list of suggestions needs. It stays bounded: an order of more than `LARGEST` items says little of any two of
-them and is left out, a pair must have been seen in `SEEN` orders, and each item keeps its `BEST` companions.
+The number of pairs grows with the square of an order, and they cannot be added up day by day: each day would cost the
+orders of 90. A list of suggestions needs one day. It stays bounded: an order of more than `LARGEST` items reveals
+little about any two of them and is left out, a pair must have been seen in `SEEN` orders, and each item keeps its
+`BEST` companions.
 
 The cosine of a pair is how many orders have both over the root of the product of how many have each (Sarwar et al.,
 "Item-based collaborative filtering", 2001, section 3.1.1, with orders in the place of users); its lift is how many have

@@ -1,7 +1,7 @@
 """Daily snapshots of what a user likes: the category, brand and price band met most, and habits of buying.
 
-Price bands are the steps 1, 2, 5 of every power of ten. They hang on the price of the event alone: bands cut from the
-prices of the whole log would tell a snapshot about later ones.
+Price bands are the steps 1, 2, 5 of every power of ten. They depend on the price of the event alone: bands from the
+prices of the whole log would leak later prices into a snapshot.
 """
 
 import ibis
@@ -23,7 +23,7 @@ DESCRIPTIONS: dict[str, str] = {
     "in the last 90 days (currency of the shop; 0: less than 0.01).",
     "top_price_band_share_90d": "Share of that band among those events (share, 0 to 1).",
     "mean_price_90d": "Price paid for one piece, mean over purchase lines of the last 90 days (currency of the shop).",
-    "lines_per_order_90d": "Purchase lines an order in the last 90 days (lines an order).",
+    "lines_per_order_90d": "Purchase lines per order in the last 90 days (lines per order).",
     "repeat_share_90d": "Share of purchase lines in the last 90 days whose item the user had bought before (0 to 1).",
 }
 _NOT_LIKED = ("refund", "remove_from_cart")

@@ -1,6 +1,6 @@
-"""Daily snapshots of how a user judges: stars given, and the tone of what is written with them.
+"""Daily snapshots of how a user rates: stars given, and the sentiment of the review texts.
 
-Stars are read as they are, of five where the source has five. The tone comes from a lexicon of English words
+Stars are read as given, out of five where the source has five. The sentiment comes from a lexicon of English words
 (`features.sentiment`); a review without a text has none, and a mean without any is missing.
 """
 
@@ -19,7 +19,7 @@ _WHAT = {
     "ratings": "Ratings given {when} (count).",
     "mean_rating": "Rating given {when}, mean (stars; missing: none).",
     "low_rating_share": "Share of the ratings given {when} that are 2 stars or fewer (share, 0 to 1; missing: none).",
-    "mean_sentiment": "Tone of the review texts written {when}, mean, by a lexicon of English words "
+    "mean_sentiment": "Sentiment of the review texts written {when}, mean, by a lexicon of English words "
     "(-1 bad to 1 good; missing: no text).",
 }
 DESCRIPTIONS: dict[str, str] = {

@@ -23,8 +23,8 @@ _WHAT = {
     "session_minutes": "Time from first to last event of those of {w} days, mean (minutes; missing: no session).",
     "session_conversion": "Share of sessions of the last {w} days with a purchase (share, 0 to 1; missing: none).",
     "bounce_share": "Share of sessions of the last {w} days with one event (share, 0 to 1; missing: none).",
-    "dwell_seconds": "Time on the items viewed in the last {w} days, where the source says it (seconds).",
-    "mean_dwell_seconds": "Time on a viewed item, mean over views of {w} days that say it (seconds; missing: none).",
+    "dwell_seconds": "Time on the items viewed in the last {w} days, where the source gives it (seconds).",
+    "mean_dwell_seconds": "Time on a viewed item, mean over views of {w} days that have one (seconds; missing: none).",
 }
 _ON = "Share of sessions of the last 90 days {where}, of those whose platform is known (share, 0 to 1)."
 DESCRIPTIONS: dict[str, str] = {

@@ -50,7 +50,7 @@ class View:
         keys: Columns of the entity; events are sharded by a hash of the first.
         meaning: One sentence for people.
         descriptions: Feature -> what it means and its unit in the last brackets.
-        build: From a world to (keys, day, features), one row a key and day.
+        build: From a world to (keys, day, features), one row per key and day.
         online: Whether a service may ask for it.
         every: Days from one snapshot to the next, back from the last; None: only the last day has any.
         whole: It needs all of the log at once (pairs of items, for example): no shards.

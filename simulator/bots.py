@@ -1,4 +1,4 @@
-"""Bots: programs that walk through the catalogue, many pages a minute, and look at none of them."""
+"""Bots: programs that go through the catalogue, many pages per minute, without reading any."""
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ from simulator.rows import CODE, VISIT, pack
 from simulator.visits import MOST_MEAN
 from simulator.world import World
 
-WALKS_A_DAY = 0.3  # of a bot, on average
+WALKS_A_DAY = 0.3  # per bot, on average
 _SHORTEST, _LONGEST = 60, 239  # views a walk
 MEAN_ROWS = (_SHORTEST + _LONGEST) / 2
 _GAP_MS = (100, 600)  # milliseconds from view to view: some 170 a minute

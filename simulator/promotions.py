@@ -1,4 +1,4 @@
-"""Campaigns: for some days one category is cheaper, and some people are told so."""
+"""Campaigns: for some days one category is cheaper, and some people are notified."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Campaigns:
         return int(found[0]) if found.size else NONE
 
     def exposed(self, campaign: int, users: Ints, joined: Ints) -> Flags:
-        """Say who is told of a campaign: a part of those who were registered when it began."""
+        """Return who is notified of a campaign: a part of those who were registered when it began."""
         if campaign == NONE:
             return np.zeros(users.shape, dtype=np.bool_)
         drawn = uniform(keys(self.seed, "exposed", users, campaign), 0) < _EXPOSED
@@ -75,14 +75,14 @@ def campaign_id(campaign: int) -> str | None:
 
 
 def campaigns_table(plan: Plan, campaigns: Campaigns, people: People) -> pl.DataFrame:
-    """Return the shop's own table of who was told of what: promo, customer, title, discount, from_day, to_day."""
+    """Return the shop's table of notifications: promo, customer, title, discount, from_day, to_day."""
     first = day_start(plan.start, 0)
     parts = []
     for n in range(campaigns.start.size):
-        told = np.flatnonzero(campaigns.exposed(n, np.arange(plan.users), people.joined))
+        notified = np.flatnonzero(campaigns.exposed(n, np.arange(plan.users), people.joined))
         title = f"{round(campaigns.discount[n] * 100)}% off {LEAVES[campaigns.category[n]]}"
         parts.append(
-            pl.select(customers(told).alias("customer")).with_columns(
+            pl.select(customers(notified).alias("customer")).with_columns(
                 pl.lit(campaign_id(n)).alias("promo"),
                 pl.lit(title).alias("title"),
                 pl.lit(campaigns.discount[n]).alias("discount"),

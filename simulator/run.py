@@ -1,4 +1,4 @@
-"""The simulation, day by day: no more than a day of rows, and the orders that returns and reviews hang on, is held.
+"""The simulation, day by day: in memory are one day of rows, and what returns and reviews of earlier orders need.
 
 FOLDER/log.parquet                                     the shop's log, in order of time
 FOLDER/products.parquet customers.parquet promos.parquet   its other tables
@@ -52,7 +52,7 @@ class Counts:
     dirt: Counter[str] = field(default_factory=Counter)
 
     def as_json(self, plan: Plan) -> dict[str, Any]:
-        """Return the counts as plain values, each kind of dirt with what becomes of it."""
+        """Return the counts as JSON values, each kind of dirt with its result."""
         dirt = {
             kind: {"rows": self.dirt[kind], "rate": rate, "at": KINDS[kind].at, "becomes": KINDS[kind].becomes}
             for kind, rate in plan.dirt.items()
@@ -81,7 +81,7 @@ def day_rows(world: World, day: int, mood: Floats, truth: Truth | None, chunk: i
 
 
 def _due(plan: Plan, day: int) -> pl.Expr:
-    """Say which of the known rows go into the log with a day."""
+    """Return which of the known rows go into the log with a day."""
     over = pl.col("ts") >= day_start(plan.start, day + 1)
     if day < plan.days - 1:
         return ~over

@@ -46,7 +46,7 @@ def scaled(world: World) -> World:
     """Return the world with people as busy as `plan.events` needs.
 
     Raises:
-        SettingsError: some would have to come more often than `MOST_MEAN` times a day.
+        SettingsError: some people would have to come more often than `MOST_MEAN` times per day.
     """
     plan = world.plan
     if plan.events is None:

@@ -290,10 +290,10 @@ def _version_of(lake: Lake, account: Account, before: int) -> int:
 def pending_accounts(lake: Lake) -> list[Account]:
     """Return the accounts of commits in progress; of those, the committed ones have their number in the events."""
     found = []
-    for path in lake.names("pending"):
-        if path.endswith(".json") and not path.rpartition("/")[2].startswith("."):
+    for name in lake.names("pending"):
+        if name.endswith(".json") and not name.startswith("."):
             try:
-                found.append(Account(**json.loads(lake.read_bytes(path))))
+                found.append(Account(**json.loads(lake.read_bytes(f"pending/{name}"))))
             except FileNotFoundError:  # recorded meanwhile
                 continue
     return found

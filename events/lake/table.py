@@ -90,13 +90,13 @@ def clear_errors(name: str) -> Iterator[None]:
             f"lake: {name}: {first_line(error)}: a file is gone: it was vacuumed, erased or taken away. Read the "
             f"newest version, or restore the file"
         ) from error
-    except (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         text = f"{error}".lower()
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in text
         read_only = getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM) or any(
             word in text for word in ("read-only", "permission denied")
         )
-        if "not found" in text or "no such file" in text:
+        if "bucket" not in text and ("not found" in text or "no such file" in text):
             cause = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
         elif full:
             cause = "the disk is full; nothing was committed. Free some space and run it again"
@@ -131,9 +131,10 @@ class Lake:
         Raises:
             SourceError: the URL is of a store that cannot hold a lake.
         """
-        self.name = self.uri = str(place).rstrip("/")
+        self.name = str(place)
+        self.uri = self.name.rstrip("/") if is_url(place) else self.name
         self.folder: Path | None = None
-        scheme, _, rest = self.uri.partition("://")
+        scheme, _, rest = self.name.partition("://")
         if not is_url(place) or scheme in ("file", "local"):
             self.folder = Path(rest if is_url(place) else place)
             self.uri = str(self.folder)
@@ -173,11 +174,14 @@ class Lake:
         return self.uri.partition("://")[2]
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the paths of the files and folders directly in a folder, relative to the lake."""
-        if self.folder is not None and not (self.folder / folder).is_dir():
+        """Return the names of the files and folders in a folder of the lake; none where there is no such folder."""
+        try:
+            if self.folder is not None:
+                return sorted(path.name for path in (self.folder / folder).iterdir())
+            paths = self.store.ls(f"{self.root}/{folder}".rstrip("/"), detail=False)
+        except FileNotFoundError:
             return []
-        selector = pafs.FileSelector(folder, allow_not_found=True)
-        return sorted(info.path for info in self.files.get_file_info(selector))
+        return sorted(name for path in paths if (name := path.rstrip("/").rpartition("/")[2]))
 
     def read_bytes(self, path: str) -> bytes:
         """Return the content of a file; raise FileNotFoundError where there is none."""
@@ -208,8 +212,9 @@ class Lake:
         """Delete a file, if there is one."""
         if self.folder is not None:
             (self.folder / path).unlink(missing_ok=True)
-        elif self.files.get_file_info(path).type != pafs.FileType.NotFound:
-            self.files.delete_file(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self.store.rm_file(f"{self.root}/{path}")
 
     def find(self, name: str, version: int | None = None) -> DeltaTable | None:
         """Open a table of the lake, at its newest version by default; None where there is none."""
@@ -331,7 +336,7 @@ def identity_of(lake: Lake) -> str | None:
         if table is not None:
             return str(table.metadata().configuration.get("shoplens.identity"))
         if lake.folder is None or lake.folder.is_dir():
-            _reject_old(lake, {path.rstrip("/") for path in lake.names()})
+            _reject_old(lake, set(lake.names()))
     return None
 
 
@@ -387,7 +392,7 @@ def _check_place(lake: Lake) -> None:
         raise SourceError(
             f"--lake: must be a lake, a new or an empty folder; {lake.name} is a file. Name another place"
         )
-    names = {path.rstrip("/") for path in lake.names()}
+    names = set(lake.names())
     if any(name not in _OWN_NAMES and not name.startswith(".") for name in names):
         raise SourceError(
             f"--lake: must be a lake, a new or an empty folder; {lake.name} holds other things. Name another place"

@@ -25,7 +25,7 @@ class Pieces:
 
 
 def count_rows(events: Path) -> int:
-    """Return how many events a file holds."""
+    """Return the number of events in a file."""
     rows: int = pq.read_metadata(events).num_rows
     return rows
 
@@ -43,7 +43,7 @@ def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> 
         connection: DuckDB's own.
         events: `events.parquet`.
         key: user_id or item_id.
-        rows: Events a piece; a key with more events than that makes its piece larger.
+        rows: Events per piece; a key with more events than that makes its piece larger.
         folder: Does not exist yet.
     """
     if count_rows(events) <= rows:

@@ -12,7 +12,6 @@ import pytest
 from events.account import TableAccount
 from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
 from events.erase import erase_from_lake
-from events.ingest import Ingested, read_source
 from events.lake import (
     Snapshot,
     append,
@@ -33,6 +32,7 @@ from events.lake.maintenance import compact, maintain
 from events.lake.table import Lake
 from events.mapping import Mapping
 from shoplens.errors import SettingsError, SourceError
+from tests.read_source import Ingested, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]
@@ -113,9 +113,10 @@ def test_an_erasure_that_was_killed_is_completed_by_the_next(
     def killed(_: Lake) -> int:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("events.erase.vacuum_replaced", killed)
-        erase_from_lake(lake, "ann")
+        with pytest.raises(KeyboardInterrupt):
+            erase_from_lake(lake, "ann")
     assert files_with(lake, b"ann")
     done = erase_from_lake(lake, "ann")
     assert done.found
@@ -187,7 +188,7 @@ def test_a_batch_whose_duplicates_were_dropped_is_reverted_last(
     first, second = (one["batch"] for one in lake_accounts(lake))
     with pytest.raises(SourceError, match=rf"Revert these first: version 2: {second}"):
         revert(lake, first)
-    with pytest.raises(SourceError, match="BATCH: must be a batch that the lake .* received 'none'"):
+    with pytest.raises(SourceError, match=r"BATCH: must be a batch that the lake .* received 'none'"):
         revert(lake, "none")
     revert(lake, second)
     revert(lake, first)
@@ -197,7 +198,7 @@ def test_a_batch_whose_duplicates_were_dropped_is_reverted_last(
 def test_the_commands_revert_and_dry_run(
     mapping_of: Load, write: Write, tmp_path: Path, call: Callable[..., str]
 ) -> None:
-    mapping_of(TABLES)
+    mapping_of(TABLES.partition("users:")[0])
     write("log.csv", HEAD, *ROWS)
     words = ("ingest", "--mapping", "shop.yaml", "--dry-run")
     for more in ((), ("--lake", "lake")):
@@ -311,7 +312,7 @@ def test_a_lake_in_the_old_format_is_rejected(ingest: Callable[..., TableAccount
     (tmp_path / "lake/manifests").mkdir(parents=True)
     (tmp_path / "lake/lake.json").write_text('{"identity": "user", "schema_version": 2}')
     for use in (lambda: ingest(*ROWS), lambda: lake_version(tmp_path / "lake")):
-        with pytest.raises(SourceError, match="in a format that is not read any more. Ingest the files again"):
+        with pytest.raises(SourceError, match=r"in a format that is not read any more. Ingest the files again"):
             use()
 
 

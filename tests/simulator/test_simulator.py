@@ -30,8 +30,8 @@ from tests.read_source import Ingested, read_source
 DAYS, USERS = 28, 1_500
 START = date(2025, 2, 3)  # a Monday
 CLEAN = Plan(users=USERS, items=400, days=DAYS, seed=7, start=START, events=60_000, bots=0.004)
-# Kinds that befall reviews alone need more of them to be seen at all.
-DIRT = {kind: 0.4 if KINDS[kind].befalls == "review" else 0.02 for kind in KINDS}
+# Kinds that affect reviews alone need more of them to be seen at all.
+DIRT = {kind: 0.4 if KINDS[kind].affects == "review" else 0.02 for kind in KINDS}
 SMALL = Plan(users=300, items=60, days=6, seed=3, events=6_000, dirt=DIRT, bots=0.01)
 TIME = "%Y-%m-%d %H:%M:%S%.f"
 
@@ -181,7 +181,7 @@ def test_rows_out_of_order_lie_after_later_ones(tmp_path: Path) -> None:
     assert late.height == rows_with(tmp_path / "shop")["out_of_order"] > 0
 
 
-def test_a_rate_is_the_share_of_the_rows_that_a_kind_can_befall(tmp_path: Path) -> None:
+def test_a_rate_is_the_share_of_the_rows_that_a_kind_can_affect(tmp_path: Path) -> None:
     simulate(replace(SMALL, dirt={"negative_price": 0.1}), tmp_path / "shop")
     prices = pl.read_parquet(tmp_path / "shop/log.parquet")["unit_price"].drop_nulls()
     hit = rows_with(tmp_path / "shop")["negative_price"]
