@@ -114,7 +114,7 @@ def ingest_files(
     """
     columns = source_columns(mapping, inputs)
     lake = None
-    if place is not None and (not dry_run or is_lake(place)):
+    if place is not None and is_lake(place):
         lake = Lake(place) if dry_run else created(place, mapping.identity, f"mapping {mapping.name}")
     changed = changes(known_sources(lake, mapping.name), mapping, columns) if lake else []
     with tempfile.TemporaryDirectory(prefix="shoplens-ingest-") as name:
@@ -141,8 +141,10 @@ def ingest_files(
             },
             sources=columns,
         )
-        if dry_run or lake is None:
+        if dry_run or place is None:
             return _dry_run(lake, incoming, reading, changed)
+        # A new lake is created last: a mapping that reads nothing leaves none.
+        lake = lake or created(place, mapping.identity, f"mapping {mapping.name}")
         account, fresh = append_incoming(lake, incoming, mapping)
     tables = {table: TableAccount(**one) for table, one in account.tables.items()} if fresh else as_again(account)
     late = account.late_days if fresh else []
