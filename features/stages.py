@@ -15,7 +15,7 @@ from features.definitions import COMPUTED, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW
 from features.engine.contract import EngineName
 from features.engine.duck import duckdb
 from features.engine.job import Job, Progress
-from features.engine.shards import Pieces, SplitLog, count_rows
+from features.engine.shards import Pieces, SplitLog, row_count
 from features.engine.spark import spark
 from features.engine.write import TableWriter, write_parts, write_whole
 from features.owners import check_owners, owner_of
@@ -98,7 +98,7 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
     dataset = read_json(validated / "dataset.json")
     start, last_day = _moments(dataset)
     events, high_water = validated / "events.parquet", datetime.fromisoformat(dataset["high_water"])
-    if count_rows(events) == 0:
+    if row_count(events) == 0:
         raise FeatureError(f"{events}: must have at least one event; it has none")
     work = out / ".work"
     work.mkdir()

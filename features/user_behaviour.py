@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing, whole
 
 WINDOWS = (1, 7, 30, 90)
@@ -63,10 +63,10 @@ def _counted(log: ir.Table, reach: int) -> list[Measure]:
     ]
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    spine = span_days(KEY, world.log, world.reach, world.days)
-    return _features(trailing(KEY, spine, *_counted(world.log, world.reach), only=column("alive", world.reach)))
+    spine = span_days(KEY, inputs.log, inputs.reach, inputs.days)
+    return _features(trailing(KEY, spine, *_counted(inputs.log, inputs.reach), only=column("alive", inputs.reach)))
 
 
 def _features(t: ir.Table) -> ir.Table:

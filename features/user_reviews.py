@@ -6,7 +6,7 @@ Stars are read as given, out of five where the source has five. The sentiment co
 
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import EVER, Measure, column, span_days, trailing, whole
 
 KEY = "user_id"
@@ -43,16 +43,16 @@ def _reviews(log: ir.Table) -> ir.Table:
     )
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    recent = world.within(world.reach)
+    recent = inputs.within(inputs.reach)
     days = recent.group_by(KEY, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
     t = trailing(
         KEY,
-        span_days(KEY, recent, world.reach, world.days),
-        Measure(days, {"alive": (world.reach,)}),
-        Measure(_reviews(world.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS)),
-        only=column("alive", world.reach),
+        span_days(KEY, recent, inputs.reach, inputs.days),
+        Measure(days, {"alive": (inputs.reach,)}),
+        Measure(_reviews(inputs.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS)),
+        only=column("alive", inputs.reach),
     )
     values: dict[str, ir.Value] = {}
     for w in WINDOWS:

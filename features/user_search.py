@@ -9,7 +9,7 @@ taken once both events are known, however late either comes.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import Measure, column, span_days, trailing, whole
 
 KEY = "user_id"
@@ -101,7 +101,7 @@ def _luck(log: ir.Table) -> list[Measure]:
     ]
 
 
-def _top(log: ir.Table, world: World) -> ir.Table:
+def _top(log: ir.Table, inputs: ViewInput) -> ir.Table:
     """Return (user_id, day, term) of the term with most searches; the alphabet, which numbers terms, breaks ties."""
     asked = log.filter((log.event_name == "search") & log.query.notnull())
     terms = asked.select("query").distinct()
@@ -110,7 +110,7 @@ def _top(log: ir.Table, world: World) -> ir.Table:
         KEY, "code", "event_day", "known_day", met=whole(1)
     )
     key, met = (KEY, "code"), column("met", WINDOW)
-    sums = trailing(key, span_days(key, rows, WINDOW, world.days), Measure(rows, {"met": (WINDOW,)}), only=met)
+    sums = trailing(key, span_days(key, rows, WINDOW, inputs.days), Measure(rows, {"met": (WINDOW,)}), only=met)
     # Largest count first, smallest number among equals, in one whole number below 2^53.
     best = sums.group_by(KEY, "day").agg(best=(sums[met] * _TERMS - sums.code).max())
     count = (best.best / _TERMS).ceil().cast("float64")
@@ -118,20 +118,20 @@ def _top(log: ir.Table, world: World) -> ir.Table:
     return best.join(numbered, "code").select(KEY, "day", top_search=ibis._.term)
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    log = world.within(WINDOW)
-    recent = world.within(world.reach)
+    log = inputs.within(WINDOW)
+    recent = inputs.within(inputs.reach)
     days = recent.group_by(KEY, "event_day", "known_day").agg(alive=_number(recent.count()))
     t = trailing(
         KEY,
-        span_days(KEY, recent, world.reach, world.days),
-        Measure(days, {"alive": (world.reach,)}),
+        span_days(KEY, recent, inputs.reach, inputs.days),
+        Measure(days, {"alive": (inputs.reach,)}),
         *_luck(log),
-        only=column("alive", world.reach),
+        only=column("alive", inputs.reach),
     )
     on = [KEY, "day"]
-    t = t.left_join(_top(log, world), on).drop("user_id_right", "day_right")
+    t = t.left_join(_top(log, inputs), on).drop("user_id_right", "day_right")
     values = {
         **{f"searches_{w}d": t[f"searches_{w}d"].cast("int32") for w in WINDOWS},
         **{

@@ -7,7 +7,7 @@ from simulator.calendar import DAY_MS, day_start
 from simulator.clicks import as_rows
 from simulator.draws import keys, poisson, uniform
 from simulator.people import PLATFORMS
-from simulator.rows import CODE, VISIT, pack
+from simulator.rows import CODE, VISIT, unique_ids
 from simulator.visits import MOST_MEAN
 from simulator.world import World
 
@@ -43,13 +43,13 @@ def bot_rows(world: World, day: int) -> pl.DataFrame:
     item = on_sale[(uniform(own, 1) * on_sale.size).astype(np.int64)]
     frame = pl.DataFrame(
         {
-            "id": pack(plan.seed, who[walk], day, number[walk], nth),
+            "id": unique_ids(plan.seed, who[walk], day, number[walk], nth),
             "ts": start[walk] + before - before[nth == 0][walk] if walk.size else walk,
             "delay": np.zeros(walk.size, dtype=np.int64),
             "action": np.full(walk.size, CODE["product"]),
             "visitor": keys(plan.seed, "device", who[walk], 0),
             "platform": np.full(walk.size, PLATFORMS.index("web")),
-            "visit": pack(plan.seed, who[walk], day, number[walk], VISIT),
+            "visit": unique_ids(plan.seed, who[walk], day, number[walk], VISIT),
             "item": item,
             "price": world.campaigns.prices(world.campaigns.on(day), world.catalogue)[item],
             "page": "/p/" + world.catalogue.skus.gather(item),

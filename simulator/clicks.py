@@ -9,7 +9,7 @@ from simulator.choices import PAGES, PLACES, Choices, Shop
 from simulator.draws import Floats, Ints, Keys, again, keys, normal, uniform
 from simulator.people import STORE
 from simulator.promotions import campaign_id
-from simulator.rows import AFTER, CODE, ORDER, ROWS, VISIT, pack
+from simulator.rows import AFTER, CODE, ORDER, ROWS, VISIT, unique_ids
 from simulator.timeline import PAGE_STEP, Steps, known_from, steps_of
 from simulator.visits import Visits
 from simulator.world import World
@@ -34,14 +34,14 @@ def _common(world: World, visits: Visits, steps: Steps, at: Ints) -> pl.DataFram
     delay = (uniform(key, 1) * np.where(offline, _OFFLINE_MS, _ONLINE_MS)).astype(np.int64)
     frame = pl.DataFrame(
         {
-            "id": pack(seed, user, visits.day, number, steps.nth[at]),
+            "id": unique_ids(seed, user, visits.day, number, steps.nth[at]),
             "ts": steps.ts[at],
             "delay": delay[visit],
             "action": steps.action[at].astype(np.uint8),
             "user": user,
             "visitor": keys(seed, "device", user, platform),
             "platform": platform.astype(np.uint8),
-            "visit": pack(seed, user, visits.day, number, VISIT),
+            "visit": unique_ids(seed, user, visits.day, number, VISIT),
             "known": steps.step[at] >= known_from(visits)[visit],
         }
     )
@@ -88,7 +88,7 @@ def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, st
             "item": item,
             "qty": np.maximum(choices.units[visit, place], 1),
             "price": shop.price[item],
-            "order_no": pack(world.plan.seed, visits.user[visit], visits.day, visits.number[visit], ORDER),
+            "order_no": unique_ids(world.plan.seed, visits.user[visit], visits.day, visits.number[visit], ORDER),
             "rank": (place % PLACES + 1).astype(np.int32),
             "page": "/p/" + sku,
             "seconds": steps.gap[at] / 1000,
@@ -127,7 +127,7 @@ def as_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
     return whole.select(pl.col(name).cast(kind) for name, kind in ROWS.items())
 
 
-def rows_of(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
+def visit_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
     """Return ROWS of the visits of a day, in no order."""
     steps = steps_of(visits, choices)
     return as_rows(
@@ -161,7 +161,7 @@ def _rows(world: World, visits: Visits, at: tuple[Ints, ...], first: int, wait: 
     visit, place = at
     user, number = visits.user[visit], visits.number[visit]
     return {
-        "id": pack(world.plan.seed, user, visits.day, number, first + place),
+        "id": unique_ids(world.plan.seed, user, visits.day, number, first + place),
         "ts": visits.start[visit] + wait,
         "delay": np.zeros(user.size, dtype=np.int64),
         "user": user,
@@ -184,7 +184,7 @@ def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl
         "item": returned,
         "qty": choices.units[back],
         "price": shop.price[returned],
-        "order_no": pack(world.plan.seed, visits.user[back[0]], visits.day, visits.number[back[0]], ORDER),
+        "order_no": unique_ids(world.plan.seed, visits.user[back[0]], visits.day, visits.number[back[0]], ORDER),
     }
     reviews = {
         **_rows(world, visits, rated, AFTER + places.size, _wait(uniform(key[rated], 4), _REVIEW_DAYS)),

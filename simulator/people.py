@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from simulator.catalogue import TASTES, Catalogue
+from simulator.catalogue import TASTES, Assortment
 from simulator.draws import Floats, Ints, keys, logistic, normal, pick, uniform
 from simulator.plan import Plan
 
@@ -58,7 +58,7 @@ def dot(left: Floats, right: Floats) -> Floats:
     return np.asarray(total)
 
 
-def _preference(taste: Floats, catalogue: Catalogue) -> npt.NDArray[np.float32]:
+def _preference(taste: Floats, catalogue: Assortment) -> npt.NDArray[np.float32]:
     likes = np.stack([dot(taste, place) for place in catalogue.category_place], axis=1)
     chance = np.exp(likes - likes.max(axis=1, keepdims=True))
     return np.asarray(chance / chance.sum(axis=1, keepdims=True), dtype=np.float32)
@@ -71,7 +71,7 @@ def _platforms(seed: int, users: Ints) -> Floats:
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
-def build_people(plan: Plan, catalogue: Catalogue) -> People:
+def build_people(plan: Plan, catalogue: Assortment) -> People:
     """Return the people of a simulation."""
     users = np.arange(plan.users)
     key = keys(plan.seed, "person", users)

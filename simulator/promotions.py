@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from simulator.calendar import DAY_MS, day_start
-from simulator.catalogue import LEAVES, Catalogue
+from simulator.catalogue import LEAVES, Assortment
 from simulator.draws import Flags, Floats, Ints, keys, uniform
 from simulator.people import People, customers
 from simulator.plan import Plan
@@ -48,7 +48,7 @@ class Campaigns:
         drawn = uniform(keys(self.seed, "exposed", users, campaign), 0) < _EXPOSED
         return np.asarray(drawn & (joined <= self.start[campaign]))
 
-    def prices(self, campaign: int, catalogue: Catalogue) -> Floats:
+    def prices(self, campaign: int, catalogue: Assortment) -> Floats:
         """Return the prices of all articles, in EUR, to the cent, while a campaign is on: (items,)."""
         if campaign == NONE:
             return catalogue.price.round(2)
@@ -56,7 +56,7 @@ class Campaigns:
         return np.where(cheaper, catalogue.price * (1.0 - self.discount[campaign]), catalogue.price).round(2)
 
 
-def build_campaigns(plan: Plan, catalogue: Catalogue) -> Campaigns:
+def build_campaigns(plan: Plan, catalogue: Assortment) -> Campaigns:
     """Return the campaigns of a simulation: one a fortnight."""
     start = np.arange(_FIRST, plan.days, _EVERY)
     key = keys(plan.seed, "campaign", np.arange(start.size))

@@ -23,10 +23,10 @@ from simulator.bots import bot_rows
 from simulator.calendar import day_start
 from simulator.catalogue import items_table
 from simulator.choices import add_demand, choose, open_shop
-from simulator.clicks import later_rows, rows_of
+from simulator.clicks import later_rows, visit_rows
 from simulator.dirt import KINDS, soil, write_wrong
 from simulator.draws import Floats
-from simulator.log import LOG, log_of, parts
+from simulator.log import LOG, as_log, parts
 from simulator.people import next_mood, users_table
 from simulator.plan import DONE, Plan, require_place
 from simulator.promotions import campaigns_table
@@ -70,7 +70,7 @@ def day_rows(world: World, day: int, mood: Floats, truth: Truth | None, chunk: i
         today = user_days(world, day, mood, np.arange(first, min(first + chunk, world.plan.users)))
         visits = visits_of(world, day, today)
         choices = choose(world, shop, visits)
-        found += [rows_of(world, shop, visits, choices), later_rows(world, shop, visits, choices)]
+        found += [visit_rows(world, shop, visits, choices), later_rows(world, shop, visits, choices)]
         if truth is not None:
             truth.add_people(day, today)
             truth.add_visits(visits)
@@ -101,7 +101,7 @@ def _write_log(world: World, folder: Path, days: Iterable[int], chunk: int) -> C
             due = _due(plan, day)
             waiting = known.filter(~due)
             dirty = soil(known.filter(due).sort(SORTED_BY), plan.seed, plan.dirt)
-            log.add(write_wrong(log_of(dirty, world.catalogue), dirty["kind"]))
+            log.add(write_wrong(as_log(dirty, world.catalogue), dirty["kind"]))
             _count(counts, dirty)
         counts.rows, counts.visits = log.rows, truth.visits.rows
     return counts

@@ -40,7 +40,7 @@ def command_environment() -> dict[str, str]:
     return {**kept, "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _die_with_parent() -> None:
+def _end_with_task() -> None:
     """End the command when its task is killed: it must not go on writing outs."""
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
 
@@ -90,7 +90,7 @@ class CommandOperator(BaseOperator):
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  (runs one system call, takes no lock)
+            preexec_fn=_end_with_task,  # noqa: PLW1509  (runs one system call, takes no lock)
         )
         last = ""
         if self._process.stdout is not None:

@@ -24,7 +24,7 @@ class Pieces:
     whole: bool
 
 
-def count_rows(events: Path) -> int:
+def row_count(events: Path) -> int:
     """Return the number of events in a file."""
     rows: int = pq.read_metadata(events).num_rows
     return rows
@@ -46,7 +46,7 @@ def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> 
         rows: Events per piece; a key with more events than that makes its piece larger.
         folder: Does not exist yet.
     """
-    if count_rows(events) <= rows:
+    if row_count(events) <= rows:
         return Pieces((events,), whole=True)
     source = connection.read_parquet(str(events))
     there = [name for name in READ if name in source.columns]

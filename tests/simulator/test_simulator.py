@@ -21,7 +21,7 @@ from simulator.dirt import KINDS
 from simulator.draws import keys, normal, pick, poisson, uniform
 from simulator.people import next_mood
 from simulator.plan import Plan, read_day, read_dirt
-from simulator.rows import pack
+from simulator.rows import unique_ids
 from simulator.run import simulate
 from simulator.visits import user_days, visits_of
 from simulator.world import build_world
@@ -502,5 +502,5 @@ def test_a_pick_never_falls_on_what_has_no_chance() -> None:
 
 def test_packed_ids_are_one_to_one() -> None:
     user, visit, place = (part.ravel() for part in np.meshgrid([0, 1, 2**32 - 1], [0, 62], np.arange(4_096)))
-    found = np.concatenate([pack(9, user, day, visit, place) for day in (0, 1, 3_649)])
+    found = np.concatenate([unique_ids(9, user, day, visit, place) for day in (0, 1, 3_649)])
     assert np.unique(found).size == found.size == 3 * 3 * 2 * 4_096
