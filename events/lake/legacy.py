@@ -37,7 +37,7 @@ LEFT = ("accounts.json", "quarantine.parquet", "items.parquet", _LOCK)
 
 def is_ours(name: str) -> bool:
     """Say whether a file or folder of that name is left by a write that was killed."""
-    return name in (_LOCK, _WORK, _COMMITTED) or (name.startswith(".") and name.endswith(".tmp"))
+    return name in (_LOCK, _WORK, _COMMITTED, "live") or (name.startswith(".") and name.endswith(".tmp"))
 
 
 @contextmanager
