@@ -59,3 +59,10 @@ def erase(
     with stage("materialize", settings):  # nothing loads the store meanwhile
         report = erase_user(settings, sys.stdin.readline().rstrip("\n") if user_id == "-" else user_id, lake)
     typer.echo(json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True))
+    if not report.found:
+        typer.echo(
+            "USER_ID: nothing of this person is in the online stores, the offline copies, the lake or DVC's outs: they "
+            "were erased before, or the ID is wrong. Check it; events in transit with this ID will be rejected",
+            err=True,
+        )
+        raise typer.Exit(1)

@@ -37,6 +37,12 @@ class ErasureReport:
     lake: LakeErasure | None = None
     recompute: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def found(self) -> bool:
+        """Whether anything of the person was there, or an erasure that was killed has been completed."""
+        online = any(any(rows.values()) for rows in self.online.values())
+        return online or bool(self.offline or self.recompute) or (self.lake is not None and self.lake.found)
+
 
 def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> ErasureReport:
     """Remove a person. Nothing else may load a store meanwhile (the command locks the stage `materialize`).

@@ -26,12 +26,12 @@ STEPS: dict[str, list[str]] = {
     "compact": [
         sys.executable,
         "-c",
-        "from events.lake.maintenance import compact; from events.lake.table import Lake; compact(Lake('var/lake'))",
+        "from events.lake.maintenance import compact; from events.lake.table import Lake; compact(Lake('lake'))",
     ],
     "erase": [
         sys.executable,
         "-c",
-        "from events.erase import erase_from_lake; erase_from_lake('var/lake', open('whom.txt').read())",
+        "from events.erase import erase_from_lake; erase_from_lake('lake', open('whom.txt').read())",
     ],
 }
 # Small batches on top of an ingest, so that there is something to merge, and the person to erase.
@@ -39,11 +39,11 @@ _LIVE_BATCHES = """
 import polars as pl
 from events.contract import QUARANTINE_SCHEMA
 from events.lake import Snapshot, append_events, read_events
-snapshot = Snapshot("var/lake")
-events = read_events("var/lake").filter(pl.col("user_id").is_not_null())
+snapshot = Snapshot("lake")
+events = read_events("lake").filter(pl.col("user_id").is_not_null())
 for n in range(6):
     batch = events[n::97].with_columns(event_id=pl.concat_str(pl.lit(f"live-{n}-"), "event_id"))
-    append_events("var/lake", snapshot.identity, batch, pl.DataFrame(schema=QUARANTINE_SCHEMA), f"batch-{n}")
+    append_events("lake", snapshot.identity, batch, pl.DataFrame(schema=QUARANTINE_SCHEMA), f"batch-{n}")
 open("whom.txt", "w").write(events["user_id"][0])
 """
 _BEFORE: dict[str, list[str]] = {"append": [], "ingest": ["fetch"], "features": ["fetch", "ingest", "validate"]}

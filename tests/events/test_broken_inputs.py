@@ -91,7 +91,8 @@ CASES = [
     bad("a time with a made-up zone", "event_time_not_a_time", t="2024-01-01 10:00:00 Mars/Olympus"),
     Case("mixed time zones", csv(GOOD, row(t="2024-01-01T10:00:00+02:00"), row(t="2024-01-01T10:00:00Z", i="i2")), 3),
     Case("spaces around a time", csv(GOOD, row(t=" 2024-01-02 10:00:00 ")), 2),
-    Case("day or month first", csv(row(t="12/1/2009 7:45"), row(t="13/1/2009 7:45")), error="whether the day or the month comes first"),
+    Case("day or month first", csv(row(t="12/1/2009 7:45"), row(t="13/1/2009 7:45")),
+         error="whether the day or the month comes first"),
     Case("a short year", csv(row(t="1.2.24")), error='received \'1.2.24\'. Set time_format, such as "%m/%d/%Y'),
     # people
     bad("nobody", "who_missing", u=""),

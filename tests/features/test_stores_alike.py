@@ -277,5 +277,10 @@ def test_the_command_takes_the_id_from_standard_input_and_says_nothing_of_it(sto
     assert sum(report["online"][in_use(story.settings)].values()) == len(DAILY) + 2
     assert "bob" not in done.stdout + done.stderr
     assert report["lake"] is None
+    unknown = subprocess.run(
+        command, env=environment, cwd=root, input="nobody\n", capture_output=True, text=True, check=False
+    )
+    assert (unknown.returncode, "the ID is wrong" in unknown.stderr) == (1, True)
+    assert "nobody" not in unknown.stdout + unknown.stderr
     empty = subprocess.run(command, env=environment, cwd=root, input="\n", capture_output=True, text=True, check=False)
     assert (empty.returncode, "must not be empty" in empty.stderr) == (1, True)
