@@ -132,7 +132,9 @@ def test_other_currencies_are_converted_by_the_rate_of_their_day(shop: Shop) -> 
 
 
 def test_without_a_declared_currency_the_first_one_is_the_shops(shop: Shop) -> None:
-    shop.read(MONEY, log_csv=HEAD + "".join(f"2024-01-01,u,o{n},i,1,10,{c}\n" for n, c in enumerate(["EUR", "", "CHF"])))
+    shop.read(
+        MONEY, log_csv=HEAD + "".join(f"2024-01-01,u,o{n},i,1,10,{c}\n" for n, c in enumerate(["EUR", "", "CHF"]))
+    )
     assert shop.rows("order_id", "currency") == [("o0", "EUR"), ("o1", None)]
     assert shop.reasons() == {"currency_without_rate": 1}
 
@@ -145,7 +147,9 @@ def test_a_rate_must_be_above_0(shop: Shop) -> None:
 # --- people
 
 
-@pytest.mark.parametrize("word", ["NULL", "\\N", "undefined", "None", "nan", "0", "-1", "-1.0", "guest", "(not set)", "N/A"])
+@pytest.mark.parametrize(
+    "word", ["NULL", "\\N", "undefined", "None", "nan", "0", "-1", "-1.0", "guest", "(not set)", "N/A"]
+)
 def test_words_for_nobody(word: str) -> None:
     assert is_nobody(word)
     assert pl.DataFrame({"x": [word]}).select(nobody(pl.col("x"), None)).item()
@@ -158,7 +162,9 @@ def test_ids_that_are_somebody(word: str) -> None:
 
 def test_the_first_column_that_holds_a_person_counts_and_0_stays_a_price(shop: Shop) -> None:
     tables = LINES.replace("user_id: u", "user_id: [u, i]")
-    shop.read(tables, log_csv=HEAD + "2024-01-01,guest,o1,17.0,1,0,0\n2024-01-02,0,o2,NULL,1,0,0\n2024-01-03,5,o3,x,1,0,0\n")
+    shop.read(
+        tables, log_csv=HEAD + "2024-01-01,guest,o1,17.0,1,0,0\n2024-01-02,0,o2,NULL,1,0,0\n2024-01-03,5,o3,x,1,0,0\n"
+    )
     assert shop.rows("order_id", "user_id", "price") == [("o1", "17", 0.0), ("o3", "5", 0.0)]
     assert shop.reasons() == {"who_missing": 1}
     shop.read(tables, top="nobody: [x]\n", log_csv=HEAD + "2024-01-02,0,o2,x,1,0,0\n2024-01-02,x,o2,x,1,0,0\n")
@@ -202,7 +208,9 @@ def test_ids_do_not_depend_on_how_values_are_spelled(shop: Shop) -> None:
     first = shop.read(LINES, log_csv=HEAD + "2024-01-01 10:00:00,13085.0,o,i,2.0,6.50,\n").events["event_id"].to_list()
     other = shop.read(LINES, log_csv=HEAD + "2024-01-01T10:00:00Z,13085,o,i,2,6.5,\n").events["event_id"].to_list()
     assert first == other
-    assert first != shop.read(LINES, log_csv=HEAD + "2024-01-01T10:00:00Z,13085,o,i,3,6.5,\n").events["event_id"].to_list()
+    assert (
+        first != shop.read(LINES, log_csv=HEAD + "2024-01-01T10:00:00Z,13085,o,i,3,6.5,\n").events["event_id"].to_list()
+    )
 
 
 ONCE = """events:
@@ -343,7 +351,9 @@ def test_an_hour_that_the_zone_skips_and_one_that_comes_twice() -> None:
      ("0.5", "12:00"), ("2460", None), ("x", None)],
 )  # fmt: skip
 def test_times_of_day(shop: Shop, time: str, expected: str | None) -> None:
-    tables = PEOPLE.replace("event_time: t", "event_time: {date: t, time: a, start: 2017-01-01}").replace(", anonymous_id: a", "")
+    tables = PEOPLE.replace("event_time: t", "event_time: {date: t, time: a, start: 2017-01-01}").replace(
+        ", anonymous_id: a", ""
+    )
     shop.read(tables, log_csv=f"t,u,a\n2,u,{time}\n3,u,1000\n")
     found = shop.events["event_time"].dt.strftime("%Y-%m-%d %H:%M").to_list()
     assert found == ([f"2017-01-02 {expected}"] if expected else []) + ["2017-01-03 10:00"]
@@ -388,7 +398,12 @@ def test_promotions_and_stock(shop: Shop) -> None:
 stock: {table: stock, columns: {item_id: sku, as_of: at, units: n}}
 """
     leaflet = "sku,display,mailer,week\n1.0,front,A,2\n2,,B,x\n1,front,A,2\n"
-    shop.read(LINES + sides, log_csv=HEAD + "2024-01-01,u,o,i,1,1,\n", leaflet_csv=leaflet, stock_csv="sku,at,n\n1,2024-01-01,3\n1,,2\n")
+    shop.read(
+        LINES + sides,
+        log_csv=HEAD + "2024-01-01,u,o,i,1,1,\n",
+        leaflet_csv=leaflet,
+        stock_csv="sku,at,n\n1,2024-01-01,3\n1,,2\n",
+    )
     mapping = load_mapping(shop.folder / "shop.yaml")
     files = sorted((shop.folder / "in").iterdir())
     side = read_side(files, "promotions", mapping, Labels(files))
