@@ -9,15 +9,15 @@ UV := $(shell command -v uv || echo .tools/uv/bin/uv)
 STAMPS := .venv/.synced-cpu .venv/.synced-gpu .venv/.synced-cpu-spark .venv/.synced-gpu-spark
 INSTALLED_GROUP := $(firstword $(patsubst %-spark,%,$(patsubst .venv/.synced-%,%,$(wildcard $(STAMPS)))))
 DEVICE_GROUP := $(if $(GPU),$(if $(filter 0,$(GPU)),cpu,gpu),$(or $(INSTALLED_GROUP),cpu))
-# Spark is 450 MB that only tests and whoever outgrew one machine need (SPARK=1); once installed it stays.
+# Spark is 450 MB that only tests and data beyond one machine need (SPARK=1); once installed it stays.
 SPARK ?= $(if $(filter test,$(MAKECMDGOALS)),1,$(if $(wildcard .venv/.synced-*-spark),1))
 SPARK_GROUP := $(if $(filter 1,$(SPARK)),spark)
 STAMP := .venv/.synced-$(DEVICE_GROUP)$(SPARK_GROUP:%=-%)
 export UV_PYTHON_DOWNLOADS := never
-# Once, on all cores, rather than in the first process of every kind: TensorFlow alone has four seconds of it.
+# Once, on all cores, rather than in the first process of each kind: TensorFlow alone takes four seconds.
 export UV_COMPILE_BYTECODE := 1
 export SHOPLENS_GPU := $(GPU)
-# First on PATH, so that `dvc` and the stages it runs are those of .venv, whoever calls.
+# First on PATH, so that `dvc` and the stages it runs are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean erase-lake
@@ -30,7 +30,7 @@ help: ## List these words
 	$(PYTHON) -m venv .tools/uv
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
-# The stamp is made old first, and make must not remove it: after an interrupted sync the next word goes on with it.
+# The stamp is made old first, and make must not remove it: after an interrupted sync the next call continues with it.
 .PRECIOUS: $(STAMPS)
 $(STAMP): pyproject.toml uv.lock | $(UV)
 	@[ ! -d .venv ] || { rm -f .venv/.synced-*; touch -d @0 $@; }
@@ -50,7 +50,7 @@ demo: env ## Run the whole platform on real shopping data and leave a prediction
 stop: ## End exactly what `make demo` started
 	@if [ -x .venv/bin/shoplens ]; then shoplens stop; else echo "nothing was started here"; fi
 
-status: ## Say what is running and what is in service
+status: ## Show what is running and what is in service
 	@if [ -x .venv/bin/shoplens ]; then shoplens status; else echo "nothing is running: there is no .venv here; \`make env\` makes it, \`make demo\` all"; fi
 
 compare: env ## Train every model on the data of params.yaml and write the comparison table
@@ -71,22 +71,22 @@ replay: env ## Stream the last day through the live path, compare every feature 
 	dvc repro validate
 	python -m tests.replay $(ARGS)
 
-chaos: env ## Kill every step at random moments, compare what is left with an undisturbed run
+chaos: env ## Kill every step at random moments, compare the result with an undisturbed run
 	python -m tests.chaos $(ARGS)
 
-bench-live: env ## Measure the live path: events a second, milliseconds to the changed feature
+bench-live: env ## Measure the live path: events per second, milliseconds until the feature changes
 	python -m bench.live $(ARGS)
 
-bench-features: env ## Measure the daily views of one night, beside SQL written by hand and pandas
+bench-features: env ## Measure the daily views of one night, beside SQL written by hand
 	python -m bench.features $(ARGS)
 
 bench-ingest: env ## Measure the stage ingest on simulated logs, beside Polars reading and writing
 	python -m bench.ingest $(ARGS)
 
-bench-materialize: env ## Measure what comes online in a second, ours beside Feast's own stores
+bench-materialize: env ## Measure values loaded online per second, ours beside Feast's own stores
 	python -m bench.materialize $(ARGS)
 
-clean: stop ## Remove what runs left behind (environments and the lake stay)
+clean: stop ## Remove what runs leave behind; keep the environments and the lake
 	rm -rf var outs
 
 erase-lake: ## Delete the lake, which nothing can rebuild; asks first

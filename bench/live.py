@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,8 @@ import psutil
 from rich.console import Console
 
 from features.materialize import materialize
-from features.online_stores.access import OnlineRows
+from features.online_stores.rows import RowStore
+from features.store import open_rows
 from shoplens.files import read_json, write_json
 from tests.replay.__main__ import simulated
 from tests.replay.replay import collecting
@@ -101,8 +102,8 @@ def sending(
 ) -> Iterator[Any]:
     """Run senders in processes of their own; yield the queue of their counts."""
     done: Any = multiprocessing.Queue()
-    words = [(address, n, size, users, start, seconds, pause, done) for n in range(senders)]
-    processes = [multiprocessing.Process(target=_send, args=one, daemon=True) for one in words]
+    arguments = [(address, n, size, users, start, seconds, pause, done) for n in range(senders)]
+    processes = [multiprocessing.Process(target=_send, args=one, daemon=True) for one in arguments]
     for process in processes:
         process.start()
     yield done
@@ -112,7 +113,7 @@ def sending(
 
 def _drained(address: str) -> bool:
     push = httpx.get(f"{address}/status", timeout=60).json()["followers"]["push"]
-    return push["behind_bytes"] == 0 and push["problem"] is None
+    return push["behind_records"] == 0 and push["problem"] is None
 
 
 def _collector() -> psutil.Process:
@@ -132,17 +133,17 @@ def measure_load(address: str, senders: int, size: int, users: int, start: datet
     return Load(senders, size, events, events / answered, events / pushed, peak)
 
 
-def _probe(client: httpx.Client, online: OnlineRows, number: int, start: datetime) -> float:
+def _probe(client: httpx.Client, online: RowStore, number: int, start: datetime) -> float:
     """Send one event; return the seconds from its answer until it is read online."""
     user, event_id = f"c{number % 50}", f"probe-{number}-{start:%H%M%S%f}"
     moment = (start + timedelta(milliseconds=number)).isoformat()
     event = {"event_id": event_id, "event_time": moment, "event_name": "view_item", "user_id": user, "item_id": "1"}
     client.post("/events", json=event).raise_for_status()
     answered = time.perf_counter()
-    place = online.shape("recent_events").names.index("recent_event_ids")
+    view = online.views()["recent_events"]
     while True:
-        row = online.read_many("recent_events", [user]).get(user)
-        if row is not None and event_id in row.values[place]:
+        (found,) = online.read([view], [user])
+        if user in found and event_id in found[user].values[0]:
             return time.perf_counter() - answered
 
 
@@ -151,7 +152,7 @@ def measure_delay(project: Project, address: str, users: int, start: datetime, l
     delays: list[float] = []
 
     def run() -> None:
-        with httpx.Client(base_url=address, timeout=60) as client, OnlineRows(project.settings) as online:
+        with httpx.Client(base_url=address, timeout=60) as client, closing(open_rows(project.settings)) as online:
             for number in range(_PROBES):
                 delays.append(_probe(client, online, number, start) * 1000)
                 time.sleep(0.01)
@@ -200,13 +201,13 @@ def main() -> None:
                 delays.append(measure_delay(project, address, users, start, load))
                 console.print(delays[-1])
                 start += timedelta(minutes=20)
-    told = {
+    report = {
         "cores": os.cpu_count(),
         "users": users,
         "loads": [asdict(x) for x in loads],
         "delays": [asdict(x) for x in delays],
     }
-    write_json(ROOT / "var/bench/live.json", told)
+    write_json(ROOT / "var/bench/live.json", report)
 
 
 if __name__ == "__main__":

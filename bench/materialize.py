@@ -1,9 +1,9 @@
-"""`make bench-materialize`: the values a second that come online, ours and Feast's own stores, in one run.
+"""`make bench-materialize`: scalars per second that are loaded into our online stores and Feast's own, in one run.
 
-The same Parquet file goes into each store, by the way that each has: ours by slices (`features.load`), Feast's by
-`FeatureStore.materialize`. Each runs in a process of its own, so that its peak memory is its own; both kinds of SQLite
-and both kinds of Redis apply a newest-wins rule but for Feast's SQLite, which has none. A read is one entity with all
-its features through `get_online_features`.
+The same Parquet file goes into each store in its own way: ours by slices (`features.load`), Feast's by
+`FeatureStore.materialize`. Each runs in a process of its own, so that its peak memory is its own; all but Feast's
+SQLite store apply a newest-wins rule. A read is one entity with all its features, through `get_online_features`, and
+directly from our stores. A list of 64 numbers counts as 64 values.
 """
 
 import argparse
@@ -57,8 +57,8 @@ class Case:
 
     @property
     def values(self) -> int:
-        """Feature values; a list is one."""
-        return self.users * (self.numbers + self.lists)
+        """Scalars: a list counts as many as it has."""
+        return self.users * (self.numbers + self.lists * self.length)
 
 
 CASES = (
@@ -71,7 +71,7 @@ WAYS = ("ours, SQLite", "Feast, SQLite", "ours, Redis", "Feast, Redis")
 
 @dataclass(frozen=True)
 class Result:
-    """What one way came to."""
+    """Figures of one store."""
 
     case: str
     way: str
@@ -80,10 +80,11 @@ class Result:
     peak_mb: int
     store_mb: int
     read_ms: float
+    direct_ms: float | None
 
     @property
     def per_second(self) -> float:
-        """Values that came online in a second."""
+        """Scalars loaded per second."""
         return self.values / self.seconds
 
 
@@ -120,33 +121,32 @@ def _objects(folder: Path) -> list[Any]:
 
 
 def _config(way: str, folder: Path, port: int) -> dict[str, Any]:
-    from features.online_stores.plugins import SQLITE_TYPE
-    from features.online_stores.redis_plugin import REDIS_TYPE
+    from features.online_stores.feast_plugin import STORE_TYPE
 
     return {
-        "ours, SQLite": {"type": SQLITE_TYPE, "path": str(folder / "online.db")},
+        "ours, SQLite": {"type": STORE_TYPE, "path": str(folder / "online.db")},
         "Feast, SQLite": {"type": "sqlite", "path": str(folder / "online.db")},
-        "ours, Redis": {"type": REDIS_TYPE, "url": f"redis://127.0.0.1:{port}/0", "generation": "bench"},
+        "ours, Redis": {"type": STORE_TYPE, "url": f"redis://127.0.0.1:{port}/0", "name": "bench"},
         "Feast, Redis": {"type": "redis", "connection_string": f"127.0.0.1:{port},db=0"},
     }[way]
 
 
-def _bring_online(way: str, feast: Any, view: Any, folder: Path) -> None:
-    """Bring the file online, and leave it durable where the store has a disk."""
+def _load(case: Case, way: str, feast: Any, view: Any, folder: Path) -> None:
+    """Load the file into the store, and make it durable where the store has a disk."""
     if way.startswith("Feast"):
         feast.materialize(*_WINDOW)
         return
     from features.load import freeze, load_view
-    from features.online_stores.shape import ViewShape
+    from features.online_stores.views import View
 
-    freeze(folder, folder / "copy", {"view": _WINDOW}, [view])
+    freeze(folder, folder / "copy", {"view": _WINDOW}, [View.of(view)])
     rows = feast._get_provider().online_store.rows(feast.config)
-    load_view(rows, ViewShape.of(view), folder / "copy", "bench", console.print)
-    rows.finish("bench")
+    load_view(rows, View.of(view), folder / "copy", "bench", console.print)
+    rows.finish({"last_n": case.length})
 
 
-def _measure(case: Case, way: str, folder: Path, port: int, told: Any) -> None:
-    """Run one way in this process, and tell what it came to."""
+def _measure(case: Case, way: str, folder: Path, port: int, answers: Any) -> None:
+    """Run one way in this process, and send its figures."""
     from feast import FeatureStore, RepoConfig
 
     config = {
@@ -161,7 +161,7 @@ def _measure(case: Case, way: str, folder: Path, port: int, told: Any) -> None:
     feast, objects = FeatureStore(config=RepoConfig(repo_path=folder, **config)), _objects(folder)
     feast.apply(objects)
     started = time.perf_counter()
-    _bring_online(way, feast, objects[1], folder)
+    _load(case, way, feast, objects[1], folder)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     wanted = [f"view:{feature.name}" for feature in objects[1].features]
@@ -172,7 +172,21 @@ def _measure(case: Case, way: str, folder: Path, port: int, told: Any) -> None:
         delays.append(time.perf_counter() - began)
         if any(values[0] is None for values in answer.values()):
             raise RuntimeError(f"{way}: user-{number:08} is not online after all")
-    told.send((seconds, peak, 1000 * statistics.median(delays)))
+    answers.send((seconds, peak, 1000 * statistics.median(delays), _direct_read(case, way, feast, objects[1])))
+
+
+def _direct_read(case: Case, way: str, feast: Any, view: Any) -> float | None:
+    """Return the median milliseconds of one entity read without Feast; None of Feast's own stores."""
+    if way.startswith("Feast"):
+        return None
+    from features.online_stores.views import View
+
+    rows, views, delays = feast._get_provider().online_store.rows(feast.config), [View.of(view)], []
+    for number in np.random.default_rng(2).integers(0, case.users, _READS).tolist():
+        began = time.perf_counter()
+        rows.read(views, [f"user-{number:08}"])
+        delays.append(time.perf_counter() - began)
+    return 1000 * statistics.median(delays)
 
 
 @contextmanager
@@ -209,12 +223,12 @@ def run(case: Case, way: str, source: Path) -> Result:
             shutil.copy(path, folder)
         with redis_server(folder) as port:
             spawn = multiprocessing.get_context("spawn")
-            hears, told = spawn.Pipe(duplex=False)
-            child = spawn.Process(target=_measure, args=(case, way, folder, port, told))
+            receives, sends = spawn.Pipe(duplex=False)
+            child = spawn.Process(target=_measure, args=(case, way, folder, port, sends))
             child.start()
-            told.close()
+            sends.close()
             try:
-                seconds, peak, read = hears.recv()
+                seconds, peak, read, direct = receives.recv()
             except EOFError:
                 raise RuntimeError(f"{way} on {case.name} failed; see above") from None
             child.join()
@@ -225,18 +239,18 @@ def run(case: Case, way: str, source: Path) -> Result:
 
                 with Redis(port=port) as client:
                     size = int(client.info("memory")["used_memory"])
-    return Result(case.name, way, case.values, seconds, peak, size >> 20, read)
+    return Result(case.name, way, case.values, seconds, peak, size >> 20, read, direct)
 
 
 def table(results: list[Result]) -> str:
     """Return the results as a table of Markdown."""
     lines = [
-        "| view | store | values/s | seconds | peak memory (MB) | store (MB) | read, p50 (ms) |",
-        "|---|---|---|---|---|---|---|",
+        "| view | store | values/s | seconds | peak memory (MB) | store (MB) | read by Feast, p50 (ms) | direct (ms) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {one.case} | {one.way} | {one.per_second:,.0f} | {one.seconds:.1f} | {one.peak_mb:,} | {one.store_mb:,} "
-        f"| {one.read_ms:.2f} |"
+        f"| {one.read_ms:.2f} | {'' if one.direct_ms is None else f'{one.direct_ms:.2f}'} |"
         for one in results
     ]
     return "\n".join(lines)

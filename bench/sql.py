@@ -1,8 +1,8 @@
 """The same features of one day as SQL written by hand for DuckDB, one query a view: the limit that ours is held to.
 
-Written to be fast, not general: the day is a constant, nothing but that day can be asked for, and every event must say
-when it was received. Money is summed in whole ten-thousandths, as ours is, so that the answers can be compared bit for
-bit.
+Written to be fast, not general: the day is a constant, nothing but that day can be asked for, and every event must have
+the time at which it was received. Money is summed in whole ten-thousandths, as in ours, so that
+the answers can be compared bit for bit.
 """
 
 # One pass over the events: the days with one are the bits of a number.
@@ -26,7 +26,7 @@ WITH event AS (
   WHERE user_id IS NOT NULL AND event_name = 'purchase' AND event_time < $moment AND ingested_at < $moment
 ), orders AS (
   SELECT user_id, {orders}, count(*) AS orders_ever FROM placed GROUP BY user_id
-), told AS (
+), tenured AS (
   SELECT *, ($day * 86400000000 - first_us) / 86400000000 AS tenure FROM total LEFT JOIN orders USING (user_id)
 )
 SELECT user_id, $moment AS event_timestamp, {columns},
@@ -41,7 +41,7 @@ SELECT user_id, $moment AS event_timestamp, {columns},
        CAST(coalesce(spend_30d, 0) * 3 / nullif(spend_90d, 0) AS FLOAT) AS spend_trend,
        CAST(CASE WHEN orders_ever > 1 THEN (bought - first_bought) / 86400000000 / (orders_ever - 1) END AS FLOAT)
          AS order_gap_days
-FROM told ORDER BY user_id
+FROM tenured ORDER BY user_id
 """
 
 _PREFERENCE = """

@@ -1,14 +1,14 @@
 """# Computation
 
 What is computed from what: **one task for each stage of `dvc.yaml`**, with the edges that follow from the paths that
-the stages read and leave. This DAG is built from that file and says nothing of its own.
+the stages read and leave. This DAG is built from that file and adds nothing.
 
 Each task runs `dvc repro --single-item STAGE`, so a run here and `dvc repro` in a shell are the same run: a stage whose
 inputs did not change is skipped by DVC, and `dvc.lock` ends up the same. Tasks share the one-slot pool `workspace`.
 
 * A failed task: read its log; the command in its first line can be pasted into a shell.
 * A run that was killed: trigger it again. Stages leave whole folders or nothing.
-* Afterwards `features` tells **materialize**, and `package` tells **deploy**, through Assets that carry a digest.
+* Afterwards `features` triggers **materialize**, and `package` triggers **deploy**, through Assets that carry a digest.
 * `push` copies what is new in DVC's cache to its default remote.
 """
 

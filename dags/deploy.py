@@ -1,14 +1,14 @@
 """# Deploy
 
-Judges the packaged model and, if it is accepted, puts it into service.
+Compares the packaged model with the one in service and, if it is accepted, releases it.
 
-1. **anything_new** stops when this package was judged before, against this model in service and with these parameters
-   of the gate.
+1. **anything_new** stops when this package was already compared with this model in service under these parameters of
+   the gate.
 2. **gate** compares the new model with the one in service on the same held-out rows: for each head, the lower bound of
    the 95% interval of (new - current) must be at least `-gate.margin` on average precision and NDCG@10. With nothing in
    service it must beat base rate and popularity. Both figures, the difference and its interval are in the task's log
    and in its XCom, and are kept in `var/service/verdicts/`.
-3. **accepted** stops a refused model: `release` is skipped and the old model goes on serving.
+3. **accepted** stops a rejected model: `release` is skipped and the old model keeps serving.
 4. **release** builds the Bento (version = digest of the package), flips `var/service/current`, and waits until the
    service's `/readyz` reports the new version.
 
@@ -36,9 +36,9 @@ with DAG(
     default_args={"owner": OWNER, "execution_timeout": SHORT_LIMIT, **RETRY},
 ) as dag:
 
-    @task.short_circuit(doc_md="Stop when this package was judged before.")
+    @task.short_circuit(doc_md="Stop when this package was already compared.")
     def anything_new(triggering_asset_events: Any = None) -> bool:
-        """Compare the event's digest, and what a verdict depends on beside it, with the last ones judged."""
+        """Compare the event's digest, and what else a verdict depends on, with those of the last run."""
         return is_new("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     gate = CommandOperator(
@@ -50,9 +50,9 @@ with DAG(
         doc_md="Compare with the model in service; the verdict is the XCom.",
     )
 
-    @task.short_circuit(doc_md="Stop a refused model.", trigger_rule="all_success")
+    @task.short_circuit(doc_md="Stop a rejected model.", trigger_rule="all_success")
     def accepted(verdict: Any, triggering_asset_events: Any = None) -> bool:
-        """A refusal is an answer: it is remembered, and nothing fails."""
+        """A rejection is an answer: it is remembered, and no task fails."""
         if not verdict["accepted"]:
             remember("deploy", digest_of(triggering_asset_events or {}), service_state())
         return bool(verdict["accepted"])

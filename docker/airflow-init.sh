@@ -1,5 +1,5 @@
 #!/bin/sh
-# Bring Airflow's database to this version, make the one-slot pool, and write the admin's password where the api-server
+# Migrate Airflow's database to this version, make the one-slot pool, and write the admin's password where the api-server
 # reads it. Safe to run at every start.
 set -eu
 airflow db migrate

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Put a git clone of the project into the shared volume once, and point its DVC at the S3 store. Run again, it leaves
-# the clone as it is: bring it forward on purpose (docs/production.md), never under a running task.
+# the clone as it is: update it deliberately (docs/production.md), never under a running task.
 set -eu
 project=${SHOPLENS_ROOT:-/opt/shoplens}
 environments=${SHOPLENS_VENVS:-/opt/venvs}

@@ -8,6 +8,7 @@ WORKDIR /opt/shoplens
 COPY pyproject.toml uv.lock README.md LICENSE NOTICE.md ./
 COPY shoplens shoplens
 COPY events events
+COPY simulator simulator
 COPY expectations expectations
 COPY features features
 COPY training training

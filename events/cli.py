@@ -19,7 +19,7 @@ def ingest(
 ) -> None:
     """Ingest any shop's log into the lake through a mapping file; print and keep the account of every row."""
     if guess:
-        from events.sources.guess import propose
+        from events.guess.propose import propose
 
         if len(inputs) != 1:
             raise SettingsError(f"--guess: must have one file; received {len(inputs)}. Name the file of events")

@@ -5,7 +5,11 @@ recorded changes nothing about what happened; `session_id` does not count, becau
 that were read together. The order of `attributes` does not count, and no attributes equal an empty list.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
+from pydantic_core import to_json
 
 from events.contract import EVENT_SCHEMA
 
@@ -36,3 +40,28 @@ def content_hash_sql() -> str:
     """
     others = ", ".join(f'"{name}"' for name in CONTENT_COLUMNS if name != "attributes")
     return f"hash(row({others}, nullif(list_sort(attributes), [])))"
+
+
+def content_key(event: Mapping[str, Any]) -> int:
+    """Return the hash of the same content of one event, a dict of EVENT_SCHEMA that may lack what is null.
+
+    It costs microseconds, where a frame of one event costs a millisecond. Compare keys within one process only.
+    """
+    attributes = sorted((pair["key"], pair["value"] or "") for pair in event.get("attributes") or ())
+    return hash((*(event.get(name) for name in CONTENT_COLUMNS if name != "attributes"), *attributes))
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as the text that attributes hold: keys sorted, nulls left out, 2.0 as 2.
+
+    So the text of one record depends neither on the fields and types of its neighbours nor on how it was sent.
+    """
+    return to_json(_canonical(value)).decode()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in sorted(value.items()) if inner is not None}
+    if isinstance(value, list):
+        return [_canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

@@ -19,6 +19,10 @@ EVENT_NAMES: tuple[str, ...] = (
     "select_promotion",
 )
 
+# The IDs of people that the service can be asked about: text of one line.
+PERSON_ID_LENGTH = 256
+PERSON_ID = r"[^\x00-\x1f\x7f]+"
+
 UTC_TIME = pl.Datetime("us", "UTC")
 ATTRIBUTES = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
 

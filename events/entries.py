@@ -8,13 +8,13 @@ import polars as pl
 
 from events.mapping import EventTable, Join, Mapping
 from events.sources.files import Labels, Size, files_of
-from events.sources.joins import Filler, joined, second_table
 from events.sources.readers import pieces, read_table
-from events.sources.records import Rows, flat_rows, only_rows
 from events.transform.columns import column_forms_of, scalar_columns
 from events.transform.ids import salt_of
+from events.transform.joins import Filler, joined, second_table
 from events.transform.money import read_rates
 from events.transform.quarantine import quarantine, with_lines
+from events.transform.records import Rows, flat_rows, only_rows
 from events.transform.rows import TableState, Transformed, transform
 
 _MALFORMED = "_malformed"  # the position of a malformed row in its piece

@@ -118,9 +118,9 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
     lake = Snapshot(place).lake
     with clear_errors(lake.name):
         # A hash, for the person's ID must not stay; removed last, so that a killed run is seen.
-        begun = f"pending/{hashlib.sha256(user_id.encode()).hexdigest()}.erasing"
-        done = LakeErasure(resumed=begun in lake.names("pending"))
-        lake.write_bytes(begun, b"")
+        mark = f"{hashlib.sha256(user_id.encode()).hexdigest()}.erasing"
+        done = LakeErasure(resumed=mark in lake.names("pending"))
+        lake.write_bytes(f"pending/{mark}", b"")
         done.events, done.days = _take_out(lake, EVENTS, "user_id", lambda users: users == user_id)
         for name in _OTHERS:
             if count := _take_out(lake, name, "user_id", lambda users: users.cast(pl.String) == user_id)[0]:
@@ -132,5 +132,5 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
             lambda raws: pl.Series([raw is not None and _raw_names(raw, user_id) for raw in raws], dtype=pl.Boolean),
         )
         done.files = vacuum_replaced(lake) + vacuum(lake)
-        lake.delete(begun)
+        lake.delete(f"pending/{mark}")
     return done

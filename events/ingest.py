@@ -21,7 +21,7 @@ class Ingested:
         users: USER_SCHEMA and the source's own columns.
         campaigns: CAMPAIGN_SCHEMA and the source's own columns.
         quarantined: QUARANTINE_SCHEMA.
-        accounts: By label of a file, see `events.labels`.
+        accounts: By label of a file, see `events.sources.files.Labels`.
         origin: event_id and table (a label) of every accepted event.
         item_table: The rows of `items` that the items table gave.
         item_content: What rode on events, see `events.transform.items`.

@@ -43,7 +43,7 @@ promotions: {table: leaflet, columns: {item_id: sku, placement: page, valid_from
 stock: {table: stock, columns: {item_id: sku, as_of: counted_at, units: on_hand}}
 
 A column of an event may be an address inside a record (`properties.product_id`, `event_params[page_location]`, see
-`events.sources.records`), or a list of alternatives.
+`events.transform.records`), or a list of alternatives.
 """
 
 import datetime
@@ -83,7 +83,7 @@ Source = str | tuple[str, ...]  # alternatives: the first that holds a value
 
 
 def name_of(source: Source) -> str:
-    """Return the name of the column that holds a source, see `events.sources.records`."""
+    """Return the name of the column that holds a source, see `events.transform.records`."""
     return source if isinstance(source, str) else " | ".join(source)
 
 

@@ -21,8 +21,8 @@ from events.mapping import EventTable, Mapping
 from events.reading import Reading
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
-from events.sources.records import Rows, addresses_of, sources_of
 from events.transform.ids import salt_of
+from events.transform.records import Rows, addresses_of, sources_of
 from events.transform.rows import TableState
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError

@@ -81,7 +81,7 @@ class Catalogue:
         return np.fromiter((get(item, UNKNOWN_INDEX) for item in item_ids), dtype=np.int32)
 
     def item_id(self, index: int) -> str:
-        """Return the id of an item.
+        """Return the ID of an item.
 
         Raises:
             FeatureError: `index` is no item's index (0 and 1 are none).
@@ -139,7 +139,7 @@ def number_items(seen: pl.DataFrame, first_price: pl.DataFrame, items: pl.DataFr
     """Number the items of `seen` (item_id), sorted by id, and attach the content that `items` has for them.
 
     The price behind `price_band` is the item's own list price, else the one it was first seen at: an average over
-    the whole log would tell a training row about later prices.
+    the whole log would leak later prices into a training row.
     """
     path = pl.col("category").str.split(" > ")
     content = items.unique("item_id", keep="first", maintain_order=True).select(

@@ -28,6 +28,9 @@ def collect(
     lake: Annotated[Path | None, typer.Option(help="The lake that events go to; default lake/.")] = None,
     compact_seconds: Annotated[float, typer.Option(min=0.0, help="How long an event may wait for that.")] = 60.0,
     online: Annotated[bool, typer.Option(help="Push the last events of users to the online store, too.")] = True,
+    mapping: Annotated[
+        Path | None, typer.Option(help="Take the calls of another tracker under /v1, too, by this mapping file.")
+    ] = None,
 ) -> None:
     """Take events over HTTP, and from Kafka where SHOPLENS_KAFKA_SERVERS is set, until SIGTERM."""
     from features.live.collect import Plan, serve
@@ -36,7 +39,7 @@ def collect(
 
     require_free("COLLECTOR_PORT", port, host)
     settings = load_settings()
-    serve(settings, Plan(lake or settings.lake_dir, compact_seconds, online), host, port)
+    serve(settings, Plan(lake or settings.lake_dir, compact_seconds, online, mapping), host, port)
 
 
 def erase(
@@ -56,3 +59,10 @@ def erase(
     with stage("materialize", settings):  # nothing loads the store meanwhile
         report = erase_user(settings, sys.stdin.readline().rstrip("\n") if user_id == "-" else user_id, lake)
     typer.echo(json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True))
+    if not report.found:
+        typer.echo(
+            "USER_ID: nothing of this person is in the online stores, the offline copies, the lake or DVC's outs: they "
+            "were erased before, or the ID is wrong. Check it; events in transit with this ID will be rejected",
+            err=True,
+        )
+        raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Every feature by name: its view, what it means, its unit, and which service reads it. No Feast in here."""
+"""Every feature by name: its view, its meaning, its unit, and the service that reads it. No Feast in this module."""
 
 import re
 
@@ -27,7 +27,7 @@ VIEWS: tuple[View, ...] = (
     View(
         "user_preference",
         (user_preference.KEY,),
-        "What a user likes, each day at 00:00 UTC while the user is active.",
+        "What a user prefers, each day at 00:00 UTC while the user is active.",
         user_preference.DESCRIPTIONS,
         user_preference.build,
     ),
@@ -48,7 +48,7 @@ VIEWS: tuple[View, ...] = (
     View(
         "user_reviews",
         (user_reviews.KEY,),
-        "How a user judges what was bought, each day at 00:00 UTC while the user is active.",
+        "How a user rates what was bought, each day at 00:00 UTC while the user is active.",
         user_reviews.DESCRIPTIONS,
         user_reviews.build,
         reviews=True,
@@ -56,7 +56,7 @@ VIEWS: tuple[View, ...] = (
     View(
         "item_activity",
         (item_activity.KEY,),
-        "How an item fares, every seventh day at 00:00 UTC while it had an event in the week before.",
+        "How an item performs, every seventh day at 00:00 UTC while it had an event in the week before.",
         item_activity.DESCRIPTIONS,
         item_activity.build,
         online=False,
@@ -76,14 +76,14 @@ VIEWS: tuple[View, ...] = (
 SLOW_VIEWS: dict[str, dict[str, str]] = {view.name: dict(view.descriptions) for view in VIEWS}
 VIEW_MEANING: dict[str, str] = {
     **{view.name: view.meaning for view in VIEWS},
-    "user_profile": "What a user told the shop; it has no history, so it dates from the start of the data.",
+    "user_profile": "What users stated about themselves; it has no history, so it dates from the start of the data.",
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
-    "fast": "What a user has just done: from the last events of the user and the moment asked about.",
+    "fast": "What a user has just done: from the user's last events and the moment of the request.",
 }
-# Views without a table: one pure function each, called when a prediction is asked for, and for every training row.
+# Views without a table: one pure function each, called for every prediction and for every training row.
 COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS}
 RECENT_DESCRIPTIONS: dict[str, str] = {
-    "recent_event_ids": "Id of each event: what tells a repeated one, and orders those of one moment (id).",
+    "recent_event_ids": "ID of each event: it identifies repeated events, and orders those of one moment (id).",
     "recent_item_ids": "Item of each event (id; empty: no item).",
     "recent_event_names": "Name of each event, as in the event contract (name).",
     "recent_event_times": "When each event happened (microseconds since 1970, UTC).",
@@ -118,7 +118,7 @@ DESCRIPTIONS: dict[str, str] = {
     **RECENT_DESCRIPTIONS,
     **FAST_DESCRIPTIONS,
 }
-# Windows of features whose name does not end in one; `test_definitions.py` holds them to what the meanings say.
+# Windows of features whose name does not end in one; `test_definitions.py` compares them with the meanings.
 _WINDOWS: dict[str, str] = {
     "spend_trend": "90 days",
     "item_trend": "28 days",
@@ -137,7 +137,7 @@ def unit(description: str) -> str:
 
 
 def sentence(description: str) -> str:
-    """Return a description without its unit: "Time since (days; missing: none)." says "Time since. Missing: none."."""
+    """Return a description without its unit: "Time (days; missing: none)." becomes "Time. Missing: none."."""
     found = _IN_BRACKETS.search(description)
     if found is None:
         return description
@@ -147,7 +147,7 @@ def sentence(description: str) -> str:
 
 
 def window(name: str) -> str:
-    """Say which time a feature looks back on, e.g. "90 days", "all time", "at the moment"."""
+    """Return how far a feature looks back, e.g. "90 days", "all time", "at the moment"."""
     if name in _WINDOWS:
         return _WINDOWS[name]
     if found := re.search(r"_(\d+)([dh])$", name):
@@ -161,7 +161,7 @@ def window(name: str) -> str:
 def may_show_values(unit: str) -> bool:
     """Return whether texts of a unit may be shown to people who look at features: only names, which the shop gives.
 
-    Categories and brands are names. What a person typed or told (text), ids and moments are not shown; neither is a
-    column that a source brings along, of which nobody here knows what it holds, nor a unit that is new.
+    Categories and brands are names. What a person typed or stated (text), IDs and moments are not shown; neither is a
+    column of the source's own, whose content is unknown here, nor a unit that is new.
     """
     return unit == _SHOWN_UNIT

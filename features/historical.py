@@ -17,7 +17,7 @@ def historical_features(keys: pl.DataFrame, features_dir: Path, service: str) ->
         service: A feature service, e.g. "purchase".
 
     Returns:
-        One row a key in the order of `keys`, one column a feature of the service; null where there is no snapshot.
+        One row per key in the order of `keys`, one column per feature of the service; null where there is no snapshot.
 
     Raises:
         FeatureError: a column is missing, the service is unknown, or `features_dir` is not whole.

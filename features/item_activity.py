@@ -1,4 +1,4 @@
-"""Weekly snapshots of how an item fares: trend, conversion, buyers, ratings and returns.
+"""Weekly snapshots of how an item performs: trend, conversion, buyers, ratings and returns.
 
 Covers items with an event in the last week, every seventh day back from the last one, where the weekly cut-offs of
 training fall: a fraction of the cost of daily snapshots, for features that move slowly. Windows are whole weeks, so
@@ -8,7 +8,7 @@ events may be counted by week before anything else.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import EVER, Days, Measure, Spine, trailing, whole
 
 KEY = "item_id"
@@ -18,8 +18,8 @@ WEEK, MONTH = 7, 28
 RATING_UNITS = 1_000
 
 DESCRIPTIONS: dict[str, str] = {
-    "item_trend": "Events with the item a day in the last 7 days, over those a day in the last 28 (ratio).",
-    "item_sales_trend": "Purchase lines a day in the last 7 days, over the last 28 (ratio; missing: no purchase).",
+    "item_trend": "Events with the item per day in the last 7 days, over those per day in the last 28 (ratio).",
+    "item_sales_trend": "Purchase lines per day in the last 7 days, over the last 28 (ratio; missing: no purchase).",
     "item_views_28d": "Views of the item in the last 28 days (count).",
     "item_conversion_28d": "Purchase lines over views in the last 28 days (ratio; missing: no view).",
     "item_buyers_28d": "Different users who bought the item in the last 28 days (count).",
@@ -29,23 +29,23 @@ DESCRIPTIONS: dict[str, str] = {
 }
 
 
-def _by_week(log: ir.Table, world: World) -> ir.Table:
-    """Return the log with its days moved to where they make no difference on the days that get a row.
+def _by_week(log: ir.Table, inputs: ViewInput) -> ir.Table:
+    """Return the log with its days moved so that they differ only where a day with a row can tell the difference.
 
     Those are T = last - 7k. `event_day` becomes the last such day not after it: T <= event_day + w holds as before, for
     w of whole weeks. `known_day` becomes the day before the next one: known_day < T holds as before.
     """
-    event = log.event_day - (log.event_day - world.days.last % EVERY) % EVERY
-    known = log.known_day + (world.days.last - log.known_day - 1) % EVERY
-    moved = log.filter(log.known_day < world.days.last)
+    event = log.event_day - (log.event_day - inputs.days.last % EVERY) % EVERY
+    known = log.known_day + (inputs.days.last - log.known_day - 1) % EVERY
+    moved = log.filter(log.known_day < inputs.days.last)
     return moved.mutate(event_day=event.cast("int32"), known_day=known.cast("int32"))
 
 
-def _days(log: ir.Table, world: World) -> Spine:
+def _days(log: ir.Table, inputs: ViewInput) -> Spine:
     """Return the items and days that get a row: those by which an event of the last week is known."""
     rows = log.select(KEY, "event_day", day=(log.known_day + 1).cast("int32"))
-    rows = rows.filter((rows.day <= rows.event_day + REACH) & (rows.day >= world.days.first))
-    return Spine(rows.select(KEY, "day").distinct(), world.days)
+    rows = rows.filter((rows.day <= rows.event_day + REACH) & (rows.day >= inputs.days.first))
+    return Spine(rows.select(KEY, "day").distinct(), inputs.days)
 
 
 def _counted(log: ir.Table) -> Measure:
@@ -98,12 +98,12 @@ def _intervals(table: ir.Table, keys: list[str], window: int, days: Days) -> ir.
     return cut.select(*keys, event_day=(cut.end - window).cast("int32"), known_day=(cut.begin - 1).cast("int32"))
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (item_id, day, features) for items with an event in the last week, every seventh day."""
-    every, log = (_by_week(t.filter(t.item_id.notnull()), world) for t in (world.log, world.within(MONTH)))
+    every, log = (_by_week(t.filter(t.item_id.notnull()), inputs) for t in (inputs.log, inputs.within(MONTH)))
     buyers = log.filter((log.event_name == "purchase") & log.user_id.notnull())
-    buyers = _intervals(buyers, [KEY, "user_id"], MONTH, world.days).mutate(buyers=whole(1))
-    t = trailing(KEY, _days(log, world), _counted(log), Measure(buyers, {"buyers": (MONTH,)}), _counted_ever(every))
+    buyers = _intervals(buyers, [KEY, "user_id"], MONTH, inputs.days).mutate(buyers=whole(1))
+    t = trailing(KEY, _days(log, inputs), _counted(log), Measure(buyers, {"buyers": (MONTH,)}), _counted_ever(every))
 
     def ratio(top: ir.Value, bottom: ir.Value) -> ir.Value:
         return (top / bottom.nullif(whole(0))).cast("float32")

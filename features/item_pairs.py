@@ -1,8 +1,9 @@
 """What is bought together with an item, in the same orders of the last 90 days, as of the last day only.
 
-Pairs are the square of an order and cannot be added up day by day: each day would cost the orders of 90. One day is
-what a list of suggestions needs. It stays bounded: an order of more than `LARGEST` items says little of any two of
-them and is left out, a pair must have been seen in `SEEN` orders, and each item keeps its `BEST` companions.
+The number of pairs grows with the square of an order, and they cannot be added up day by day: each day would cost the
+orders of 90. A list of suggestions needs one day. It stays bounded: an order of more than `LARGEST` items reveals
+little about any two of them and is left out, a pair must have been seen in `SEEN` orders, and each item keeps its
+`BEST` companions.
 
 The cosine of a pair is how many orders have both over the root of the product of how many have each (Sarwar et al.,
 "Item-based collaborative filtering", 2001, section 3.1.1, with orders in the place of users); its lift is how many have
@@ -12,7 +13,7 @@ both over how many would if the two had nothing to do with one another.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 
 KEY = "item_id"
 WINDOW = 90
@@ -29,9 +30,9 @@ DESCRIPTIONS: dict[str, str] = {
 _ORDER = ["buyer", "order_key"]
 
 
-def _baskets(world: World) -> ir.Table:
+def _baskets(inputs: ViewInput) -> ir.Table:
     """Return (buyer, order_key, item_id), each once, of orders that are not too large."""
-    day, log = world.days.last, world.log
+    day, log = inputs.days.last, inputs.log
     lines = log.filter((log.event_name == "purchase") & log.item_id.notnull())
     lines = lines.filter((lines.known_day < day) & (lines.event_day >= day - WINDOW))
     lines = lines.select("order_key", KEY, buyer=lines.user_id.fill_null("")).distinct()
@@ -59,9 +60,9 @@ def _pairs(baskets: ir.Table) -> ir.Table:
     )
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (item_id, day, lists) for every item that was bought with another; best first, then by id."""
-    pairs = _pairs(_baskets(world))
+    pairs = _pairs(_baskets(inputs))
     order = ibis.window(group_by=KEY, order_by=[pairs.cosine.desc(), pairs.other])
     ranked = pairs.mutate(rank=ibis.row_number().over(order))
     ranked = ranked.filter(ranked["rank"] < BEST)
@@ -78,4 +79,4 @@ def build(world: World) -> ir.Table:
     }
     wide = ranked.group_by(KEY).agg(**places, length=ranked.count())
     lists = {name: ibis.array([wide[f"{name}_{place}"] for place in range(BEST)])[: wide.length] for name in columns}
-    return wide.select(KEY, day=ibis.literal(world.days.last, "int32"), **lists)
+    return wide.select(KEY, day=ibis.literal(inputs.days.last, "int32"), **lists)

@@ -1,17 +1,19 @@
-"""Bring the latest snapshots and the recent events of every user into the online store.
+"""Load the latest snapshots and the recent events of every user into the online store.
 
-May be killed at any moment and run again: copies are whole or absent, a load goes on at the slice where it stopped,
-values are newest-wins, and the state, which says what was loaded, is written last. The same features again change
-nothing.
+Every digest of data has a store of its own, so that the one in use is read until the new one is complete. May be killed
+at any moment and run again: copies are complete or absent, a load resumes at the slice where it stopped, and the state,
+which records what was loaded, is written last. The same features again change nothing.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,36 +21,33 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from features.load import freeze, load_view
-from features.online_stores.digest import store_digest
+from features.online_stores.rows import RowStore
 from features.store import (
     Places,
     StoreState,
     close_store,
     in_use,
+    online_stores,
     open_rows,
     open_store,
     places,
     point,
     read_state,
-    redis_generations,
     store_errors,
+    store_name,
     write_state,
 )
 from features.tombstones import lift_tombstones, read_tombstones
 from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import FeatureError, StoreUnavailableError
-from shoplens.files import read_json, write_json
+from shoplens.files import read_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
-
     from features.repo import Definitions
 
-__all__ = ["MaterializeReport", "materialize", "store_digest"]
-_COPIES_KEPT = 2  # the copy in use, and the one before it for a reader that is still in it
 Window = tuple[datetime, datetime]
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,136 +63,12 @@ class MaterializeReport:
     high_water: str
 
 
-def _digest(features_dir: Path, settings: Settings) -> str:
-    """Return a digest of the features, of the code that defines and keeps them, and of the store they go to."""
-    total = hashlib.sha256(folder_digest(features_dir).encode())
-    here = Path(__file__).parent
-    for path in sorted(here.rglob("*.py")):
-        name = path.relative_to(here).as_posix()
-        if not name.startswith("live/"):
-            total.update(f"{name}\0{file_digest(path)}\n".encode())
-    total.update(settings.online_store.encode())
-    return total.hexdigest()
-
-
-def _lineage(dataset: dict[str, Any]) -> str:
-    names = ("source", "mapping", "identity")
-    return hashlib.sha256(json.dumps([dataset[name] for name in names]).encode()).hexdigest()[:16]
-
-
-def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
-    """Return, for each view, the first and last event time whose rows can still be alive at the high-water mark.
-
-    Last events are loaded of whoever has any: who comes back after long has the same history as in training. Until
-    then they are expired, and not served.
-    """
-    start, end = (datetime.fromisoformat(about["dataset"][name]).astimezone(UTC) for name in ("start", "high_water"))
-    return {  # a time to live of zero: never too old
-        name: (end - view.ttl if view.ttl and name != "recent_events" else start - timedelta(days=1), end)
-        for name, view in repo.views.items()
-    }
-
-
-def _rows(folder: Path, name: str) -> int:
-    count: int = pl.scan_parquet(folder / f"{name}.parquet").select(pl.len()).collect().item()
-    return count
-
-
-def _is_current(state: StoreState | None, digest: str, where: Places, settings: Settings) -> bool:
-    return (
-        state is not None
-        and state.digest == digest
-        and where.registry.is_file()
-        and in_use(settings) is not None
-        and _loaded(settings) == digest
-    )
-
-
-def _loaded(settings: Settings) -> str | None:
-    """Return which load the store in use holds whole; None also where the store lost it, or is no store any more."""
-    import sqlite3
-
-    rows = open_rows(settings)
-    try:
-        return rows.loaded()
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-            raise
-        places(settings).online.resolve().unlink(missing_ok=True)  # all that it held is loaded anew
-        return None
-    finally:
-        rows.close()
-
-
-def _known_state(where: Places) -> StoreState | None:
-    try:
-        return read_state(where)
-    except StoreUnavailableError:
-        return None  # unreadable: as good as none, for everything is loaded anew and the state is written over
-
-
-def _generation(settings: Settings, state: StoreState | None, about: dict[str, Any], digest: str) -> str:
-    """Return the generation to load: the one in use, or a new one where the old values must not be seen again.
-
-    Newest-wins would keep the values of another source, of a later moment than the new high-water mark, and of events
-    that a correction of the same days has taken back.
-    """
-    held = in_use(settings)
-    if state is not None and held is not None and state.lineage == _lineage(about["dataset"]):
-        later = datetime.fromisoformat(about["dataset"]["high_water"]) > datetime.fromisoformat(state.high_water)
-        if later or digest == state.digest:
-            return held
-    return digest[:16]
-
-
-def _prune(settings: Settings, where: Places, copy: Path, generation: str) -> None:
-    """Remove copies and generations that nothing points at, but for the newest copies."""
-    copies = [path for path in where.offline.iterdir() if path.is_dir() and not path.is_symlink()]
-    copies.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in copies[_COPIES_KEPT:]:
-        if path != copy:
-            shutil.rmtree(path, ignore_errors=True)
-    if settings.online_store == "sqlite":
-        for path in (where.home / "online").glob("*.db*"):
-            if not path.name.startswith(f"{generation}.db"):
-                path.unlink(missing_ok=True)
-        return
-    from features.online_stores.redis_rows import RedisRows
-
-    _, made = redis_generations(where)
-    for old in set(made) - {generation}:
-        rows = RedisRows(settings.redis_url.get_secret_value(), old)
-        rows.remove()
-        rows.close()
-    write_json(where.redis, {"in_use": generation, "made": [generation]})
-
-
-def _announce(settings: Settings, where: Places, generation: str) -> None:
-    """Keep the name of a generation before anything is in it, so that what a killed load leaves is found."""
-    if settings.online_store == "sqlite":
-        where.sqlite(generation).parent.mkdir(parents=True, exist_ok=True)
-        return
-    used, made = redis_generations(where)
-    write_json(where.redis, {"in_use": used, "made": sorted({*made, generation})})
-
-
-def _use(settings: Settings, where: Places, generation: str) -> None:
-    """Let readers and pushes find this generation from now on."""
-    if in_use(settings) == generation:
-        return
-    if settings.online_store == "sqlite":
-        point(where.online, where.sqlite(generation))
-        return
-    _, made = redis_generations(where)
-    write_json(where.redis, {"in_use": generation, "made": made})
-
-
-def materialize(settings: Settings, tell: Tell = lambda line: None) -> MaterializeReport:
-    """Load `outs/features` into the online store and keep what was loaded in `var/feast/state.json`.
+def materialize(settings: Settings, report: Report = lambda line: None) -> MaterializeReport:
+    """Load `outs/features` into an online store, put it into use, and keep its state in `var/feast/state.json`.
 
     Args:
         settings: Of the project.
-        tell: Gets a line every few seconds of a long load.
+        report: Gets a line every few seconds of a long load.
 
     Raises:
         FeatureError: there are no features yet.
@@ -204,10 +79,14 @@ def materialize(settings: Settings, tell: Tell = lambda line: None) -> Materiali
     if not (features_dir / "features.json").is_file():
         raise FeatureError(f"{features_dir}: must hold the features; run the stage `features` first")
     digest = _digest(features_dir, settings)
-    state, changed, values = _known_state(where), False, 0
     try:
-        if state is None or not _is_current(state, digest, where, settings):
-            state, values = _load_anew(settings, where, features_dir, digest, state, tell)
+        state = read_state(where)
+    except StoreUnavailableError:
+        state = None  # unreadable: everything is loaded again, and the state is overwritten
+    changed, values = False, 0
+    try:
+        if state is None or not _is_current(state, digest, settings):
+            state, values = _load(settings, where, features_dir, digest, state, report)
             changed = True
     except store_errors(settings) as error:
         raise StoreUnavailableError(f"online store ({settings.online_store}): cannot be written: {error}") from error
@@ -215,68 +94,161 @@ def materialize(settings: Settings, tell: Tell = lambda line: None) -> Materiali
     return MaterializeReport(digest, changed, state.users, state.rows, values, seconds, state.high_water)
 
 
-def _load_anew(
-    settings: Settings, where: Places, features_dir: Path, digest: str, old: StoreState | None, tell: Tell
-) -> tuple[StoreState, int]:
-    """Copy, apply, load, point, and only then write the new state; return it and the count of values written."""
-    from features.repo import definitions
+def _digest(features_dir: Path, settings: Settings) -> str:
+    """Return a digest of the features, of the code that defines and keeps them, and of the kind of store."""
+    total = hashlib.sha256(folder_digest(features_dir).encode())
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("*.py")):
+        name = path.relative_to(here).as_posix()
+        if not name.startswith("live/"):
+            total.update(f"{name}\0{file_digest(path)}\n".encode())
+    total.update(settings.online_store.encode())
+    return total.hexdigest()
 
-    about = read_json(features_dir / "features.json")
-    copy = where.offline / digest
-    source = definitions(features_dir)
-    windows = _windows(source, about)
-    freeze(features_dir, copy, windows, [view for view in source.views.values() if view.online])
-    point(where.current, copy)
-    repo = definitions(where.current)
-    lift_tombstones(where, features_dir, datetime.fromisoformat(about["dataset"]["high_water"]))
-    generation = _generation(settings, old, about, digest)
-    _announce(settings, where, generation)
-    values = _load(settings, where, generation, repo, windows, digest, tell)
-    _use(settings, where, generation)
-    rows = sum(_rows(copy, name) for name, view in repo.views.items() if view.online)
-    high_water, users = about["dataset"]["high_water"], _rows(copy, "recent_events")
-    lineage = _lineage(about["dataset"])
-    state = StoreState(digest, repo.digest(), lineage, high_water, about["last_n"], users, rows)
-    write_state(where, state)
-    _prune(settings, where, copy, generation)
-    return state, values
+
+def _is_current(state: StoreState, digest: str, settings: Settings) -> bool:
+    """Return whether the store in use holds these data; a file that is not a database is removed."""
+    if state.digest != digest or in_use(settings) != store_name(digest) or not places(settings).registry.is_file():
+        return False
+    rows = open_rows(settings)
+    try:
+        held = rows.state()
+        return held is not None and held["digest"] == digest
+    except sqlite3.DatabaseError as error:
+        _raise_unless_broken(error)
+        open_rows(settings, store_name(digest)).remove()
+        return False
+    finally:
+        rows.close()
+
+
+def _raise_unless_broken(error: sqlite3.DatabaseError) -> None:
+    """Raise an error again, unless it means that a file is not a database any more."""
+    if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        raise error
+
+
+def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
+    """Return, for each view, the first and last event time of rows that have not expired at the high-water mark.
+
+    Recent events are loaded of whoever has any: a user who comes back after a long time has the same history as in
+    training. Until then they are expired, and not served.
+    """
+    start, end = (datetime.fromisoformat(about["dataset"][name]).astimezone(UTC) for name in ("start", "high_water"))
+    return {  # a time to live of zero: never expires
+        name: (end - view.ttl if view.ttl and name != "recent_events" else start - timedelta(days=1), end)
+        for name, view in repo.views.items()
+    }
+
+
+def _rows(folder: Path, name: str) -> int:
+    count: int = pl.scan_parquet(folder / f"{name}.parquet").select(pl.len()).collect().item()
+    return count
 
 
 def _load(
-    settings: Settings,
-    where: Places,
-    generation: str,
-    repo: "Definitions",
-    windows: dict[str, Window],
-    digest: str,
-    tell: Tell,
-) -> int:
-    """Apply the definitions to a new registry, load every online view, and put the registry in place."""
-    from features.online_stores.shape import ViewShape
+    settings: Settings, where: Places, features_dir: Path, digest: str, old: StoreState | None, report: Report
+) -> tuple[StoreState, int]:
+    """Copy, load, put into use, and only then write the state; return it and the number of values written."""
+    from features.online_stores.views import View
+    from features.repo import definitions
 
-    registry = where.registry.with_name(f".{where.registry.name}.{os.getpid()}.tmp")
-    registry.unlink(missing_ok=True)
-    feast = open_store(settings, generation, registry)
+    about, copy, name = read_json(features_dir / "features.json"), where.offline / digest, store_name(digest)
+    dataset, source = about["dataset"], definitions(features_dir)
+    windows = _windows(source, about)
+    online = [View.of(view) for view in source.views.values() if view.online]
+    freeze(features_dir, copy, windows, online)
+    point(where.current, copy)
+    repo = definitions(where.current)
+    lift_tombstones(where.erased, features_dir, datetime.fromisoformat(dataset["high_water"]))
+    lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
+    state = StoreState(
+        digest=digest,
+        definitions=repo.digest(),
+        lineage=lineage.hexdigest()[:16],
+        high_water=dataset["high_water"],
+        last_n=about["last_n"],
+        users=_rows(copy, "recent_events"),
+        rows=sum(_rows(copy, view.name) for view in online),
+        load=uuid.uuid4().hex,
+    )
+    file = where.online_store(settings, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()  # before anything is in it, so that what a killed load leaves is found
+    rows = open_rows(settings, name)
+    try:
+        rows.reject(read_tombstones(where.erased), only=True)
+        values = sum(load_view(rows, view, copy, digest, report) for view in online)
+        rows.finish(asdict(state))
+        _carry_live_events(settings, old, state, rows, report)
+    finally:
+        rows.close()
+    _register(settings, name, repo, windows)
+    _use(where, file)
+    write_state(where, state)
+    _prune(settings, where)
+    return state, values
+
+
+def _carry_live_events(
+    settings: Settings, old: StoreState | None, new: StoreState, rows: RowStore, report: Report
+) -> None:
+    """Copy the live events that the new data do not contain from the store in use.
+
+    Not where the data have another source or do not reach further: a correction may have taken events back, and the
+    collector pushes again what is missing.
+    """
+    name = in_use(settings)
+    if old is None or name is None or old.lineage != new.lineage:
+        return
+    high_water = datetime.fromisoformat(new.high_water)
+    if high_water <= datetime.fromisoformat(old.high_water):
+        return
+    micros = (high_water - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    used = open_rows(settings, name)
+    try:
+        rows.append([event for event in used.live() if event.known_micros >= micros])
+    except sqlite3.DatabaseError as error:
+        _raise_unless_broken(error)
+        report(f"{name}: is broken ({error}); the collector appends its live events again")
+    finally:
+        used.close()
+
+
+def _register(settings: Settings, name: str, repo: "Definitions", windows: dict[str, Window]) -> None:
+    """Apply the definitions to a new registry, record the loaded windows as Feast does, and put it in place."""
+    registry = places(settings).registry
+    work = registry.with_name(f".{registry.name}.{os.getpid()}.tmp")
+    work.unlink(missing_ok=True)
+    feast = open_store(settings, name, work)
     try:
         feast.apply(repo.objects())
-        rows = feast._get_provider().online_store.rows(feast.config)  # Feast offers no public way to its store
-        online = {name: ViewShape.of(view) for name, view in repo.views.items() if view.online}
-        for name in rows.views() - set(online):
-            rows.drop(name)
-        rows.tombstones(read_tombstones(where))
-        values = sum(load_view(rows, shape, where.current, digest, tell) for shape in online.values())
-        rows.finish(digest)
-        _record(feast, repo, windows)
-        registry.replace(where.registry)
+        for view in repo.views.values():
+            if view.online:
+                feast.registry.apply_materialization(view, feast.project, *windows[view.name], commit=False)
+        feast.registry.commit()
+        work.replace(registry)
     finally:
         close_store(feast)
-        registry.unlink(missing_ok=True)
-    return values
+        work.unlink(missing_ok=True)
 
 
-def _record(feast: "FeatureStore", repo: "Definitions", windows: dict[str, Window]) -> None:
-    """Let the registry say which windows were loaded, as Feast's own materialization does."""
-    for name, view in repo.views.items():
-        if view.online:
-            feast.registry.apply_materialization(view, feast.project, *windows[name], commit=False)
-    feast.registry.commit()
+def _use(where: Places, file: Path) -> None:
+    """Let readers and pushes find this store from now on, and keep the one before."""
+    if where.online.resolve() != file.resolve():
+        if where.online.is_file():
+            point(where.previous, where.online.resolve())
+        point(where.online, file)
+
+
+def _prune(settings: Settings, where: Places) -> None:
+    """Remove copies and stores of data that are neither in use nor were so before."""
+    kept = {where.online.resolve().stem, where.previous.resolve().stem}
+    for path in where.offline.iterdir():
+        if path.is_dir() and not path.is_symlink() and store_name(path.name) not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    for name in set(online_stores(settings)) - kept:
+        rows = open_rows(settings, name)
+        rows.remove()
+        rows.close()
+        where.online_store(settings, name).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from features.catalogue import Catalogue
 from shoplens.errors import FeatureError
 
 EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 pads
-_CHUNK = 8192  # keys a pass: bounds the memory of (rows, n) index arrays
+_CHUNK = 8192  # keys per pass: bounds the memory of (rows, n) index arrays
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RecentEvents:
 
     @property
     def n(self) -> int:
-        """Events a row, padding included."""
+        """Events per row, padding included."""
         return int(self.item_index.shape[1])
 
     @property
@@ -88,7 +88,7 @@ def order_key() -> pl.Expr:
 
 
 def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataFrame:
-    """Return one row a user: event_timestamp (of the last event) and lists of the last `n` events, oldest first.
+    """Return one row per user: event_timestamp (of the last event) and lists of the last `n` events, oldest first.
 
     Only what was received before `high_water` is among them: training does not know more at that moment.
     """
@@ -206,10 +206,10 @@ def recent_as_of(events: pl.DataFrame, user_ids: Any, times: Any, n: int, catalo
     """Return the last `n` events that were known of each user just before each time.
 
     Args:
-        events: Events to the contract.
+        events: Events that fulfil the contract.
         user_ids: (rows,) strings; a user without events gives a row of padding.
         times: (rows,) datetime64, UTC. An event is known at t when event_time < t and ingested_at < t.
-        n: Events a row.
+        n: Events per row.
         catalogue: Numbers the items.
     """
     users = np.asarray(user_ids, dtype=object)

@@ -27,7 +27,6 @@ from shoplens.files import read_json
 
 PROJECT = "shoplens"
 SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily: one that is missing for two days is an outage, or inactivity
-_ENGINE = "features.online_stores.engine.RowsComputeEngine"  # Feast imports it when it is asked to materialize
 NEVER_EXPIRES = timedelta(0)  # Feast's word for "no age limit": a declared profile has no history to be too old
 _TYPES = {
     pa.int32(): Int32,
@@ -59,7 +58,7 @@ class Definitions:
 
 
 def _undated(content: Any) -> Any:
-    """Return a definition without the times at which Feast says it was made."""
+    """Return a definition without the times that Feast stamps on it."""
     if isinstance(content, dict):
         return {k: _undated(v) for k, v in content.items() if k not in {"createdTimestamp", "lastUpdatedTimestamp"}}
     return [_undated(one) for one in content] if isinstance(content, list) else content
@@ -158,7 +157,6 @@ def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
 
 def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConfig:
     """Return Feast's configuration for a registry file and an online store (None: offline only)."""
-    engine = {} if online_store is None else {"batch_engine": {"type": _ENGINE}}
     return RepoConfig(
         project=PROJECT,
         provider="local",
@@ -166,6 +164,5 @@ def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConf
         offline_store={"type": "duckdb"},
         online_store=online_store,
         entity_key_serialization_version=3,
-        **engine,
         repo_path=registry.parent,
     )

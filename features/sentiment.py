@@ -1,6 +1,6 @@
-"""The tone of review texts, from a lexicon of English words (VADER, Hutto and Gilbert 2014): no model, no training.
+"""The sentiment of review texts, from a lexicon of English words (VADER, Hutto and Gilbert 2014), without training.
 
-A text in another language has few of these words, or false friends, and scores near 0: read the feature as the tone of
+A text in another language has few of these words, or false friends, and scores near 0: the feature is the sentiment of
 English reviews only.
 """
 
@@ -16,7 +16,7 @@ _WITH_TEXT = "event_name = 'review' AND trim(text) <> ''"
 
 
 def score(texts: list[str]) -> list[float]:
-    """Return the tone of each text in thousandths, whole numbers from -1000 (bad) to 1000 (good)."""
+    """Return the sentiment of each text in thousandths, whole numbers from -1000 (bad) to 1000 (good)."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     analyzer = SentimentIntensityAnalyzer()
@@ -26,7 +26,7 @@ def score(texts: list[str]) -> list[float]:
 def score_reviews(connection: Any, events: Path, out: Path) -> Path | None:
     """Write (event_id, sentiment in thousandths) of every review with a text to `out`, by event_id.
 
-    Each text is scored once, however many reviews say it.
+    Each text is scored once, however many reviews have it.
 
     Args:
         connection: DuckDB's own.

@@ -1,11 +1,11 @@
-"""Feature services: which features are read together, by name. No Feast in here."""
+"""Feature services: which features are read together, by name. No Feast in this module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from features.definitions import NUMERIC_FEATURES, VIEWS
 
-USER_STATE = "user_state"  # the service that reads all that is known of one user
+USER_STATE = "user_state"  # the service that reads all that is known about one user
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def _numeric(task: str, wanted: frozenset[str]) -> Service:
 
 SERVICES: tuple[Service, ...] = (
     *(_numeric(task, frozenset(names)) for task, names in NUMERIC_FEATURES.items()),
-    Service("profile", "What is known of a user, for people.", dict.fromkeys((*_OF_A_USER, "user_profile"))),
+    Service("profile", "What is known about a user, for people.", dict.fromkeys((*_OF_A_USER, "user_profile"))),
     Service(
         USER_STATE,
-        "All that is known of a user, in one read.",
+        "All that is known about a user, in one read.",
         dict.fromkeys((*_OF_A_USER, "user_profile", "recent_events")),
     ),
 )

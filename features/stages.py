@@ -15,7 +15,7 @@ from features.definitions import COMPUTED, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW
 from features.engine.contract import EngineName
 from features.engine.duck import duckdb
 from features.engine.job import Job, Progress
-from features.engine.shards import Pieces, SplitLog, count_rows
+from features.engine.shards import Pieces, SplitLog, row_count
 from features.engine.spark import spark
 from features.engine.write import TableWriter, write_parts, write_whole
 from features.owners import check_owners, owner_of
@@ -30,7 +30,7 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 
-RECENT_ROWS = 2_000_000  # events a piece of the log, while lists of recent events are built
+RECENT_ROWS = 2_000_000  # events per piece of the log, while lists of recent events are built
 _RECENT = (
     *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
     *("item_id", "quantity", "amount", "order_id", "session_id"),
@@ -39,7 +39,7 @@ _NO_FEATURES = frozenset({"user_id", "item_id", "event_timestamp"})
 
 
 def _described(view: str, columns: Mapping[str, float | None], owner: str) -> list[dict[str, Any]]:
-    """Return the entries of `features.json` for one view: `columns` says which share of each is null."""
+    """Return the entries of `features.json` for one view: `columns` holds the share of nulls in each."""
     known = {**SLOW_VIEWS.get(view, {}), **RECENT_DESCRIPTIONS, **COMPUTED.get(view, {})}
     entries = []
     for name, share in columns.items():
@@ -73,13 +73,13 @@ def _days(start: datetime, last: int, history_days: int | None) -> Days:
 
 
 def _progress(name: str) -> Progress:
-    """Return what says how far a table is, when it takes more than one step."""
+    """Return a function that reports the progress of a table that takes more than one step."""
 
-    def say(done: int, of: int) -> None:
+    def report(done: int, of: int) -> None:
         if of > 1:
             console.print(f"  {name} {done} of {of}")
 
-    return say
+    return report
 
 
 def _recent_parts(pieces: Pieces, n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
@@ -93,25 +93,25 @@ def _recent_parts(pieces: Pieces, n: int, high_water: datetime) -> Iterator[pa.R
 
 
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
-    """Write every table of `outs/features` into `out`, and the page about them; return rows a table."""
+    """Write every table of `outs/features` into `out`, and the page about them; return rows per table."""
     check_owners(params.features.owners)
     dataset = read_json(validated / "dataset.json")
     start, last_day = _moments(dataset)
     events, high_water = validated / "events.parquet", datetime.fromisoformat(dataset["high_water"])
-    if count_rows(events) == 0:
+    if row_count(events) == 0:
         raise FeatureError(f"{events}: must have at least one event; it has none")
-    spill = out / ".spill"
-    spill.mkdir()
-    with duckdb(spill) as duck:
+    work = out / ".work"
+    work.mkdir()
+    with duckdb(work) as duck:
         catalogue = read_catalogue(duck.connection, events, validated / "items.parquet")
         write_whole(out / "catalogue.parquet", catalogue.frame.to_arrow())
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start).to_arrow()
         tables: dict[str, TableWriter] = {"user_profile": write_whole(out / "user_profile.parquet", profile)}
-        log = SplitLog(duck.connection, events, spill)
+        log = SplitLog(duck.connection, events, work)
         lists = _recent_parts(log.by("user_id", RECENT_ROWS), params.features.last_n, high_water)
         tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
         days = _days(start, last_day, params.features.history_days)
-        sentiment = score_reviews(duck.connection, events, spill / "sentiment.parquet")
+        sentiment = score_reviews(duck.connection, events, work / "sentiment.parquet")
         with nullcontext(duck) if engine == "duckdb" else spark() as chosen:
             job = Job(chosen, log, out, days, params.features.active_days, sentiment)
             tables |= {view.name: job.write(view, _progress(view.name)) for view in VIEWS}
@@ -119,7 +119,7 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
         write_json(out / "features.json", about)
         page = build_page(duck.connection, out, about)
         (out / "features.html").write_text(page, encoding="utf-8")
-    shutil.rmtree(spill)
+    shutil.rmtree(work)
     return {**about["rows"], "catalogue": catalogue.frame.height}
 
 

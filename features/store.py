@@ -1,11 +1,11 @@
 """Where the operational feature store lives below `var/feast`, what it holds, and how it is opened.
 
 registry.db                 Feast's registry, applied only when definitions change
-offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` points at the last
-online/GENERATION.db        SQLite; `online.db` points at the one in use
-redis.json                  Redis: which generation of keys is in use, and which there may be besides
-erased.json                 tombstones: hashes of the ids of people who were erased
-state.json                  what the online store holds; written last, so it never promises what is not there
+offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` is a link to the last
+online/DIGEST.sqlite        the online store of these data; for Redis DIGEST.redis, empty, of keys with this prefix
+online.db, previous.db      links to the online store in use, and to the one that was in use before
+erased.json                 tombstones: hashes of the IDs of people who were erased
+state.json                  what the online store in use holds; written last, so that it never promises too much
 live.json                   the first moment after the last event that was collected and pushed
 """
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from features.online_stores.rows import RowStore
 
+_NAME_LENGTH = 16  # characters of the digest that name a store, and begin every key in Redis
+
 
 @dataclass(frozen=True)
 class StoreState:
@@ -35,9 +37,10 @@ class StoreState:
         definitions: Digest of the Feast definitions that are applied.
         lineage: Source, mapping and kind of user: data of another lineage never mixes with it.
         high_water: The first moment after the last event (UTC, ISO 8601).
-        last_n: Events kept of every user.
+        last_n: Events kept per user.
         users: Users with recent events online.
         rows: Rows loaded, all views together.
+        load: Unique to the load: a store that was loaded again has none of the events that were pushed.
     """
 
     digest: str
@@ -47,6 +50,7 @@ class StoreState:
     last_n: int
     users: int
     rows: int
+    load: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Places:
 
     @property
     def offline(self) -> Path:
-        """Immutable copies, one folder a digest."""
+        """Immutable copies, one folder per digest."""
         return self.home / "offline"
 
     @property
@@ -72,17 +76,17 @@ class Places:
 
     @property
     def online(self) -> Path:
-        """Link to the SQLite file in use."""
+        """Link to the online store in use."""
         return self.home / "online.db"
 
-    def sqlite(self, generation: str) -> Path:
-        """SQLite file of a generation."""
-        return self.home / "online" / f"{generation}.db"
-
     @property
-    def redis(self) -> Path:
-        """Which generation of Redis is in use."""
-        return self.home / "redis.json"
+    def previous(self) -> Path:
+        """Link to the online store that was in use before."""
+        return self.home / "previous.db"
+
+    def online_store(self, settings: Settings, name: str) -> Path:
+        """File of an online store; with Redis it is empty, and says that keys of this store may exist."""
+        return self.home / "online" / f"{name}.{settings.online_store}"
 
     @property
     def erased(self) -> Path:
@@ -153,73 +157,61 @@ def point(link: Path, target: Path) -> None:
     work.replace(link)
 
 
+def store_name(digest: str) -> str:
+    """Return the name of the online store of the data with this digest."""
+    return digest[:_NAME_LENGTH]
+
+
 def in_use(settings: Settings) -> str | None:
-    """Return the generation of the online store that is read and pushed to; None where none was loaded.
+    """Return the name of the online store that is read and pushed to; None where none was loaded."""
+    link = places(settings).online
+    return link.resolve().stem if link.is_file() and link.resolve().suffix == f".{settings.online_store}" else None
 
-    A load either adds to the generation in use or makes another one, in which nothing pushed meanwhile is.
-    """
+
+def online_stores(settings: Settings) -> list[str]:
+    """Return the names of all online stores that there may be rows in."""
+    return sorted(path.stem for path in places(settings).home.glob(f"online/*.{settings.online_store}"))
+
+
+def online_config(settings: Settings, name: str | None = None) -> dict[str, Any]:
+    """Return Feast's configuration of an online store, by default of the one in use."""
+    from features.online_stores.feast_plugin import STORE_TYPE
+
+    if settings.online_store == "redis":
+        return {"type": STORE_TYPE, "url": settings.redis_url, "name": name or in_use(settings) or "none"}
     where = places(settings)
-    if settings.online_store == "sqlite":
-        return where.online.resolve().stem if where.online.is_file() else None
-    return redis_generations(where)[0]
+    return {"type": STORE_TYPE, "path": str(where.online_store(settings, name) if name else where.online)}
 
 
-def redis_generations(where: Places) -> tuple[str | None, list[str]]:
-    """Return the generation of Redis in use, and all that there may be.
+def open_rows(settings: Settings, name: str | None = None) -> "RowStore":
+    """Open the rows of an online store, by default of the one in use; nothing is connected yet.
 
     Raises:
-        StoreUnavailableError: what was kept of them cannot be understood.
+        SettingsError: the address of Redis is not valid.
     """
-    try:
-        content = read_json(where.redis)
-        return content["in_use"], content["made"]
-    except FileNotFoundError:
-        return None, []
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreUnavailableError(f"{where.redis}: cannot be read ({error}); remove it and materialize") from error
+    if settings.online_store == "redis":
+        from features.online_stores.redis_rows import RedisRows
+
+        return RedisRows(settings.redis_url.get_secret_value(), name or in_use(settings) or "none")
+    from features.online_stores.sqlite_rows import SqliteRows
+
+    where = places(settings)
+    return SqliteRows(where.online_store(settings, name) if name else where.online)
 
 
-def online_config(settings: Settings, generation: str | None = None) -> dict[str, Any]:
-    """Return Feast's configuration of the online store of the settings, by default of the generation in use."""
-    if settings.online_store == "sqlite":
-        from features.online_stores.plugins import SQLITE_TYPE
-
-        where = places(settings)
-        return {"type": SQLITE_TYPE, "path": str(where.sqlite(generation) if generation else where.online)}
-    from features.online_stores.redis_plugin import REDIS_TYPE
-
-    return {"type": REDIS_TYPE, "url": settings.redis_url, "generation": generation or in_use(settings) or "none"}
-
-
-def open_rows(settings: Settings, generation: str | None = None) -> "RowStore":
-    """Open the rows of the online store, by default of the generation in use; nothing is connected yet.
-
-    Raises:
-        SettingsError: the address of Redis cannot be understood.
-    """
-    if settings.online_store == "sqlite":
-        from features.online_stores.sqlite_rows import SqliteRows
-
-        where = places(settings)
-        return SqliteRows(where.sqlite(generation) if generation else where.online)
-    from features.online_stores.redis_rows import RedisRows
-
-    return RedisRows(settings.redis_url.get_secret_value(), generation or in_use(settings) or "none")
-
-
-def open_store(settings: Settings, generation: str | None = None, registry: Path | None = None) -> "FeatureStore":
+def open_store(settings: Settings, name: str | None = None, registry: Path | None = None) -> "FeatureStore":
     """Open the feature store of these settings; nothing is read or connected yet.
 
     Args:
         settings: Of the project.
-        generation: Of the online store; by default the one in use.
+        name: Name of the online store; by default the one in use.
         registry: Feast's registry; by default the one in use.
     """
     from feast import FeatureStore
 
     from features.repo import repo_config
 
-    config = repo_config(registry or places(settings).registry, online_config(settings, generation))
+    config = repo_config(registry or places(settings).registry, online_config(settings, name))
     return FeatureStore(config=config)
 
 

@@ -1,59 +1,66 @@
-"""Who was erased, as hashes, in `var/feast/erased.json`: what every store is told before anything is loaded into it.
+"""Who was erased on request, as hashes of the IDs, in `var/feast/erased.json` and in every online store.
 
-A tombstone stays until the features were computed from data that reach at least to the moment of the erasure and name
-the person no more. Until then neither data of before nor a late push brings the person back.
+A store rejects rows of an erased user, so that neither a late push nor a load of older data brings the person back. A
+tombstone is kept until features were computed from data that reach at least to the moment of the erasure and no longer
+contain the person.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from features.online_stores.erased import ERASABLE_KEY, tombstone
-from features.store import Places
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 
+ERASABLE_KEY = "user_id"  # the key that identifies a person; items are not people
+_PERSON = b"shoplens-erased"
 
-def read_tombstones(where: Places) -> dict[str, str]:
-    """Return the hash of every erased id, with the moment of the data's clock at which it was erased (ISO 8601).
+
+def tombstone(user_id: str) -> str:
+    """Return the hash of an ID: whoever knows the ID can check that it was erased; it cannot be read from the hash."""
+    return blake2b(user_id.encode(), digest_size=16, person=_PERSON).hexdigest()
+
+
+def read_tombstones(path: Path) -> dict[str, str]:
+    """Return the hash of every erased ID, with the time of the data's clock when it was erased (ISO 8601).
 
     Raises:
-        StoreUnavailableError: they cannot be understood; without them erased people would come back.
+        StoreUnavailableError: the file cannot be read; without it erased people would come back.
     """
     try:
-        return dict(read_json(where.erased))
+        return dict(read_json(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:
         raise StoreUnavailableError(
-            f"{where.erased}: cannot be read ({error}); bring it back, or erase the same people again"
+            f"{path}: must be readable ({error}); restore it, or erase the same people again"
         ) from error
 
 
-def add_tombstone(where: Places, user_id: str, moment: datetime | None) -> None:
-    """Keep that a person was erased, when the data's clock stood at `moment` (None: there were no data)."""
-    held = read_tombstones(where)
-    told = moment.isoformat() if moment is not None else ""
-    name = tombstone(user_id)
-    write_json(where.erased, {**held, name: max(told, held.get(name, ""))})
+def add_tombstone(path: Path, user_id: str, moment: datetime | None) -> None:
+    """Record that a person was erased when the data's clock showed `moment` (None: nothing was loaded)."""
+    held, name = read_tombstones(path), tombstone(user_id)
+    erased_at = moment.isoformat() if moment is not None else ""
+    write_json(path, {**held, name: max(erased_at, held.get(name, ""))})
 
 
-def lift_tombstones(where: Places, features_dir: Path, high_water: datetime) -> None:
-    """Take away the tombstones of people whom the features, known until `high_water`, name no more."""
-    held = read_tombstones(where)
+def lift_tombstones(path: Path, features_dir: Path, high_water: datetime) -> None:
+    """Remove the tombstones of people whom the features, which reach to `high_water`, no longer contain."""
+    held = read_tombstones(path)
     due = {name for name, moment in held.items() if not moment or datetime.fromisoformat(moment) <= high_water}
     if not due:
         return
-    for value in _people(features_dir):
-        due.discard(tombstone(value))
+    for user_id in _people(features_dir):
+        due.discard(tombstone(user_id))
     if due:
-        write_json(where.erased, {name: moment for name, moment in held.items() if name not in due})
+        write_json(path, {name: moment for name, moment in held.items() if name not in due})
 
 
 def _people(features_dir: Path) -> Iterator[str]:
-    """Yield the id of every person in tables of features, a table at a time."""
+    """Yield the ID of every person in the feature tables, one table at a time."""
     for path in sorted(features_dir.glob("*.parquet")):
         with pq.ParquetFile(path) as table:
             if ERASABLE_KEY in table.schema_arrow.names:

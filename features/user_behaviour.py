@@ -3,30 +3,30 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing, whole
 
 WINDOWS = (1, 7, 30, 90)
 KEY = "user_id"
 
 _WHAT = {
-    "purchases": "Purchase lines in the last {w} days (count).",
-    "views": "Items viewed in the last {w} days (count).",
-    "carts": "Additions to the cart in the last {w} days (count).",
-    "spend": "Money of purchases in the last {w} days (currency of the shop).",
-    "orders": "Orders in the last {w} days; one over midnight counts on both days (count).",
-    "days_active": "Days with an event in the last {w} days (days).",
+    "purchases": "Purchase lines in the last {w} (count).",
+    "views": "Items viewed in the last {w} (count).",
+    "carts": "Additions to the cart in the last {w} (count).",
+    "spend": "Money of purchases in the last {w} (currency of the shop).",
+    "orders": "Orders in the last {w}; one over midnight counts on both days (count).",
+    "days_active": "Days with an event in the last {w} (days).",
 }
 DESCRIPTIONS: dict[str, str] = {
-    **{f"{name}_{w}d": text.format(w=w) for name, text in _WHAT.items() for w in WINDOWS},
+    **{f"{name}_{w}d": text.format(w=f"{w} days" if w > 1 else "day") for name, text in _WHAT.items() for w in WINDOWS},
     "units_90d": "Pieces bought in the last 90 days (pieces).",
     "refunds_90d": "Refund lines in the last 90 days (count).",
     "orders_ever": "Orders since the data begins (count).",
     "recency_days": "Time since the last event (days).",
     "purchase_recency_days": "Time since the last purchase (days; missing: never bought).",
     "tenure_days": "Time since the first event (days).",
-    "mean_basket_90d": "Money an order in the last 90 days (currency of the shop; missing: no order).",
-    "weekly_orders_90d": "Orders a week over 90 days, or the tenure if shorter but at least 7 days (orders a week).",
+    "mean_basket_90d": "Money per order in the last 90 days (currency of the shop; missing: no order).",
+    "weekly_orders_90d": "Orders per week over 90 days, or the tenure if shorter, at least 7 days (orders per week).",
     "spend_trend": "Money in the last 30 days over a third of that in the last 90 (ratio; missing: no purchase).",
     "order_gap_days": "Mean time between the orders since the data begins (days; missing: fewer than two).",
 }
@@ -63,10 +63,10 @@ def _counted(log: ir.Table, reach: int) -> list[Measure]:
     ]
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    spine = span_days(KEY, world.log, world.reach, world.days)
-    return _features(trailing(KEY, spine, *_counted(world.log, world.reach), only=column("alive", world.reach)))
+    spine = span_days(KEY, inputs.log, inputs.reach, inputs.days)
+    return _features(trailing(KEY, spine, *_counted(inputs.log, inputs.reach), only=column("alive", inputs.reach)))
 
 
 def _features(t: ir.Table) -> ir.Table:

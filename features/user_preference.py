@@ -1,13 +1,13 @@
 """Daily snapshots of what a user likes: the category, brand and price band met most, and habits of buying.
 
-Price bands are the steps 1, 2, 5 of every power of ten. They hang on the price of the event alone: bands cut from the
-prices of the whole log would tell a snapshot about later ones.
+Price bands are the steps 1, 2, 5 of every power of ten. They depend on the price of the event alone: bands from the
+prices of the whole log would leak later prices into a snapshot.
 """
 
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import MONEY_UNITS, Measure, active_days, column, span_days, trailing, whole, whole_days
 
 KEY = "user_id"
@@ -23,7 +23,7 @@ DESCRIPTIONS: dict[str, str] = {
     "in the last 90 days (currency of the shop; 0: less than 0.01).",
     "top_price_band_share_90d": "Share of that band among those events (share, 0 to 1).",
     "mean_price_90d": "Price paid for one piece, mean over purchase lines of the last 90 days (currency of the shop).",
-    "lines_per_order_90d": "Purchase lines an order in the last 90 days (lines an order).",
+    "lines_per_order_90d": "Purchase lines per order in the last 90 days (lines per order).",
     "repeat_share_90d": "Share of purchase lines in the last 90 days whose item the user had bought before (0 to 1).",
 }
 _NOT_LIKED = ("refund", "remove_from_cart")
@@ -34,14 +34,14 @@ _LAG_BITS = 12
 _LAG = (1 << _LAG_BITS) - 1  # days
 
 
-def _top(coded: ir.Table, world: World) -> ir.Table:
+def _top(coded: ir.Table, inputs: ViewInput) -> ir.Table:
     """Return (user_id, day, code met most, its count, count of all, count of codes) by day, from events with a `code`.
 
     Among equal counts it is the smallest code.
     """
     met = column("met", WINDOW)
     rows = coded.select(KEY, "code", "event_day", "known_day", met=whole(1))
-    spine = span_days((KEY, "code"), rows, WINDOW, world.days)
+    spine = span_days((KEY, "code"), rows, WINDOW, inputs.days)
     sums = trailing((KEY, "code"), spine, Measure(rows, {"met": (WINDOW,)}), only=met)
     # Largest count first, smallest code among equals, in one whole number below 2^53.
     best = sums.group_by(KEY, "day").agg(
@@ -51,19 +51,19 @@ def _top(coded: ir.Table, world: World) -> ir.Table:
     return top.select(KEY, "day", "count", "total", "values", code=(top["count"] * _CODES - top.best).cast("int32"))
 
 
-def _top_content(content: ir.Table, name: str, world: World) -> ir.Table:
+def _top_content(content: ir.Table, name: str, inputs: ViewInput) -> ir.Table:
     """Return what `_top` does of a content column, with its name as `top`; the alphabet numbers the codes."""
     code = f"{name}_code"
-    top = _top(content.filter(content[code] > 0).rename(code=code), world)
-    names = world.catalogue.filter(world.catalogue[code] > 0).select(code=code, name=name).distinct()
+    top = _top(content.filter(content[code] > 0).rename(code=code), inputs)
+    names = inputs.catalogue.filter(inputs.catalogue[code] > 0).select(code=code, name=name).distinct()
     return top.join(names, "code").select(KEY, "day", "count", "total", "values", top=ibis._.name)
 
 
-def _top_band(liked: ir.Table, world: World) -> ir.Table:
+def _top_band(liked: ir.Table, inputs: ViewInput) -> ir.Table:
     """Return what `_top` does of the price bands, with the lower end of the band as `top`."""
     priced = liked.filter(liked.price.notnull())
     above = [(priced.price >= end).cast("int32") for end in _BANDS]
-    top = _top(priced.mutate(code=sum(above[1:], above[0])), world)
+    top = _top(priced.mutate(code=sum(above[1:], above[0])), inputs)
     ends = ibis.array([0.0, *(end / MONEY_UNITS for end in _BANDS)])
     return top.mutate(top=ends[top.code].cast("float32"))
 
@@ -82,10 +82,10 @@ def _first_bought(bought: ir.Table) -> ir.Table:
     return first.select(KEY, known_day=known_day, event_day=(known_day - (_LAG - rest)).cast("int32"), firsts=whole(1))
 
 
-def _habits(world: World) -> ir.Table:
+def _habits(inputs: ViewInput) -> ir.Table:
     """Return running sums of purchases: lines, first lines of an item, orders and prices."""
-    ever = world.log.filter(world.log.event_name == "purchase")
-    bought = world.within(WINDOW)
+    ever = inputs.log.filter(inputs.log.event_name == "purchase")
+    bought = inputs.within(WINDOW)
     bought = bought.filter(bought.event_name == "purchase")
     lines = bought.select(
         KEY,
@@ -100,7 +100,7 @@ def _habits(world: World) -> ir.Table:
     )
     return trailing(
         KEY,
-        span_days(KEY, bought, WINDOW, world.days),
+        span_days(KEY, bought, WINDOW, inputs.days),
         Measure(lines, dict.fromkeys(("lines", "priced", "prices"), (WINDOW,))),
         Measure(orders, {"orders": (WINDOW,)}),
         Measure(_first_bought(ever), {"firsts": (WINDOW,)}),
@@ -108,18 +108,18 @@ def _habits(world: World) -> ir.Table:
     )
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    log = world.within(WINDOW)
+    log = inputs.within(WINDOW)
     liked = log.filter(log.event_name.notin(_NOT_LIKED))
-    content = liked.join(world.catalogue.select("item_id", *_CONTENT), "item_id")
-    days = active_days(KEY, world.within(world.reach), world.reach, world.days).table
+    content = liked.join(inputs.catalogue.select("item_id", *_CONTENT), "item_id")
+    days = active_days(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days).table
     on = [KEY, "day"]
-    category, brand = (_top_content(content, name, world) for name in ("category_1", "brand"))
+    category, brand = (_top_content(content, name, inputs) for name in ("category_1", "brand"))
     t = days.select(*on).left_join(category, on).drop("user_id_right", "day_right")
     t = t.left_join(brand, on, rname="brand_{name}").drop("brand_user_id", "brand_day")
-    t = t.left_join(_top_band(liked, world), on, rname="band_{name}").drop("band_user_id", "band_day")
-    t = t.left_join(_habits(world), on).drop("user_id_right", "day_right")
+    t = t.left_join(_top_band(liked, inputs), on, rname="band_{name}").drop("band_user_id", "band_day")
+    t = t.left_join(_habits(inputs), on).drop("user_id_right", "day_right")
     values = {
         "top_category_90d": t.top,
         "top_category_share_90d": (t["count"] / t.total).cast("float32"),

@@ -1,4 +1,4 @@
-"""What a user told us: one row a user, as of the start of the data."""
+"""What users stated about themselves: one row per user, as of the start of the data."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ DESCRIPTIONS: dict[str, str] = {
 
 
 def describe(name: str) -> str:
-    """Say what a profile column means; columns beyond the contract are the source's own."""
+    """Return the meaning of a profile column; columns beyond the contract are the source's own."""
     return DESCRIPTIONS.get(name, f"Declared by the source as {name!r} (text).")
 
 

@@ -1,12 +1,12 @@
-"""Daily snapshots of how a user judges: stars given, and the tone of what is written with them.
+"""Daily snapshots of how a user rates: stars given, and the sentiment of the review texts.
 
-Stars are read as they are, of five where the source has five. The tone comes from a lexicon of English words
+Stars are read as given, out of five where the source has five. The sentiment comes from a lexicon of English words
 (`features.sentiment`); a review without a text has none, and a mean without any is missing.
 """
 
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import EVER, Measure, column, span_days, trailing, whole
 
 KEY = "user_id"
@@ -19,7 +19,7 @@ _WHAT = {
     "ratings": "Ratings given {when} (count).",
     "mean_rating": "Rating given {when}, mean (stars; missing: none).",
     "low_rating_share": "Share of the ratings given {when} that are 2 stars or fewer (share, 0 to 1; missing: none).",
-    "mean_sentiment": "Tone of the review texts written {when}, mean, by a lexicon of English words "
+    "mean_sentiment": "Sentiment of the review texts written {when}, mean, by a lexicon of English words "
     "(-1 bad to 1 good; missing: no text).",
 }
 DESCRIPTIONS: dict[str, str] = {
@@ -43,16 +43,16 @@ def _reviews(log: ir.Table) -> ir.Table:
     )
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    recent = world.within(world.reach)
+    recent = inputs.within(inputs.reach)
     days = recent.group_by(KEY, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
     t = trailing(
         KEY,
-        span_days(KEY, recent, world.reach, world.days),
-        Measure(days, {"alive": (world.reach,)}),
-        Measure(_reviews(world.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS)),
-        only=column("alive", world.reach),
+        span_days(KEY, recent, inputs.reach, inputs.days),
+        Measure(days, {"alive": (inputs.reach,)}),
+        Measure(_reviews(inputs.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS)),
+        only=column("alive", inputs.reach),
     )
     values: dict[str, ir.Value] = {}
     for w in WINDOWS:

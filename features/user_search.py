@@ -2,14 +2,14 @@
 
 A result of a search is taken when the same user, in the same session and not before the search, selects or views an
 item that was among its results. A search that names no results but a list is taken by an event that names the same
-list. Searches without a session, or with neither results nor list, cannot be judged and are in no share. A search is
+list. Searches without a session, or with neither results nor list, are in no share. A search is
 taken once both events are known, however late either comes.
 """
 
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import Measure, column, span_days, trailing, whole
 
 KEY = "user_id"
@@ -23,10 +23,10 @@ _TERMS = 1 << 24  # above the number of different terms of a piece of the log
 DESCRIPTIONS: dict[str, str] = {
     "searches_30d": "Searches in the last 30 days (count).",
     "searches_90d": "Searches in the last 90 days (count).",
-    "search_taken_share_30d": "Share of searches of 30 days, of those that say what they showed, with a result taken "
-    "in the session (share, 0 to 1; missing: none says).",
-    "search_taken_share_90d": "Share of searches of 90 days, of those that say what they showed, with a result taken "
-    "in the session (share, 0 to 1; missing: none says).",
+    "search_taken_share_30d": "Share of searches of 30 days, of those whose results are known, with a result taken "
+    "in the session (share, 0 to 1; missing: none known).",
+    "search_taken_share_90d": "Share of searches of 90 days, of those whose results are known, with a result taken "
+    "in the session (share, 0 to 1; missing: none known).",
     "search_position_90d": "Place in the list of the results taken of searches of 90 days, mean (place, from 1; "
     "missing: no place is known).",
     "top_search_90d": "Term searched for most in the last 90 days, as typed; among equals the first by the alphabet "
@@ -39,7 +39,7 @@ def _number(value: ir.Value) -> ir.Value:
 
 
 def _judged(log: ir.Table) -> ir.Value:
-    """Return whether a search can be told to be taken or not."""
+    """Return whether it is known what a search showed."""
     return log.session_id.notnull() & (log.results.notnull() | log.list_id.notnull())
 
 
@@ -101,8 +101,8 @@ def _luck(log: ir.Table) -> list[Measure]:
     ]
 
 
-def _top(log: ir.Table, world: World) -> ir.Table:
-    """Return (user_id, day, term) of the term with most searches; the alphabet, which numbers terms, settles ties."""
+def _top(log: ir.Table, inputs: ViewInput) -> ir.Table:
+    """Return (user_id, day, term) of the term with most searches; the alphabet, which numbers terms, breaks ties."""
     asked = log.filter((log.event_name == "search") & log.query.notnull())
     terms = asked.select("query").distinct()
     numbered = terms.select(term=terms.query, code=ibis.row_number().over(ibis.window(order_by=terms.query)))
@@ -110,7 +110,7 @@ def _top(log: ir.Table, world: World) -> ir.Table:
         KEY, "code", "event_day", "known_day", met=whole(1)
     )
     key, met = (KEY, "code"), column("met", WINDOW)
-    sums = trailing(key, span_days(key, rows, WINDOW, world.days), Measure(rows, {"met": (WINDOW,)}), only=met)
+    sums = trailing(key, span_days(key, rows, WINDOW, inputs.days), Measure(rows, {"met": (WINDOW,)}), only=met)
     # Largest count first, smallest number among equals, in one whole number below 2^53.
     best = sums.group_by(KEY, "day").agg(best=(sums[met] * _TERMS - sums.code).max())
     count = (best.best / _TERMS).ceil().cast("float64")
@@ -118,20 +118,20 @@ def _top(log: ir.Table, world: World) -> ir.Table:
     return best.join(numbered, "code").select(KEY, "day", top_search=ibis._.term)
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    log = world.within(WINDOW)
-    recent = world.within(world.reach)
+    log = inputs.within(WINDOW)
+    recent = inputs.within(inputs.reach)
     days = recent.group_by(KEY, "event_day", "known_day").agg(alive=_number(recent.count()))
     t = trailing(
         KEY,
-        span_days(KEY, recent, world.reach, world.days),
-        Measure(days, {"alive": (world.reach,)}),
+        span_days(KEY, recent, inputs.reach, inputs.days),
+        Measure(days, {"alive": (inputs.reach,)}),
         *_luck(log),
-        only=column("alive", world.reach),
+        only=column("alive", inputs.reach),
     )
     on = [KEY, "day"]
-    t = t.left_join(_top(log, world), on).drop("user_id_right", "day_right")
+    t = t.left_join(_top(log, inputs), on).drop("user_id_right", "day_right")
     values = {
         **{f"searches_{w}d": t[f"searches_{w}d"].cast("int32") for w in WINDOWS},
         **{

@@ -8,7 +8,7 @@ What arrives late changes it from the day after: its length, its funnel, and its
 import ibis
 import ibis.expr.types as ir
 
-from features.views import World
+from features.views import ViewInput
 from features.windows import Measure, column, span_days, trailing, whole, whole_days
 
 KEY = "user_id"
@@ -23,8 +23,8 @@ _WHAT = {
     "session_minutes": "Time from first to last event of those of {w} days, mean (minutes; missing: no session).",
     "session_conversion": "Share of sessions of the last {w} days with a purchase (share, 0 to 1; missing: none).",
     "bounce_share": "Share of sessions of the last {w} days with one event (share, 0 to 1; missing: none).",
-    "dwell_seconds": "Time on the items viewed in the last {w} days, where the source says it (seconds).",
-    "mean_dwell_seconds": "Time on a viewed item, mean over views of {w} days that say it (seconds; missing: none).",
+    "dwell_seconds": "Time on the items viewed in the last {w} days, where the source gives it (seconds).",
+    "mean_dwell_seconds": "Time on a viewed item, mean over views of {w} days that have one (seconds; missing: none).",
 }
 _ON = "Share of sessions of the last 90 days {where}, of those whose platform is known (share, 0 to 1)."
 DESCRIPTIONS: dict[str, str] = {
@@ -106,15 +106,15 @@ def _days(log: ir.Table) -> ir.Table:
     )
 
 
-def build(world: World) -> ir.Table:
+def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    recent = world.within(max(LONGEST, world.reach))
+    recent = inputs.within(max(LONGEST, inputs.reach))
     t = trailing(
         KEY,
-        span_days(KEY, recent, world.reach, world.days),
-        Measure(_days(recent), {"dwell": WINDOWS, "dwelt": WINDOWS, "alive": (world.reach,)}),
-        Measure(_sessions(world.log), {**_COUNTED, **_FUNNEL}),
-        only=column("alive", world.reach),
+        span_days(KEY, recent, inputs.reach, inputs.days),
+        Measure(_days(recent), {"dwell": WINDOWS, "dwelt": WINDOWS, "alive": (inputs.reach,)}),
+        Measure(_sessions(inputs.log), {**_COUNTED, **_FUNNEL}),
+        only=column("alive", inputs.reach),
     )
     values: dict[str, ir.Value] = {}
     for w in WINDOWS:

@@ -1,6 +1,6 @@
-"""What a feature view is: a name, its keys, what its features mean, and how they are built from a world.
+"""What a feature view is: a name, its keys, what its features mean, and how they are built from a log and a catalogue.
 
-A view module exports KEY (or KEYS), DESCRIPTIONS and `build(world)`; `features.definitions.VIEWS` lists the views.
+A view module exports KEY, DESCRIPTIONS and `build(inputs)`; `features.definitions.VIEWS` lists the views.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ import ibis.expr.types as ir
 
 from features.windows import Days
 
-__all__ = ["Days", "View", "World"]
+__all__ = ["Days", "View", "ViewInput"]
 
 
 @dataclass(frozen=True)
-class World:
+class ViewInput:
     """What a view is computed from.
 
     Attributes:
@@ -50,7 +50,7 @@ class View:
         keys: Columns of the entity; events are sharded by a hash of the first.
         meaning: One sentence for people.
         descriptions: Feature -> what it means and its unit in the last brackets.
-        build: From a world to (keys, day, features), one row a key and day.
+        build: From the inputs to (keys, day, features), one row per key and day.
         online: Whether a service may ask for it.
         every: Days from one snapshot to the next, back from the last; None: only the last day has any.
         whole: It needs all of the log at once (pairs of items, for example): no shards.
@@ -61,7 +61,7 @@ class View:
     keys: tuple[str, ...]
     meaning: str
     descriptions: Mapping[str, str]
-    build: Callable[[World], ir.Table]
+    build: Callable[[ViewInput], ir.Table]
     online: bool = True
     every: int | None = 1
     whole: bool = False

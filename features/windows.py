@@ -5,9 +5,9 @@ enough: `known_day < T` and `T <= event_day + w`, where `known_day` is the day o
 
 One definition has two physical plans, and `Days` chooses:
 
-- One day: rows known before T are summed under a condition a window. Nothing is paid for history.
+- One day: rows known before T are summed under one condition per window. History costs nothing.
 - Several days: a row enters a window at known_day + 1 and leaves it at event_day + w + 1: two changes, and the value
-  at T is the running sum of changes. That costs two rows a day of events and window, whatever the length of windows.
+  at T is the running sum of changes. That costs two rows per day of events and window, however long the window.
   Changes before the first day that is asked for are its opening balance; those after the last are left out.
 
 Sums are doubles that hold whole numbers (money in units of 0.0001, quantities in thousandths): exact up to 2^53,
@@ -153,7 +153,7 @@ def trailing(key: Key, spine: Spine, *measures: Measure, only: str | None = None
 
 
 def _one_day(shape: _Shape, spine: Spine, measures: Sequence[Measure], only: str | None) -> ir.Table:
-    """Sum what was known before the day, under one condition a window."""
+    """Sum what was known before the day, under one condition per window."""
     day = ibis.literal(spine.days.last, "int32")
     parts = [_one_measure(shape.keys, measure, spine.days.last) for measure in measures]
     if only is not None and len(parts) == 1:

@@ -26,7 +26,7 @@ from training.models import artifact
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
 
-# The code dependencies of the stage in `dvc.yaml`: whole folders, but of events/ and shoplens/ only what a service uses.
+# The code dependencies of the stage in `dvc.yaml`; of events/ and shoplens/ only what a service uses.
 CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
 SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
 # Packages that the service imports; each is pinned to its version in uv.lock.

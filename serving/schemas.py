@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from events.contract import PERSON_ID, PERSON_ID_LENGTH
+
 VERSION_HEADER = "x-model-version"  # in every response, including /readyz
 
 UserId = Annotated[
@@ -11,8 +13,8 @@ UserId = Annotated[
     Field(
         strict=True,
         min_length=1,
-        max_length=256,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
+        max_length=PERSON_ID_LENGTH,
+        pattern=f"^{PERSON_ID}$",
         description="The user, by user_id in the event log.",
         json_schema_extra={"example": "900"},  # BentoML's schema knows `example`, not `examples`
     ),

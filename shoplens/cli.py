@@ -11,24 +11,30 @@ from shoplens.errors import ShopLensError
 
 # command -> (module:function with Typer annotations, help)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "ingest": ("events.cli:ingest", "Bring anybody's log into the lake through a mapping file, and print the account."),
-    "quarantine": ("events.cli:quarantine", "List the rows that a lake set aside; replay the corrected ones."),
-    "lake": ("events.cli:lake", "Say what a lake holds and to which days events came late; tidy it."),
-    "simulate": ("simulator.cli:simulate", "Simulate a shop whose truth is known: its log, with dirt if asked."),
-    "validate": ("expectations.cli:validate", "Hold a lake, or days of it, against the suites and their season."),
+    "ingest": (
+        "events.cli:ingest",
+        "Read a source's files into the lake through a mapping file, and print the account.",
+    ),
+    "quarantine": ("events.cli:quarantine", "List the quarantined rows of a lake; replay the corrected ones."),
+    "lake": ("events.cli:lake", "Show what a lake holds and which days got late events; clean it up."),
+    "simulate": (
+        "simulator.cli:simulate",
+        "Simulate a shop with known ground truth; its log can contain errors of chosen kinds.",
+    ),
+    "validate": ("expectations.cli:validate", "Check a lake, or some of its days, against the suites and its season."),
     "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
-    "materialize": ("features.cli:materialize", "Bring snapshots and recent events into the online store."),
+    "materialize": ("features.cli:materialize", "Load snapshots and recent events into the online store."),
     "erase": ("features.cli:erase", "Remove one person from the stores, the copies of snapshots and the lake."),
-    "collect": ("features.cli:collect", "Take events over HTTP and Kafka: into the lake, and online at once."),
-    "train": ("training.cli:train", "Train and judge one model alone, outside the graph."),
+    "collect": ("features.cli:collect", "Collect events over HTTP and Kafka: into the lake, and online at once."),
+    "train": ("training.cli:train", "Train and evaluate one model, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
-    "table": ("serving.table.cli:table", "Learn from a flat table, one row a session, and leave a report and a Bento."),
-    "gate": ("serving.cli:gate", "Judge the packaged model against the one in service, and keep the verdict."),
-    "release": ("serving.cli:release", "Build the Bento of an accepted package and put it into service."),
+    "table": ("serving.table.cli:table", "Learn from a flat table, one row per session; write a report and a Bento."),
+    "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and keep the verdict."),
+    "release": ("serving.cli:release", "Build the Bento of an accepted package and release it."),
     "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),
     "demo": ("shoplens.local.cli:demo", "Run the whole platform on this machine and leave the service answering."),
     "stop": ("shoplens.local.cli:stop", "End exactly what `demo` started, children too."),
-    "status": ("shoplens.local.cli:status", "Say what is running, where, and what is in service."),
+    "status": ("shoplens.local.cli:status", "Show what is running, where, and what is in service."),
 }
 
 

@@ -18,7 +18,7 @@ ShopLensError
 
 
 class ShopLensError(Exception):
-    """Base of all. Its message names the field or argument, the rule and the value, and says what to do."""
+    """Base of all. Its message names the field or argument, the rule, the value received, and what to do."""
 
 
 class SettingsError(ShopLensError):

@@ -35,7 +35,7 @@ class DriftParams(_Strict):
     """How a day is compared with the weeks before it."""
 
     reference_days: int = Field(
-        ge=28, multiple_of=14, description="Days before: half predict a day, half say how far predictions are off."
+        ge=28, multiple_of=14, description="Days before: half predict a day, half measure the error of predictions."
     )
     tolerance: float = Field(gt=0, allow_inf_nan=False, description="Robust spreads that a day may be off.")
     judge_days: int = Field(ge=1, description="The last days of the log, for which a run answers.")
@@ -55,7 +55,7 @@ class MissingParams(_Strict):
     table: Literal["events", "items", "users"] = "events"
     column: str
     action: Literal["drop", "constant", "median", "flag"] = Field(
-        description="drop: to quarantine; constant, median: fill; flag: say so beside it."
+        description="drop: to quarantine; constant, median: fill; flag: mark it in a column."
     )
     value: int | float | str | None = Field(default=None, description="constant: what is filled in.")
 
@@ -86,10 +86,10 @@ class OutlierParams(_Strict):
 class BotsParams(_Strict):
     """Who behaves like a program, and what is done with their events."""
 
-    action: Literal["keep", "flag", "exclude"] = Field(description="keep: nobody is looked for; exclude: quarantine.")
-    events_a_minute: int = Field(ge=2, description="Pages, clicks and searches in one minute, from which nobody reads.")
+    action: Literal["keep", "flag", "exclude"] = Field(description="keep: bots are not detected; exclude: quarantine.")
+    events_a_minute: int = Field(ge=2, description="Pages, clicks and searches in one minute that only a bot reaches.")
     dwells_expected: int = Field(ge=1, description="Views that would have a dwell time with others; they have none.")
-    hours_a_day: int = Field(ge=2, le=24, description="Different hours of one day, from which nobody sleeps.")
+    hours_a_day: int = Field(ge=2, le=24, description="Different hours of one day that only a bot is active in.")
 
 
 class PrepareParams(_Strict):

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SHOPLENS_", frozen=True, extra="ignore")
 
     root: Path = Field(default_factory=find_root, description="The project folder: params.yaml, dvc.yaml, outs/, var/.")
-    outs: Path = Field(default=Path("outs"), description="DVC outs, one folder a stage; relative to root.")
+    outs: Path = Field(default=Path("outs"), description="DVC outs, one folder per stage; relative to root.")
     var: Path = Field(default=Path("var"), description="State that can be rebuilt; relative to root.")
     lake: Path = Field(
         default=Path("lake"), description="Events, and the live log: cannot be rebuilt; relative to root."
@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         description="Where a release waits for the service.",
     )
     collector_token: SecretStr | None = Field(default=None, description="What senders of events must show, if set.")
+    collector_origins: str = Field(
+        default="", description="Web origins whose pages may post events, separated by commas; * is any."
+    )
     kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka that the collector reads, too.")
     kafka_topics: str = Field(default="shoplens", description="Topics that the collector reads, separated by commas.")
     kafka_group: str = Field(default="shoplens", description="Consumer group of the collector.")
@@ -89,7 +92,7 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: a `SHOPLENS_…` variable has a value that its field refuses.
+        SettingsError: a `SHOPLENS_…` variable has a value that its field rejects.
     """
     try:
         return Settings()

@@ -1,4 +1,4 @@
-"""Bots: programs that walk through the catalogue, many pages a minute, and look at none of them."""
+"""Bots: programs that go through the catalogue, many pages per minute, without reading any."""
 
 import numpy as np
 import polars as pl
@@ -7,11 +7,11 @@ from simulator.calendar import DAY_MS, day_start
 from simulator.clicks import as_rows
 from simulator.draws import keys, poisson, uniform
 from simulator.people import PLATFORMS
-from simulator.rows import CODE, VISIT, pack
+from simulator.rows import CODE, VISIT, unique_ids
 from simulator.visits import MOST_MEAN
 from simulator.world import World
 
-WALKS_A_DAY = 0.3  # of a bot, on average
+WALKS_A_DAY = 0.3  # per bot, on average
 _SHORTEST, _LONGEST = 60, 239  # views a walk
 MEAN_ROWS = (_SHORTEST + _LONGEST) / 2
 _GAP_MS = (100, 600)  # milliseconds from view to view: some 170 a minute
@@ -43,13 +43,13 @@ def bot_rows(world: World, day: int) -> pl.DataFrame:
     item = on_sale[(uniform(own, 1) * on_sale.size).astype(np.int64)]
     frame = pl.DataFrame(
         {
-            "id": pack(plan.seed, who[walk], day, number[walk], nth),
+            "id": unique_ids(plan.seed, who[walk], day, number[walk], nth),
             "ts": start[walk] + before - before[nth == 0][walk] if walk.size else walk,
             "delay": np.zeros(walk.size, dtype=np.int64),
             "action": np.full(walk.size, CODE["product"]),
             "visitor": keys(plan.seed, "device", who[walk], 0),
             "platform": np.full(walk.size, PLATFORMS.index("web")),
-            "visit": pack(plan.seed, who[walk], day, number[walk], VISIT),
+            "visit": unique_ids(plan.seed, who[walk], day, number[walk], VISIT),
             "item": item,
             "price": world.campaigns.prices(world.campaigns.on(day), world.catalogue)[item],
             "page": "/p/" + world.catalogue.skus.gather(item),

@@ -1,4 +1,4 @@
-"""Seasons: how many people come on a day, when in the day, and what they then look for."""
+"""Seasons: how many people come on a day, at what time, and what they want."""
 
 from datetime import date, timedelta
 

@@ -32,7 +32,7 @@ _TAIL = 0.8  # exponent of popularity within a category (Zipf)
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Assortment:
     """Articles in order of category, then launch; index = place.
 
     Attributes:
@@ -76,7 +76,7 @@ def _launches(plan: Plan, key: Keys, category: Ints) -> Ints:
     return launch
 
 
-def build_catalogue(plan: Plan) -> Catalogue:
+def build_assortment(plan: Plan) -> Assortment:
     """Return the articles of a simulation."""
     categories = int(np.clip(plan.items // _ITEMS_A_CATEGORY, 1, len(LEAVES)))
     index = np.arange(plan.items)
@@ -93,7 +93,7 @@ def build_catalogue(plan: Plan) -> Catalogue:
     median = 8.0 + 72.0 * uniform(keys(plan.seed, "price", np.arange(categories)), 0)
     first = np.searchsorted(category, np.arange(categories + 1))
     rank = np.argsort(np.argsort(uniform(key, 5) + 2.0 * category)) - first[category] + 1
-    return Catalogue(
+    return Assortment(
         category=category,
         brand=brand,
         place=category_place[category] + _OF_BRAND * brand_place[brand] + _OF_ITEM * own,
@@ -107,7 +107,7 @@ def build_catalogue(plan: Plan) -> Catalogue:
     )
 
 
-def items_table(plan: Plan, catalogue: Catalogue) -> pl.DataFrame:
+def items_table(plan: Plan, catalogue: Assortment) -> pl.DataFrame:
     """Return the shop's own table of articles, with the day since when one is sold that came in later."""
     section = pl.Series(LEAVES).gather(catalogue.category)
     maker = pl.Series(BRANDS).gather(catalogue.brand)

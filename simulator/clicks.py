@@ -9,7 +9,7 @@ from simulator.choices import PAGES, PLACES, Choices, Shop
 from simulator.draws import Floats, Ints, Keys, again, keys, normal, uniform
 from simulator.people import STORE
 from simulator.promotions import campaign_id
-from simulator.rows import AFTER, CODE, ORDER, ROWS, VISIT, pack
+from simulator.rows import AFTER, CODE, ORDER, ROWS, VISIT, unique_ids
 from simulator.timeline import PAGE_STEP, Steps, known_from, steps_of
 from simulator.visits import Visits
 from simulator.world import World
@@ -34,14 +34,14 @@ def _common(world: World, visits: Visits, steps: Steps, at: Ints) -> pl.DataFram
     delay = (uniform(key, 1) * np.where(offline, _OFFLINE_MS, _ONLINE_MS)).astype(np.int64)
     frame = pl.DataFrame(
         {
-            "id": pack(seed, user, visits.day, number, steps.nth[at]),
+            "id": unique_ids(seed, user, visits.day, number, steps.nth[at]),
             "ts": steps.ts[at],
             "delay": delay[visit],
             "action": steps.action[at].astype(np.uint8),
             "user": user,
             "visitor": keys(seed, "device", user, platform),
             "platform": platform.astype(np.uint8),
-            "visit": pack(seed, user, visits.day, number, VISIT),
+            "visit": unique_ids(seed, user, visits.day, number, VISIT),
             "known": steps.step[at] >= known_from(visits)[visit],
         }
     )
@@ -68,13 +68,13 @@ def _page_rows(world: World, visits: Visits, choices: Choices, steps: Steps) -> 
     searches = pl.lit(pl.Series(steps.action[at] == CODE["search"]))
     text = pl.concat_str([pl.when("names").then("brand"), "leaf"], separator=" ", ignore_nulls=True).str.to_lowercase()
     address = pl.lit("/search?q=") + text.str.replace_all(" ", "+", literal=True)
-    said = frame.select(
+    columns = frame.select(
         pl.when(searches).then(text).alias("search_text"),
         pl.concat_str(shown, separator=",", ignore_nulls=True).alias("shown"),
         pl.when(searches).then(pl.lit("search")).otherwise("path").alias("list"),
         pl.when(searches).then(address).otherwise("path").alias("page"),
     )
-    return _common(world, visits, steps, at).hstack(said)
+    return _common(world, visits, steps, at).hstack(columns)
 
 
 def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, steps: Steps) -> pl.DataFrame:
@@ -83,19 +83,19 @@ def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, st
     item = choices.item[visit, place]
     sku = taken(world.catalogue.skus, item)
     campaign = world.campaigns.on(visits.day)
-    said = pl.DataFrame(
+    columns = pl.DataFrame(
         {
             "item": item,
             "qty": np.maximum(choices.units[visit, place], 1),
             "price": shop.price[item],
-            "order_no": pack(world.plan.seed, visits.user[visit], visits.day, visits.number[visit], ORDER),
+            "order_no": unique_ids(world.plan.seed, visits.user[visit], visits.day, visits.number[visit], ORDER),
             "rank": (place % PLACES + 1).astype(np.int32),
             "page": "/p/" + sku,
             "seconds": steps.gap[at] / 1000,
-            "told": visits.told[visit] & shop.bargain[item],
+            "notified": visits.notified[visit] & shop.bargain[item],
         }
     )
-    frame = _common(world, visits, steps, at).hstack(said)
+    frame = _common(world, visits, steps, at).hstack(columns)
     kind, online = pl.lit(pl.Series(action)), _TRACKED
 
     def only(column: str, *names: str) -> pl.Expr:
@@ -107,8 +107,8 @@ def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, st
         only("rank", "click"),
         only("seconds", "product"),
         pl.when(online).then("page"),
-        pl.when(pl.col("told") & (kind == CODE["order"])).then(pl.lit(campaign_id(campaign))).alias("promo"),
-    ).drop("told")
+        pl.when(pl.col("notified") & (kind == CODE["order"])).then(pl.lit(campaign_id(campaign))).alias("promo"),
+    ).drop("notified")
 
 
 def _other_rows(world: World, visits: Visits, steps: Steps) -> pl.DataFrame:
@@ -127,7 +127,7 @@ def as_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
     return whole.select(pl.col(name).cast(kind) for name, kind in ROWS.items())
 
 
-def rows_of(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
+def visit_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
     """Return ROWS of the visits of a day, in no order."""
     steps = steps_of(visits, choices)
     return as_rows(
@@ -157,11 +157,11 @@ def _wait(draw: Floats, days: tuple[int, int]) -> Ints:
 
 
 def _rows(world: World, visits: Visits, at: tuple[Ints, ...], first: int, wait: Ints) -> dict[str, Ints | Keys]:
-    """Return what every late row says: of the order lines at `at`, `wait` milliseconds after the visit."""
+    """Return the columns that every late row has: of the order lines at `at`, `wait` milliseconds after the visit."""
     visit, place = at
     user, number = visits.user[visit], visits.number[visit]
     return {
-        "id": pack(world.plan.seed, user, visits.day, number, first + place),
+        "id": unique_ids(world.plan.seed, user, visits.day, number, first + place),
         "ts": visits.start[visit] + wait,
         "delay": np.zeros(user.size, dtype=np.int64),
         "user": user,
@@ -175,19 +175,19 @@ def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl
     key = again(again(visits.key, "later")[:, None] + places, "places")  # (visits, places)
     bought = choices.units > 0
     back = np.nonzero(bought & (uniform(key, 0) < RETURNS))
-    told = np.nonzero(bought & (uniform(key, 1) < REVIEWS))
-    returned, reviewed = choices.item[back], choices.item[told]
-    stars = np.clip(np.rint(_STARS + _STARS_SPREAD * normal(key[told], 2)), 1, 5).astype(np.int64)
+    rated = np.nonzero(bought & (uniform(key, 1) < REVIEWS))
+    returned, reviewed = choices.item[back], choices.item[rated]
+    stars = np.clip(np.rint(_STARS + _STARS_SPREAD * normal(key[rated], 2)), 1, 5).astype(np.int64)
     returns = {
         **_rows(world, visits, back, AFTER, _wait(uniform(key[back], 3), _RETURN_DAYS)),
         "action": np.full(returned.size, CODE["return"]),
         "item": returned,
         "qty": choices.units[back],
         "price": shop.price[returned],
-        "order_no": pack(world.plan.seed, visits.user[back[0]], visits.day, visits.number[back[0]], ORDER),
+        "order_no": unique_ids(world.plan.seed, visits.user[back[0]], visits.day, visits.number[back[0]], ORDER),
     }
     reviews = {
-        **_rows(world, visits, told, AFTER + places.size, _wait(uniform(key[told], 4), _REVIEW_DAYS)),
+        **_rows(world, visits, rated, AFTER + places.size, _wait(uniform(key[rated], 4), _REVIEW_DAYS)),
         "action": np.full(reviewed.size, CODE["review"]),
         "item": reviewed,
         "stars": stars,

@@ -15,13 +15,13 @@ class Kind:
     """One kind of dirt.
 
     Attributes:
-        befalls: Which rows of the log.
-        at: Where it is found out: by ingest, by the stage validate, or nowhere, because such a row is good.
+        affects: Which rows of the log.
+        at: Where it is detected: by ingest, by the stage validate, or nowhere, because such a row is valid.
         becomes: The reason in quarantine, or what it counts as.
         why: What happens in a shop.
     """
 
-    befalls: Literal["all", "priced", "review", "purchase"]
+    affects: Literal["all", "priced", "review", "purchase"]
     at: Literal["ingest", "validate", "nowhere"]
     becomes: str
     why: str
@@ -29,13 +29,13 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "duplicate": Kind("all", "ingest", "exact_duplicates", "A tracker sends a row again; the row is there twice."),
-    "id_with_other_content": Kind("all", "ingest", "event_id_with_other_content", "A second row with a used id."),
-    "missing_id": Kind("all", "ingest", "event_id_missing", "A row without an id."),
+    "id_with_other_content": Kind("all", "ingest", "event_id_with_other_content", "A second row with a used ID."),
+    "missing_id": Kind("all", "ingest", "event_id_missing", "A row without an ID."),
     "missing_user": Kind("all", "ingest", "who_missing", "Neither customer nor visitor is known."),
     "missing_time": Kind("all", "ingest", "event_time_missing", "A row without a time."),
     "bad_time": Kind("all", "ingest", "event_time_not_a_time", "A day and month that no calendar has."),
-    "missing_event": Kind("all", "ingest", "event_name_missing", "A row that does not say what happened."),
-    "unknown_event": Kind("all", "ingest", "event_name_unknown", "A new tracker's event that nobody mapped."),
+    "missing_event": Kind("all", "ingest", "event_name_missing", "A row without the name of its event."),
+    "unknown_event": Kind("all", "ingest", "event_name_unknown", "A new tracker's event that no mapping knows."),
     "bad_number": Kind("priced", "ingest", "price_not_a_number", "A price with a comma and a currency sign."),
     "negative_price": Kind("priced", "validate", "price_negative", "A correction booked as a sale."),
     "missing_item": Kind("purchase", "validate", "item_id_missing", "An order line without its article."),
@@ -51,14 +51,14 @@ _CLEAN = -1
 _BAD_DAY = "2025-02-30 25:61:00"
 
 
-def _befalls(kind: str) -> pl.Expr:
+def _affects(kind: str) -> pl.Expr:
     of = {
         "all": pl.lit(value=True),
         "priced": pl.col("price").is_not_null(),
         "review": pl.col("action") == CODE["review"],
         "purchase": pl.col("action") == CODE["order"],
     }
-    return of[KINDS[kind].befalls]
+    return of[KINDS[kind].affects]
 
 
 def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
@@ -66,7 +66,7 @@ def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
     draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
     start, chosen = 0.0, pl.lit(_CLEAN)
     for place, (kind, rate) in enumerate(rates.items()):
-        hit = (draw >= start) & (draw < start + rate) & _befalls(kind)
+        hit = (draw >= start) & (draw < start + rate) & _affects(kind)
         chosen = pl.when(hit).then(pl.lit(place)).otherwise(chosen)
         start += rate
     return rows.select(chosen.cast(pl.Int64).alias("kind"))["kind"].to_numpy()
@@ -78,7 +78,7 @@ def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame
     Args:
         rows: ROWS, sorted.
         seed: Of the simulation.
-        rates: Share of the rows that each kind can befall.
+        rates: Share of the rows that each kind can affect.
     """
     if not rates:
         return rows.with_columns(pl.lit(None, dtype=pl.String).alias("kind"))

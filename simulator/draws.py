@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio, made odd: the paper's increment
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio, as an odd number: the paper's increment
 _WORD = 2**64
 _PAIR = 1 << 20  # lanes of the second number of a normal draw: beyond any lane that is asked for
 _MOST = 63

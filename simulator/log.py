@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from simulator.catalogue import Catalogue
+from simulator.catalogue import Assortment
 from simulator.people import PLATFORMS
 from simulator.rows import ACTIONS
 
@@ -44,7 +44,7 @@ def clock(milliseconds: pl.Expr) -> pl.Expr:
     return milliseconds.cast(pl.Datetime("ms")).dt.strftime(_CLOCK)
 
 
-def log_of(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def as_log(rows: pl.DataFrame, catalogue: Assortment) -> pl.DataFrame:
     """Return LOG of ROWS, in their order."""
     action, platform = pl.Series(ACTIONS).gather(rows["action"]), pl.Series(PLATFORMS).gather(rows["platform"])
     return rows.select(

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from simulator.catalogue import TASTES, Catalogue
+from simulator.catalogue import TASTES, Assortment
 from simulator.draws import Floats, Ints, keys, logistic, normal, pick, uniform
 from simulator.plan import Plan
 
 PLATFORMS = ("web", "ios", "android", "store")
 STORE = 3
 _TASTE = 2.0  # how far tastes are apart; the preferred category of most people has several times the average's chance
-_ACTIVITY = 0.35  # visits a day, the median person's
+_ACTIVITY = 0.35  # visits per day of the median person
 _ACTIVITY_SPREAD = 0.7
 _USE = np.array([1.0, 0.5, 0.6, 0.4])  # a person's platforms are drawn with these weights
 _KEPT = 0.35  # a person leaves platforms of a smaller share alone
@@ -24,14 +24,14 @@ _GENDERS = ("f", "m", "d")
 
 @dataclass(frozen=True)
 class People:
-    """One row a person.
+    """One row per person.
 
     Attributes:
         joined: Day of registration, from the first day; negative is before it. (users,)
         taste: What a person likes. (users, TASTES)
         preference: Chance of each category in a visit, in an average season. (users, categories)
         budget: log of the price over a category's median that a person is at ease with. (users,)
-        activity: Visits a day, in an average season and mood. (users,)
+        activity: Visits per day, in an average season and mood. (users,)
         propensity: Added to the log-odds of a purchase. (users,)
         platforms: Share of each platform in a person's visits. (users, 4)
         extra: Chance of each of three more units in an order. (users,)
@@ -58,7 +58,7 @@ def dot(left: Floats, right: Floats) -> Floats:
     return np.asarray(total)
 
 
-def _preference(taste: Floats, catalogue: Catalogue) -> npt.NDArray[np.float32]:
+def _preference(taste: Floats, catalogue: Assortment) -> npt.NDArray[np.float32]:
     likes = np.stack([dot(taste, place) for place in catalogue.category_place], axis=1)
     chance = np.exp(likes - likes.max(axis=1, keepdims=True))
     return np.asarray(chance / chance.sum(axis=1, keepdims=True), dtype=np.float32)
@@ -71,7 +71,7 @@ def _platforms(seed: int, users: Ints) -> Floats:
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
-def build_people(plan: Plan, catalogue: Catalogue) -> People:
+def build_people(plan: Plan, catalogue: Assortment) -> People:
     """Return the people of a simulation."""
     users = np.arange(plan.users)
     key = keys(plan.seed, "person", users)
@@ -92,7 +92,7 @@ def build_people(plan: Plan, catalogue: Catalogue) -> People:
 
 
 def next_mood(seed: int, day: int, mood: Floats | None, users: int) -> Floats:
-    """Return everybody's mood of a day, given the day before's: a stationary AR(1) of variance 1, (users,)."""
+    """Return the mood of all people on a day, given the day before: a stationary AR(1) of variance 1, (users,)."""
     news = normal(keys(seed, "mood", np.arange(users), day), 0)
     return news if mood is None else _MEMORY * mood + np.sqrt(1.0 - _MEMORY**2) * news
 
@@ -103,7 +103,7 @@ def users_table(plan: Plan, people: People) -> pl.DataFrame:
     since = pl.lit(plan.start) + pl.duration(days=pl.lit(pl.Series(people.joined)))
     sex = pick(uniform(key, 0), np.cumsum([0.52, 0.46, 0.02]))
     born = plan.start.year - 18 - (uniform(key, 1) * 62).astype(np.int64)
-    silent = pl.lit(pl.Series(uniform(key, 2) < 0.2))  # one in five says nothing about themselves
+    silent = pl.lit(pl.Series(uniform(key, 2) < 0.2))  # one in five states nothing about themselves
     return pl.select(
         customers(np.arange(plan.users)).alias("customer"), since.cast(pl.Date).alias("member_since")
     ).with_columns(

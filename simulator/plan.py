@@ -1,4 +1,4 @@
-"""What is asked of a simulation, checked once."""
+"""The arguments of a simulation, checked once."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -28,7 +28,7 @@ class Plan:
         seed: The same arguments give the same bytes.
         start: The first day.
         events: About how many rows the log shall have; None leaves people as active as they are.
-        dirt: Kind of dirt -> its share of the rows that it can befall.
+        dirt: Kind of dirt -> its share of the rows that it can affect.
         bots: Bots, as a share of the users.
     """
 
@@ -65,7 +65,7 @@ class Plan:
             raise _reject("dirt", "rates that sum to 1 at most: a row gets one kind", total, "Lower some")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the arguments as plain values; where it was written is none of them."""
+        """Return the arguments as JSON values; the output folder is not one of them."""
         return {**self.__dict__, "start": self.start.isoformat(), "dirt": dict(self.dirt)}
 
 

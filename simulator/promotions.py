@@ -1,4 +1,4 @@
-"""Campaigns: for some days one category is cheaper, and some people are told so."""
+"""Campaigns: for some days one category is cheaper, and some people are notified."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from simulator.calendar import DAY_MS, day_start
-from simulator.catalogue import LEAVES, Catalogue
+from simulator.catalogue import LEAVES, Assortment
 from simulator.draws import Flags, Floats, Ints, keys, uniform
 from simulator.people import People, customers
 from simulator.plan import Plan
@@ -42,13 +42,13 @@ class Campaigns:
         return int(found[0]) if found.size else NONE
 
     def exposed(self, campaign: int, users: Ints, joined: Ints) -> Flags:
-        """Say who is told of a campaign: a part of those who were registered when it began."""
+        """Return who is notified of a campaign: a part of those who were registered when it began."""
         if campaign == NONE:
             return np.zeros(users.shape, dtype=np.bool_)
         drawn = uniform(keys(self.seed, "exposed", users, campaign), 0) < _EXPOSED
         return np.asarray(drawn & (joined <= self.start[campaign]))
 
-    def prices(self, campaign: int, catalogue: Catalogue) -> Floats:
+    def prices(self, campaign: int, catalogue: Assortment) -> Floats:
         """Return the prices of all articles, in EUR, to the cent, while a campaign is on: (items,)."""
         if campaign == NONE:
             return catalogue.price.round(2)
@@ -56,7 +56,7 @@ class Campaigns:
         return np.where(cheaper, catalogue.price * (1.0 - self.discount[campaign]), catalogue.price).round(2)
 
 
-def build_campaigns(plan: Plan, catalogue: Catalogue) -> Campaigns:
+def build_campaigns(plan: Plan, catalogue: Assortment) -> Campaigns:
     """Return the campaigns of a simulation: one a fortnight."""
     start = np.arange(_FIRST, plan.days, _EVERY)
     key = keys(plan.seed, "campaign", np.arange(start.size))
@@ -75,14 +75,14 @@ def campaign_id(campaign: int) -> str | None:
 
 
 def campaigns_table(plan: Plan, campaigns: Campaigns, people: People) -> pl.DataFrame:
-    """Return the shop's own table of who was told of what: promo, customer, title, discount, from_day, to_day."""
+    """Return the shop's table of notifications: promo, customer, title, discount, from_day, to_day."""
     first = day_start(plan.start, 0)
     parts = []
     for n in range(campaigns.start.size):
-        told = np.flatnonzero(campaigns.exposed(n, np.arange(plan.users), people.joined))
+        notified = np.flatnonzero(campaigns.exposed(n, np.arange(plan.users), people.joined))
         title = f"{round(campaigns.discount[n] * 100)}% off {LEAVES[campaigns.category[n]]}"
         parts.append(
-            pl.select(customers(told).alias("customer")).with_columns(
+            pl.select(customers(notified).alias("customer")).with_columns(
                 pl.lit(campaign_id(n)).alias("promo"),
                 pl.lit(title).alias("title"),
                 pl.lit(campaigns.discount[n]).alias("discount"),

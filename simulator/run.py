@@ -1,4 +1,4 @@
-"""The simulation, day by day: no more than a day of rows, and the orders that returns and reviews hang on, is held.
+"""The simulation, day by day: in memory are one day of rows, and what returns and reviews of earlier orders need.
 
 FOLDER/log.parquet                                     the shop's log, in order of time
 FOLDER/products.parquet customers.parquet promos.parquet   its other tables
@@ -23,10 +23,10 @@ from simulator.bots import bot_rows
 from simulator.calendar import day_start
 from simulator.catalogue import items_table
 from simulator.choices import add_demand, choose, open_shop
-from simulator.clicks import later_rows, rows_of
+from simulator.clicks import later_rows, visit_rows
 from simulator.dirt import KINDS, soil, write_wrong
 from simulator.draws import Floats
-from simulator.log import LOG, log_of, parts
+from simulator.log import LOG, as_log, parts
 from simulator.people import next_mood, users_table
 from simulator.plan import DONE, Plan, require_place
 from simulator.promotions import campaigns_table
@@ -52,7 +52,7 @@ class Counts:
     dirt: Counter[str] = field(default_factory=Counter)
 
     def as_json(self, plan: Plan) -> dict[str, Any]:
-        """Return the counts as plain values, each kind of dirt with what becomes of it."""
+        """Return the counts as JSON values, each kind of dirt with its result."""
         dirt = {
             kind: {"rows": self.dirt[kind], "rate": rate, "at": KINDS[kind].at, "becomes": KINDS[kind].becomes}
             for kind, rate in plan.dirt.items()
@@ -70,7 +70,7 @@ def day_rows(world: World, day: int, mood: Floats, truth: Truth | None, chunk: i
         today = user_days(world, day, mood, np.arange(first, min(first + chunk, world.plan.users)))
         visits = visits_of(world, day, today)
         choices = choose(world, shop, visits)
-        found += [rows_of(world, shop, visits, choices), later_rows(world, shop, visits, choices)]
+        found += [visit_rows(world, shop, visits, choices), later_rows(world, shop, visits, choices)]
         if truth is not None:
             truth.add_people(day, today)
             truth.add_visits(visits)
@@ -81,7 +81,7 @@ def day_rows(world: World, day: int, mood: Floats, truth: Truth | None, chunk: i
 
 
 def _due(plan: Plan, day: int) -> pl.Expr:
-    """Say which of the known rows go into the log with a day."""
+    """Return which of the known rows go into the log with a day."""
     over = pl.col("ts") >= day_start(plan.start, day + 1)
     if day < plan.days - 1:
         return ~over
@@ -101,7 +101,7 @@ def _write_log(world: World, folder: Path, days: Iterable[int], chunk: int) -> C
             due = _due(plan, day)
             waiting = known.filter(~due)
             dirty = soil(known.filter(due).sort(SORTED_BY), plan.seed, plan.dirt)
-            log.add(write_wrong(log_of(dirty, world.catalogue), dirty["kind"]))
+            log.add(write_wrong(as_log(dirty, world.catalogue), dirty["kind"]))
             _count(counts, dirty)
         counts.rows, counts.visits = log.rows, truth.visits.rows
     return counts

@@ -9,7 +9,7 @@ from shoplens.errors import SettingsError
 from simulator.bots import MEAN_ROWS, WALKS_A_DAY, bots_of
 from simulator.calendar import day_start, traffic
 from simulator.choices import choose, open_shop
-from simulator.clicks import later_rows, rows_of
+from simulator.clicks import later_rows, visit_rows
 from simulator.people import next_mood
 from simulator.visits import MOST_MEAN, user_days, visits_of
 from simulator.world import World
@@ -31,7 +31,7 @@ def _rows_a_visit(world: World) -> float:
         end = day_start(plan.start, plan.days)
         later = later_rows(busy, shop, visits, choices).filter(pl.col("ts") < end)
         visits_seen += visits.user.size
-        rows_seen += rows_of(busy, shop, visits, choices).height + later.height
+        rows_seen += visit_rows(busy, shop, visits, choices).height + later.height
     return rows_seen / max(visits_seen, 1)
 
 
@@ -46,7 +46,7 @@ def scaled(world: World) -> World:
     """Return the world with people as busy as `plan.events` needs.
 
     Raises:
-        SettingsError: some would have to come more often than `MOST_MEAN` times a day.
+        SettingsError: some people would have to come more often than `MOST_MEAN` times per day.
     """
     plan = world.plan
     if plan.events is None:

@@ -25,7 +25,7 @@ class Steps:
 
     Attributes:
         visit: Row in Visits.
-        step: Place in the visit's order; grows within a visit.
+        step: Position in the visit; grows within a visit.
         action: Place in ACTIONS.
         place: In the choices of the visit; -1 where the step is about no article.
         gap: Milliseconds to the next step.
@@ -66,7 +66,7 @@ def _page_steps(visits: Visits, choices: Choices) -> list[tuple[Ints, ...]]:
 
 def _promotion_steps(visits: Visits) -> list[tuple[Ints, ...]]:
     key = again(visits.key, "promotion steps")
-    sees = visits.online & visits.told & (uniform(key, 0) < _SEES_PROMOTION)
+    sees = visits.online & visits.notified & (uniform(key, 0) < _SEES_PROMOTION)
     follows = sees & (uniform(key, 1) < _FOLLOWS_IT)
     zero = np.zeros(sees.shape, dtype=np.int64)
     return [

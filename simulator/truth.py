@@ -23,7 +23,7 @@ from simulator.choices import expected_units
 from simulator.draws import Floats
 from simulator.log import Parts, parts
 from simulator.people import PLATFORMS, customers
-from simulator.rows import VISIT, pack
+from simulator.rows import VISIT, unique_ids
 from simulator.visits import UserDays, Visits
 from simulator.world import World
 
@@ -77,7 +77,7 @@ class Truth:
         """Keep what is true of visits."""
         frame = pl.DataFrame(
             {
-                "visit_id": pack(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT),
+                "visit_id": unique_ids(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT),
                 "user_id": customers(visits.user),
                 "start_time": visits.start,
                 "platform": pl.Series(PLATFORMS).gather(visits.platform),

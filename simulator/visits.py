@@ -21,7 +21,7 @@ from simulator.world import World
 MOST_MEAN = 20.0  # visits of one person on one day; `draws.poisson` is exact up to here
 _MOOD_VISITS = 0.5  # one standard deviation of mood: exp(0.5) times as many visits ...
 _MOOD_ODDS = 0.7  # ... and exp(0.7) times the odds of a purchase in each
-_TOLD_ODDS = 0.6  # whoever is told of a campaign
+_NOTIFIED_ODDS = 0.6  # of a person who is notified of a campaign
 # Log-odds of a purchase in a visit: 6 % on the web, less on a phone; few leave a store with nothing.
 _ODDS = np.array([-2.8, -3.1, -3.2, 1.2])
 
@@ -34,7 +34,7 @@ class UserDays:
         user: Index of the person.
         visits: Expected visits.
         chance: Chance that a visit leads to an order, by platform. (users, 4)
-        told: Who is told of the day's campaign.
+        notified: Who is notified of the day's campaign.
         mood: The mood.
         rate: Expected visits that lead to an order.
     """
@@ -42,7 +42,7 @@ class UserDays:
     user: Ints
     visits: Floats
     chance: Floats
-    told: Flags
+    notified: Flags
     mood: Floats
     rate: Floats
 
@@ -58,7 +58,7 @@ class Visits:
         key: For the visit's own draws.
         start: Milliseconds since 1970.
         platform: Index into PLATFORMS.
-        told: Whether the person is told of the day's campaign.
+        notified: Whether the person is notified of the day's campaign.
         chance: The true chance of an order.
         buys: Whether there is one.
     """
@@ -69,7 +69,7 @@ class Visits:
     key: Keys
     start: Ints
     platform: Ints
-    told: Flags
+    notified: Flags
     chance: Floats
     buys: Flags
 
@@ -85,22 +85,22 @@ def user_days(world: World, day: int, mood: Floats, user: Ints) -> UserDays:
     Args:
         world: The shop.
         day: From the first.
-        mood: Of everybody.
+        mood: Of all people.
         user: Indices of the people asked about; those who are not registered yet are left out.
     """
     people = world.people
     user = user[people.joined[user] <= day]
-    told = world.campaigns.exposed(world.campaigns.on(day), user, people.joined[user])
+    notified = world.campaigns.exposed(world.campaigns.on(day), user, people.joined[user])
     drift = np.exp(_MOOD_VISITS * mood[user] - _MOOD_VISITS**2 / 2)  # mean 1
     visits = world.scale * traffic(world.plan.start, day) * people.activity[user] * drift
     visits = np.minimum(visits, MOST_MEAN)
-    odds = people.propensity[user] + _MOOD_ODDS * mood[user] + _TOLD_ODDS * told
+    odds = people.propensity[user] + _MOOD_ODDS * mood[user] + _NOTIFIED_ODDS * notified
     chance = logistic(_ODDS + odds[:, None])
     share = people.platforms[user]
     buying = share[:, 0] * chance[:, 0]
     for platform in range(1, share.shape[1]):
         buying = buying + share[:, platform] * chance[:, platform]
-    return UserDays(user, visits, chance, told, mood[user], visits * buying)
+    return UserDays(user, visits, chance, notified, mood[user], visits * buying)
 
 
 def visits_of(world: World, day: int, today: UserDays) -> Visits:
@@ -121,7 +121,7 @@ def visits_of(world: World, day: int, today: UserDays) -> Visits:
         key=key,
         start=day_start(world.plan.start, day) + moment_of_day(uniform(own, 1)).astype(np.int64),
         platform=platform,
-        told=today.told[row],
+        notified=today.notified[row],
         chance=chance,
         buys=uniform(own, 2) < chance,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from simulator.catalogue import Catalogue, build_catalogue
+from simulator.catalogue import Assortment, build_assortment
 from simulator.people import People, build_people
 from simulator.plan import Plan
 from simulator.promotions import Campaigns, build_campaigns
@@ -21,7 +21,7 @@ class World:
     """
 
     plan: Plan
-    catalogue: Catalogue
+    catalogue: Assortment
     people: People
     campaigns: Campaigns
     scale: float = 1.0
@@ -29,5 +29,5 @@ class World:
 
 def build_world(plan: Plan) -> World:
     """Return the world of a plan, with people as active as they are."""
-    catalogue = build_catalogue(plan)
+    catalogue = build_assortment(plan)
     return World(plan, catalogue, build_people(plan, catalogue), build_campaigns(plan, catalogue))

@@ -22,12 +22,12 @@ _PDEATHSIG = 1  # prctl(2): PR_SET_PDEATHSIG
 _AIRFLOWS_OWN = re.compile(
     r"VIRTUAL_ENV|PYTHONPATH|PYTHONHOME|_?AIRFLOW_.*|CELERY_.*|PG[A-Z]+|POSTGRES_.*|.*PASSWORD.*"
 )
-# What a command is told by: where things are and its platform's mark; the account of DVC's remote.
+# What a command needs: the project's settings, the mark of its platform, the account of DVC's remote.
 _ALWAYS = re.compile(r"SHOPLENS_.*|AWS_.*")
 
 
 def command_environment() -> dict[str, str]:
-    """Return what a command is given of this environment: nothing that is only Airflow's business.
+    """Return the environment of a command: this one without what concerns Airflow alone.
 
     A command runs the code of the pipeline's packages and of the person who changes the pipeline; it needs neither the
     key to Airflow's database nor the ones to its tokens.
@@ -40,8 +40,8 @@ def command_environment() -> dict[str, str]:
     return {**kept, "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _die_with_parent() -> None:
-    """A command must not go on writing outs when its task was killed."""
+def _end_with_task() -> None:
+    """End the command when its task is killed: it must not go on writing outs."""
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
 
 
@@ -50,10 +50,10 @@ class CommandOperator(BaseOperator):
 
     Args:
         command: As typed in a shell, without shell syntax.
-        refusal: An exit status that is an answer and no failure.
+        refusal: An exit status that is an answer, not a failure.
         digest_of: A stage whose digest in dvc.lock every outlet event carries; else that of the last line's JSON.
-        beside: State that a `dvc repro` leaves beside its outs. DVC does not know it: when it is missing, the stage is
-            run even if nothing changed, and leaves the same outs.
+        beside: State that a stage leaves in addition to its outs. DVC does not track it: when it is missing, the stage
+            runs even if nothing changed, and leaves the same outs.
     """
 
     template_fields: Sequence[str] = ("command",)
@@ -90,7 +90,7 @@ class CommandOperator(BaseOperator):
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  (runs one system call, takes no lock)
+            preexec_fn=_end_with_task,  # noqa: PLW1509  (runs one system call, takes no lock)
         )
         last = ""
         if self._process.stdout is not None:
@@ -101,18 +101,18 @@ class CommandOperator(BaseOperator):
         return self._process.wait(), last
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run; return what the last line says, when it is JSON, and the exit status."""
+        """Run; return the content of the last line, when it is JSON, and the exit status."""
         status, last = self._run()
         if status != 0 and status != self.refusal:
             raise AirflowException(f"{self.command}: ended with {status}; its last line: {last}")
-        said: dict[str, Any] = {"exit": status}
+        answer: dict[str, Any] = {"exit": status}
         if last.startswith("{"):
-            said |= json.loads(last)
+            answer |= json.loads(last)
         if self.digest_of is not None:
-            said["digest"] = outs_digest(ROOT / "dvc.lock", self.digest_of)
+            answer["digest"] = outs_digest(ROOT / "dvc.lock", self.digest_of)
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = {"digest": said.get("digest", "")}
-        return said
+            context["outlet_events"][asset].extra = {"digest": answer.get("digest", "")}
+        return answer
 
     def on_kill(self) -> None:
         """End the command and its children."""

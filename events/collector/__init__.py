@@ -1,8 +1,9 @@
-"""The live way in: `POST /events` and Kafka, to an append log on disk, which followers bring onward.
+"""Live intake: `POST /events`, other trackers' calls and Kafka, through a log on disk, to followers.
 
-    HTTP, Kafka -> incoming (the contract) -> intake (verdict of every event) -> log (synced, then answered)
-    log -> followers: the compactor (into the lake), and what other folders hand in (the online store)
+    HTTP, Kafka -> records (the contract) or mapped (a mapping)
+      -> batcher -> intake (verdicts) -> log (on disk, then answered)
+    log -> followers: the compactor (into the lake), and those of other folders (the online store)
 
-At least once comes in; an event has its effect once, by its id: the intake, the lake and every follower know it. What
-has been answered is on disk. Nothing here knows a feature or a model.
+Events may arrive more than once; an event has its effect once, by its ID: the intake, the lake and every follower know
+it. What was answered is on disk. Nothing here knows a feature or a model.
 """

@@ -1,94 +1,149 @@
-"""Many requests, one write: while the disk syncs, the next batch gathers."""
+"""Many requests, one write: while the disk synchronizes one batch, the next one gathers."""
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
-from events.collector.incoming import Incoming
 from events.collector.intake import Verdict
+from events.collector.records import Incoming
 from shoplens.errors import CollectorBusyError
 
+_log = logging.getLogger(__name__)
 Take = Callable[[Sequence[Incoming]], list[Verdict]]
-_BATCH_EVENTS = 20_000
+Convert = Callable[[Sequence[Any]], list[list[Incoming]]]  # records -> the events of each
+_BATCH_RECORDS = 20_000
 _WAITING_BYTES = 64 << 20  # what may wait in memory; beyond it senders are asked to come again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds until a stopped intake starts again
 
 
 @dataclass
 class _Request:
-    read: Callable[[], list[Incoming]]
+    read: Callable[[], list[Any]]
     size: int
     answer: "Future[list[Verdict]]" = field(default_factory=Future)
+    records: list[Any] = field(default_factory=list)
 
 
 class Batcher:
-    """Gathers bodies from any thread and gives them to the intake in one."""
+    """Gathers requests from any thread and gives their events to the intake, in a thread of its own.
 
-    def __init__(self, take: Take, waiting_bytes: int = _WAITING_BYTES) -> None:
-        """Start the thread that calls `take`."""
-        self._take, self._limit = take, waiting_bytes
+    Attributes:
+        problem: Why the intake does not run; None while it does.
+    """
+
+    def __init__(self, take: Take, convert: Convert | None = None, waiting_bytes: int = _WAITING_BYTES) -> None:
+        """Start the thread.
+
+        Args:
+            take: Decides about events and writes them.
+            convert: Makes events of records, those of all requests at once; None: every record is an event.
+            waiting_bytes: How much may wait in memory.
+        """
+        self.problem: str | None = None
+        self._take, self._convert, self._limit = (
+            take,
+            convert or (lambda records: [[one] for one in records]),
+            waiting_bytes,
+        )
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._waiting = 0
-        self._lock = threading.Lock()
-        self._closed = False
+        self._waiting, self._unwritable = 0, False
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
 
-    def submit(self, read: Callable[[], list[Incoming]], size: int) -> "Future[list[Verdict]]":
-        """Hand in what is read into events, `size` bytes of it; the answer comes when they are on disk.
+    def submit(self, read: Callable[[], list[Any]], size: int) -> "Future[list[Verdict]]":
+        """Hand in a request of `size` bytes, which `read` parses; the answer comes when its events are on disk.
 
         Raises:
-            CollectorBusyError: too much is waiting, or the collector is ending.
+            CollectorBusyError: too much is waiting, or the collector is closing.
         """
+        request = _Request(read, size)
         with self._lock:
-            if self._closed or self._waiting + size > self._limit:
+            if self._closing.is_set() or self._waiting + size > self._limit:
                 raise CollectorBusyError(
                     f"collector: {self._waiting:,} bytes wait to be written, and {self._limit:,} may; send it again in "
                     f"a second"
                 )
             self._waiting += size
-            request = _Request(read, size)
             self._queue.put(request)
         return request.answer
 
     def close(self) -> None:
         """Take what waits, then end."""
         with self._lock:
-            self._closed = True
+            self._closing.set()
             self._queue.put(None)
         self._thread.join()
 
-    def _gather(self) -> tuple[list[_Request], list[list[Incoming]], bool]:
-        """Return the requests that wait, each read, and whether the end was among them."""
-        requests: list[_Request] = []
-        parts: list[list[Incoming]] = []
-        events = 0
-        while events < _BATCH_EVENTS:
+    def _run(self) -> None:
+        """Take batches until the end; whatever stops that is reported, and it starts again after a pause."""
+        pause, more = _FIRST_PAUSE, True
+        while more:
+            requests: list[_Request] = []
+            try:
+                more = self._gather(requests)
+                self._answer([one for one in requests if not one.answer.done()])
+            # BaseException, because a thread that ended silently would leave every later request without an answer
+            except BaseException as error:  # noqa: BLE001
+                self.problem = f"intake: stopped by {type(error).__name__} ({error}); it starts again in {pause:g} s"
+                _log.error("%s", self.problem, exc_info=True)
+                for request in (one for one in requests if not one.answer.done()):
+                    request.answer.set_exception(CollectorBusyError(f"{self.problem}; send it again later"))
+            with self._lock:
+                self._waiting -= sum(request.size for request in requests)
+            if self.problem is None:
+                pause = _FIRST_PAUSE
+            else:
+                self._closing.wait(pause)
+                pause, self.problem = min(pause * 2, _LONGEST_PAUSE), None
+
+    def _gather(self, requests: list[_Request]) -> bool:
+        """Add the requests that wait, each parsed; return False at the end."""
+        count = 0
+        while count < _BATCH_RECORDS:
             try:
                 request = self._queue.get(block=not requests)
             except queue.Empty:
                 break
             if request is None:
-                return requests, parts, True
+                return False
             requests.append(request)
-            parts.append(request.read())
-            events += len(parts[-1])
-        return requests, parts, False
-
-    def _run(self) -> None:
-        ended = False
-        while not ended:
-            requests, parts, ended = self._gather()
+            if not request.answer.set_running_or_notify_cancel():
+                continue  # the sender has gone; from here on nobody can cancel it
             try:
-                verdicts = self._take([one for part in parts for one in part])
-            except Exception as error:  # noqa: BLE001 - whatever it is, the senders must hear that nothing was taken
-                for request in requests:
-                    request.answer.set_exception(error)
+                request.records = request.read()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it fails this request and no other
+                request.answer.set_exception(error)
+            count += len(request.records)
+        return True
+
+    def _answer(self, requests: Sequence[_Request]) -> None:
+        """Write the events of requests and answer each; what fails together is tried alone."""
+        try:
+            events = self._convert([record for request in requests for record in request.records])
+            verdicts = iter(self._take([event for one in events for event in one]))
+        except OSError as error:
+            if not self._unwritable:  # once per outage, not once per request
+                _log.error("log: cannot be written (%s); nothing is taken until it can", error.strerror or error)
+            self._unwritable = True
+            for request in requests:
+                request.answer.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: senders must hear that nothing was taken
+            if len(requests) == 1:
+                _log.error("intake: cannot decide about a request: %r", error, exc_info=True)
+                requests[0].answer.set_exception(error)
             else:
-                place = 0
-                for request, part in zip(requests, parts, strict=True):
-                    request.answer.set_result(verdicts[place : place + len(part)])
-                    place += len(part)
-            with self._lock:
-                self._waiting -= sum(request.size for request in requests)
+                for request in requests:
+                    self._answer([request])
+        else:
+            if self._unwritable and events:
+                _log.warning("log: can be written again")
+                self._unwritable = False
+            counts = iter(map(len, events))
+            for request in requests:
+                own = sum(next(counts) for _ in request.records)
+                request.answer.set_result([next(verdicts) for _ in range(own)])

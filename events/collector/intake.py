@@ -1,4 +1,4 @@
-"""The verdict on every event that comes in, written to the log before anybody hears of it."""
+"""What becomes of each event that comes in, written to the log before a sender gets an answer."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 import polars as pl
 
-from events.collector.incoming import Incoming, content_digest
-from events.collector.log import EventLog, Record
-from events.collector.records import accepted, events_of, frame_of, set_aside
+from events.collector.log import EventLog
+from events.collector.records import Incoming, accepted, event_frame, events_of, quarantined
 from events.collector.sessions import Sessions
-from events.content import OTHER_CONTENT
+from events.content import OTHER_CONTENT, content_key
+from events.transform.money import with_amounts
 
-Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA -> a list of reasons a row
+Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
 Status = Literal["accepted", "duplicate", "quarantined"]
+IN_FUTURE = "event_time_in_future"
 _IDS_KEPT = 1_000_000
 _READ_BYTES = 8 << 20
 _SKEW = timedelta(seconds=60)  # how far a sender's clock may be ahead of ours
 _AHEAD_OF_DATA = timedelta(days=7)  # how far events may run ahead of frozen data
-IN_FUTURE = "event_time_in_future"
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Verdict:
     """What became of one event.
 
     Attributes:
-        event_id: Its id; None where it has none.
-        status: accepted (now on disk), duplicate (its id was taken before), quarantined (set aside, on disk).
-        reasons: Why it is set aside.
-        problem: The first of them for a person.
+        event_id: Its ID; None where it has none.
+        status: accepted (on disk), duplicate (its ID is known with this content) or quarantined (on disk).
+        reasons: Why it is quarantined.
+        problem: The first reason in words.
     """
 
     event_id: str | None
@@ -41,14 +41,14 @@ class Verdict:
 
 
 class Clock:
-    """When something reached us.
+    """When an event was received.
 
-    On the wall's clock that is now. On the data's clock it is what the event itself says (`ingested_at`, else
-    `event_time`): data of the past are played as they happened, and what lies far beyond them is refused.
+    By the wall clock that is now. By the data's clock it is what the event itself contains (`ingested_at`, else
+    `event_time`): data of the past are replayed as they happened, and what lies far beyond them is quarantined.
     """
 
     def __init__(self, now_of_data: Callable[[], datetime] | None = None) -> None:
-        """Go by the wall, or by the data's own moment."""
+        """Use the wall clock, or a function that returns the data's own now."""
         self._data = now_of_data
 
     def limit(self) -> datetime:
@@ -56,121 +56,102 @@ class Clock:
         return datetime.now(UTC) + _SKEW if self._data is None else self._data() + _AHEAD_OF_DATA
 
     def ingested(self, event: dict[str, Any]) -> datetime:
-        """Return when an event reached us, never before it happened."""
+        """Return when an event was received, in UTC, never before it happened."""
         if self._data is None:
             moment: datetime = max(datetime.now(UTC), event["event_time"])
         else:
             moment = event.get("ingested_at", event["event_time"])
-        return moment
+        return moment.astimezone(UTC)
 
 
 class Intake:
-    """Takes events in, in batches. For one thread."""
+    """Decides about events in batches. For one thread."""
 
     def __init__(self, log: EventLog, check: Check, clock: Clock) -> None:
-        """Take what the log still holds as known: ids, and sessions that go on.
+        """Read from the log which IDs are known and which sessions go on.
 
         Args:
-            log: Where events go.
-            check: What must hold of an event beyond its types; names the reasons of every row.
-            clock: When events reach us.
+            log: Where events are written.
+            check: The rules for an event beyond its types; returns the reasons of each row that breaks one.
+            clock: When events are received.
         """
         self._log, self._check, self._clock = log, check, clock
-        self._ids: OrderedDict[str, str] = OrderedDict()  # event id -> digest of its content
+        self._ids: OrderedDict[str, int] = OrderedDict()  # event ID -> hash of the content
         self._sessions = Sessions()
-        check(frame_of([]))  # what it needs is loaded now, not when the first event waits
-        place = log.begin
-        while place < log.end:
-            records, place = log.read(place, _READ_BYTES)
-            self._remember(records)
+        check(event_frame([]))  # load what it needs now, not when the first event waits
+        position = log.begin
+        while position < log.end:
+            records, position = log.read(position, _READ_BYTES)
+            events = events_of(records)
+            self._remember({event["event_id"]: content_key(event) for event in events})
+            for event in events:
+                self._with_session(event)
 
-    def _remember(self, records: list[Record]) -> None:
-        for event in events_of(records):
-            self._know(event)
-            who = event.get("user_id") or event["anonymous_id"]
-            self._sessions.note(who, event["event_time"], event["session_id"])
-
-    def _know(self, event: dict[str, Any]) -> None:
-        self._ids[event["event_id"]] = content_digest(event)
-        if len(self._ids) > _IDS_KEPT:
+    def _remember(self, ids: dict[str, int]) -> None:
+        self._ids.update(ids)
+        while len(self._ids) > _IDS_KEPT:
             self._ids.popitem(last=False)
 
-    def _again(self, event: dict[str, Any]) -> Verdict:
-        """Return the verdict on an event whose id is known."""
-        event_id = event["event_id"]
-        if content_digest(event) == self._ids[event_id]:
-            return Verdict(event_id, "duplicate")
-        problem = "event_id: must name one event; another one came with this id before"
-        return Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
-
-    def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Return an event with the moment it reached us, in UTC, and its session."""
-        done = {**event, "event_time": event["event_time"].astimezone(UTC)}
-        done["ingested_at"] = self._clock.ingested(done).astimezone(UTC)
-        who = done.get("user_id") or done["anonymous_id"]
-        if "session_id" in done:
-            self._sessions.note(who, done["event_time"], done["session_id"])
-        else:
-            done["session_id"] = self._sessions.of(who, done["event_time"])
-        return done
-
     def take(self, incoming: Sequence[Incoming]) -> list[Verdict]:
-        """Judge events, put them on disk, and only then return what became of each, in order.
+        """Decide about events, write them, and only then return what became of each, in order.
 
         Raises:
-            OSError: the disk refuses; nothing was taken, and the same events may be sent again.
+            OSError: the log cannot be written; nothing was taken, and the same events may be sent again.
         """
-        limit = self._clock.limit()
-        fresh, places, verdicts = [], [], [Verdict(None, "quarantined", one.reasons, one.problem) for one in incoming]
-        new_ids: list[str] = []
+        verdicts = [Verdict(None, "quarantined", one.reasons, one.problem) for one in incoming]
+        limit, events = self._clock.limit(), {}
         for place, one in enumerate(incoming):
             if one.reasons:
                 continue
-            event_id = one.event["event_id"]
             if one.event["event_time"] > limit:
                 problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
-                verdicts[place] = Verdict(event_id, "quarantined", (IN_FUTURE,), problem)
-            elif event_id in self._ids:
-                verdicts[place] = self._again(one.event)
+                verdicts[place] = Verdict(one.event["event_id"], "quarantined", (IN_FUTURE,), problem)
             else:
-                self._know(one.event)
-                new_ids.append(event_id)
-                fresh.append(self._completed(one.event))
-                places.append(place)
-                verdicts[place] = Verdict(event_id, "accepted")
-        self._judge(fresh, places, verdicts)
-        try:
-            self._write(incoming, fresh, places, verdicts)
-        except OSError:
-            for event_id in new_ids:  # not taken: sent again, they are new
-                self._ids.pop(event_id, None)
-            raise
-        return verdicts
-
-    def _judge(self, fresh: list[dict[str, Any]], places: list[int], verdicts: list[Verdict]) -> None:
-        """Turn the verdict on events that break a rule."""
-        if not fresh:
-            return
-        for place, reasons in zip(places, self._check(frame_of(fresh)).to_list(), strict=True):
-            if reasons:
-                self._ids.pop(verdicts[place].event_id or "", None)  # corrected and sent again, it is new
-                problem = f"event: breaks the rule {reasons[0]}"
-                verdicts[place] = Verdict(verdicts[place].event_id, "quarantined", tuple(reasons), problem)
-
-    def _write(
-        self,
-        incoming: Sequence[Incoming],
-        fresh: list[dict[str, Any]],
-        places: list[int],
-        verdicts: list[Verdict],
-    ) -> None:
-        completed = dict(zip(places, fresh, strict=True))
+                events[place] = {**one.event, "ingested_at": self._clock.ingested(one.event)}
+        new = self._decide(events, verdicts)
         contents = []
         for place, (one, verdict) in enumerate(zip(incoming, verdicts, strict=True)):
             if verdict.status == "accepted":
-                contents.append(accepted(completed[place]))
+                contents.append(accepted(self._with_session(events[place])))
             elif verdict.status == "quarantined":
-                raw = one.raw or accepted(one.event).decode()
-                contents.append(set_aside(raw, verdict.reasons))
+                contents.append(quarantined(one.raw or accepted(one.event).decode(), verdict.reasons))
         if contents:
             self._log.append(contents)
+        self._remember(new)  # not before: what was not written is new when it is sent again
+        return verdicts
+
+    def _decide(self, events: dict[int, dict[str, Any]], verdicts: list[Verdict]) -> dict[str, int]:
+        """Set the verdict of each event by its place and fill its amount; return the new IDs.
+
+        A rejected event does not occupy its ID: corrected and sent again, it is new.
+        """
+        new: dict[str, int] = {}
+        if not events:
+            return new
+        unpaid = [one for one in events.values() if one["event_name"] in ("purchase", "refund") and "amount" not in one]
+        for event, amount in zip(unpaid, with_amounts(event_frame(unpaid))["amount"] if unpaid else (), strict=True):
+            event.update({} if amount is None else {"amount": amount})
+        all_reasons = self._check(event_frame(list(events.values()))).to_list()
+        for (place, event), reasons in zip(events.items(), all_reasons, strict=True):
+            event_id, content = event["event_id"], content_key(event)
+            known = new.get(event_id, self._ids.get(event_id))
+            if reasons:
+                problem = f"event: breaks the rule {reasons[0]}"
+                verdicts[place] = Verdict(event_id, "quarantined", tuple(reasons), problem)
+            elif known is None:
+                new[event_id] = content
+                verdicts[place] = Verdict(event_id, "accepted")
+            elif known == content:
+                verdicts[place] = Verdict(event_id, "duplicate")
+            else:
+                problem = "event_id: must name one event; it is known with other content"
+                verdicts[place] = Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
+        return new
+
+    def _with_session(self, event: dict[str, Any]) -> dict[str, Any]:
+        who = event.get("user_id") or event["anonymous_id"]
+        if "session_id" in event:
+            self._sessions.note(who, event["event_time"], event["session_id"])
+        else:
+            event["session_id"] = self._sessions.of(who, event["event_time"])
+        return event

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from events.collector.batcher import Batcher
-from events.collector.incoming import Incoming, read_one
+from events.collector.records import Incoming, parse_event
 from shoplens.errors import CollectorBusyError, SettingsError
 
 _log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ def options(bootstrap: str, group: str, more: str) -> dict[str, Any]:
 
 
 def _read(messages: Sequence[Any]) -> list[Incoming]:
-    """Check messages; an event without an id is known by its place in Kafka, which is the same in every delivery."""
+    """Check messages; an event without an ID gets one from its place in Kafka, which is the same in every delivery."""
     found = []
     for message in messages:
-        one = read_one(message.value())
+        one = parse_event(message.value())
         if not one.reasons and not one.has_id:
             place = f"kafka:{message.topic()}:{message.partition()}:{message.offset()}"
             one = replace(one, event={**one.event, "event_id": place})

@@ -1,31 +1,41 @@
-"""The append log: what was answered is in here, on disk.
+"""The collector's log, an SQLite database: what was answered is in it, on disk.
 
-    FOLDER/.lock                          held by the one collector that writes
-    FOLDER/id                             of this log: positions of another one mean nothing in it
-    FOLDER/00000000000000000000.log       a segment; its name is the position of its first byte
-    FOLDER/torn-POSITION.bin              bytes after the last whole record, cut off when the log was opened
-
-A record is one line: the CRC-32 of its content in hexadecimal, a space, the content, a line break. A position counts
-bytes since the log began, so a segment's records are at its name plus their places in it.
+A record is a row with a position, which counts up by one and is never used again. SQLite's write-ahead log makes each
+batch one transaction, synchronized to disk before `append` returns: a batch is whole or absent, whatever is killed.
 """
 
-import fcntl
-import io
-import os
+import errno
+import sqlite3
 import threading
+import time
 import uuid
-import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
-from shoplens.errors import StageBusyError
-from shoplens.files import whole_file
+from filelock import FileLock, Timeout
 
-_SEGMENT_BYTES = 64 << 20
-_DIGITS = 20
-_HEAD = 9  # eight hexadecimal digits and a space
+from shoplens.errors import SettingsError, StageBusyError
+
+_FILE = "log.sqlite"
+_TABLES = """
+CREATE TABLE IF NOT EXISTS log (id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, written REAL NOT NULL, content BLOB NOT NULL
+);
+"""
+_DROP = """
+DELETE FROM records WHERE position IN (
+    SELECT position FROM (SELECT position, written FROM records ORDER BY position LIMIT ?)
+    WHERE position <= ? AND written < ?
+)
+"""
+_DROPPED_AT_ONCE = 10_000  # records deleted in one transaction: appends wait a few milliseconds for it
+_PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
+_FREE_PAGES = (64 << 20) // _PAGE_BYTES  # deleted records that stay in the file, to be written over; the rest is freed
+_PAGES_AT_ONCE = (4 << 20) // _PAGE_BYTES
 
 
 @dataclass(frozen=True)
@@ -36,46 +46,36 @@ class Record:
     content: bytes
 
 
-def framed(content: bytes) -> bytes:
-    """Return a record as it is written; `content` has no line break."""
-    return b"%08x %s\n" % (zlib.crc32(content), content)
-
-
-def _content(line: bytes) -> bytes | None:
-    """Return the content of a whole line without its break; None where it is not what was written."""
-    content = line[_HEAD:]
-    return content if line[:_HEAD] == b"%08x " % zlib.crc32(content) else None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class EventLog:
-    """One writer, any number of readers in the same process. `append` is for one thread; the rest for any."""
+    """One writer, any number of reading threads. `append` is for one thread; the rest for any."""
 
-    def __init__(self, folder: Path, segment_bytes: int = _SEGMENT_BYTES) -> None:
-        """Open a log, alone, at its last whole record.
+    def __init__(self, folder: Path) -> None:
+        """Open the log in `folder`, which is made if it is new.
 
         Raises:
-            StageBusyError: another collector writes it.
+            StageBusyError: another collector writes this log.
+            SettingsError: the folder cannot be written, or its database is damaged.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._segment_bytes = folder, segment_bytes
-        self._lock = (folder / ".lock").open("a", encoding="utf-8")
+        self._path, self._readers, self._writing = folder / _FILE, threading.local(), threading.Lock()
+        self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise StageBusyError(f"{folder}: another collector writes this log; stop it, or use its address") from None
-        self.id = self._identity()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            self._writer = self._opened()
+        except Timeout:
+            raise StageBusyError(
+                f"{folder}: another collector writes this log; stop it, or send events to its address"
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            self._lock.release()
+            raise SettingsError(
+                f"{folder}: the collector's log must be a writable folder with an intact {_FILE} ({error}). Correct "
+                f"the permissions or the disk, or set SHOPLENS_LAKE to another folder"
+            ) from error
+        self.id: str = self._writer.execute("SELECT id FROM log").fetchone()[0]
+        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+        self._end: int = last[0] if last else 0
         self._news = threading.Condition()
-        self._end = self._recover()
-        self._file = self._open_segment()
 
     def __enter__(self) -> "EventLog":
         return self
@@ -84,120 +84,112 @@ class EventLog:
         self.close()
 
     def close(self) -> None:
-        """Let go of the log."""
-        self._file.close()
-        self._lock.close()
+        """Close the log, so that another process can write it."""
+        self._writer.close()
+        self._lock.release()
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = self._connected()
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # this and the next hold from the first table on
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # each commit is on disk, not only each checkpoint
+        connection.executescript(_TABLES)
+        connection.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        # Autocommit: transactions are begun by name. The writer's connection is used under a lock of ours.
+        return sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
 
     @property
     def end(self) -> int:
-        """Position after the last record that is on disk."""
+        """Position of the last record that is on disk; 0 where there is none."""
         return self._end
 
     @property
     def begin(self) -> int:
-        """Position of the first record that is still kept."""
-        return self._segments()[0]
+        """Position before the first record that is still kept."""
+        first = self._reader().execute("SELECT min(position) FROM records").fetchone()[0]
+        return self._end if first is None else first - 1
 
-    def _identity(self) -> str:
-        path = self._folder / "id"
-        if not path.exists():
-            with whole_file(path) as work:
-                work.write_text(uuid.uuid4().hex, encoding="ascii")
-        return path.read_text(encoding="ascii")
+    def _reader(self) -> sqlite3.Connection:
+        if not hasattr(self._readers, "connection"):
+            self._readers.connection = self._connected()
+        connection: sqlite3.Connection = self._readers.connection
+        return connection
 
-    def _segments(self) -> list[int]:
-        return sorted(int(path.stem) for path in self._folder.glob("*.log"))
-
-    def _path(self, start: int) -> Path:
-        return self._folder / f"{start:0{_DIGITS}}.log"
-
-    def _recover(self) -> int:
-        starts = self._segments()
-        if not starts:
-            self._path(0).touch()
-            _sync_folder(self._folder)
-            return 0
-        path = self._path(starts[-1])
-        whole, content = 0, path.read_bytes()
-        while (stop := content.find(b"\n", whole)) >= 0 and _content(content[whole:stop]) is not None:
-            whole = stop + 1
-        if whole < len(content):  # never answered, but nothing is thrown away
-            (self._folder / f"torn-{starts[-1] + whole}.bin").write_bytes(content[whole:])
-            os.truncate(path, whole)
-        return starts[-1] + whole
-
-    def _open_segment(self) -> io.FileIO:
-        self._start = self._segments()[-1]
-        return io.FileIO(self._path(self._start), "ab")
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the writer's connection for one transaction; SQLite's errors leave as OSError."""
+        with self._writing:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise OSError(errno.EIO, str(error), str(self._path)) from error
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
 
     def append(self, contents: list[bytes]) -> int:
-        """Write records and return the new end when they are on disk.
+        """Write records as one transaction and return the position of the last, when all are on disk.
 
         Raises:
-            OSError: the disk refuses; the log is as it was.
+            OSError: the disk is full or cannot be written; the log is as it was.
         """
-        block = b"".join(map(framed, contents))
-        try:
-            left = memoryview(block)
-            while left:
-                left = left[self._file.write(left) :]
-            os.fdatasync(self._file.fileno())
-        except OSError:
-            os.ftruncate(self._file.fileno(), self._end - self._start)
-            raise
+        written = time.time()
+        with self._transaction() as connection:
+            rows = ((written, content) for content in contents)
+            connection.executemany("INSERT INTO records (written, content) VALUES (?, ?)", rows)
         with self._news:
-            self._end += len(block)
+            self._end += len(contents)
             self._news.notify_all()
-        if self._end - self._start >= self._segment_bytes:
-            self.roll()
         return self._end
 
-    def roll(self) -> None:
-        """Begin a new segment, so that the old one can be dropped when all followers have passed it."""
-        if self._end == self._start:
-            return
-        self._path(self._end).touch()
-        _sync_folder(self._folder)
-        self._file.close()
-        self._file = self._open_segment()
-
     def wait(self, position: int, seconds: float) -> bool:
-        """Wait until there are records after `position`; say whether there are."""
+        """Wait until there are records after `position`; return whether there are."""
         with self._news:
             return self._news.wait_for(lambda: self._end > position, seconds)
 
-    def read(self, position: int, max_bytes: int) -> tuple[list[Record], int]:
-        """Return records from `position` on, about `max_bytes` of them, and the position after the last.
+    def read(self, position: int, max_bytes: int, last: int | None = None) -> tuple[list[Record], int]:
+        """Return the records after `position`, about `max_bytes` of them, and the position of the last.
 
-        A position before the first segment that is kept stands for that.
+        Args:
+            position: 0 for the beginning.
+            max_bytes: Reading ends with the record that reaches it.
+            last: Position of the last record to read; by default the end.
+
+        Raises:
+            OSError: the database cannot be read.
         """
-        starts = self._segments()
-        position = max(position, starts[0])
-        start = max(s for s in starts if s <= position)
-        following = next((s for s in starts if s > start), None)
-        end = self._end if following is None else following
-        with self._path(start).open("rb") as stream:
-            stream.seek(position - start)
-            block = stream.read(min(end - position, max_bytes))
-            if block and not block.endswith(b"\n"):
-                block += stream.readline()
-        records, place = [], position
-        for line in block[:-1].split(b"\n") if block else ():
-            content = _content(line)
-            if content is None:
-                raise OSError(f"{self._path(start)}: the record at {place} is not what was written; check the disk")
-            records.append(Record(place, content))
-            place += len(line) + 1
-        return records, place
+        records: list[Record] = []
+        end, size = self._end if last is None else min(last, self._end), 0
+        query = "SELECT position, content FROM records WHERE position > ? AND position <= ? ORDER BY position"
+        try:
+            with closing(self._reader().execute(query, [position, end])) as rows:
+                for number, content in rows:
+                    records.append(Record(number, content))
+                    size += len(content)
+                    if size >= max_bytes:
+                        return records, number
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, str(error), str(self._path)) from error
+        return records, end
 
     def drop(self, before: int, older_than: float) -> int:
-        """Remove segments that end at or before a position and were last written before a time; return how many."""
-        starts = self._segments()
-        gone = 0
-        for start, following in pairwise(starts):
-            path = self._path(start)
-            if following > before or path.stat().st_mtime >= older_than:
-                break
-            path.unlink()
-            gone += 1
-        return gone
+        """Delete records up to position `before` that were written before the time `older_than`; return how many.
+
+        Raises:
+            OSError: the disk is full or cannot be written; records that are left are dropped by a later call.
+        """
+        dropped, count = 0, _DROPPED_AT_ONCE
+        while count == _DROPPED_AT_ONCE:
+            with self._transaction() as connection:
+                count = connection.execute(_DROP, [_DROPPED_AT_ONCE, before, older_than]).rowcount
+            dropped += count
+        while self._reader().execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
+            with self._writing:  # a script, because `execute` ends after the first page
+                self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+        return dropped

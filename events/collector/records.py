@@ -1,73 +1,251 @@
-"""What the collector's log holds: events to the contract, and what was set aside, one JSON object a record."""
+"""Events as JSON: what a sender posts, checked against the contract, and what the log keeps of it.
 
+A record of the log is one JSON object: an event with the contract's columns, or `{"quarantined": …, "reasons": […]}`.
+"""
+
+import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any
+from math import isnan
+from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic_core import from_json, to_json
+from pydantic import AfterValidator, Field, FiniteFloat, TypeAdapter, ValidationError, with_config
+from pydantic_core import PydanticCustomError, from_json, to_json
+from typing_extensions import TypedDict
 
 from events.collector.log import Record
-from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, UTC_TIME
+from events.content import json_text
+from events.contract import (
+    ATTRIBUTES,
+    EVENT_NAMES,
+    EVENT_SCHEMA,
+    PERSON_ID,
+    PERSON_ID_LENGTH,
+    QUARANTINE_SCHEMA,
+    UTC_TIME,
+)
+from events.transform.numbers import is_nobody
+from events.transform.times import EARLIEST, LATEST
 
-TABLE = "collector"  # what quarantine calls the source
-_ASIDE = b'{"aside":'
-_AS_TEXT = {name: pl.String() if kind == UTC_TIME else kind for name, kind in EVENT_SCHEMA.items()}
+NOT_JSON = "not_json"
+NOT_AN_OBJECT = "not_an_object"
+_LONGEST_TEXT = 65_536  # characters of one field; a page's URL or a review is far shorter
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
+_TIMES = ("event_time", "ingested_at")
+_PEOPLE = ("user_id", "anonymous_id")
+_TABLE = "collector"  # what quarantine calls the source
+_QUARANTINED = b'{"quarantined":'
+
+
+def _moment(text: str) -> datetime | None:
+    if not text:
+        return None
+    found = _RFC_3339.fullmatch(text)
+    if found is not None and found[2] is None:
+        raise PydanticCustomError("without_time_zone", "must end with Z or an offset such as +01:00")
+    try:
+        moment = datetime.fromisoformat(text.upper() if found else "")
+    except ValueError:
+        raise PydanticCustomError("not_a_time", "must be an RFC 3339 time such as 2026-11-27T09:30:00Z") from None
+    if not EARLIEST <= moment <= LATEST:
+        raise PydanticCustomError("implausible", f"must be from {EARLIEST.year} to {LATEST.year}")
+    return moment
+
+
+_Time = Annotated[str, AfterValidator(_moment)]
+_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+
+
+_TYPES = {pl.String: _Text, pl.Float64: FiniteFloat, UTC_TIME: _Time, ATTRIBUTES: dict[str, Any]}
+_COLUMNS: dict[str, Any] = {name: _TYPES.get(kind) for name, kind in EVENT_SCHEMA.items()}
+_COLUMNS["position"] = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+_COLUMNS = {name: kind | None for name, kind in _COLUMNS.items()} | {"event_name": Literal[EVENT_NAMES]}
+# The columns of the contract as JSON; other fields become `attributes`.
+_Columns = TypedDict("_Columns", _COLUMNS, total=False)  # type: ignore[misc]
+_POSTED: Any = with_config(strict=True, extra="allow", str_strip_whitespace=True)(_Columns)
+_ONE: TypeAdapter[Any] = TypeAdapter(_POSTED)
+_MANY: TypeAdapter[Any] = TypeAdapter(list[_POSTED])
+_NUMBERS = frozenset(name for name, kind in EVENT_SCHEMA.items() if kind.is_numeric())
+_REQUIRED = ("event_time", "event_name")
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One posted event.
+
+    Attributes:
+        event: The contract's columns that have a value; empty where `reasons` reject the event.
+        reasons: Why it cannot be an event; empty for a good one.
+        raw: What was posted, as text; kept of rejected events only.
+        problem: The first reason in words: field and rule.
+        has_id: Whether the ID is the sender's; False where it is derived from the content.
+    """
+
+    event: dict[str, Any]
+    reasons: tuple[str, ...] = ()
+    raw: str = ""
+    problem: str = field(default="", compare=False)
+    has_id: bool = True
+
+
+def _reason(error: Any) -> str:
+    """Name an error of pydantic as the transform of files names the same fault."""
+    name, kind = str(error["loc"][0]) if error["loc"] else "", error["type"]
+    if not name:
+        return NOT_JSON if kind == "json_invalid" else NOT_AN_OBJECT
+    if kind == "literal_error":
+        return f"{name}_missing" if error["input"] in (None, "") else f"{name}_unknown"
+    if name in _TIMES:
+        return f"{name}_{kind}" if kind in ("without_time_zone", "implausible") else f"{name}_not_a_time"
+    if name in _NUMBERS:
+        return f"{name}_not_a_number"
+    return f"{name}_too_long" if kind == "string_too_long" else f"{name}_not_text"
+
+
+def rejected(raw: bytes, reasons: Iterable[str], problem: str) -> Incoming:
+    """Return what cannot be an event; text that is not UTF-8 is kept with escapes."""
+    return Incoming({}, tuple(dict.fromkeys(reasons)), raw.decode("utf-8", "backslashreplace"), problem)
+
+
+def _problems(event: dict[str, Any]) -> dict[str, str]:
+    """Return reason -> rule in words, for what is missing and for people whom the service could not be asked about."""
+    found = {f"{name}_missing": f"{name}: must be given" for name in _REQUIRED if event.get(name) is None}
+    for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
+        if (person := event.get(name)) and is_nobody(person) and not person.lstrip("-").isdigit():
+            event[name] = None
+    people = {name: event[name] for name in _PEOPLE if event.get(name)}
+    if not people:
+        found["who_missing"] = "user_id or anonymous_id: must be given"
+    for name, person in people.items():
+        if len(person) > PERSON_ID_LENGTH:
+            found[f"{name}_too_long"] = f"{name}: must have at most {PERSON_ID_LENGTH} characters, not {len(person)}"
+        elif not re.fullmatch(PERSON_ID, person):
+            found[f"{name}_with_control_character"] = f"{name}: must have no control characters"
+    return found
+
+
+def attribute_text(value: Any) -> str | None:
+    """Return a JSON value as attributes hold it, the same as from a file: 2.0 is "2"; None for no value."""
+    if isinstance(value, str):
+        return value.strip() or None
+    return None if value is None or (isinstance(value, float) and isnan(value)) else json_text(value)
+
+
+def _derived_id(event: dict[str, Any]) -> str:
+    """Return an ID made of what happened: when it was received, and its session, do not count."""
+    content = {name: event[name] for name in sorted(event) if name not in ("ingested_at", "session_id")}
+    return blake2b(to_json(content), digest_size=12).hexdigest()
+
+
+def _with_attributes(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that have a value, with fields beyond the contract as pairs, and an ID."""
+    given = {name: value for name, value in event.items() if value is not None and value != ""}
+    beyond = given.pop("attributes", {})
+    beyond |= {name: given.pop(name) for name in [n for n in given if n not in EVENT_SCHEMA]}
+    pairs = [(str(key), attribute_text(value)) for key, value in sorted(beyond.items())]
+    if spelled := [{"key": key, "value": value} for key, value in pairs if value is not None]:
+        given["attributes"] = spelled
+    given["event_time"] = given["event_time"].astimezone(UTC)
+    if "event_id" not in given:
+        given["event_id"] = _derived_id(given)
+    return given
+
+
+def accept(event: dict[str, Any], raw: bytes | None = None) -> Incoming:
+    """Return an event whose columns have the contract's types, or its rejection; `raw` is what was posted."""
+    problems = _problems(event)
+    if problems:
+        return rejected(to_json(event) if raw is None else raw, problems, next(iter(problems.values())))
+    return Incoming(_with_attributes(event), has_id=bool(event.get("event_id")))
+
+
+def parse_event(raw: bytes) -> Incoming:
+    """Check one event, a JSON object."""
+    try:
+        return accept(_ONE.validate_json(raw), raw)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        place = ".".join(str(part) for part in found[0]["loc"]) or "event"
+        return rejected(raw, [_reason(one) for one in found], f"{place}: {found[0]['msg']}")
+
+
+def parse_lines(body: bytes) -> list[Incoming]:
+    """Check NDJSON: one event per line; empty lines are skipped."""
+    return [parse_event(line) for line in body.split(b"\n") if line.strip()]
+
+
+def parse_body(body: bytes) -> list[Incoming]:
+    """Check one event, a list of events, an object with a list `events`, or NDJSON, whatever its content type."""
+    is_list = body.lstrip()[:1] == b"["
+    if is_list:
+        try:
+            return [accept(event) for event in _MANY.validate_json(body)]
+        except ValidationError:
+            pass  # each on its own below: a bad event rejects no other
+    try:
+        content = from_json(body)
+    except ValueError as error:
+        if not is_list and any(_is_object(line) for line in body.split(b"\n")):
+            return parse_lines(body)
+        return [rejected(body, [NOT_JSON], f"body: {error}")]
+    if isinstance(content, dict) and isinstance(content.get("events"), list):
+        content = content["events"]
+    return [parse_event(to_json(one)) for one in (content if isinstance(content, list) else [content])]
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(from_json(line), dict)
+    except ValueError:
+        return False
 
 
 def accepted(event: dict[str, Any]) -> bytes:
-    """Return the record of an event: the columns of the contract that it has."""
+    """Return the record of an event."""
     return to_json(event)
 
 
-def set_aside(raw: str, reasons: Sequence[str]) -> bytes:
-    """Return the record of what cannot be an event, as it was sent."""
-    return to_json({"aside": raw, "reasons": list(reasons)})
+def quarantined(raw: str, reasons: Sequence[str]) -> bytes:
+    """Return the record of what cannot be an event, as it was posted."""
+    return to_json({"quarantined": raw, "reasons": list(reasons)})
 
 
 def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
     """Return the events among records, in their order; times as `datetime` in UTC."""
     found = []
     for record in records:
-        if not record.content.startswith(_ASIDE):
+        if not record.content.startswith(_QUARANTINED):
             event = from_json(record.content)
-            for name in ("event_time", "ingested_at"):
+            for name in _TIMES:
                 event[name] = datetime.fromisoformat(event[name])
             found.append(event)
     return found
 
 
-def frame_of(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
+def event_frame(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Return EVENT_SCHEMA of events with `datetime` times."""
     return pl.DataFrame({name: [event.get(name) for event in events] for name in EVENT_SCHEMA}, schema=EVENT_SCHEMA)
 
 
-def _number(raw: str) -> int:
-    return int.from_bytes(blake2b(raw.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
-
-
-def tables_of(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the rest.
-
-    The row of what was set aside is a number made of its text: sent again, it is the same one.
-    """
-    good = [record.content for record in records if not record.content.startswith(_ASIDE)]
-    bad = [from_json(record.content) for record in records if record.content.startswith(_ASIDE)]
-    quarantined = pl.DataFrame(
-        {
-            "table": [TABLE] * len(bad),
-            "row": [_number(one["aside"]) for one in bad],
-            "reasons": [one["reasons"] for one in bad],
-            "raw": [one["aside"] for one in bad],
-        },
-        schema=QUARANTINE_SCHEMA,
-    )
+def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the others, numbered by position."""
+    good = [one.content for one in records if not one.content.startswith(_QUARANTINED)]
+    bad = [(one.position, from_json(one.content)) for one in records if one.content.startswith(_QUARANTINED)]
+    columns = {
+        "table": [_TABLE] * len(bad),
+        "row": [position for position, _ in bad],
+        "reasons": [one["reasons"] for _, one in bad],
+        "raw": [one["quarantined"] for _, one in bad],
+    }
+    quarantine = pl.DataFrame(columns, schema=QUARANTINE_SCHEMA)
     if not good:
-        return pl.DataFrame(schema=EVENT_SCHEMA), quarantined
-    frame = pl.read_ndjson(b"\n".join(good), schema=_AS_TEXT)
-    times = [name for name, kind in EVENT_SCHEMA.items() if kind == UTC_TIME]
-    events = frame.with_columns(pl.col(times).str.to_datetime("%+", time_unit="us", time_zone="UTC"))
+        return pl.DataFrame(schema=EVENT_SCHEMA), quarantine
+    as_text = {name: pl.String() if kind == UTC_TIME else kind for name, kind in EVENT_SCHEMA.items()}
+    frame = pl.read_ndjson(b"\n".join(good), schema=as_text)
+    events = frame.with_columns(pl.col(_TIMES).str.to_datetime("%+", time_unit="us", time_zone="UTC"))
     # a file's events without attributes have an empty list, too
-    bare = pl.col("attributes").fill_null(pl.lit([], dtype=EVENT_SCHEMA["attributes"]))
-    return events.with_columns(bare).select(list(EVENT_SCHEMA)), quarantined
+    filled = pl.col("attributes").fill_null(pl.lit([], dtype=EVENT_SCHEMA["attributes"]))
+    return events.with_columns(filled).select(list(EVENT_SCHEMA)), quarantine

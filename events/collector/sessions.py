@@ -1,4 +1,4 @@
-"""Sessions of events that come without one, as they come: 30 idle minutes, as `events.ingest` derives them of files."""
+"""Sessions of events that are received without one: 30 idle minutes, as for files."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

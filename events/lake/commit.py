@@ -10,7 +10,9 @@ Writers are optimistic. All appends share a second transaction ID, so that of tw
 CommitFailedError; it checks only whether the IDs that others added since are among its own, and commits again.
 """
 
+import contextlib
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -29,7 +31,7 @@ from events.content import OTHER_CONTENT, content_hash
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.ingest import Ingested
 from events.lake.known_ids import Ids, KnownIds, hashed, known_events
-from events.lake.maintenance import maintain
+from events.lake.maintenance import GRACE_HOURS, maintain
 from events.lake.schema_changes import Sources, changes, known_sources, merged_sources
 from events.lake.table import (
     ACCOUNT_SCHEMA,
@@ -37,6 +39,7 @@ from events.lake.table import (
     CONTENT,
     EVENTS,
     QUARANTINE,
+    STORE_ERRORS,
     Lake,
     Place,
     clear_errors,
@@ -49,9 +52,11 @@ from shoplens.errors import SourceError
 LIVE = "live"  # the mapping, and the table, of events that arrive one by one
 Chunks = Callable[[], Iterable[pl.DataFrame]]
 _APPENDS = "shoplens:appends"
+_log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _TRIES = 1000
 _SHORT, _LONG = 0.01, 1.0  # seconds between tries
+_LONGEST = GRACE_HOURS * 1800.0  # seconds: half of the time after which a vacuum deletes files that nothing names
 _ABANDONED = 24 * 3600.0  # seconds after which a pending account belongs to a killed writer
 
 
@@ -118,6 +123,7 @@ class _Written:
 
     batch: str
     accounts: dict[str, TableAccount]
+    started: float = field(default_factory=time.time)
     actions: list[AddAction] = field(default_factory=list)
     ids: list[Ids] = field(default_factory=list)
     days: set[str] = field(default_factory=set)
@@ -244,18 +250,28 @@ def commit_account(
         if lake.open(EVENTS).transaction_version(account.inputs) != account.number:  # else an answer was lost
             lake.delete(path)
             raise
-    return record(lake, account, events.version())
+    before = events.version()
+    try:
+        events.update_incremental()
+        return record(lake, events, account, before)
+    except STORE_ERRORS as error:  # it is committed: readers find the account in `pending`, the next writer records it
+        _log.warning("lake %s: batch %s is committed, its account will follow: %s", lake.name, account.batch, error)
+        return account
 
 
-def record(lake: Lake, account: Account, before: int) -> Account:
+def record(lake: Lake, events: DeltaTable, account: Account, before: int) -> Account:
     """Copy the account of a committed batch from `pending` to `accounts`, unless it is there already.
 
     Args:
         lake: The lake.
+        events: The table of events, at a version with the batch.
         account: The account.
         before: A version of the events without the batch.
     """
-    account = Account(**asdict(account) | {"version": _version_of(lake, account, before)})
+    version = _version_of(lake, events, account, before)
+    with contextlib.suppress(FileNotFoundError):  # cleaned up: long on the disk
+        lake.sync(f"{EVENTS}/_delta_log/{version:020}.json")
+    account = Account(**asdict(account) | {"version": version})
     for _ in range(_TRIES):
         table = lake.open(ACCOUNTS)
         if table.transaction_version(account.batch) is not None:
@@ -269,14 +285,13 @@ def record(lake: Lake, account: Account, before: int) -> Account:
     return account
 
 
-def _version_of(lake: Lake, account: Account, before: int) -> int:
+def _version_of(lake: Lake, events: DeltaTable, account: Account, before: int) -> int:
     """Return the first version of the events that has a batch; versions between may be compactions."""
-    table = lake.open(EVENTS)
-    low, high = before + 1, table.version()
+    low, high = before + 1, events.version()
     while low < high:
         middle = (low + high) // 2
         try:
-            has = table if middle == table.version() else lake.find(EVENTS, middle)
+            has = lake.find(EVENTS, middle)
         except DeltaError:  # log entries so old are cleaned up
             low = middle + 1
             continue
@@ -290,10 +305,10 @@ def _version_of(lake: Lake, account: Account, before: int) -> int:
 def pending_accounts(lake: Lake) -> list[Account]:
     """Return the accounts of commits in progress; of those, the committed ones have their number in the events."""
     found = []
-    for path in lake.names("pending"):
-        if path.endswith(".json") and not path.rpartition("/")[2].startswith("."):
+    for name in lake.names("pending"):
+        if name.endswith(".json") and not name.startswith("."):
             try:
-                found.append(Account(**json.loads(lake.read_bytes(path))))
+                found.append(Account(**json.loads(lake.read_bytes(f"pending/{name}"))))
             except FileNotFoundError:  # recorded meanwhile
                 continue
     return found
@@ -303,7 +318,7 @@ def repair(lake: Lake, events: DeltaTable) -> None:
     """Record committed batches whose writers were killed before they did, and drop accounts that never counted."""
     for account in pending_accounts(lake):
         if events.transaction_version(account.inputs) == account.number:
-            record(lake, account, account.version - 1)
+            record(lake, events, account, account.version - 1)
         elif time.time() - datetime.fromisoformat(account.committed_at).timestamp() > _ABANDONED:
             lake.delete(f"pending/{account.batch}.json")
 
@@ -352,6 +367,11 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
             since = events.version()
             if written is None:
                 written = _write(lake, events, index, incoming)
+            if time.time() - written.started > _LONGEST:
+                raise SourceError(
+                    f"lake: {lake.name}: an append must end within {_LONGEST / 3600:.0f} hours, before its files "
+                    f"count as left behind; this one took longer. Ingest less at a time"
+                )
             account = _account(events, incoming, written, known)
             try:
                 account = commit_account(lake, events, account, list(written.actions))

@@ -7,7 +7,7 @@ again where another writer was first.
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +38,30 @@ class Brought:
     Attributes:
         accounts: By label of a file.
         unread: Files of given folders that no table of the mapping reads.
+        notes: Remarks on the files and on what is in them.
         changes: What has changed in the source since it was last read, as lines for a person.
         late_days: Days to which events came after the lake had a later day.
         batch: The ID of the batch; empty for a dry run.
         again: Whether the lake held these inputs already, so that nothing was added.
         samples: Of a dry run: a few events that would be added, and a few rows that would be quarantined.
-        notes: Remarks on the files and on what is in them, as lines for a person.
     """
 
     accounts: dict[str, TableAccount]
     unread: tuple[str, ...]
+    notes: tuple[str, ...]
     changes: list[str]
     late_days: list[str]
     batch: str = ""
     again: bool = False
     samples: tuple[pl.DataFrame, pl.DataFrame] | None = None
-    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the outcome as lines for a person."""
         lines = list(self.changes)
         if self.unread:
             lines.append(f"not read, no table of the mapping: {', '.join(self.unread)}")
-        lines += [*self.notes, *(account.line(table) for table, account in self.accounts.items())]
+        lines += self.notes
+        lines += [account.line(table) for table, account in self.accounts.items()]
         if self.again:
             lines.append(f"already ingested as batch {self.batch}: nothing was added")
         if self.late_days:
@@ -113,7 +114,7 @@ def ingest_files(
     """
     columns = source_columns(mapping, inputs)
     lake = None
-    if place is not None and (not dry_run or is_lake(place)):
+    if place is not None and is_lake(place):
         lake = Lake(place) if dry_run else created(place, mapping.identity, f"mapping {mapping.name}")
     changed = changes(known_sources(lake, mapping.name), mapping, columns) if lake else []
     with tempfile.TemporaryDirectory(prefix="shoplens-ingest-") as name:
@@ -140,15 +141,17 @@ def ingest_files(
             },
             sources=columns,
         )
-        if dry_run or lake is None:
-            return replace(_dry_run(lake, incoming, reading.unread, changed), notes=reading.notes)
+        if dry_run or place is None:
+            return _dry_run(lake, incoming, reading, changed)
+        # A new lake is created last: a mapping that reads nothing leaves none.
+        lake = lake or created(place, mapping.identity, f"mapping {mapping.name}")
         account, fresh = append_incoming(lake, incoming, mapping)
     tables = {table: TableAccount(**one) for table, one in account.tables.items()} if fresh else as_again(account)
     late = account.late_days if fresh else []
-    return Brought(tables, reading.unread, changed, late, account.batch, again=not fresh, notes=reading.notes)
+    return Brought(tables, reading.unread, reading.notes, changed, late, account.batch, again=not fresh)
 
 
-def _dry_run(lake: Lake | None, incoming: Incoming, unread: tuple[str, ...], changed: list[str]) -> Brought:
+def _dry_run(lake: Lake | None, incoming: Incoming, reading: Reading, changed: list[str]) -> Brought:
     """Return the account and samples of what an ingest would add to a lake, or to a new one."""
     accounts = incoming.accounts
     accepted = pl.DataFrame(schema=_LABELLED)
@@ -167,7 +170,7 @@ def _dry_run(lake: Lake | None, incoming: Incoming, unread: tuple[str, ...], cha
     columns = list(QUARANTINE_SCHEMA)
     rows = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *(one.select(columns) for one in quarantined)])
     shown = rows.group_by("reasons", maintain_order=True).head(2).select(columns)
-    return Brought(accounts, unread, changed, [], samples=(accepted, shown))
+    return Brought(accounts, reading.unread, reading.notes, changed, [], samples=(accepted, shown))
 
 
 bring = ingest_files

@@ -12,6 +12,7 @@ adds what is missing, and the folder may be deleted at any time. The hash is sta
 name is therefore in the path.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -123,15 +124,12 @@ class KnownIds:
         return runs
 
     def _download(self) -> None:
-        for path in self._lake.names(self._name):
-            target = self._folder / Path(path).name
-            if _RUN.fullmatch(target.name) and not target.exists():
-                self._place(target.name, self._lake.read_bytes(path))
-
-    def _place(self, name: str, content: bytes) -> None:
-        work = self._folder / f".{uuid.uuid4().hex}.tmp"
-        work.write_bytes(content)
-        work.replace(self._folder / name)
+        for name in self._lake.names(self._name):
+            if _RUN.fullmatch(name) and not (self._folder / name).exists():
+                work = self._folder / f".{uuid.uuid4().hex}.tmp"
+                with contextlib.suppress(FileNotFoundError):  # merged by another writer meanwhile
+                    work.write_bytes(self._lake.read_bytes(f"{self._name}/{name}"))
+                    work.replace(self._folder / name)
 
     def _committed(self, events: DeltaTable, version: int) -> Ids:
         """Return the numbers of the events that a commit added; none of one that only rewrote files."""

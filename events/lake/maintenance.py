@@ -3,26 +3,26 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import DeltaError
+from deltalake import DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from events.lake.known_ids import KnownIds
-from events.lake.table import EVENTS, SCHEMAS, Lake, Place, clear_errors, existing
+from events.lake.table import EVENTS, SCHEMAS, STORE_ERRORS, Lake, Place, clear_errors, commit, existing
 
 REWRITES = "shoplens:rewrites"
-"""The transaction ID of compactions and rewrites: Delta lets a rewrite commit although a compaction replaced its files,
-which would double their rows, unless both carry one."""
+"""The transaction ID that compactions and rewrites share: Delta does not notice that files to be replaced are replaced
+already by a compaction (whose actions carry `dataChange: false`), and would keep their rows twice."""
 
 GRACE_HOURS = 24  # a reader of an old version, or a writer, has as long to finish
 _COMPACT_EVERY, _LARGE_EVERY, _VACUUM_EVERY = 32, 1024, 4096  # versions
-_SMALL, _LARGE = 8 << 20, 128 << 20  # bytes of a merged file; a day is rewritten often only while it is small
+_SMALL, _LARGE = 8 << 20, 64 << 20  # bytes of a merged file; a day is rewritten often only while it is small
 _log = logging.getLogger(__name__)
 
 
@@ -34,24 +34,68 @@ def maintain(lake: Lake, version: int) -> None:
         compact(lake, _SMALL if version % _LARGE_EVERY else _LARGE)
         if version % _VACUUM_EVERY == 0:
             vacuum(lake)
-    except (DeltaError, OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except STORE_ERRORS as error:
         _log.warning("lake %s: not compacted or vacuumed at version %d, tried later: %s", lake.name, version, error)
 
 
 def compact(lake: Lake, target_size: int = _LARGE) -> None:
-    """Merge small files of each table, and of each day of events."""
+    """Merge small files of each table, and of each day of events, into files of about `target_size` bytes.
+
+    Not by `DeltaTable.optimize`, which ignores `app_transactions`: of two at the same time both commit, which doubles
+    the rows.
+
+    Raises:
+        CommitFailedError: another writer compacted or rewrote the same table; its files are kept.
+    """
     for name in SCHEMAS:
         table = lake.find(name)
         if table is None:
             continue
         if name == EVENTS:
             KnownIds(lake, table).catch_up(table)  # while the files that were added are still there
-        table.optimize.compact(target_size=target_size, commit_properties=rewrites(table), max_concurrent_tasks=2)
+        actions: list[AddAction | RemoveAction] = []
+        for partition, files in _mergeable(table, target_size):
+            rows = pl.concat([_read(lake, f"{name}/{file['path']}") for file in files], how="diagonal")
+            actions += [replace(_rewritten(lake, name, rows, partition), data_change=False)]
+            actions += [_removed(file, partition, data_change=False) for file in files]
+        if actions:
+            commit(table, actions, [Transaction(REWRITES, table.version())])
 
 
-def rewrites(table: DeltaTable) -> CommitProperties:
-    """Return the properties of a commit that replaces files of a table."""
-    return CommitProperties(app_transactions=[Transaction(REWRITES, table.version())])
+def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[dict[str, str | None], list[dict[str, Any]]]]:
+    """Yield partitions with the files to merge into one, two or more each."""
+    files = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("size_bytes") < target_size)
+    by_day: dict[Any, list[dict[str, Any]]] = {}
+    for file in files.sort("modification_time", "path").iter_rows(named=True):
+        by_day.setdefault(file.get("partition.day"), []).append(file)
+    for day, small in by_day.items():
+        size, merged = 0, list[dict[str, Any]]()
+        for file in small:
+            if size + file["size_bytes"] > target_size and len(merged) > 1:
+                yield _partition(day), merged
+                size, merged = 0, []
+            merged.append(file)
+            size += file["size_bytes"]
+        if len(merged) > 1:
+            yield _partition(day), merged
+
+
+def _partition(day: date | None) -> dict[str, str | None]:
+    return {} if day is None else {"day": str(day)}
+
+
+def _read(lake: Lake, path: str) -> pl.DataFrame:
+    with lake.files.open_input_file(path) as stream, pq.ParquetFile(stream) as source:
+        return pl.DataFrame(source.read())
+
+
+def _rewritten(lake: Lake, name: str, rows: pl.DataFrame, partition: dict[str, str | None]) -> AddAction:
+    folder = f"day={partition['day']}/" if partition else ""
+    return lake.write_as(name, f"{folder}rewritten-{uuid.uuid4().hex[:12]}.parquet", rows, partition)
+
+
+def _removed(file: dict[str, Any], partition: dict[str, str | None], *, data_change: bool) -> RemoveAction:
+    return RemoveAction(file["path"], data_change, int(time.time() * 1000), file["size_bytes"], partition)
 
 
 def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS) -> int:
@@ -106,11 +150,9 @@ def without(
             if not mask.any():
                 continue
             kept = pl.DataFrame(source.read()).filter(~mask)
-        partition: dict[str, str | None] = {"day": str(day)} if isinstance(day, date) else {}
-        if kept.height:
-            target = f"day={day}/" if partition else ""
-            actions.append(lake.write_as(name, f"{target}rewritten-{uuid.uuid4().hex[:12]}.parquet", kept, partition))
-        actions.append(RemoveAction(path, True, int(time.time() * 1000), file["size_bytes"], partition))
+        partition = _partition(day)
+        actions += [_rewritten(lake, name, kept, partition)] if kept.height else []
+        actions.append(_removed(file, partition, data_change=True))
         count += int(mask.sum())
         days |= {str(day)} if partition else set()
     return actions, count, sorted(days)

@@ -199,10 +199,18 @@ def _read_as(mapping: Mapping, table: str, columns: dict[str, Column]) -> tuple[
             roles |= {_known_root(one, columns): role for one in columns_of(source)}
         others = [*getattr(spec, "own", ()), *getattr(spec, "identified_by", ())]
         others += [column for category in getattr(spec, "items", {}).values() for column in columns_of(category)]
-        others += [rule.column for rule in getattr(spec, "reject", ())]
+        others += [column for rule in getattr(spec, "reject", ()) for column in columns_of(rule.column)]
         for one in others:
             roles.setdefault(_known_root(one, columns), "text")
     return roles, optional
+
+
+def _with_alternatives(mapping: Mapping, table: str, new: dict[str, Column]) -> set[str]:
+    """Return columns that a file may lack because it has another that the mapping accepts in their place."""
+    specs = [spec for spec in mapping.events if spec.table == table]
+    sources = [source for spec in specs for source in (*spec.columns.values(), *(rule.column for rule in spec.reject))]
+    roots = [{_known_root(one, new) for one in source} for source in sources if isinstance(source, tuple)]
+    return {name for names in roots if names & set(new) for name in names}
 
 
 def _known_root(address: str, columns: dict[str, Column]) -> str:
@@ -239,6 +247,7 @@ def _refusal(old: Column, new: Column, role: str) -> str | None:
 
 def _changes_of(mapping: Mapping, table: str, old: dict[str, Column], new: dict[str, Column]) -> list[str]:
     roles, optional = _read_as(mapping, table, old | new)
+    optional |= _with_alternatives(mapping, table, new)
     where = f"mapping {mapping.name}, table {table}"
     added = {name: column for name, column in new.items() if name not in old}
     free = {name: column for name, column in added.items() if name not in roles}

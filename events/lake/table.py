@@ -80,33 +80,31 @@ def is_url(place: Place) -> bool:
     return isinstance(place, str) and "://" in place
 
 
+STORE_ERRORS = (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What Delta, Arrow, Polars and the disk raise where a lake cannot be read or written."""
+
+_GONE = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
+_UNREACHABLE = (
+    "it cannot be reached. Check the URL, the network and the credentials (for S3: AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
+)
+_CAUSES = (  # words of the error -> what it means and what to do; the first that fits
+    (("no space left", "disk quota"), "the disk is full; nothing was committed. Free some space and run it again"),
+    (("read-only", "permission denied"), "the place cannot be written; nothing was committed. Name another place"),
+    (("bucket", "connect", "credential"), _UNREACHABLE),
+    (("not found", "no such file"), _GONE),
+    (("",), "a file of it is damaged, or it cannot be reached. Restore the file, or check the URL and the credentials"),
+)
+
+
 @contextmanager
 def clear_errors(name: str) -> Iterator[None]:
-    """Raise a SourceError of one line in place of what Delta, Arrow, Polars or the disk raise."""
+    """Raise a SourceError of one line in place of STORE_ERRORS."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise SourceError(
-            f"lake: {name}: {first_line(error)}: a file is gone: it was vacuumed, erased or taken away. Read the "
-            f"newest version, or restore the file"
-        ) from error
-    except (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        text = f"{error}".lower()
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in text
-        read_only = getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM) or any(
-            word in text for word in ("read-only", "permission denied")
-        )
-        if "not found" in text or "no such file" in text:
-            cause = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
-        elif full:
-            cause = "the disk is full; nothing was committed. Free some space and run it again"
-        elif read_only:
-            cause = "the place cannot be written; nothing was committed. Name a place that can"
-        else:
-            cause = (
-                "it cannot be reached or a file of it is damaged. Check the URL, the network and the credentials (for "
-                "S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL), or restore the file"
-            )
+    except STORE_ERRORS as error:
+        text = f"{'no such file ' if isinstance(error, FileNotFoundError) else ''}{error}".lower()
+        cause = next(cause for words, cause in _CAUSES if any(word in text for word in words))
         raise SourceError(f"lake: {name}: {first_line(error)}: {cause}") from error
 
 
@@ -131,9 +129,10 @@ class Lake:
         Raises:
             SourceError: the URL is of a store that cannot hold a lake.
         """
-        self.name = self.uri = str(place).rstrip("/")
+        self.name = str(place)
+        self.uri = self.name.rstrip("/") if is_url(place) else self.name
         self.folder: Path | None = None
-        scheme, _, rest = self.uri.partition("://")
+        scheme, _, rest = self.name.partition("://")
         if not is_url(place) or scheme in ("file", "local"):
             self.folder = Path(rest if is_url(place) else place)
             self.uri = str(self.folder)
@@ -173,11 +172,14 @@ class Lake:
         return self.uri.partition("://")[2]
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the paths of the files and folders directly in a folder, relative to the lake."""
-        if self.folder is not None and not (self.folder / folder).is_dir():
+        """Return the names of the files and folders in a folder of the lake; none where there is no such folder."""
+        try:
+            if self.folder is not None:
+                return sorted(path.name for path in (self.folder / folder).iterdir())
+            paths = self.store.ls(f"{self.root}/{folder}".rstrip("/"), detail=False)
+        except FileNotFoundError:
             return []
-        selector = pafs.FileSelector(folder, allow_not_found=True)
-        return sorted(info.path for info in self.files.get_file_info(selector))
+        return sorted(name for path in paths if (name := path.rstrip("/").rpartition("/")[2]))
 
     def read_bytes(self, path: str) -> bytes:
         """Return the content of a file; raise FileNotFoundError where there is none."""
@@ -185,6 +187,16 @@ class Lake:
             return (self.folder / path).read_bytes()
         with self.files.open_input_stream(path) as stream:
             return bytes(stream.read())
+
+    def sync(self, path: str) -> None:
+        """Put a file that was written to a folder, and its entry there, on the disk; an object store did already."""
+        if self.folder is not None:
+            for target in (self.folder / path, (self.folder / path).parent):
+                descriptor = os.open(target, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
@@ -208,8 +220,9 @@ class Lake:
         """Delete a file, if there is one."""
         if self.folder is not None:
             (self.folder / path).unlink(missing_ok=True)
-        elif self.files.get_file_info(path).type != pafs.FileType.NotFound:
-            self.files.delete_file(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self.store.rm_file(f"{self.root}/{path}")
 
     def find(self, name: str, version: int | None = None) -> DeltaTable | None:
         """Open a table of the lake, at its newest version by default; None where there is none."""
@@ -257,10 +270,8 @@ class Lake:
         else:
             target = self.folder / name / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            target.write_bytes(content)
+            self.sync(f"{name}/{path}")
         now, stats = int(time.time() * 1000), json.dumps(_statistics(rows, _STATISTICS.get(name, ("batch",))))
         return AddAction(path, content.nbytes, partition, now, True, stats)
 
@@ -272,7 +283,7 @@ class Lake:
             table = with_columns(self.open(name), frame)
             add = self.write(name, frame, batch)
             try:
-                commit(table, [add], [Transaction(batch, 1)])
+                commit(table, [add], [])
             except CommitFailedError:
                 continue  # another writer added a column
             return
@@ -331,7 +342,7 @@ def identity_of(lake: Lake) -> str | None:
         if table is not None:
             return str(table.metadata().configuration.get("shoplens.identity"))
         if lake.folder is None or lake.folder.is_dir():
-            _reject_old(lake, {path.rstrip("/") for path in lake.names()})
+            _reject_old(lake, set(lake.names()))
     return None
 
 
@@ -387,7 +398,7 @@ def _check_place(lake: Lake) -> None:
         raise SourceError(
             f"--lake: must be a lake, a new or an empty folder; {lake.name} is a file. Name another place"
         )
-    names = {path.rstrip("/") for path in lake.names()}
+    names = set(lake.names())
     if any(name not in _OWN_NAMES and not name.startswith(".") for name in names):
         raise SourceError(
             f"--lake: must be a lake, a new or an empty folder; {lake.name} holds other things. Name another place"

@@ -1,1 +1,1 @@
-"""Files of a source, how they are written, the flat rows in them, and proposals for their mappings."""
+"""Files of a source: which they are, how they are written, and their rows."""

@@ -77,7 +77,10 @@ def detect_encoding(path: Path) -> str:
         return "utf-16"
     if _is_utf8(path):
         return "utf-8"
-    for encoding in _ENCODINGS:
+    runs = re.findall(rb"[\x80-\xff]+", start)
+    # Chinese is written in pairs of such bytes; in Western words, two of them in a row are rare.
+    in_pairs = sum(len(run) % 2 == 0 for run in runs) > READABLE * len(runs)
+    for encoding in ("gb18030", *_ENCODINGS) if in_pairs else _ENCODINGS:
         try:
             codecs.getincrementaldecoder(encoding)().decode(start)
         except UnicodeDecodeError:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from pydantic_core import from_json
 
+from events.content import json_text
 from events.contract import ATTRIBUTES
 from events.sources.files import first_line, kind_of
 from events.transform.numbers import text
@@ -53,7 +55,9 @@ def _as_text(column: pl.Series, *, hexed: bool) -> pl.Series | None:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     inside = wrapped.str.slice(len('{"x":')).str.head(-1)  # without the closing brace
-    return inside.to_frame("x").select(pl.when(pl.col("x") != "null").then("x")).to_series()
+    texts = inside.to_frame("x").select(pl.when(pl.col("x") != "null").then("x")).to_series()
+    distinct = texts.drop_nulls().unique()  # a record without a field has null there if its neighbours have it
+    return texts.replace_strict(distinct, [json_text(from_json(text)) for text in distinct], return_dtype=pl.String)
 
 
 def _far(name: str, kind: Any) -> pl.Expr | None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 
-from events.sources.records import Rows, nearest_address
+from events.transform.records import Rows, nearest_address
 
 _SHARE = 0.1  # of the rows: more are not one person's, if it also has _TIMES as many as others
 _TIMES = 5
@@ -21,7 +21,7 @@ class Findings:
         self._money: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
         self._absent: set[str] | None = None
-        self._addresses: set[str] = set()
+        self._unread: set[str] = set()
 
     def add(self, events: pl.DataFrame, rows: Rows) -> None:
         """Count accepted events of a piece, and the addresses that its records lack."""
@@ -37,7 +37,7 @@ class Findings:
             self._money[name] += total
             self._unknown[name] += unknown
         self._absent = set(rows.absent) if self._absent is None else self._absent & rows.absent
-        self._addresses |= rows.addresses
+        self._unread |= rows.unread
 
     def messages(self) -> list[str]:
         """Return one line per finding."""
@@ -66,8 +66,8 @@ class Findings:
         ]
 
     def _address_messages(self) -> list[str]:
-        found = []
-        for address in sorted(self._absent or ()):
-            nearest = nearest_address(address, self._addresses)
-            found.append(f"no record has {address}" + (f"; the nearest is {nearest}" if nearest else ""))
-        return found
+        """Return a line per address that may be misspelled, and one with the others."""
+        nearest = {address: nearest_address(address, self._unread) for address in sorted(self._absent or ())}
+        found = [f"no record has {address}; the nearest is {near}" for address, near in nearest.items() if near]
+        others = [address for address, near in nearest.items() if not near]
+        return [*found, *([f"no record has {', '.join(others)}"] if others else [])]

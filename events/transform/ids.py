@@ -7,8 +7,8 @@ import polars as pl
 
 from events.contract import EVENT_SCHEMA, UTC_TIME
 from events.mapping import NTH, EventTable
-from events.sources.records import POSITION
 from events.transform.numbers import id_text
+from events.transform.records import POSITION
 
 _UNIT = "\x1f"  # ASCII unit separator: in no text that people type
 _NOT_CONTENT = ("event_id", "ingested_at", "attributes")

@@ -8,15 +8,15 @@ import polars as pl
 
 from events.contract import EVENT_SCHEMA, UTC_TIME
 from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source
-from events.sources.joins import require_columns
-from events.sources.records import POSITION, Rows, addresses_of, first_of, passes, sources_of
 from events.transform.columns import attributes, require_scalars, scalar_columns
 from events.transform.findings import Findings
 from events.transform.ids import Seen, derived_ids, numbered_ids, order_keys
 from events.transform.items import content_columns
+from events.transform.joins import require_columns
 from events.transform.money import CURRENCY_WITHOUT_RATE, in_currency, mapped_money, quantity_of_nothing, with_amounts
 from events.transform.numbers import given, id_text, nobody, number, text, without_missing
 from events.transform.quarantine import failed_tests, quarantine
+from events.transform.records import POSITION, Rows, addresses_of, first_of, passes, sources_of
 from events.transform.times import read_times, require_times
 
 MALFORMED = "row_malformed"  # replaced by the reason of its line, see `events.transform.quarantine`
@@ -315,7 +315,7 @@ def transform(
     """Map a source table, or a piece of it, to the contract; rows that cannot go there are quarantined with reasons.
 
     Args:
-        rows: The rows of the table, see `events.sources.records`.
+        rows: The rows of the table, see `events.transform.records`.
         spec: The table's entry in the mapping.
         mapping: The mapping.
         label: The name of the file in the account and in quarantine.

@@ -13,10 +13,10 @@ from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
 from events.mapping import SIDE_KEYS, DateAndTime, Mapping, SideTable, name_of
 from events.sources.files import Labels, Piece, files_of
-from events.sources.joins import joined, require_columns, second_table
 from events.sources.readers import pieces
 from events.transform.columns import ColumnForms, column_forms_of, require_scalars, scalar_columns
 from events.transform.ids import Seen
+from events.transform.joins import joined, require_columns, second_table
 from events.transform.numbers import columns_of, given, id_text, number, path, text
 from events.transform.quarantine import failed_tests, quarantine, with_lines
 from events.transform.rows import MALFORMED

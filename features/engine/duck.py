@@ -1,4 +1,4 @@
-"""DuckDB as the engine: one process, bounded memory, and whatever does not fit is spilled to disk."""
+"""DuckDB as the engine: one process, bounded memory; what does not fit is written to disk."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from features.engine.contract import EngineName
 
-MEMORY_LIMIT = "3GB"  # of DuckDB's own; Polars, Arrow and the file being written come on top
+MEMORY_LIMIT = "3GB"  # DuckDB alone; Polars, Arrow and the file being written need more
 
 
 class DuckEngine:
@@ -33,13 +33,13 @@ class DuckEngine:
 
 
 @contextmanager
-def duckdb(spill: Path) -> Iterator[DuckEngine]:
-    """Yield DuckDB, which spills to the folder `spill`."""
+def duckdb(work: Path) -> Iterator[DuckEngine]:
+    """Yield DuckDB, which writes what does not fit in memory to the folder `work`."""
     import duckdb
 
     settings: dict[str, Any] = {
         "memory_limit": MEMORY_LIMIT,
-        "temp_directory": str(spill),
+        "temp_directory": str(work),
         "preserve_insertion_order": "false",
     }
     connection = duckdb.connect(config=settings)

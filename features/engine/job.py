@@ -15,7 +15,7 @@ from features.windows import Days
 
 Progress = Callable[[int, int], None]  # parts done, parts in all
 
-# Events at once. One day's snapshot holds one state a key; every day's holds changes of every key and day.
+# Events at once. One day's snapshot holds one state per key; a history holds the changes of every key and day.
 _ONE_DAY_ROWS = 200_000_000
 _HISTORY_ROWS = 4_000_000
 

@@ -60,7 +60,7 @@ def read_log(raw: ir.Table, engine: EngineName, sentiment: ir.Table | None = Non
     Args:
         raw: Events to the contract.
         engine: Whose functions are called.
-        sentiment: event_id, sentiment of the reviews that were scored; None: nobody asks for it.
+        sentiment: event_id, sentiment of the reviews that were scored; None: the view does not read it.
     """
     micros = epoch_us if engine == "duckdb" else unix_micros
     money = ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0))

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from features.engine.contract import EngineName
 from features.engine.log import read_log
-from features.views import World
+from features.views import ViewInput
 from features.windows import Days
 
 EVENTS, CATALOGUE, SENTIMENT = "events", "catalogue", "sentiment"  # names that the SQL reads
@@ -28,7 +28,7 @@ class Schemas:
 @lru_cache(maxsize=512)
 def compiled(
     engine: EngineName,
-    build: Callable[[World], ir.Table],
+    build: Callable[[ViewInput], ir.Table],
     keys: tuple[str, ...],
     days: Days,
     reach: int,
@@ -41,6 +41,6 @@ def compiled(
     log = read_log(ibis.table(schemas.events, name=EVENTS), engine, scored)
     if keys[0] == "user_id":
         log = log.filter(log.user_id.notnull())
-    world = World(log, ibis.table(schemas.catalogue, name=CATALOGUE), days, reach)
-    rows = build(world).order_by("day", *keys)
+    inputs = ViewInput(log, ibis.table(schemas.catalogue, name=CATALOGUE), days, reach)
+    rows = build(inputs).order_by("day", *keys)
     return str(ibis.to_sql(rows, dialect=_DIALECTS[engine], pretty=False)), rows.schema()

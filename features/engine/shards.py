@@ -24,8 +24,8 @@ class Pieces:
     whole: bool
 
 
-def count_rows(events: Path) -> int:
-    """Return how many events a file holds."""
+def row_count(events: Path) -> int:
+    """Return the number of events in a file."""
     rows: int = pq.read_metadata(events).num_rows
     return rows
 
@@ -43,10 +43,10 @@ def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> 
         connection: DuckDB's own.
         events: `events.parquet`.
         key: user_id or item_id.
-        rows: Events a piece; a key with more events than that makes its piece larger.
+        rows: Events per piece; a key with more events than that makes its piece larger.
         folder: Does not exist yet.
     """
-    if count_rows(events) <= rows:
+    if row_count(events) <= rows:
         return Pieces((events,), whole=True)
     source = connection.read_parquet(str(events))
     there = [name for name in READ if name in source.columns]

@@ -1,4 +1,4 @@
-"""Spark as the engine: the same expressions where one machine is outgrown.
+"""Spark as the engine: the same expressions for data beyond one machine.
 
 The session is the one that is running, else one by Spark's own configuration (`spark-defaults.conf`,
 `PYSPARK_SUBMIT_ARGS`): its master, its memory and its shuffle are Spark's business.

@@ -14,15 +14,14 @@ from typing import Any
 
 from events.collector.app import Collector
 from events.collector.batcher import Batcher
-from events.collector.compactor import Compactor
-from events.collector.followers import Following, Pace
+from events.collector.followers import Compactor, Following, Pace
 from events.collector.intake import Clock, Intake
 from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog
+from events.collector.mapped import MappedReader
 from events.mapping import load_mapping
 from expectations.row_rules import event_rules, failing_reasons
-from features.live.missed import missed
-from features.live.push import OnlinePush
+from features.live.push import OnlinePush, missed
 from features.store import data_moment, places, read_state
 from shoplens.errors import SettingsError
 from shoplens.params import load_params
@@ -31,8 +30,8 @@ from shoplens.settings import Settings
 _log = logging.getLogger(__name__)
 _KEPT_SECONDS = 7_200  # the log keeps this much, for ids and sessions of a collector that starts again
 _HOUSEKEEPING_SECONDS = 30.0
-_COMPACT_BYTES = 32 << 20
-_BACKLOG_BYTES = 8 << 30  # what may wait for a follower that cannot work, before senders are asked to wait
+_COMPACT_RECORDS, _COMPACT_BYTES = 100_000, 32 << 20
+_BACKLOG_RECORDS = 20_000_000  # may wait for a follower that cannot work, before senders are asked to wait
 _FREE_BYTES = 256 << 20
 
 
@@ -44,11 +43,13 @@ class Plan:
         lake: Where events go.
         compact_seconds: How long an event may wait for that.
         online: Whether the last N events of users are pushed to the online store, too.
+        mapping: Reads the calls of another tracker; None: only events of the contract are taken.
     """
 
     lake: Path
     compact_seconds: float
     online: bool = True
+    mapping: Path | None = None
 
 
 def _moment_of_data(settings: Settings) -> datetime:
@@ -66,14 +67,14 @@ class Running:
     def __init__(self, settings: Settings, plan: Plan, stack: ExitStack) -> None:
         """Open the log, then what reads it, then what feeds it; the stack closes them the other way round."""
         home = settings.live_dir
+        mapped = None if plan.mapping is None else MappedReader(load_mapping(plan.mapping))
         clock = Clock() if settings.clock == "wall" else Clock(partial(_moment_of_data, settings))
         clock.limit()
         self.log = stack.enter_context(EventLog(home / "log"))
         identity = load_mapping(settings.root / load_params(settings.root / "params.yaml").data.mapping).identity
         compactor = Compactor(plan.lake, identity, self.log.id)
-        self.followers = [
-            Following(self.log, compactor, home, Pace(plan.compact_seconds, _COMPACT_BYTES, _COMPACT_BYTES))
-        ]
+        pace = Pace(plan.compact_seconds, _COMPACT_RECORDS, _COMPACT_BYTES, same_batches=True)
+        self.followers = [Following(self.log, compactor, home, pace)]
         if plan.online:
             push = OnlinePush(settings, partial(missed, plan.lake))
             self.followers.append(Following(self.log, push, home, Pace()))
@@ -82,12 +83,15 @@ class Running:
             stack.callback(follower.close, finish=True)
         self._home, self._full = home, ""
         event_rules()  # compiling the suite takes seconds: no event waits for it
-        self.batcher = Batcher(Intake(self.log, failing_reasons, clock).take)
+        self.batcher = Batcher(Intake(self.log, failing_reasons, clock).take, mapped.read if mapped else None)
         stack.callback(self.batcher.close)
         self.kafka = self._kafka(settings, stack)
         self._housekeeper(stack)
         token = settings.collector_token.get_secret_value() if settings.collector_token else None
-        self.app = Collector(self.batcher, self.status, self.full, token).app()
+        origins = [one.strip() for one in settings.collector_origins.split(",") if one.strip()]
+        self.app = Collector(
+            self.batcher, self.status, self.full, token, origins, mapped.parse if mapped else None
+        ).app()
 
     def _kafka(self, settings: Settings, stack: ExitStack) -> KafkaSource | None:
         if settings.kafka_servers is None:
@@ -103,7 +107,10 @@ class Running:
 
         def run() -> None:
             while not ending.wait(_HOUSEKEEPING_SECONDS):
-                self._tidy()
+                try:
+                    self._tidy()
+                except OSError as error:  # a full disk, for example: the log refuses by itself what it cannot write
+                    _log.warning("log: passed records cannot be dropped: %s; trying again", error)
 
         thread = threading.Thread(target=run, name="housekeeping", daemon=True)
         thread.start()
@@ -113,13 +120,13 @@ class Running:
     def _tidy(self) -> None:
         """Drop what all have passed, and see whether there is room."""
         passed = min(follower.position for follower in self.followers)
-        self.log.drop(passed, time.time() - _KEPT_SECONDS)
         behind, free = self.log.end - passed, shutil.disk_usage(self._home).free
         self._full = ""
-        if behind > _BACKLOG_BYTES:
-            self._full = f"log: {behind:,} bytes wait for a follower, and {_BACKLOG_BYTES:,} may; see /status"
+        if behind > _BACKLOG_RECORDS:
+            self._full = f"log: {behind:,} records wait for a follower, and {_BACKLOG_RECORDS:,} may; see /status"
         elif free < _FREE_BYTES:
             self._full = f"disk: {free:,} bytes are free, and {_FREE_BYTES:,} must be"
+        self.log.drop(passed, time.time() - _KEPT_SECONDS)
 
     def full(self) -> str:
         """Say why no more events are taken; empty when they are."""
@@ -127,20 +134,20 @@ class Running:
 
     def status(self) -> dict[str, Any]:
         """Say how far the log and its followers are."""
-        told: dict[str, Any] = {
+        status: dict[str, Any] = {
             "log": {"begin": self.log.begin, "end": self.log.end},
             "followers": {
                 one.name: {
                     "position": one.position,
-                    "behind_bytes": self.log.end - one.position,
+                    "behind_records": self.log.end - one.position,
                     "problem": one.problem,
                 }
                 for one in self.followers
             },
         }
         if self.kafka is not None:
-            told["kafka"] = {"taken": self.kafka.taken, "problem": self.kafka.problem}
-        return told
+            status["kafka"] = {"taken": self.kafka.taken, "problem": self.kafka.problem}
+        return status
 
 
 @contextmanager

@@ -1,138 +1,148 @@
-"""The follower of the collector's log that pushes the last N events of users online."""
+"""The follower of the collector's log that appends live events to the online stores."""
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from events.collector.log import Record
 from events.collector.records import events_of
-from features.live.lists import RecentRow, joined, lists_of, micros, row_of, rows_of
-from features.online_stores.access import OnlineRows
-from features.online_stores.rows import Key
-from features.online_stores.shape import Row
-from features.store import StoreState, in_use, places, read_state, write_live
+from events.lake import Place, is_lake, known_since
+from features.online_stores.live_events import LiveEvent
+from features.online_stores.rows import RowStore
+from features.store import StoreState, in_use, online_stores, open_rows, places, read_state, store_errors, write_live
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
-VIEW = "recent_events"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 Missed = Callable[[datetime], Iterable[list[dict[str, Any]]]]
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What the store is now: another one holds nothing of what was pushed."""
+def missed(lake: Place, moment: datetime) -> Iterator[list[dict[str, Any]]]:
+    """Yield, one day at a time, the events of a lake that became known at or after a moment; none without a lake.
 
-    lineage: str
-    file: str
+    They have left the collector's log; a store that was loaded since needs them. Each is a dict of the columns that are
+    not null, times as `datetime`.
+    """
+    if is_lake(lake):
+        for day in known_since(lake, moment):
+            rows = day.filter(pl.col("user_id").is_not_null()).to_dicts()
+            yield [{name: value for name, value in row.items() if value is not None} for row in rows]
 
-    @classmethod
-    def of(cls, settings: Settings, state: StoreState) -> "_Target":
-        generation = in_use(settings)
-        if generation is None:
-            raise StoreUnavailableError(
-                f"{places(settings).home}: must hold a loaded store; run `shoplens materialize`"
-            )
-        return cls(state.lineage, generation)
+
+def live_event(event: dict[str, Any]) -> LiveEvent:
+    """Return an event of the contract, its times as `datetime`, as the online stores keep it."""
+    known = max(event["event_time"], event["ingested_at"])
+    return LiveEvent(
+        user_id=event["user_id"],
+        known_micros=(known - _EPOCH) // _MICROSECOND,
+        time=(event["event_time"] - _EPOCH) // _MICROSECOND,
+        event_id=event["event_id"],
+        item_id=event.get("item_id") or "",
+        event_name=event["event_name"],
+        quantity=float(np.float32(event.get("quantity") or 0.0)),
+        amount=float(np.float32(event.get("amount") or 0.0)),
+        order_key=event.get("order_id") or event.get("session_id") or "",
+    )
 
 
 class OnlinePush:
-    """Brings collected events into the last N events of their users, whatever the store, and moves the live moment."""
+    """Appends collected events to every online store of the data in use, and advances the data's clock.
+
+    The store in use and the one before are both kept current, so that a service may read either during a release.
+    """
 
     name = "push"
 
     def __init__(self, settings: Settings, missed: Missed) -> None:
-        """Push into the online store of the settings.
+        """Push into the online stores of the settings.
 
         Args:
             settings: Of the project.
-            missed: Gives the events known at or after a moment, of what has left the log: they are pushed again when
-                the store was made anew.
+            missed: Returns the events known at or after a moment that have left the log: they are pushed into every
+                store that was loaded since.
         """
         self._settings, self._missed = settings, missed
         self._where = places(settings)
-        self._target_path = settings.live_dir / "target.json"
-        self._store: OnlineRows | None = None
-        self._names: tuple[str, ...] = ()
-        self._target: _Target | None = None
+        self._errors: tuple[type[Exception], ...] = (StoreUnavailableError, *store_errors(settings))
+        self._targets_path = settings.live_dir / "targets.json"
+        self._stores: dict[str, RowStore] = {}
+        self._loads: dict[str, str] = {}
         self._state: StoreState | None = None
 
     def rewind(self) -> bool:
-        """Open the store, again if it is another one; then push what the log no longer holds, and follow it anew.
+        """Open the stores, again if they are others than before, and push into new ones what has left the log.
+
+        Returns:
+            Whether a store is new, so that the log must be followed from its beginning.
 
         Raises:
-            StoreUnavailableError: nothing was loaded yet, or the store cannot be reached.
+            StoreUnavailableError: nothing was loaded yet, or a store cannot be reached.
         """
-        target, state = self._now()
-        self._state = state
-        if self._store is not None and target == self._target:
+        name, self._state = in_use(self._settings), read_state(self._where)
+        if name is None or self._state is None:
+            raise StoreUnavailableError(f"{self._where.home}: must hold a loaded store; run `shoplens materialize`")
+        if self._loads.get(name) == self._state.load:
             return False
         self.close()
-        store = OnlineRows(self._settings)
-        self._names = store.shape(VIEW).names
-        self._store, self._target = store, target
-        if target == self._kept_target():
-            return False
-        for events in self._missed(datetime.fromisoformat(state.high_water)):
-            self._push(events)
-        write_json(self._target_path, asdict(target))
-        return True
+        with self._reaching():
+            new = self._open(self._state.lineage)
+            if name not in self._stores:
+                raise StoreUnavailableError(f"store {name} has lost what was loaded; run `shoplens materialize`")
+        for store, state in new.items():
+            for events in self._missed(datetime.fromisoformat(state.high_water)):
+                self._push(events, [self._stores[store]])
+        write_json(self._targets_path, self._loads)
+        return bool(new)
+
+    def _open(self, lineage: str) -> dict[str, StoreState]:
+        """Open all complete stores of a lineage; return the states of those that nothing was pushed into yet."""
+        pushed, new = {}, {}
+        with suppress(OSError, ValueError):
+            pushed = dict(read_json(self._targets_path))
+        for name in online_stores(self._settings):
+            rows = open_rows(self._settings, name)
+            state = rows.state()
+            if state is None or state["lineage"] != lineage:
+                rows.close()
+                continue
+            self._stores[name], self._loads[name] = rows, state["load"]
+            if pushed.get(name) != state["load"]:
+                new[name] = StoreState(**state)
+        return new
 
     def follow(self, records: Sequence[Record]) -> None:
         """Push the events of known users among records.
 
         Raises:
-            StoreUnavailableError: the store cannot be reached; nothing of the records was pushed.
+            StoreUnavailableError: a store cannot be reached; the same records are to be pushed again.
         """
-        self._push(events_of(records))
+        self._push(events_of(records), self._stores.values())
 
     def close(self) -> None:
-        """Let go of the store."""
-        if self._store is not None:
-            self._store.close()
-        self._store = None
+        """Close the stores."""
+        for rows in self._stores.values():
+            rows.close()
+        self._stores, self._loads = {}, {}
 
-    def _now(self) -> tuple[_Target, StoreState]:
-        state = read_state(self._where)
-        if state is None:
-            raise StoreUnavailableError(f"{self._where.state}: is missing; run `shoplens materialize`")
-        return _Target.of(self._settings, state), state
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            self.close()
+            raise StoreUnavailableError(f"online store: cannot be written: {error}") from error
 
-    def _kept_target(self) -> _Target | None:
-        with suppress(OSError, ValueError, TypeError):
-            return _Target(**read_json(self._target_path))
-        return None
-
-    def _push(self, events: list[dict[str, Any]]) -> None:
-        new: dict[Key, list[RecentRow]] = {}
-        known: dict[Key, int] = {}
-        latest = 0
-        for event in events:
-            moment = micros(max(event["event_time"], event["ingested_at"]))
-            latest = max(latest, moment)
-            if event.get("user_id") is not None:  # else it is not known yet who it was
-                key = (event["user_id"],)
-                new.setdefault(key, []).append(row_of(event))
-                known[key] = max(known.get(key, 0), moment)
-        if new and self._store is not None:
-            self._store.change(VIEW, list(new), lambda held: self._joined(held, new, known))
-        if latest:
-            self._advance(latest)
-
-    def _joined(self, held: dict[Key, Row], new: dict[Key, list[RecentRow]], known: dict[Key, int]) -> Iterable[Row]:
-        """Yield the rows of users with their new events in place; a row dates from when the last became known."""
-        n = 0 if self._state is None else self._state.last_n
-        for key, events in new.items():
-            row = held.get(key)
-            before = rows_of(dict(zip(self._names, row.values, strict=True))) if row is not None else []
-            lists = lists_of(joined(before, events, n))
-            moment = known[key] if row is None else max(known[key], row.event_micros)
-            yield Row(key, moment, tuple(lists[name] for name in self._names))
-
-    def _advance(self, latest: int) -> None:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=latest + 1)
-        if self._state is not None:
-            write_live(self._where, self._state, moment)
+    def _push(self, events: list[dict[str, Any]], stores: Iterable[RowStore]) -> None:
+        live = [live_event(event) for event in events if event.get("user_id") is not None]  # else not known yet who
+        with self._reaching():
+            for rows in stores if live else ():
+                rows.append(live)
+        if events and self._state is not None:
+            latest = max(max(event["event_time"], event["ingested_at"]) for event in events)
+            write_live(self._where, self._state, latest + _MICROSECOND)

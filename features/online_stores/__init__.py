@@ -1,5 +1,5 @@
-"""Where served values are kept: one row for each entity of a view, the newest of all that was written.
+"""The online stores: one row per view and entity, newest wins, and the live events of each user as appended rows.
 
-SQLite and Redis hold the same rows under the same rule; Feast reaches them through its plug-in points (`plugins`),
-loads and the live path directly (`access`). Nothing here knows what a feature means, nor where features come from.
+SQLite and Redis hold the same rows under the same rules (`rows`); Feast reaches them through its plug-in interface
+(`feast_plugin`), loads and the live path directly. Nothing here computes features.
 """

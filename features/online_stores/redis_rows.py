@@ -1,352 +1,167 @@
-"""Rows in Redis: one value a row, under a key of the view and the entity, written by a script that compares times.
+"""Rows in Redis: one value per row, and a sorted set of each user's live events.
 
-The server runs a script alone, so that comparing and writing are one step for any number of writers. Feast's own layout
-(a hash of messages for each entity) is not used: a value a row is smaller, and one command writes hundreds of them.
+A row's value begins with its event time, so that a script in the server compares and writes in one step, for any number
+of writers. Every write watches the tombstones: nothing is written of a person who is erased meanwhile.
+
+    shoplens:STORE:view:VIEW:KEY    8 bytes, big endian, signed: event time; then the features (`codec`)
+    shoplens:STORE:live:USER        members: event ID, a zero byte, JSON; score: event time
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError, WatchError
 
-from features.online_stores.cells import Cell, columns, pack, unpack
-from features.online_stores.erased import ERASABLE_KEY, Erased, refused, tombstone
-from features.online_stores.payload import Layout, layout_id
-from features.online_stores.rows import CellRow, Change, Key, Progress
-from features.online_stores.shape import Row, ViewShape, kind_of
-from shoplens.errors import SettingsError
+from features.online_stores.live_events import LiveEvent
+from features.online_stores.rows import RowStore, not_erased
+from features.online_stores.views import Encoded, View
+from shoplens.errors import SettingsError, StoreUnavailableError
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 15.0  # a script of a megabyte of rows on a busy server
-_CHUNK_ROWS, _CHUNK_BYTES = 1_000, 1 << 20  # rows of one run of the script: others wait while it runs
-_CHUNKS_A_TRIP = 8
-_KEYS_A_QUERY = 1_000
-_ATTEMPTS = 100  # of a change that other writers disturb; each time one of them got on
-_TOMBSTONES, _VERSION, _LAYOUTS = b"+erased", b"+version", b"+layouts"
-_PROGRESS, _VIEWS, _LOADED = b"+progress", b"+views", b"+loaded"
-
-# KEYS: the version of the tombstones, then the rows' keys; ARGV: the version that the writer knows, then the rows.
-# A number of Lua is exact up to 2^53 microseconds, the year 2255.
-_WRITE = """
-if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return -1 end
-for i = 2, #KEYS do
+_CHUNK_ROWS, _CHUNK_BYTES = 1_000, 1 << 20  # rows per run of the script: others wait while it runs
+_TIME = struct.Struct(">q")
+# KEYS: the rows' keys; ARGV: the rows. A number of Lua is exact up to 2^53 microseconds, the year 2255.
+_NEWEST_WINS = """
+for i = 1, #KEYS do
   local held = redis.call('GETRANGE', KEYS[i], 0, 7)
   if #held < 8 or struct.unpack('>i8', ARGV[i]) >= struct.unpack('>i8', held) then
     redis.call('SET', KEYS[i], ARGV[i])
   end
 end
-return 0
 """
 
 
-class _TombstonesChangedError(Exception):
-    """The rows were chosen by tombstones that are no longer all."""
-
-
-def connect(url: str) -> Any:  # redis-py types every answer as perhaps awaitable
-    """Return a client of the server at a redis://, rediss:// or unix:// address; nothing is connected yet.
-
-    Raises:
-        SettingsError: the address cannot be understood. It is not repeated, for it may hold a password.
-    """
-    try:
-        return Redis.from_url(
-            url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS, health_check_interval=30
-        )
-    except ValueError:
-        raise SettingsError(
-            "SHOPLENS_REDIS_URL: must look like redis://HOST:PORT/DB or unix:///PATH; received something else"
-        ) from None
-
-
-def _text(key: Key) -> bytes:
-    """Return a key as one text that no other key begins with or equals: the length of each part, then the part."""
-    parts = [part.encode() for part in key]
-    return b"".join(b"%d:%b" % (len(part), part) for part in parts)
-
-
-def _parts(text: bytes) -> Key:
-    parts, place = [], 0
-    while place < len(text):
-        colon = text.index(b":", place)
-        end = colon + 1 + int(text[place:colon])
-        parts.append(text[colon + 1 : end].decode())
-        place = end
-    return tuple(parts)
-
-
-def _literal(text: bytes) -> bytes:
-    """Return a pattern of Redis that only the text itself fits."""
-    return re.sub(rb"([*?\[\]\\^-])", rb"\\\1", text)
-
-
-def _batches(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+def _chunks(items: Sequence[Any], size: int = _CHUNK_ROWS) -> Iterator[Sequence[Any]]:
     return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
-class RedisRows:
-    """A `RowStore` in a generation of keys of a Redis database. Safe to share between threads."""
+def _events(members: Iterable[bytes]) -> Iterator[LiveEvent]:
+    return (LiveEvent(*json.loads(member.rpartition(b"\0")[2])) for member in members)
 
-    def __init__(self, url: str, generation: str) -> None:
+
+class RedisRows(RowStore):
+    """A `RowStore` in the keys of a Redis database that begin with the store's name."""
+
+    def __init__(self, url: str, name: str) -> None:
         """Connect to nothing yet.
 
         Args:
-            url: Of the server.
-            generation: Begins the keys: stores of different generations do not see each other.
-        """
-        self._client = connect(url)
-        self._prefix = f"shoplens:{generation}:".encode()
-        self._script: str | None = None
-        self._layouts: dict[bytes, Layout] = {}
-        self._shapes: dict[str, tuple[ViewShape, Layout]] = {}
-        self._erased = Erased()
+            url: redis://, rediss:// or unix:// address of the server.
+            name: Name of the store: stores of different names do not see each other.
 
-    def _own(self, name: bytes) -> bytes:
-        return self._prefix + name
+        Raises:
+            SettingsError: the address is not valid. It is not repeated, for it may hold a password.
+        """
+        waits = {"socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": _ANSWER_SECONDS}
+        try:  # redis-py types every answer as perhaps awaitable
+            self._client: Any = Redis.from_url(url, health_check_interval=30, **waits)
+        except ValueError:
+            raise SettingsError(
+                "SHOPLENS_REDIS_URL: must look like redis://HOST:PORT/DB or unix:///PATH; received something else"
+            ) from None
+        self._prefix = f"shoplens:{name}:".encode()
+        self._texts, self._erased = self._prefix + b"meta", self._prefix + b"erased"
 
     def _view(self, name: str) -> bytes:
-        return self._prefix + name.encode() + b"/"
+        return self._prefix + f"view:{name}:".encode()
 
-    def prepare(self, shape: ViewShape) -> None:
-        """See `RowStore`. Rows of an older definition stay as they are, and are read by the names that they have."""
-        self._layout(shape)
+    def _live(self, user_id: str) -> bytes:
+        return self._prefix + b"live:" + user_id.encode()
 
-    def _layout(self, shape: ViewShape) -> Layout:
-        held = self._shapes.get(shape.name)
-        if held is None or held[0] != shape:
-            layout = Layout.of(shape)
-            self._client.hset(self._own(_LAYOUTS), layout.id, layout.text)
-            self._client.hset(self._own(_VIEWS), shape.name, json.dumps(shape.keys))
-            self._layouts[layout.id] = layout
-            held = self._shapes[shape.name] = (shape, layout)
-        return held[1]
+    def _suffixes(self, prefix: bytes) -> list[bytes]:
+        """Return what follows `prefix` in all keys that begin with it, sorted."""
+        literal = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix)
+        found = set(self._client.scan_iter(literal + b"*", count=_CHUNK_ROWS))
+        return sorted(key.removeprefix(prefix) for key in found)
 
-    def drop(self, name: str) -> None:
-        """See `RowStore`."""
-        self._remove(self._view(name))
-        self._client.hdel(self._own(_PROGRESS), name)
-        self._client.hdel(self._own(_VIEWS), name)
-        self._shapes.pop(name, None)
+    def meta(self, name: str) -> str | None:  # noqa: D102 - see `RowStore`
+        text = self._client.hget(self._texts, name)
+        return None if text is None else text.decode()
 
-    def views(self) -> set[str]:
-        """See `RowStore`."""
-        return set(self._keys())
+    def set_meta(self, name: str, text: str) -> None:  # noqa: D102
+        self._client.hset(self._texts, name, text)
 
-    def _keys(self) -> dict[str, list[str]]:
-        """Return the views, and the names of the keys of each."""
-        held = self._client.hgetall(self._own(_VIEWS))
-        return {name.decode(): json.loads(keys) for name, keys in sorted(held.items())}
+    def _put(self, view: View, rows: list[Encoded]) -> None:
+        prefix, size = self._view(view.name), sum(len(row[3]) for row in rows) // max(len(rows), 1)
 
-    def _found(self, prefix: bytes) -> Iterator[bytes]:
-        yield from self._client.scan_iter(_literal(prefix) + b"*", count=_KEYS_A_QUERY)
+        def queue(chunk: Sequence[Encoded], pipeline: Any) -> None:
+            erased = {one.decode() for one in pipeline.smembers(self._erased)}
+            kept = not_erased(chunk, 1, erased) if view.of_people else chunk
+            keys = [prefix + key.encode() for _, key, _, _ in kept]
+            pipeline.multi()
+            pipeline.eval(_NEWEST_WINS, len(keys), *keys, *(_TIME.pack(row[2]) + row[3] for row in kept))
 
-    def _remove(self, prefix: bytes) -> None:
-        for keys in _batches(list(self._found(prefix)), _KEYS_A_QUERY):
-            self._client.unlink(*keys)
+        for chunk in _chunks(rows, max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(size, 1)))):
+            self._client.transaction(partial(queue, chunk), self._erased)
+
+    def append(self, events: Iterable[LiveEvent]) -> None:  # noqa: D102
+        last_n, added = self._keep(), list(events)
+
+        def queue(pipeline: Any) -> None:
+            erased = {one.decode() for one in pipeline.smembers(self._erased)}
+            if not pipeline.hexists(self._texts, "loaded"):
+                raise StoreUnavailableError("online store: was removed, or has lost its content; open the one in use")
+            members: dict[bytes, dict[bytes, int]] = defaultdict(dict)
+            for one in not_erased(added, 0, erased):
+                members[self._live(one.user_id)][f"{one.event_id}\0{json.dumps(one)}".encode()] = one.time
+            pipeline.multi()
+            for key, times in members.items():
+                pipeline.zadd(key, times, nx=True)
+                pipeline.zremrangebyrank(key, 0, -last_n - 1)
+
+        self._client.transaction(queue, self._erased, self._texts)
+
+    def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Encoded], list[LiveEvent]]:
+        rows: list[Encoded] = []
+        events: list[LiveEvent] = []
+        for chunk in _chunks(keys):
+            with self._client.pipeline(transaction=False) as pipeline:
+                for view in views:
+                    pipeline.mget([self._view(view) + key.encode() for key in chunk])
+                for key in chunk if live else ():
+                    pipeline.zrange(self._live(key), 0, -1)
+                answers = pipeline.execute()
+            for view, values in zip(views, answers, strict=False):
+                found = ((key, value) for key, value in zip(chunk, values, strict=True) if value is not None)
+                rows += [(view, key, *_TIME.unpack_from(value), value[_TIME.size :]) for key, value in found]
+            for members in answers[len(views) :]:
+                events += _events(members)
+        return rows, events
+
+    def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
+        with self._client.pipeline() as pipeline:
+            for view in views:
+                pipeline.unlink(self._view(view) + user_id.encode())
+            pipeline.zcard(self._live(user_id)).unlink(self._live(user_id))
+            *removed, live, _ = pipeline.execute()
+        return dict(zip(views, removed, strict=True)) | {"live_events": live}
+
+    def live(self) -> Iterator[LiveEvent]:  # noqa: D102
+        for user in self._suffixes(self._live("")):
+            yield from _events(self._client.zrange(self._live(user.decode()), 0, -1))
+
+    def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:  # noqa: D102
+        with self._client.pipeline() as pipeline:
+            if only:
+                pipeline.delete(self._erased)
+            if some := list(hashes):
+                pipeline.sadd(self._erased, *some)
+            pipeline.execute()
+
+    def flush(self) -> None:
+        """See `RowStore`. Whether it outlives the server depends on the server's configuration."""
 
     def remove(self) -> None:
-        """Remove all that this generation holds."""
-        self._remove(self._prefix)
+        """See `RowStore`. The state goes first, so that nothing is appended to what is being removed."""
+        self._client.unlink(self._texts)
+        for chunk in _chunks(self._suffixes(self._prefix)):
+            self._client.unlink(*(self._prefix + suffix for suffix in chunk))
 
-    def _chunks(
-        self, shape: ViewShape, keys: list[list[Any]], micros: list[int], cells: Sequence[Sequence[Cell]], version: int
-    ) -> Iterator[list[Any]]:
-        """Yield the arguments of runs of the script: how many keys, the keys, what is to be written."""
-        known = self._erased.current(version, self._tombstones)
-        no = set(refused(shape, keys, known))
-        view, size = self._view(shape.name), 0
-        first, said = self._own(_VERSION), str(version).encode()
-        names: list[bytes] = []
-        values: list[bytes] = []
-        payloads = self._layout(shape).encode(micros, cells)
-        for place, (key, payload) in enumerate(zip(zip(*keys, strict=True), payloads, strict=True)):
-            if place in no:
-                continue
-            names.append(view + _text(key))
-            values.append(payload)
-            size += len(payload)
-            if len(names) == _CHUNK_ROWS or size >= _CHUNK_BYTES:
-                yield [len(names) + 1, first, *names, said, *values]
-                names, values, size = [], [], 0
-        if names:
-            yield [len(names) + 1, first, *names, said, *values]
-
-    def _tombstones(self) -> Iterable[str]:
-        return [one.decode() for one in self._client.smembers(self._own(_TOMBSTONES))]
-
-    def _version(self, client: Any) -> int:
-        return int(client.get(self._own(_VERSION)) or 0)
-
-    def _run(self, pipeline: Any) -> None:
-        if -1 in pipeline.execute():
-            raise _TombstonesChangedError
-
-    def _queue(self, pipeline: Any, chunk: list[Any]) -> None:
-        pipeline.evalsha(self._script, *chunk)
-
-    def _trying(self, attempt: Callable[[], None]) -> None:
-        """Do what a new tombstone, another writer or a server without the script may disturb, until nothing does."""
-        for _ in range(_ATTEMPTS):
-            if self._script is None:
-                self._script = str(self._client.script_load(_WRITE))
-            try:
-                attempt()
-            except NoScriptError:
-                self._script = None  # the server began anew
-            except (_TombstonesChangedError, WatchError):
-                continue
-            else:
-                return
-        raise RedisError(f"a change was disturbed {_ATTEMPTS} times")
-
-    def write(self, shape: ViewShape, rows: Iterable[Row]) -> None:
-        """See `RowStore`."""
-        packed = self._pack(shape, rows)
-
-        def attempt() -> None:
-            version = self._version(self._client)
-            with self._client.pipeline(transaction=True) as pipeline:
-                for chunk in self._chunks(shape, *packed, version):
-                    self._queue(pipeline, chunk)
-                self._run(pipeline)
-
-        self._trying(attempt)
-
-    @staticmethod
-    def _pack(shape: ViewShape, rows: Iterable[Row]) -> tuple[list[list[Any]], list[int], list[list[Cell]]]:
-        held = list(rows)
-        keys = [[row.key[place] for row in held] for place in range(len(shape.keys))]
-        cells = [[pack(kind, row.values[place]) for row in held] for place, kind in enumerate(shape.kinds)]
-        return keys, [row.event_micros for row in held], cells
-
-    def load(self, shape: ViewShape, batch: pa.RecordBatch, progress: Progress | None = None) -> None:
-        """See `RowStore`: progress is kept when all rows are; a slice that was cut short is simply written again."""
-        held = columns(batch, shape)
-
-        def attempt() -> None:
-            version = self._version(self._client)
-            with self._client.pipeline(transaction=False) as pipeline:
-                for number, chunk in enumerate(self._chunks(shape, *held, version), start=1):
-                    self._queue(pipeline, chunk)
-                    if number % _CHUNKS_A_TRIP == 0:
-                        self._run(pipeline)
-                self._run(pipeline)
-
-        self._trying(attempt)
-        if progress is not None:
-            self._client.hset(self._own(_PROGRESS), shape.name, json.dumps(progress))
-
-    def progress(self, name: str, load: str) -> int:
-        """See `RowStore`."""
-        kept = self._client.hget(self._own(_PROGRESS), name)
-        found = Progress(*json.loads(kept)) if kept else Progress("", 0)
-        return found.slices if found.load == load else 0
-
-    def read(self, shape: ViewShape, keys: Sequence[Key], names: Sequence[str] | None = None) -> dict[Key, Row]:
-        """See `RowStore`."""
-        return self._read(self._client, shape, keys, names)
-
-    def _read(
-        self, client: Any, shape: ViewShape, keys: Sequence[Key], names: Sequence[str] | None = None
-    ) -> dict[Key, Row]:
-        kinds, result = dict(shape.features), {}
-        wanted = shape.names if names is None else tuple(names)
-        view = self._view(shape.name)
-        for begin in range(0, len(keys), _KEYS_A_QUERY):
-            some = keys[begin : begin + _KEYS_A_QUERY]
-            for key, payload in zip(some, client.mget([view + _text(key) for key in some]), strict=True):
-                if payload is not None:
-                    micros, cells = self._decoded(shape, payload)
-                    values = tuple(unpack(kinds[name], cells.get(name)) for name in wanted)
-                    result[key] = Row(key, micros, values)
-        return result
-
-    def _decoded(self, shape: ViewShape, payload: bytes) -> tuple[int, dict[str, Cell]]:
-        """Return the event time of a row, and its cells of the features that are what they were when it was written."""
-        layout = self._layouts.get(layout_id(payload)) or self._older(layout_id(payload))
-        micros, cells = layout.decode(payload)
-        if layout.features == shape.features:
-            return micros, dict(zip(shape.names, cells, strict=True))
-        kinds = dict(shape.features)
-        held = zip(layout.features, cells, strict=True)
-        return micros, {name: cell for (name, kind), cell in held if kinds.get(name) == kind}
-
-    def _older(self, layout: bytes) -> Layout:
-        text = self._client.hget(self._own(_LAYOUTS), layout)
-        if text is None:
-            raise RedisError(f"a row has the layout {layout.hex()}, which the store does not know")
-        found = Layout([(name, kind_of(kind, name)) for name, kind in json.loads(text)])
-        self._layouts[layout] = found
-        return found
-
-    def change(self, shape: ViewShape, keys: Sequence[Key], change: Change) -> None:
-        """See `RowStore`: what was read is watched, and where it is written meanwhile, all begins anew."""
-        watched = [self._view(shape.name) + _text(key) for key in keys]
-
-        def attempt() -> None:
-            with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.watch(*watched)
-                version = self._version(pipeline)
-                packed = self._pack(shape, change(self._read(pipeline, shape, keys)))
-                pipeline.multi()
-                for chunk in self._chunks(shape, *packed, version):
-                    self._queue(pipeline, chunk)
-                self._run(pipeline)
-
-        if keys:
-            self._trying(attempt)
-
-    def scan(self, shape: ViewShape) -> Iterator[CellRow]:
-        """See `RowStore`."""
-        view = self._view(shape.name)
-        keys = sorted((_parts(name[len(view) :]), name) for name in set(self._found(view)))
-        for begin in range(0, len(keys), _KEYS_A_QUERY):
-            some = keys[begin : begin + _KEYS_A_QUERY]
-            for (key, _), payload in zip(some, self._client.mget([name for _, name in some]), strict=True):
-                if payload is not None:  # else it was removed meanwhile
-                    micros, cells = self._decoded(shape, payload)
-                    yield CellRow(key, micros, tuple(cells.get(name) for name in shape.names))
-
-    def erase(self, value: str) -> dict[str, int]:
-        """See `RowStore`."""
-        with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.sadd(self._own(_TOMBSTONES), tombstone(value))
-            pipeline.incr(self._own(_VERSION))
-            pipeline.execute()
-        removed = {}
-        for name, keys in self._keys().items():
-            if ERASABLE_KEY not in keys:
-                continue
-            place, view = keys.index(ERASABLE_KEY), self._view(name)
-            if len(keys) == 1:
-                names = [view + _text((value,))]
-            else:
-                names = [one for one in set(self._found(view)) if _parts(one[len(view) :])[place] == value]
-            removed[name] = sum(self._client.unlink(*some) for some in _batches(names, _KEYS_A_QUERY))
-        return removed
-
-    def tombstones(self, hashes: Iterable[str]) -> None:
-        """See `RowStore`."""
-        with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.delete(self._own(_TOMBSTONES))
-            if some := sorted(set(hashes)):
-                pipeline.sadd(self._own(_TOMBSTONES), *some)
-            pipeline.incr(self._own(_VERSION))
-            pipeline.execute()
-
-    def finish(self, load: str) -> None:
-        """See `RowStore`. Whether it outlives the server is the server's configuration."""
-        self._client.set(self._own(_LOADED), load)
-
-    def loaded(self) -> str | None:
-        """See `RowStore`."""
-        load = self._client.get(self._own(_LOADED))
-        return load.decode() if load is not None else None
-
-    def close(self) -> None:
-        """See `RowStore`."""
+    def close(self) -> None:  # noqa: D102
         self._client.close()

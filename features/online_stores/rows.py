@@ -1,89 +1,164 @@
-"""What every online store can do with rows, whatever it is made of."""
+"""What every online store does with rows, whichever database holds them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from features.online_stores.cells import Cell
-from features.online_stores.shape import Row, ViewShape
+from features.online_stores import live_events
+from features.online_stores.live_events import LiveEvent
+from features.online_stores.views import Encoded, Row, View
+from features.tombstones import tombstone
+from shoplens.errors import FeatureError, StoreUnavailableError
 
-Key = tuple[str, ...]
-Change = Callable[[dict[Key, Row]], Iterable[Row]]
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
-class Progress(NamedTuple):
-    """How far a load of a view is.
+class RowStore(ABC):
+    """One row per key of a view, replaced only by a row that is not older; live events of users, appended.
 
-    Attributes:
-        load: Names the load; another load begins at its first slice.
-        slices: Slices that are in the store.
+    Safe to share between threads. All methods raise what `features.store.store_errors` names when the store cannot be
+    reached, read or written. A subclass is a database: it keeps texts under names, encoded rows, live events, and the
+    tombstones of erased users, whose rows and events it rejects in the same step in which it writes.
     """
 
-    load: str
-    slices: int
+    _last_n: int | None = None
+    _prepared: dict[str, View] | None = None
 
+    @abstractmethod
+    def meta(self, name: str) -> str | None:
+        """Return the text kept under a name."""
 
-class CellRow(NamedTuple):
-    """A row as it is kept: see `cells`."""
+    @abstractmethod
+    def set_meta(self, name: str, text: str) -> None:
+        """Keep a text under a name."""
 
-    key: Key
-    event_micros: int
-    cells: tuple[Cell, ...]
+    @abstractmethod
+    def _put(self, view: View, rows: list[Encoded]) -> None:
+        """Write rows, each only over one that is not newer; what was interrupted is completed by the same again."""
 
+    @abstractmethod
+    def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Encoded], list[LiveEvent]]:
+        """Return the rows of these keys, and the live events of users with these IDs, in one round trip."""
 
-class RowStore(Protocol):
-    """One row for each key of a view. A row is written whole, and only over one that is not newer.
+    @abstractmethod
+    def append(self, events: Iterable[LiveEvent]) -> None:
+        """Add live events in one step to a store that was loaded; one that is there already changes nothing.
 
-    All methods raise what `features.store.store_errors` names when the store cannot be reached, read or written.
-    """
-
-    def prepare(self, shape: ViewShape) -> None:
-        """Make room for a view; where its definition changed, values of features that stayed the same are kept."""
-
-    def drop(self, name: str) -> None:
-        """Remove a view and all its rows."""
-
-    def write(self, shape: ViewShape, rows: Iterable[Row]) -> None:
-        """Write rows, all or none; of two with one key and one moment the later in `rows` stays."""
-
-    def load(self, shape: ViewShape, batch: pa.RecordBatch, progress: Progress | None = None) -> None:
-        """Write a slice from Arrow (columns: keys, `event_timestamp`, features), and with it how far the load is."""
-
-    def views(self) -> set[str]:
-        """Return the names of the views that there may be rows of."""
-
-    def progress(self, name: str, load: str) -> int:
-        """Return how many slices of a load of a view are in the store."""
-
-    def read(self, shape: ViewShape, keys: Sequence[Key], names: Sequence[str] | None = None) -> dict[Key, Row]:
-        """Return the rows that there are; with `names`, only these features, in this order."""
-
-    def change(self, shape: ViewShape, keys: Sequence[Key], change: Change) -> None:
-        """Write what `change` makes of the rows of these keys, with nothing written between reading and writing.
-
-        `change` may be called more than once and must depend on nothing but the rows; what it returns is written
-        under the same rule as everything else.
+        Raises:
+            StoreUnavailableError: no load was completed.
         """
 
-    def scan(self, shape: ViewShape) -> Iterator[CellRow]:
-        """Yield all rows of a view, sorted by key."""
+    @abstractmethod
+    def live(self) -> Iterator[LiveEvent]:
+        """Yield all live events, sorted by user, event time and ID."""
 
-    def erase(self, value: str) -> dict[str, int]:
-        """Remove all rows of a user, and refuse them from now on.
+    @abstractmethod
+    def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
+        """Remove a user's rows from views, and the live events; return how many there were of each."""
+
+    @abstractmethod
+    def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:
+        """Reject rows of the users with these tombstones from now on; with `only`, of nobody else."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make all that was written durable."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove the store with all that it holds."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection; the next use opens it again."""
+
+    def views(self) -> dict[str, View]:
+        """Return the views that there may be rows of by name, in the order in which they were prepared."""
+        held = json.loads(self.meta("views") or "{}").items()
+        return {name: View(name, key, tuple(map(tuple, some)), ttl) for name, (key, some, ttl) in held}
+
+    def prepare(self, view: View) -> None:
+        """Make room for a view.
+
+        Raises:
+            FeatureError: the store holds rows of the view with another key or other features.
+        """
+        if self._prepared is None or self._prepared.get(view.name) != view:
+            held = self.views()
+            old = held.get(view.name, view)
+            if (old.key, old.features) != (view.key, view.features):
+                raise FeatureError(
+                    f"view {view.name}: must have the key and features that the store was loaded with; run "
+                    "`shoplens materialize`, which loads a new store"
+                )
+            self._prepared = held | {view.name: view}
+            described = {name: (one.key, one.features, one.ttl_seconds) for name, one in self._prepared.items()}
+            self.set_meta("views", json.dumps(described))
+
+    def write(self, view: View, batch: pa.RecordBatch) -> None:
+        """Write rows, each only over one that is not newer.
+
+        Args:
+            view: View of the rows, which is prepared where it is new.
+            batch: Columns of `View.schema`.
+
+        Raises:
+            FeatureError: a column is missing or has another type.
+        """
+        rows = view.encode(batch)
+        self.prepare(view)
+        self._put(view, rows)
+
+    def read(self, views: Sequence[View], keys: Sequence[str]) -> list[dict[str, Row]]:
+        """Return the rows of keys in each view, expired or not; live events are among the recent events."""
+        by_name = {view.name: view for view in views}
+        stored, live = self._fetch(list(by_name), list(keys), live_events.VIEW in by_name)
+        found: dict[str, dict[str, Row]] = {name: {} for name in by_name}
+        for name, key, micros, content in stored:
+            found[name][key] = Row(key, micros, by_name[name].codec.decode(content))
+        for user, group in groupby(sorted(live), key=lambda event: event.user_id):
+            events, view, rows = list(group), by_name[live_events.VIEW], found[live_events.VIEW]
+            row = rows.get(user, Row(user, 0, (None,) * len(view.names)))
+            lists = live_events.merge(view.names, row.values, events, self._keep())
+            rows[user] = Row(user, max(row.event_micros, *(event.known_micros for event in events)), lists)
+        return list(found.values())
+
+    def finish(self, state: dict[str, Any]) -> None:
+        """Make all that was written durable, and record what was loaded: `last_n` and whatever else."""
+        self.set_meta("loaded", json.dumps(state))
+        self._last_n = None
+        self.flush()
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what was loaded; None where no load was completed, or the store has lost its content."""
+        text = self.meta("loaded")
+        return None if text is None else dict(json.loads(text))
+
+    def _keep(self) -> int:
+        """Return how many recent events are kept per user, as the load defined it."""
+        if self._last_n is None:
+            state = self.state()
+            if state is None:
+                raise StoreUnavailableError("online store: must hold a completed load; run `shoplens materialize`")
+            self._last_n = int(state["last_n"])
+        return self._last_n
+
+    def erase(self, user_id: str) -> dict[str, int]:
+        """Remove all rows of a user, and reject them from then on.
 
         Returns:
-            How many rows were removed from each view that is keyed by users.
+            How many rows were removed from each view that is keyed by users, and how many live events.
         """
+        self.reject([tombstone(user_id)])
+        removed = self._delete([name for name, view in self.views().items() if view.of_people], user_id)
+        self.flush()
+        return removed
 
-    def tombstones(self, hashes: Iterable[str]) -> None:
-        """Refuse the rows of exactly these erased users."""
 
-    def finish(self, load: str) -> None:
-        """Make all that was written durable, and keep that a load is complete."""
-
-    def loaded(self) -> str | None:
-        """Return the load that was completed last; None where none was, or the store has lost its content."""
-
-    def close(self) -> None:
-        """Let go of the store."""
+def not_erased(rows: Sequence[T], user_place: int, erased: set[str]) -> Sequence[T]:
+    """Return rows without those of users with one of these tombstones."""
+    return [row for row in rows if tombstone(row[user_place]) not in erased] if erased else rows

@@ -157,7 +157,7 @@ def _most_frequent(table: Any, name: str) -> tuple[tuple[str, int], ...]:
 
 
 def _read(table: Any, kinds: Mapping[str, pa.DataType], rows: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield (feature, its numbers or the lengths of its lists, without missing ones), some columns a query."""
+    """Yield (feature, its numbers or the lengths of its lists, without missing ones), several columns per query."""
     left = iter(kinds)
     while names := list(islice(left, max(_VALUES_AT_ONCE // max(rows, 1), 1))):
         columns = [f"len({quoted(n)}) AS {quoted(n)}" if _is_list(kinds[n]) else quoted(n) for n in names]

@@ -96,7 +96,7 @@ def prepare(settings: Settings, environment: dict[str, str]) -> None:
     """Make or migrate the database; WAL, so that readers and the writer do not wait for each other.
 
     Raises:
-        LocalRunError: Airflow refuses.
+        LocalRunError: the migration failed.
     """
     home = settings.var_dir / "airflow"
     log = settings.var_dir / "run/airflow-migrate.log"
@@ -179,7 +179,7 @@ class AirflowApi:
         raise LocalRunError(f"Airflow is not up after {_UP_SECONDS:.0f} s; see {self._settings.var_dir / 'run'}/*.log")
 
     def _parsed(self, dag: str, written: datetime) -> bool:
-        """Say whether Airflow knows a DAG as its files are now; a paused one is set going."""
+        """Return whether Airflow has parsed the current files of a DAG; a paused DAG is unpaused."""
         answer = self._get(f"/dags/{dag}")
         if answer.status_code == httpx.codes.OK:
             about = answer.json()

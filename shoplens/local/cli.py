@@ -34,7 +34,7 @@ def stop() -> None:
 
 
 def status() -> None:
-    """Say what is running, where, and what is in service."""
+    """Show what is running, where, and what is in service."""
     from shoplens.local.ports import kept_ports
     from shoplens.local.processes import marked
 

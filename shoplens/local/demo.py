@@ -96,7 +96,7 @@ def _start_parts(settings: Settings, ports: Ports, console: Console) -> bool:
 
 
 def _clear_stale(api: AirflowApi, console: Console) -> None:
-    """Mark runs failed that a dead Airflow left behind: nobody is working on them."""
+    """Mark runs failed that an Airflow that ended left behind: no process works on them."""
     for dag in DAGS:
         for run in api.runs(dag):
             if run.state in ACTIVE:
@@ -128,7 +128,7 @@ def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[
 
 
 def _a_user(settings: Settings) -> str:
-    """Return a user of the held-out rows: somebody real."""
+    """Return a real user of the held-out rows."""
     import polars as pl
 
     rows = pl.read_parquet(settings.outs_dir / "evaluation/predictions/purchase.parquet", columns=["user_id"])
@@ -157,13 +157,13 @@ def ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
 
 
 def _say_verdict(settings: Settings, tasks: list[dict[str, Any]], console: Console) -> None:
-    """Say what the gate said, when it was asked in this run."""
+    """Print the verdict of the gate, if it ran in this run."""
     asked = any(task["task_id"] == "gate" and task["state"] == "success" for task in tasks)
     kept = sorted((settings.var_dir / "service/verdicts").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not asked or not kept:
         return
     verdict = read_json(kept[-1])
-    word = "accepted" if verdict["accepted"] else f"REFUSED; {verdict['current'] or 'nothing'} stays in service"
+    word = "accepted" if verdict["accepted"] else f"REJECTED; {verdict['current'] or 'nothing'} stays in service"
     console.print(f"\nthe gate on model {verdict['model_version']}: {word}")
     for name, head in verdict["heads"].items():
         new, old, both = head["new"], head["old"], head["difference"]
@@ -196,7 +196,7 @@ End it all with `make stop`.""")
 
 
 def after_interrupt(settings: Settings) -> str:
-    """Return one line that says what goes on after Ctrl-C, and how to follow or end it."""
+    """Return one line on what keeps running after Ctrl-C, and how to follow or end it."""
     ports = kept_ports(settings)
     if ports is not None and all(leader(settings, part) is not None for part in COMPONENTS):
         return (
@@ -232,8 +232,8 @@ def run_demo(settings: Settings, console: Console) -> None:
     _say_verdict(settings, tasks["deploy"], console)
     if not (settings.var_dir / "service/current").exists():
         raise LocalRunError(
-            "the gate refused the model and nothing was in service before, so nothing answers; the verdict is in "
-            f"{settings.var_dir / 'service/verdicts'}: mend what it says and run `make demo` again"
+            "the gate rejected the model and no other was in service, so nothing answers; the verdict is in "
+            f"{settings.var_dir / 'service/verdicts'}: fix the cause and run `make demo` again"
         )
     user, answer = ask_service(settings, ports.service)
     console.print(f"\nPOST /predict_purchase {json.dumps({'user_id': user})}")

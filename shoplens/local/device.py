@@ -21,14 +21,14 @@ def set_device(params: Path, device: str) -> bool:
 
 
 def wants_gpu() -> bool:
-    """Say whether `make` was called with GPU=1; GPU=0 is as good as none."""
+    """Return whether `make` was called with GPU=1; GPU=0 is the same as no GPU."""
     return os.environ.get("SHOPLENS_GPU", "").strip() not in ("", "0")
 
 
 def choose_device(settings: Settings) -> None:
-    """With GPU=1 train on the GPU; without, go back to the CPU if it was GPU=1, and no person, that left it.
+    """With GPU=1 train on the GPU; without, return to the CPU if an earlier GPU=1, and not a person, chose the GPU.
 
-    Only for a run that has not begun: the stages of one that is going on must all read the same parameters.
+    Only before a run begins: all stages of a run must read the same parameters.
     """
     params, mark = settings.root / "params.yaml", settings.var_dir / "run/device_set_by_demo"
     if wants_gpu():

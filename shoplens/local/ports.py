@@ -1,4 +1,4 @@
-"""Ports: said before anything starts, and kept while the platform runs."""
+"""Ports: chosen before anything starts, and kept while the platform runs."""
 
 import os
 import socket
@@ -68,10 +68,10 @@ def port_setting(name: str, default: int) -> int:
 
 
 def require_free(name: str, port: int, host: str = "127.0.0.1") -> None:
-    """Check that nobody listens on a port of an address.
+    """Check that no process listens on a port of an address.
 
     Raises:
-        PortInUseError: somebody does.
+        PortInUseError: one does.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

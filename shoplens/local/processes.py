@@ -5,12 +5,12 @@ and it now belongs to init. Two signs, because a program that sets its own title
 environment. Nothing without a sign of this very project folder is ever touched.
 
 A session is a number, and numbers are used again: after a reboot, after a container's restart (which may keep the boot
-id), or once everybody in the session is gone. So a pid file holds the boot and the birth of the session's leader beside
-its number, and the session is a sign only
+id), or once every process of the session has ended. So a pid file holds the boot and the start time
+of the session's leader beside its number, and the session is a sign only
 
 - in the boot that the file is of;
-- while the leader lives, the very one (a number that somebody else leads is a stranger's session: Linux gives no number
-  away that a session still bears);
+- while that very leader lives (a number that another process leads is another session: Linux does not reuse a number
+  while a session has it);
 - when the leader is gone: for those who write to the component's own log, and for children of a process that is ours.
 """
 
@@ -49,7 +49,7 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether somebody else bears its number, so that nobody of it is left."""
+        """Whether another process has its number, so that no process of the session is left."""
         return _born(self.pid) not in (None, self.born)
 
 
@@ -60,7 +60,7 @@ def _boot() -> str:
 def _born(pid: int) -> int | None:
     """Return when a process began, in clock ticks since the boot, which no setting of the clock moves; None: no such.
 
-    With the boot and the number it tells a process from every other.
+    With the boot and the number it identifies a process uniquely.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -99,7 +99,7 @@ def _writes_to(process: psutil.Process, log: Path) -> bool:
 
 
 def _is_of(process: psutil.Process, session: Session, root: str, known: dict[int, Session]) -> bool:
-    """Say whether a process with the session's number is of the session, and of no later one with its number."""
+    """Return whether a process with the session's number belongs to it, and not to a later one with that number."""
     born = _born(process.pid)
     if session.is_over or born is None or born < session.born:
         return False
@@ -220,7 +220,7 @@ def end_all(settings: Settings, parts: set[str] | None = None) -> int:
 
 
 def _forget(settings: Settings, parts: set[str] | None) -> None:
-    """Remove the pid files of components that ended; not of one that somebody has just started."""
+    """Remove the pid files of components that ended; not of one that has just been started."""
     for path in (settings.var_dir / "run").glob("*.pid"):
         if (parts is None or path.stem in parts) and leader(settings, path.stem) is None:
             path.unlink(missing_ok=True)

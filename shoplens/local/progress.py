@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line a stage, its state, seconds and latest words."""
+"""The progress of a run in the terminal: one line per stage, with its state, seconds and latest output."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ from shoplens.local.airflow import ACTIVE, AirflowApi
 
 _SIGNS = {"success": "[green]✔[/]", "failed": "[red]✘[/]", "running": "[yellow]▶[/]", "skipped": "[dim]-[/]"}
 _QUIET_SECONDS = 20.0
-# What libraries write on their own account is no progress; the log has it: glog's and absl's lines, Python's warnings.
+# Output of libraries is not progress; the log has it: lines of glog and absl, Python's warnings.
 _CHATTER = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
 _WARNING = re.compile(r"\S+:\d+: \w*Warning: ")  # the line after it is the source line that caused it
 _FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -32,7 +32,7 @@ def seconds_of(task: dict[str, Any]) -> float:
 
 
 def progress_of(lines: list[str]) -> list[str]:
-    """Return the lines that are a stage's own words."""
+    """Return the lines that the stage itself printed."""
     before = ["", *lines]
     return [
         line
@@ -65,7 +65,7 @@ class Follower:
         return table
 
     def _lines(self, tasks: list[dict[str, Any]]) -> None:
-        """Say what changed; where nothing did for a while, say what is running."""
+        """Print what changed; where nothing did for a while, print what is running."""
         for task in tasks:
             state, name = task["state"] or "waiting", task["task_id"]
             if self._said.get(name, "waiting") != state and state in ("running", *_FINAL):
@@ -113,5 +113,5 @@ class Follower:
         lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
         raise LocalRunError(
             f"{self._dag}.{task['task_id']} failed; the end of its log:\n" + "\n".join(lines[-25:]) + "\n\nAirflow is "
-            f"still up at {self._api.url}; mend the cause and run `make demo` again, or end it with `make stop`"
+            f"still up at {self._api.url}; fix the cause and run `make demo` again, or end it with `make stop`"
         )

@@ -19,7 +19,7 @@ from events.contract import EVENT_SCHEMA
 from tests.chaos.kills import Killed, Reference, kill
 from tests.chaos.world import PROGRAM, World
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 _REQUEST_EVENTS = 40
 
 
@@ -30,17 +30,17 @@ def requests_of(world: World, days: int) -> list[bytes]:
     chosen = events.filter(pl.col("event_time") >= last - pl.duration(days=days)).sort("ingested_at", "event_id")
     bodies = []
     for part in chosen.iter_slices(_REQUEST_EVENTS):
-        lines = [json.dumps(_said(event)) for event in part.to_dicts()]
+        lines = [json.dumps(_posted(event)) for event in part.to_dicts()]
         bodies.append("\n".join(lines).encode())
     return bodies
 
 
-def _said(event: dict[str, Any]) -> dict[str, Any]:
-    said = {name: value for name, value in event.items() if value is not None and name in EVENT_SCHEMA}
+def _posted(event: dict[str, Any]) -> dict[str, Any]:
+    posted = {name: value for name, value in event.items() if value is not None and name in EVENT_SCHEMA}
     for name in ("event_time", "ingested_at"):
-        said[name] = said[name].isoformat()
-    said["attributes"] = {pair["key"]: pair["value"] for pair in event["attributes"]}
-    return said
+        posted[name] = posted[name].isoformat()
+    posted["attributes"] = {pair["key"]: pair["value"] for pair in event["attributes"]}
+    return posted
 
 
 def free_port() -> int:
@@ -52,11 +52,18 @@ def free_port() -> int:
 
 
 class Live:
-    """A collector as a process, on a port of its own."""
+    """A collector as a process, on a port of its own, while the block lasts."""
 
     def __init__(self, world: World) -> None:
         self._world, self.port = world, free_port()
         self._started: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "Live":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def start(self) -> None:
         """Start it, under a shell, in a group of its own."""
@@ -86,7 +93,7 @@ class Live:
             process.wait()
 
     def send(self, body: bytes) -> bool:
-        """Send events; say whether they were answered."""
+        """Send events; return whether they were answered."""
         with suppress(httpx.HTTPError):
             answer = httpx.post(
                 f"http://127.0.0.1:{self.port}/events",
@@ -110,8 +117,8 @@ class Live:
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             with suppress(httpx.HTTPError):
-                told = httpx.get(f"http://127.0.0.1:{self.port}/status", timeout=10).json()
-                if all(one["behind_bytes"] == 0 for one in told["followers"].values()):
+                status = httpx.get(f"http://127.0.0.1:{self.port}/status", timeout=10).json()
+                if all(one["behind_records"] == 0 for one in status["followers"].values()):
                     return
             time.sleep(0.1)
         raise TimeoutError((self._world.root / "collector.log").read_text()[-3000:])
@@ -124,14 +131,12 @@ def _digests(world: World) -> str:
 def undisturbed(world: World, bodies: list[bytes], scratch: Path) -> Reference:
     """Stream bodies into a copy of a materialized world, in peace."""
     copy = world.copy(scratch / "calm-collector")
-    live = Live(copy)
-    live.start()
-    started = time.monotonic()
-    for body in bodies:
-        live.insist(body)
-    live.drain()
-    seconds = time.monotonic() - started
-    live.end()
+    with Live(copy) as live:
+        started = time.monotonic()
+        for body in bodies:
+            live.insist(body)
+        live.drain()
+        seconds = time.monotonic() - started
     digest = _digests(copy)
     shutil.rmtree(copy.root)
     return Reference(digest, seconds)
@@ -141,20 +146,18 @@ def collector_round(world: World, bodies: list[bytes], calm: Reference, chance: 
     """Stream bodies, kill the collector at a random moment, start it again, send on from the unanswered one."""
     copy = world.copy(scratch / f"collector-{chance.getrandbits(32):08x}")
     whole_tree, after = chance.random() < 0.5, chance.uniform(0.0, calm.seconds)
-    live = Live(copy)
-    live.start()
-    started, in_time, killed = time.monotonic(), False, False
-    for body in bodies:
-        if not killed and time.monotonic() - started >= after:
-            in_time, killed = live.kill(whole_tree=whole_tree), True
+    with Live(copy) as live:
+        started, in_time, killed = time.monotonic(), False, False
+        for body in bodies:
+            if not killed and time.monotonic() - started >= after:
+                in_time, killed = live.kill(whole_tree=whole_tree), True
+                live.start()
+            live.insist(body)
+        if not killed:
+            in_time = live.kill(whole_tree=whole_tree)
             live.start()
-        live.insist(body)
-    if not killed:
-        in_time = live.kill(whole_tree=whole_tree)
-        live.start()
-    live.insist(bodies[-1])  # once more: a sender that heard nothing sends again
-    live.drain()
-    live.end()
+        live.insist(bodies[-1])  # once more: a sender without an answer sends again
+        live.drain()
     equal = _digests(copy) == calm.digest
     if equal:
         shutil.rmtree(copy.root)

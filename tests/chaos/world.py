@@ -23,8 +23,30 @@ STEPS: dict[str, list[str]] = {
     "ingest": [PROGRAM, "stage", "ingest"],
     "features": [PROGRAM, "stage", "features"],
     "materialize": [PROGRAM, "materialize"],
+    "compact": [
+        sys.executable,
+        "-c",
+        "from events.lake.maintenance import compact; from events.lake.table import Lake; compact(Lake('lake'))",
+    ],
+    "erase": [
+        sys.executable,
+        "-c",
+        "from events.erase import erase_from_lake; erase_from_lake('lake', open('whom.txt').read())",
+    ],
 }
-_BEFORE = {"append": [], "ingest": ["fetch"], "features": ["fetch", "ingest", "validate"]}
+# Small batches on top of an ingest, so that there is something to merge, and the person to erase.
+_LIVE_BATCHES = """
+import polars as pl
+from events.contract import QUARANTINE_SCHEMA
+from events.lake import Snapshot, append_events, read_events
+snapshot = Snapshot("lake")
+events = read_events("lake").filter(pl.col("user_id").is_not_null())
+for n in range(6):
+    batch = events[n::97].with_columns(event_id=pl.concat_str(pl.lit(f"live-{n}-"), "event_id"))
+    append_events("lake", snapshot.identity, batch, pl.DataFrame(schema=QUARANTINE_SCHEMA), f"batch-{n}")
+open("whom.txt", "w").write(events["user_id"][0])
+"""
+_BEFORE: dict[str, list[str]] = {"append": [], "ingest": ["fetch"], "features": ["fetch", "ingest", "validate"]}
 _BEFORE["materialize"] = [*_BEFORE["features"], "features"]
 
 
@@ -59,12 +81,12 @@ class World:
 
     def digest(self, step: str) -> str:
         """Return the digest of what a step leaves."""
-        if step == "append":
+        if step in ("append", "compact", "erase"):
             from events.lake import lake_digest
 
             return lake_digest(self.root / "lake")
         if step == "materialize":
-            from features.materialize import store_digest
+            from tests.store_digest import store_digest
 
             return store_digest(self.settings)
         return folder_digest(self.root / "outs" / {"ingest": "events"}.get(step, step))
@@ -86,6 +108,13 @@ def make_world(root: Path, users: int, days: int) -> World:
 
 def prepared(world: World, step: str) -> World:
     """Run what a step stands on."""
+    if step in ("compact", "erase"):
+        filled = World(world.root.with_name(f"{world.root.name}-with-lake"))  # apart: the collector starts with none
+        if not filled.root.exists():
+            world.copy(filled.root)
+            filled.run(*STEPS["append"])
+            filled.run(sys.executable, "-c", _LIVE_BATCHES)
+        return filled
     for stage in _BEFORE[step]:
         if not (
             world.root / "outs" / {"fetch": "raw", "ingest": "events", "validate": "validated"}.get(stage, stage)

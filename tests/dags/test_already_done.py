@@ -8,8 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.airflow
 
-# Each scenario in one interpreter: to start Airflow's takes seconds. `ask` returns whether an event calls for action,
-# and acts.
+# Each scenario in one interpreter: starting Airflow's takes seconds. `ask` returns whether to act, and then acts.
 _BEGIN = """
 import json, os
 from common import already_done

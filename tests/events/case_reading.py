@@ -9,9 +9,9 @@ import polars as pl
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.guess.propose import propose
 from events.mapping import Mapping, load_mapping
 from events.reading import Reading
-from events.sources.guess import propose
 
 CASES = Path(__file__).parent / "cases"
 MAPPINGS = Path(__file__).parents[2] / "events/mappings"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from case_reading import CASES, Done, guessed, ingest, shipped
+from case_reading import CASES, MAPPINGS, Done, guessed, ingest, shipped
 
+from events.guess.propose import propose
 from events.mapping import Mapping, load_mapping
-from events.sources.guess import propose
 from shoplens.errors import SourceError
 
 
@@ -323,6 +323,31 @@ def test_both_editions_of_online_retail_are_the_same_events() -> None:
         assert done.reasons() == {"bad_debt_adjustment": 1, "service_line": 5, "stock_correction": 1}
     assert first.events["event_id"].sort().equals(second.events["event_id"].sort())
     assert first.events["event_time"].sort().equals(second.events["event_time"].sort())
+
+
+def test_both_editions_in_one_lake_are_duplicates(call) -> None:
+    words = ("ingest", "--mapping", str(MAPPINGS / "online_retail.yaml"), "--lake", "lake")
+    folder = CASES / "online_retail_ii"
+    assert "4 accepted + 7 quarantined" in call(*words, str(folder / "data.csv"))
+    assert "0 accepted + 7 quarantined" in (second := call(*words, str(folder / "online_retail_II.csv")))
+    assert "4 exact duplicates" in second
+
+
+def test_equal_lines_in_a_copy_of_their_file_add_nothing(call, tmp_path: Path) -> None:
+    words = ("ingest", "--mapping", str(MAPPINGS / "hm.yaml"), "--lake", "lake")
+    file = CASES / "equal_lines/transactions_train.csv"
+    assert "12 accepted" in call(*words, str(file))
+    (tmp_path / "again").mkdir()
+    copy = tmp_path / "again/transactions_train.csv"
+    copy.write_text(file.read_text() + "2020-09-06,c4,0663713001,0.0508,2\n")
+    assert "13 rows in = 1 accepted + 0 quarantined + 12 exact duplicates" in call(*words, str(copy))
+
+
+def test_the_command_prints_what_was_found(call) -> None:
+    typo, file = CASES / "address_typo/typo.yaml", CASES / "address_typo/track.jsonl"
+    text = call("ingest", "--mapping", str(typo), "--lake", "lake", str(file))
+    assert "no record has properties.products.prize; the nearest is properties.products.price\n" in text
+    assert "6 of 6 purchase events (100%) have no amount" in text
 
 
 # --- nested records

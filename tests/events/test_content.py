@@ -6,8 +6,10 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from events.content import content_hash, content_hash_sql
+from events.content import content_hash, content_hash_sql, content_key
 from events.contract import EVENT_SCHEMA
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
@@ -53,3 +55,24 @@ def test_no_attributes_equal_an_empty_list() -> None:
     pair = pl.DataFrame([EVENT | {"attributes": []}, EVENT | {"attributes": None}], schema=EVENT_SCHEMA)
     assert pair.select(content_hash()).to_series().n_unique() == 1
     assert len(set(duckdb.sql("from pair").select(content_hash_sql()).fetchall())) == 1
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_key_of_a_dict_and_the_hash_of_a_frame_agree(data: st.DataObject) -> None:
+    """Two events that differ in little: their keys are equal exactly where their hashes are."""
+    pairs = st.lists(st.sampled_from([{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]), max_size=2)
+    changes = st.fixed_dictionaries(
+        {},
+        optional={
+            "item_id": st.sampled_from(["x", None]),
+            "price": st.sampled_from([2.0, 2, None]),
+            "ingested_at": st.sampled_from([datetime(2026, 1, 2, tzinfo=UTC), None]),
+            "session_id": st.sampled_from(["s", None]),
+            "attributes": pairs | st.none(),
+        },
+    )
+    one, other = data.draw(changes), data.draw(changes)
+    frame = pl.DataFrame([one, other], schema=EVENT_SCHEMA)
+    first, second = frame.select(content_hash()).to_series()
+    assert (first == second) == (content_key(one) == content_key(other))

@@ -9,10 +9,10 @@ import pytest
 from case_reading import guessed, ingest, shipped
 
 from events.fetch import fetch
+from events.guess.propose import propose
+from events.guess.times import date_formats, time_form
 from events.mapping import DateAndTime, Mapping
-from events.sources.guess import propose
 from events.sources.sniff import sniff
-from events.sources.times import date_formats, time_form
 from shoplens.errors import MappingError, SourceError
 
 
@@ -239,6 +239,7 @@ def test_dialects(tmp_path: Path) -> None:
     assert dialect('a,b\n27" x,1\n"y,2\n') == {"quote": "none", "escape": "none"}
     assert dialect("a,b\n'x, y',1\n'z',2\n") == {"quote": "'"}
     assert dialect("ä,b\nö,1\n", "cp1252") == {"encoding": "cp1252"}
+    assert dialect("订单号,b\n苹果,1\n", "gb18030") == {"encoding": "gb18030"}
     assert dialect("ä,b\nö,1\n", "utf-8-sig") == {}
     assert dialect("ä,b\nö,1\n", "utf-16") == {"encoding": "utf-16"}
     assert dialect('a,b\n"two\nlines",1\n"x",2\n') == {}

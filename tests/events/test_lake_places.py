@@ -1,14 +1,16 @@
 """A lake on S3 as people use it: the commands, the stage that freezes it; and stores that cannot hold one."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from events.lake import append, lake_digest, read_events
+from events.account import TableAccount
+from events.lake import Snapshot, append, lake_digest
+from events.lake.known_ids import KnownIds
+from events.lake.table import Lake
 from events.mapping import Mapping
 from events.stages import fetch, ingest
 from shoplens.digest import folder_digest
@@ -95,36 +97,23 @@ def test_a_store_that_does_not_let_us_in_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-_OPENED: list[str] = []
-_WATCHED: list[str] = []
-
-
-def _watch(event: str, args: tuple[object, ...]) -> None:
-    if event == "open" and _WATCHED and _WATCHED[0] in str(args[0]) and args[1] == "r":
-        _OPENED.append(str(args[0]))
-
-
 def test_an_append_reads_the_days_that_it_shares_an_id_with_and_no_other(
     mapping_of: Load, write: Write, tmp_path: Path
 ) -> None:
     mapping, lake = mapping_of(TABLES.replace("users:", "#")), tmp_path / "lake"
 
-    def bring(*rows: str) -> set[str]:
-        """Append the rows; return the days that were read meanwhile."""
-        done = read_source(mapping, [write("log.csv", HEAD, *rows)])
-        _OPENED.clear()
-        _WATCHED[:] = [f"{lake}/events"]
-        try:
-            append(lake, mapping, done)
-        finally:
-            _WATCHED.clear()
-        return {Path(path).parent.name for path in _OPENED if path.endswith(".parquet")}
+    def ingest(*rows: str) -> TableAccount:
+        return append(lake, mapping, read_source(mapping, [write("log.csv", HEAD, *rows)]))["log.csv"]
 
-    sys.addaudithook(_watch)
-    assert bring(*(f"{n},2024-{1 + n // 28:02}-{1 + n % 28:02} 10:00:00,ann,a" for n in range(200))) == set()
-    # 100 events of days that the lake has, under new ids
-    assert bring(*(f"new-{n},2024-{1 + n // 28:02}-{1 + n % 28:02} 10:00:00,ann,a" for n in range(100))) == set()
-    # of ids that it has, one in its own day and one in another: 5 is of the 6th of January, 30 of the 3rd of February
+    ingest(*(f"{n},2024-{1 + n // 28:02}-{1 + n % 28:02} 10:00:00,ann,a" for n in range(200)))
+    events = Snapshot(lake).events
+    KnownIds(Lake(lake), events).catch_up(events)
+    # 5 is of the 6th of January, 30 of the 3rd of February: without the files of all other days it can be found
+    for folder in (lake / "events").glob("day=*"):
+        if folder.name not in ("day=2024-01-06", "day=2024-02-03"):
+            folder.rename(tmp_path / folder.name)
     shared = ["5,2024-01-06 10:00:00,ann,a", "30,2024-03-01 10:00:00,ann,a", "later,2024-05-01 10:00:00,ann,a"]
-    assert bring(*shared) == {"event_date=2024-01-06", "event_date=2024-02-03"}
-    assert read_events(lake).height == 301
+    assert ingest(*shared) == TableAccount(3, 1, {"event_id_with_other_content": 1}, 1)
+    assert ingest(*(f"new-{n},2024-01-{1 + n % 28:02} 10:00:00,ann,a" for n in range(100))).accepted == 100
+    with pytest.raises(SourceError, match="a file is gone"):
+        ingest("6,2024-01-07 10:00:00,ann,a")

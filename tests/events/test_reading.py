@@ -261,7 +261,7 @@ def test_a_day_or_month_first_is_refused_wherever_it_stands(
     (tmp_path / "in").mkdir()
     (tmp_path / "in/log.csv").write_text(rows(HEAD, *lines))
     with pytest.raises(
-        MappingError, match="whether the day or the month comes first in column .*; received '1-2-2024T10"
+        MappingError, match=r"whether the day or the month comes first in column .*; received '1-2-2024T10"
     ):
         stage(tmp_path / "shop.yaml", tmp_path / "in", TINY)
 

@@ -191,7 +191,7 @@ def test_a_row_says_what_is_known(story: Any) -> None:
     # On 8 January: Ann has 2 orders in 90 days, Bob 1. Both have a mean basket: 8 / 2 = 4 and 9.
     (row,) = re.findall(r'(?s)<article id="user_behaviour.mean_basket_90d".*?</article>', page_of(story))
     for text in (
-        "Money an order in the last 90 days. Missing: no order.",
+        "Money per order in the last 90 days. Missing: no order.",
         "<dd>currency of the shop</dd>",
         "<dd>90 days</dd>",
         "<dd>data-team</dd>",

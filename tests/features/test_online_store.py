@@ -19,13 +19,14 @@ import pytest
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
 from features.historical import historical_features
-from features.materialize import materialize, store_digest
+from features.materialize import materialize
 from features.online import OnlineReader
 from features.recent import recent_as_of
 from features.store import open_store, places
 from shoplens.errors import FeatureError, StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
+from tests.store_digest import store_digest
 
 pytestmark = pytest.mark.stores
 

@@ -18,14 +18,16 @@ from events.lake import append_events, lake_quarantine, read_events
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
 from features.erase import erase_user
-from features.materialize import materialize, store_digest
+from features.materialize import materialize
 from features.online import OnlineReader
-from features.online_stores.access import OnlineRows
-from features.online_stores.shape import Row
-from features.store import in_use, open_rows, open_store, places, redis_generations
-from shoplens.errors import FeatureError, SettingsError, StoreUnavailableError
+from features.online_stores.live_events import LiveEvent
+from features.online_stores.views import Row
+from features.store import in_use, online_stores, open_rows, open_store, places
+from shoplens.errors import SettingsError, StoreUnavailableError
 from shoplens.settings import Settings
+from tests.store_digest import store_digest
 
+LATELY = 1_704_700_000_000_000  # 2024-01-08 07:46:40
 DAILY = [view.name for view in VIEWS if view.keys == ("user_id",)]  # of a user
 
 pytestmark = pytest.mark.stores
@@ -45,8 +47,8 @@ def shop(request: pytest.FixtureRequest, story: Any) -> Iterator[Any]:
         return
     changed = type(story)(with_redis(story.settings, request.getfixturevalue("redis_url")), story.params)
     yield changed
-    for generation in redis_generations(places(changed.settings))[1]:
-        open_rows(changed.settings, generation).remove()  # type: ignore[attr-defined]
+    for name in online_stores(changed.settings):
+        open_rows(changed.settings, name).remove()
 
 
 def read(shop: Any, user: str) -> Any:
@@ -76,51 +78,91 @@ def test_both_stores_hold_the_same_by_digest(story: Any, redis_url: str) -> None
     materialize(other)
     assert store_digest(other) == store_digest(story.settings)
     rows = open_rows(other)
-    (ann,) = [row for row in rows.scan(OnlineRows(other).shape("user_profile")) if row.key == ("ann",)]
+    (profiles,) = rows.read([rows.views()["user_profile"]], ["ann"])
     rows.erase("bob")
     assert store_digest(other) != store_digest(story.settings)
-    assert ann.event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
-    rows.remove()  # type: ignore[attr-defined]
+    assert profiles["ann"].event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
+    rows.remove()
     with pytest.raises(StoreUnavailableError, match="has lost what was loaded"):
         OnlineReader(other).read("ann", Catalogue.load(story.features_dir / "catalogue.parquet"))
     assert materialize(other).changed
     assert store_digest(other) == store_digest(story.settings)
 
 
-def test_a_push_outlives_every_load_of_what_was_before(shop: Any) -> None:
+def event(event_id: str, micros: int, user: str = "ann") -> LiveEvent:
+    return LiveEvent(user, micros, micros, event_id, "ink", "view_item", 0.0, 0.0, "s9")
+
+
+def items_of(shop: Any, user: str = "ann") -> list[str]:
+    """The recent items of a user as Feast reads them, which the reader agrees with."""
+    feast = open_store(shop.settings)
+    (items,) = feast.get_online_features(["recent_events:recent_item_ids"], [{"user_id": user}]).to_dict()[
+        "recent_item_ids"
+    ]
+    catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
+    recent = read(shop, user).recent
+    assert [catalogue.item_id(int(index)) for index in recent.item_index[0][recent.valid[0]]] == items
+    return list(items)
+
+
+def test_live_events_outlive_every_load_of_earlier_data(shop: Any) -> None:
     materialize(shop.settings)
-    with OnlineRows(shop.settings) as online:
-        names = online.shape("recent_events").names
-        (held,) = online.read_many("recent_events", ["ann"]).values()
-        pushed = Row(("ann",), held.event_micros + 1, tuple(one[-1:] for one in held.values))
-        online.push_rows("recent_events", [pushed])
-        online.push_rows("recent_events", [held])
-        table = pl.read_parquet(shop.features_dir / "recent_events.parquet").to_arrow()
-        online.push_rows("recent_events", table)
-        assert online.read_many("recent_events", ["ann", "nobody"]) == {"ann": pushed}
-        assert len(dict(zip(names, pushed.values, strict=True))["recent_item_ids"]) == 1
-        with pytest.raises(FeatureError, match="recent_item_ids"):
-            online.push_rows("recent_events", table.drop_columns(["recent_item_ids"]))
+    assert items_of(shop) == ["bread", "milk", "pen", "bread"]
+    before = int(pd.Timestamp("2024-01-08 10:00", tz="UTC").value // 1000)
+    rows = open_rows(shop.settings)
+    rows.append([event("x1", before), event("x2", before + 1_000_000)])
+    assert items_of(shop) == ["milk", "pen", "bread", "ink", "ink"]
+    view = rows.views()["recent_events"]
+    rows.write(view, pl.read_parquet(shop.features_dir / "recent_events.parquet").to_arrow().to_batches()[0])
+    assert items_of(shop) == ["milk", "pen", "bread", "ink", "ink"]
+    rows.close()
+    first = in_use(shop.settings)
+    # The next load knows until between the two: the first is its own to know, the second is carried over.
+    shop.put(pl.read_parquet(shop.validated / "events.parquet"), end=pd.Timestamp(before + 1, unit="us", tz="UTC"))
+    shop.build()
+    assert materialize(shop.settings).changed
+    assert items_of(shop) == ["bread", "milk", "pen", "bread", "ink"]
+    assert online_stores(shop.settings) == sorted([first, in_use(shop.settings)])
 
 
-def test_any_online_view_is_read_fresh_up_to_the_microsecond(shop: Any) -> None:
+def test_two_stores_live_side_by_side_and_the_third_load_removes_the_first(shop: Any) -> None:
+    catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
+    digests = [materialize(shop.settings).digest]
+    events = pl.read_parquet(shop.validated / "events.parquet")
+    for day in (9, 10):
+        shop.put(events, end=pd.Timestamp(f"2024-01-{day:02}", tz="UTC").to_pydatetime())
+        shop.build()
+        digests.append(materialize(shop.settings).digest)
+        kept = sorted(digest[:16] for digest in digests[-2:])
+        assert online_stores(shop.settings) == kept
+        assert sorted(path.name[:16] for path in places(shop.settings).offline.glob("*[!t]")) == kept
+        for digest in digests[-2:]:
+            state = OnlineReader(shop.settings, digest).read("ann", catalogue)
+            assert state is not None
+            assert state.features["city"] == "Ulm"
+    days = [OnlineReader(shop.settings, digest).now() for digest in digests[-2:]]
+    assert [str(day)[:10] for day in days] == ["2024-01-09", "2024-01-10"]
+    with pytest.raises(StoreUnavailableError):
+        OnlineReader(shop.settings, digests[0]).read("ann", catalogue)
+    report = erase_user(shop.settings, "ann")
+    assert [sum(views.values()) for views in report.online.values()] == [len(DAILY) + 2] * 2
+    assert OnlineReader(shop.settings, digests[1]).read("ann", catalogue) is None
+
+
+def test_recent_events_are_fresh_up_to_the_microsecond(shop: Any) -> None:
     materialize(shop.settings)
     where = places(shop.settings)
     state = json.loads(where.state.read_text())
     known = pd.Timestamp("2024-01-05 12:00", tz="UTC")  # when ann's last event became known
     for age, fresh in ((timedelta(days=90), True), (timedelta(days=90, microseconds=1), False)):
         where.state.write_text(json.dumps({**state, "high_water": (known + age).isoformat()}))
-        reader = OnlineReader(shop.settings)
-        ann, nobody = reader.read_view("recent_events", ["ann", "nobody"])
-        assert ((ann is not None), nobody) == (fresh, None)
-        (profile,) = reader.read_view("user_profile", [("ann",)])
-        assert profile is not None
-        assert profile["city"] == "Ulm"
-    with pytest.raises(FeatureError, match="received 'tea'"):
-        reader.read_view("tea", ["ann"])
+        ann = read(shop, "ann")
+        assert bool(ann.recent.valid.any()) == fresh
+        assert ann.features["city"] == "Ulm"  # a profile never expires
+        assert read(shop, "nobody") is None
 
 
-def test_data_that_take_something_back_get_a_generation_of_their_own(shop: Any) -> None:
+def test_data_that_take_something_back_get_a_store_of_their_own(shop: Any) -> None:
     materialize(shop.settings)
     first = in_use(shop.settings)
     events = pl.read_parquet(shop.validated / "events.parquet")
@@ -129,9 +171,6 @@ def test_data_that_take_something_back_get_a_generation_of_their_own(shop: Any) 
     assert materialize(shop.settings).changed
     assert in_use(shop.settings) != first
     assert read(shop, "bob") is None
-    if shop.settings.online_store == "redis":
-        assert redis_generations(places(shop.settings)) == (in_use(shop.settings), [in_use(shop.settings)])
-        assert not open_rows(shop.settings, first).views()
 
 
 def test_a_store_out_of_reach_is_unavailable_and_no_password_is_told(story: Any, tmp_path: Path) -> None:
@@ -150,8 +189,8 @@ def test_a_store_out_of_reach_is_unavailable_and_no_password_is_told(story: Any,
 
 def read_nothing(settings: Settings) -> bool:
     """Say whether a store that nothing was loaded into refuses to be read."""
-    with pytest.raises(StoreUnavailableError), OnlineRows(settings) as online:
-        online.read_many("recent_events", ["ann"])
+    with pytest.raises(StoreUnavailableError):
+        OnlineReader(settings).now()
     return True
 
 
@@ -180,9 +219,10 @@ def test_one_person_goes_from_everywhere_and_does_not_come_back(shop: Any) -> No
     lake = _lake(shop)
     materialize(shop.settings)
     assert read(shop, "ann") is not None
+    open_rows(shop.settings).append([event("x1", LATELY)])
     report = erase_user(shop.settings, "ann")
     (online,) = report.online.values()
-    assert online == dict.fromkeys((*DAILY, "user_profile", "recent_events"), 1)
+    assert online == dict.fromkeys((*DAILY, "user_profile", "recent_events", "live_events"), 1)
     # The daily views: the 6th, 7th and 8th are alive, and the 8th is the latest. The profile and the last events have
     # one row each, and there are three items that she bought or viewed.
     assert sum(report.offline.values()) == (3 + 1) * len(DAILY) + (1 + 1) * 2 + 3
@@ -197,8 +237,11 @@ def test_one_person_goes_from_everywhere_and_does_not_come_back(shop: Any) -> No
     again = erase_user(shop.settings, "ann")
     assert not any(sum(views.values()) for views in again.online.values())
     assert (again.offline, again.lake.events if again.lake else None) == ({}, 0)
-    with OnlineRows(shop.settings) as online_rows:  # a late push is refused
-        online_rows.push_rows("recent_events", [Row(("ann",), 2**50, ([],) * 7)])
+    rows = open_rows(shop.settings)  # late pushes, of an event and through Feast's interface, are rejected
+    rows.append([event("x2", LATELY)])
+    recent = rows.views()["recent_events"]
+    rows.write(recent, recent.batch([Row("ann", LATELY, ([],) * 7)]))
+    assert read(shop, "ann") is None
     shop.put(pl.read_parquet(shop.validated / "events.parquet"), source="the same people, another source")
     shop.build()
     assert materialize(shop.settings).changed  # all anew, from data that still hold ann
@@ -221,9 +264,8 @@ def test_a_tombstone_is_lifted_when_the_data_name_the_person_no_more(shop: Any) 
     shop.build()
     materialize(shop.settings)
     assert json.loads(places(shop.settings).erased.read_text()) == {}
-    with OnlineRows(shop.settings) as online:  # a person who comes again is new
-        online.push_rows("recent_events", [Row(("ann",), 2**50, ([],) * 7)])
-        assert set(online.read_many("recent_events", ["ann"])) == {"ann"}
+    open_rows(shop.settings).append([event("x1", LATELY)])  # a person who comes again is new
+    assert items_of(shop) == ["ink"]
 
 
 def test_the_command_takes_the_id_from_standard_input_and_says_nothing_of_it(story: Any, root: Path) -> None:
@@ -232,8 +274,13 @@ def test_the_command_takes_the_id_from_standard_input_and_says_nothing_of_it(sto
     command = [sys.executable, "-c", "from shoplens.cli import main; main()", "erase", "-"]
     done = subprocess.run(command, env=environment, cwd=root, input="bob\n", capture_output=True, text=True, check=True)
     report = json.loads(done.stdout)
-    assert sum(report["online"][f"online/{in_use(story.settings)}.db"].values()) == len(DAILY) + 2
+    assert sum(report["online"][in_use(story.settings)].values()) == len(DAILY) + 2
     assert "bob" not in done.stdout + done.stderr
     assert report["lake"] is None
+    unknown = subprocess.run(
+        command, env=environment, cwd=root, input="nobody\n", capture_output=True, text=True, check=False
+    )
+    assert (unknown.returncode, "the ID is wrong" in unknown.stderr) == (1, True)
+    assert "nobody" not in unknown.stdout + unknown.stderr
     empty = subprocess.run(command, env=environment, cwd=root, input="\n", capture_output=True, text=True, check=False)
     assert (empty.returncode, "must not be empty" in empty.stderr) == (1, True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,12 +24,12 @@ import polars as pl
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events, freeze_lake
 from features.catalogue import Catalogue
-from features.definitions import RECENT_DESCRIPTIONS
 from features.fast import FAST_FEATURES, fast_features
 from features.materialize import materialize
 from features.online import OnlineReader
-from features.online_stores.access import OnlineRows
+from features.online_stores.live_events import LISTS
 from features.recent import RecentEvents, recent_as_of
+from features.store import open_rows
 from tests.chaos.collector import free_port
 from tests.replay.compare import Comparison
 from tests.replay.shop import Project, Split
@@ -111,7 +111,7 @@ def stream(project: Project, events: pl.DataFrame) -> float:
 
     def drained() -> bool:
         told = httpx.get(f"{address}/status").json()["followers"]
-        return all(one["behind_bytes"] == 0 for one in told.values())
+        return all(one["behind_records"] == 0 for one in told.values())
 
     with collecting(project) as address, httpx.Client(timeout=60) as client:
         started = time.monotonic()
@@ -146,11 +146,12 @@ def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl
     users: list[str] = expected["user_id"].to_list()
     reader, now = OnlineReader(live.settings), np.datetime64(split.end.replace(tzinfo=None), "us")
     found.add("the moment of the store", "now", "store", reader.now(), now)
-    with OnlineRows(live.settings) as rows:
-        stored, names = rows.read_many("recent_events", users), rows.shape("recent_events").names
+    with closing(open_rows(live.settings)) as rows:
+        view = rows.views()["recent_events"]
+        (stored,) = rows.read([view], users)
     for user, row in zip(users, expected.iter_rows(named=True), strict=True):
-        values = dict(zip(names, stored[user].values, strict=True)) if user in stored else {}
-        for name in RECENT_DESCRIPTIONS:
+        values = dict(zip(view.names, stored[user].values, strict=True)) if user in stored else {}
+        for name in LISTS:
             found.add("last N events, as stored", name, user, values.get(name), row[name])
     n = batch.params.features.last_n
     in_batch = recent_as_of(events, users, np.full(len(users), now), n, catalogue)

@@ -21,7 +21,7 @@ from simulator.dirt import KINDS
 from simulator.draws import keys, normal, pick, poisson, uniform
 from simulator.people import next_mood
 from simulator.plan import Plan, read_day, read_dirt
-from simulator.rows import pack
+from simulator.rows import unique_ids
 from simulator.run import simulate
 from simulator.visits import user_days, visits_of
 from simulator.world import build_world
@@ -30,8 +30,8 @@ from tests.read_source import Ingested, read_source
 DAYS, USERS = 28, 1_500
 START = date(2025, 2, 3)  # a Monday
 CLEAN = Plan(users=USERS, items=400, days=DAYS, seed=7, start=START, events=60_000, bots=0.004)
-# Kinds that befall reviews alone need more of them to be seen at all.
-DIRT = {kind: 0.4 if KINDS[kind].befalls == "review" else 0.02 for kind in KINDS}
+# Kinds that affect reviews alone need more of them to be seen at all.
+DIRT = {kind: 0.4 if KINDS[kind].affects == "review" else 0.02 for kind in KINDS}
 SMALL = Plan(users=300, items=60, days=6, seed=3, events=6_000, dirt=DIRT, bots=0.01)
 TIME = "%Y-%m-%d %H:%M:%S%.f"
 
@@ -181,7 +181,7 @@ def test_rows_out_of_order_lie_after_later_ones(tmp_path: Path) -> None:
     assert late.height == rows_with(tmp_path / "shop")["out_of_order"] > 0
 
 
-def test_a_rate_is_the_share_of_the_rows_that_a_kind_can_befall(tmp_path: Path) -> None:
+def test_a_rate_is_the_share_of_the_rows_that_a_kind_can_affect(tmp_path: Path) -> None:
     simulate(replace(SMALL, dirt={"negative_price": 0.1}), tmp_path / "shop")
     prices = pl.read_parquet(tmp_path / "shop/log.parquet")["unit_price"].drop_nulls()
     hit = rows_with(tmp_path / "shop")["negative_price"]
@@ -502,5 +502,5 @@ def test_a_pick_never_falls_on_what_has_no_chance() -> None:
 
 def test_packed_ids_are_one_to_one() -> None:
     user, visit, place = (part.ravel() for part in np.meshgrid([0, 1, 2**32 - 1], [0, 62], np.arange(4_096)))
-    found = np.concatenate([pack(9, user, day, visit, place) for day in (0, 1, 3_649)])
+    found = np.concatenate([unique_ids(9, user, day, visit, place) for day in (0, 1, 3_649)])
     assert np.unique(found).size == found.size == 3 * 3 * 2 * 4_096

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from training.table.judged import as_metrics
 
 from shoplens.errors import BrokenTableError, SettingsError
 from training.table.clean import clean, read_flat
 from training.table.columns import read_column
 from training.table.run import Request, analyse
 from training.table.split import PARTS
+from training.table.train import as_metrics
 
 CASES = Path(__file__).parent / "cases/table"
 
@@ -75,7 +75,7 @@ def test_people_again_is_split_by_user_id() -> None:
     assert sides["part"].to_list() == [1] * 60
     assert [int((part == n).sum()) for n in range(len(PARTS))] == [360, 120, 120]
     assert found.split.how.startswith("by user_id, which repeats")
-    assert found.choice.dropped == {"user_id": "identifies people: nothing learned from it holds for new ones"}
+    assert found.selection.dropped == {"user_id": "identifies people: nothing learned from it holds for new ones"}
     precision = as_metrics(found.trained, found.chosen)["boosted_trees"]["test"]["average_precision"]
     assert precision["value"] < 0.3  # .869 where the same people are on both sides
     assert precision["high"] - precision["low"] > 0.3  # 12 people were drawn, not 120 rows

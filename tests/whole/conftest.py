@@ -1,7 +1,6 @@
 """A project for each test that runs the pipeline: this checkout, a small real slice, an empty cache."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -104,22 +103,3 @@ def make_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         return project
 
     return make
-
-
-@pytest.fixture(scope="session")
-def first_lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where the `dvc.lock` of the first `dvc repro` is kept, also for tests in another process of this run."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first-dvc.lock"
-
-
-@pytest.fixture(scope="session")
-def project_by_repro(make_project: Callable[[], Project], first_lock: Path) -> Project:
-    """A scratch clone after its first `dvc repro`."""
-    project = make_project()
-    project.first_run = project.run("dvc", "repro")
-    project.first_lock = project.lock()
-    written = first_lock.with_suffix(".new")
-    shutil.copyfile(project.folder / "dvc.lock", written)
-    written.rename(first_lock)
-    return project

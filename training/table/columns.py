@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.sources.times import date_formats
+from events.guess.times import date_formats
 from events.transform.numbers import number, text
 from events.transform.times import moment
 from shoplens.errors import SettingsError

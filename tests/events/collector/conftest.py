@@ -12,7 +12,7 @@ import pytest
 from events.collector.batcher import Batcher
 from events.collector.intake import Clock, Intake
 from events.collector.log import EventLog
-from events.collector.records import tables_of
+from events.collector.records import record_frames
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -28,13 +28,15 @@ def no_negative_price(events: pl.DataFrame) -> pl.Series:
 class Taking:
     """A log with an intake and a batcher on the data's clock, which stands at NOW."""
 
-    def __init__(self, folder: Path, take: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, take: Callable[[Any], Any] | None = None, convert: Callable[[Any], Any] | None = None
+    ) -> None:
         self.log = EventLog(folder)
         self.intake = Intake(self.log, no_negative_price, Clock(lambda: NOW))
-        self.batcher = Batcher(take or self.intake.take)
+        self.batcher = Batcher(take or self.intake.take, convert)
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        return tables_of(self.log.read(0, 1 << 30)[0])
+        return record_frames(self.log.read(0, 1 << 30)[0])
 
     def close(self) -> None:
         self.batcher.close()

@@ -1,16 +1,23 @@
 """`POST /events` over a real server: each event its verdict, and nothing taken that was not answered."""
 
+import gzip
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 
 from events.collector.app import Collector
+from events.collector.intake import Verdict
+from events.collector.records import Incoming
 from tests.events.collector.conftest import Taking, event
 
 pytestmark = pytest.mark.stores
@@ -18,10 +25,16 @@ NDJSON = {"content-type": "application/x-ndjson"}
 
 
 @contextmanager
-def served(taking: Taking, full: str = "", token: str | None = None) -> Iterator[httpx.Client]:
+def served(
+    taking: Taking,
+    full: str = "",
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    parse_call: Callable[[str, bytes], list[Any]] | None = None,
+) -> Iterator[httpx.Client]:
     """A server on a free port of this machine."""
     problems = {"followers": {"push": {"problem": full or None}}}
-    app = Collector(taking.batcher, lambda: problems, lambda: full, token).app()
+    app = Collector(taking.batcher, lambda: problems, lambda: full, token, origins, parse_call).app()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()  # requests wait for the server from now on
@@ -98,13 +111,16 @@ def test_without_room_senders_come_again(taking: Taking) -> None:
 
 def test_a_token_where_one_is_set(taking: Taking) -> None:
     with served(taking, token="s3cret") as client:
-        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "s3cre"}):
+        wrong = ("Bearer wrong", "s3cre", "s3cret", "Basic s3cret", "Basic " + b64encode(b"s3cre:").decode())
+        for headers in ({}, *({"authorization": one} for one in wrong)):
             refused = client.post("/events", json=event("a"), headers=headers)
             assert refused.status_code == 401
             assert "s3cret" not in refused.text
         assert (
             client.post("/events", json=event("a"), headers={"authorization": "Bearer s3cret"}).json()["accepted"] == 1
         )
+        # a write key, as Segment's libraries send it
+        assert client.post("/events", json=event("b"), auth=("s3cret", "")).json()["accepted"] == 1
 
 
 def test_many_senders_at_once(taking: Taking) -> None:
@@ -124,3 +140,92 @@ def test_many_senders_at_once(taking: Taking) -> None:
             thread.join()
     assert (statuses.count("accepted"), statuses.count("duplicate")) == (100, 100)
     assert taking.tables()[0].height == 100
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "text/plain; charset=utf-8", "application/json", "application/x-www-form-urlencoded", ""]
+)
+def test_lines_are_read_under_any_content_type(taking: Taking, kind: str) -> None:
+    lines = "\n".join(json.dumps(event(name)) for name in ("a", "b"))
+    with served(taking) as client:
+        answer = client.post("/events", content=lines, headers={"content-type": kind} if kind else {})
+        assert answer.json()["accepted"] == 2
+        single = client.post("/events", content=json.dumps(event("c")), headers={"content-type": "text/plain"})
+        many = client.post("/events", content=json.dumps([event("d")]), headers={"content-type": "text/plain"})
+        assert (single.json()["accepted"], many.json()["accepted"]) == (1, 1)
+
+
+def test_compressed_bodies(taking: Taking) -> None:
+    gzipped = {"content-encoding": "gzip"}
+    body = gzip.compress(json.dumps([event("a")]).encode())
+    with served(taking) as client:
+        assert client.post("/events", content=body, headers=gzipped).json()["accepted"] == 1
+        for broken in (b"[1]", body[:-9], body[:20] + b"x" + body[21:]):
+            answer = client.post("/events", content=broken, headers=gzipped)
+            assert answer.status_code == 400
+            assert answer.json()["error"].startswith("body: must be gzip")
+        bomb = client.post("/events", content=gzip.compress(b" " * (64 << 20)), headers=gzipped)
+        assert (bomb.status_code, bomb.json()["error"][:40]) == (413, "body: must have at most 16,777,216 bytes")
+        other = client.post("/events", content=body, headers={"content-encoding": "br"})
+        assert (other.status_code, other.json()["error"]) == (
+            415,
+            "content-encoding: must be gzip or none; received 'br'",
+        )
+    assert taking.tables()[0]["event_id"].to_list() == ["a"]
+
+
+def test_pages_of_allowed_origins_may_post(taking: Taking) -> None:
+    preflight = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    with served(taking, origins=["https://shop.example"], token="s3cret") as client:
+        allowed = client.options("/events", headers={"origin": "https://shop.example", **preflight})
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://shop.example")
+        assert "authorization" in allowed.headers["access-control-allow-headers"]
+        other = client.options("/events", headers={"origin": "https://evil.example", **preflight})
+        assert other.status_code == 400
+        assert "access-control-allow-origin" not in other.headers
+        headers = {"origin": "https://shop.example", "authorization": "Bearer s3cret"}
+        posted = client.post("/events", json=event("a"), headers=headers)
+        assert posted.headers["access-control-allow-origin"] == "https://shop.example"
+    with served(taking) as client:
+        assert client.options("/events", headers={"origin": "https://shop.example", **preflight}).status_code == 405
+
+
+def test_a_full_disk_is_answered_and_ends_nothing(taking: Taking) -> None:
+    with served(taking) as client:
+        taking.log._writer.execute("PRAGMA query_only = ON")
+        answer = client.post("/events", json=event("a"))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["error"].startswith("log: cannot be written (attempt to write a readonly database)")
+        taking.log._writer.execute("PRAGMA query_only = OFF")
+        assert client.post("/events", json=event("a")).json()["accepted"] == 1
+
+
+def test_a_dead_intake_is_not_ready(tmp_path: Path) -> None:
+    def die(incoming: Sequence[Incoming]) -> list[Verdict]:
+        raise SystemExit("killed")
+
+    taking = Taking(tmp_path / "log", take=die)
+    with served(taking) as client:
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/events", json=event("a")).status_code == 503
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["problems"]["intake"].startswith("intake: stopped by SystemExit (killed)")
+        end = time.monotonic() + 20
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < end, "it never starts again"
+            time.sleep(0.05)
+    taking.close()
+
+
+def test_a_sender_that_leaves_takes_no_other_with_it(taking: Taking) -> None:
+    with served(taking) as client:
+        for _ in range(20):
+            with socket.create_connection((client.base_url.host, client.base_url.port)) as leaving:
+                body = json.dumps(event(None)).encode()
+                leaving.sendall(b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        assert client.post("/events", json=event("a")).json()["accepted"] == 1
+        assert client.get("/readyz").status_code == 200

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from events.collector.incoming import Incoming, read_json_body
 from events.collector.intake import Clock, Verdict
+from events.collector.records import Incoming, parse_body
 from shoplens.errors import CollectorBusyError
 from tests.events.collector.conftest import Taking, event
 
 
 def read(*events: dict[str, Any]) -> list[Incoming]:
-    return read_json_body(json.dumps(events).encode())
+    return parse_body(json.dumps(events).encode())
 
 
 def statuses(verdicts: list[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
@@ -141,10 +141,131 @@ def test_beyond_what_fits_senders_are_asked_to_come_again_and_nothing_is_lost(tm
     taking.close()
 
 
-def test_a_refused_write_takes_nothing(taking: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr("os.fdatasync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space"):
-            taking.batcher.submit(partial(read, event("a")), 10).result(20)
+@pytest.mark.parametrize(
+    ("outage", "message"),
+    [
+        ("PRAGMA max_page_count = 1", "database or disk is full"),
+        ("PRAGMA query_only = ON", "attempt to write a readonly"),
+    ],
+)
+def test_a_full_or_read_only_disk_takes_nothing_and_is_logged_once(
+    taking: Taking, outage: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = {"text": "x" * 60_000}
+    taking.log._writer.execute(outage)
+    for _ in range(3):
+        with pytest.raises(OSError, match=message):
+            taking.batcher.submit(partial(read, event("a", **first)), 10).result(20)
     assert taking.log.end == 0
+    taking.log._writer.execute("PRAGMA query_only = OFF")
+    taking.log._writer.execute("PRAGMA max_page_count = 1000000")
+    assert taking.batcher.submit(partial(read, event("a", **first)), 10).result(20)[0].status == "accepted"
+    logged = [(one.levelname, one.getMessage()) for one in caplog.records]
+    assert [level for level, _ in logged] == ["ERROR", "WARNING"]
+    assert logged[0][1].startswith(f"log: cannot be written ({message}")
+    assert not any(one.exc_info for one in caplog.records), "no traceback"
+
+
+def test_a_rejected_version_does_not_occupy_its_id(taking: Taking) -> None:
+    """One ID, in one request: bad, bad again, good, good again, bad."""
+    bad, good = event("a", price=-1.0), event("a", price=1.0)
+    expected = [
+        ("quarantined", ("price_negative",)),
+        ("quarantined", ("price_negative",)),
+        ("accepted", ()),
+        ("duplicate", ()),
+        ("quarantined", ("price_negative",)),
+    ]
+    assert statuses(taking.intake.take(read(bad, bad, good, good, bad))) == expected
+    assert statuses(taking.intake.take(read(bad, good))) == [("quarantined", ("price_negative",)), ("duplicate", ())]
+    events, quarantine = taking.tables()
+    assert (events["event_id"].to_list(), events["price"].to_list()) == (["a"], [1.0])
+    assert quarantine["row"].n_unique() == quarantine.height == 4
+
+
+def test_amounts_follow_the_rule_of_files_and_do_not_make_other_content(taking: Taking) -> None:
+    posted = [
+        event("given", event_name="purchase", price=2.0, quantity=3, amount=5.0),
+        event("product", event_name="purchase", price=2.5, quantity=3),
+        event("one piece", event_name="purchase", price=2.5),
+        event("refund", event_name="refund", price=2.5, quantity=2),
+        event("unknown", event_name="purchase", quantity=2),
+        event("nothing", event_name="purchase", price=2.5, quantity=0),
+        event("view", price=2.5),
+    ]
+    taking.intake.take(read(*posted))
+    events, _ = taking.tables()
+    assert dict(events.select("event_id", "amount").iter_rows()) == {
+        "given": 5.0,
+        "product": 7.5,
+        "one piece": 2.5,
+        "refund": 5.0,
+        "unknown": None,
+        "nothing": None,
+        "view": None,
+    }
+    again = taking.intake.take(
+        read(*posted, event("product", event_name="purchase", price=2.5, quantity=3, amount=7.5))
+    )
+    assert {one.status for one in again} == {"duplicate"}
+
+
+def test_a_cancelled_or_unreadable_request_does_not_end_the_intake(tmp_path: Path) -> None:
+    import threading
+
+    gate = threading.Event()
+    taking = Taking(tmp_path / "log", take=lambda incoming: gate.wait(20) and taking.intake.take(incoming))
+    held = taking.batcher.submit(partial(read, event("held")), 10)
+    waiting = taking.batcher.submit(partial(read, event("gone")), 10)
+    assert waiting.cancel()
+    unreadable = taking.batcher.submit(lambda: 1 // 0, 10)  # type: ignore[arg-type, return-value]
+    other = taking.batcher.submit(partial(read, event("other")), 10)
+    while not held.running():
+        pass
+    assert not held.cancel(), "what is being written cannot be cancelled"
+    gate.set()
+    assert [one.result(20)[0].status for one in (held, other)] == ["accepted", "accepted"]
+    with pytest.raises(ZeroDivisionError):
+        unreadable.result(20)
+    assert taking.batcher.submit(partial(read, event("later")), 10).result(20)[0].status == "accepted"
+    assert taking.batcher._waiting == 0
+    assert sorted(taking.tables()[0]["event_id"]) == ["held", "later", "other"]
+    taking.close()
+
+
+def test_what_cannot_be_decided_fails_alone(tmp_path: Path) -> None:
+    """A fault of ours meets one event of a batch: the requests beside it are answered."""
+
+    def take(incoming: list[Incoming]) -> list[Verdict]:
+        if any(one.event["event_id"] == "poison" for one in incoming):
+            raise ValueError("a fault")
+        return taking.intake.take(incoming)
+
+    import threading
+
+    gate = threading.Event()
+    taking = Taking(tmp_path / "log", take=lambda incoming: gate.wait(20) and take(incoming))
+    answers = [taking.batcher.submit(partial(read, event(name)), 10) for name in ("first", "a", "poison", "b")]
+    gate.set()
+    with pytest.raises(ValueError, match="a fault"):
+        answers.pop(2).result(20)
+    assert [one.result(20)[0].status for one in answers] == ["accepted"] * 3
+    taking.close()
+
+
+def test_an_intake_that_dies_is_reported_and_starts_again(tmp_path: Path) -> None:
+    deaths = iter([SystemExit("killed"), KeyboardInterrupt()])
+
+    def take(incoming: list[Incoming]) -> list[Verdict]:
+        for death in deaths:
+            raise death
+        return taking.intake.take(incoming)
+
+    taking = Taking(tmp_path / "log", take=take)
+    for name in ("SystemExit", "KeyboardInterrupt"):
+        with pytest.raises(CollectorBusyError, match=f"stopped by {name} .* send it again later"):
+            taking.batcher.submit(partial(read, event("a")), 10).result(20)
+        assert str(taking.batcher.problem).startswith(f"intake: stopped by {name}")
     assert taking.batcher.submit(partial(read, event("a")), 10).result(20)[0].status == "accepted"
+    assert taking.batcher.problem is None
+    taking.close()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from events.collector.incoming import Incoming
 from events.collector.intake import Verdict
 from events.collector.kafka import KafkaSource, options
+from events.collector.records import Incoming
 from shoplens.errors import SettingsError
 from tests.events.collector.conftest import Taking, event
 

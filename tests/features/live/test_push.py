@@ -16,8 +16,7 @@ from events.collector.records import accepted
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events
 from features.catalogue import Catalogue
-from features.live.missed import missed
-from features.live.push import OnlinePush
+from features.live.push import OnlinePush, missed
 from features.materialize import materialize
 from features.online import OnlineReader
 from features.store import places

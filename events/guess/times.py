@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from events.guess.vocabulary import comparable
 from events.sources.sniff import READABLE
-from events.sources.vocabulary import comparable
 from events.transform.times import EARLIEST, LATEST, moment
 
 _DATE = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d{2})(?:\D|$)"

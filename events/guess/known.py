@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
+from events.guess.sample import Sample
 from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source, load_mapping
 from events.sources.files import table_name
-from events.sources.sample import Sample
 from events.transform.numbers import text
 
 MAPPINGS = Path(__file__).parents[1] / "mappings"

@@ -20,6 +20,7 @@ from events.transform.columns import ColumnForms
 from events.transform.numbers import columns_of, number, text
 from shoplens.errors import MappingError
 
+_ALIKE = 0.55  # of the letters: orderNumber for orderId
 POSITION = "_position"  # of an element in the list that `each` names
 OTHER_TYPE = "field_has_other_type"
 _RECORD, _WRONG = "_record", "_wrong"
@@ -37,7 +38,7 @@ class Rows:
         malformed: Which rows are lines that cannot be read; None where none is.
         faults: Reasons why rows cannot be read, and which rows.
         absent: Addresses that no record of these has.
-        addresses: Addresses that the records of these have, for reports.
+        unread: Addresses that the records of these have and no column reads, for reports.
     """
 
     frame: pl.DataFrame
@@ -46,7 +47,7 @@ class Rows:
     malformed: pl.Series | None = None
     faults: tuple[tuple[str, pl.Series], ...] = ()
     absent: frozenset[str] = frozenset()
-    addresses: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
 
 
 def addresses_of(source: Source | DateAndTime) -> tuple[str, ...]:
@@ -166,10 +167,17 @@ def _schema_addresses(schema: Iterable[tuple[str, Any]], start: str = "") -> Ite
             yield from _schema_addresses(((f.name, f.dtype) for f in inner.fields), f"{start}{name}.")
 
 
-def nearest_address(address: str, known: Iterable[str]) -> str | None:
-    """Return the address of the records that is spelled most like one that they do not have."""
-    found = difflib.get_close_matches(address, sorted(set(known)), n=1, cutoff=0.75)
-    return found[0] if found else None
+def nearest_address(address: str, unread: Iterable[str]) -> str | None:
+    """Return the address that the records have, and no column reads, whose last part is spelled most like another's."""
+
+    def last_part(one: str) -> str:
+        return re.sub("[^a-z0-9]", "", re.split(r"[.\[]", one)[-1].lower())
+
+    near = [one for one in sorted(unread) if not address.startswith(f"{one}.")]
+    found = {one: difflib.SequenceMatcher(None, last_part(address), last_part(one)).ratio() for one in near}
+    # Of equally good ones, the nearest in the record.
+    best = max(found, key=lambda one: (found[one], difflib.SequenceMatcher(None, address, one).ratio()), default=None)
+    return best if best is not None and found[best] >= _ALIKE else None
 
 
 def first_of(frame: pl.DataFrame, addresses: tuple[str, ...]) -> pl.Expr:
@@ -188,7 +196,7 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     """
     own = set(frame.columns)
     faults: tuple[tuple[str, pl.Series], ...] = ()
-    addresses = frozenset(_schema_addresses(frame.schema.items()))
+    addresses = set(_schema_addresses(frame.schema.items()))
     if spec.each is not None:
         frame, faults = _unfold(frame, spec.each, spec.optional)
         own |= {spec.each}
@@ -204,9 +212,8 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
             absent.add(address)
         new[address] = pl.lit(None, dtype=pl.String) if value is None else value
     frame = frame.with_columns(value.alias(name) for name, value in new.items())
-    return Rows(
-        frame, frozenset(set(frame.columns) - own), faults=faults, absent=frozenset(absent), addresses=addresses
-    )
+    derived, unread = frozenset(set(frame.columns) - own), frozenset(addresses - {*read, *identified})
+    return Rows(frame, derived, faults=faults, absent=frozenset(absent), unread=unread)
 
 
 def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:

@@ -14,24 +14,25 @@ COLUMN_NAMES = _names(
     event_time="""eventtime eventtimestamp timestamp transactiontimestamp datetime createdat time ts invoicedate
         orderdate purchasedate orderpurchasetimestamp datecreatedgmt datecreated created placedat processedat occurredat
         transactiondate saledate tdat date eventdate unixtime bestelldatum rechnungsdatum kaufdatum
-        auftragsdatum zeitstempel zeit datum fecha visitdate day""",
+        auftragsdatum zeitstempel zeit datum fecha datecommande visitdate day""",
     ingested_at="ingestedat receivedat loadedat",
     event_name="eventname eventtype event action behavior behaviour behaviortype activity ereignis aktion type",
     user_id="""userid customerid customerkey visitorid householdid householdkey memberid clientid shopperid buyerid
-        accountid customerno customernumber kundennummer kundennr kundenid user customer kunde uid customeremail
+        accountid customerno customernumber kundennummer kundennr kundenid user customer kunde client
+        cliente idclient uid customeremail
         billingemail email""",
     anonymous_id="anonymousid userpseudoid deviceid cookieid fullvisitorid",
     session_id="sessionid usersession session sessionidx visitid gasessionid",
     platform="platform device devicetype channel plattform",
     item_id="""itemid productid sku lineitemsku stockcode articleid asin productcode itemcode itemsku productsku
-        artikelnummer artikelnr artikel item product produkt aid""",
-    quantity="quantity qty units lineitemquantity itemquantity menge anzahl stuckzahl cantidad count",
-    price="price unitprice itemprice lineitemprice itemcost einzelpreis stuckpreis preis precio",
+        artikelnummer artikelnr artikel item product produkt produit producto aid""",
+    quantity="quantity qty units lineitemquantity itemquantity menge anzahl stuckzahl cantidad quantite count",
+    price="price unitprice itemprice lineitemprice itemcost einzelpreis stuckpreis preis precio prix",
     amount="""amount salesvalue linetotal lineamount itemrevenue total revenue sales totalprice gesamt gesamtpreis
         betrag summe umsatz importe""",
     currency="currency currencycode wahrung moneda",
     order_id="""orderid transactionid invoiceno invoice basketid ordernumber invoicenumber orderno ordernum receiptid
-        receiptno receipt bestellnummer bestellnr rechnungsnummer bonnummer belegnummer pedido""",
+        receiptno receipt bestellnummer bestellnr rechnungsnummer bonnummer belegnummer pedido idcommande commande""",
     query="query searchterm searchquery keyword searchstring suchbegriff",
     position="position rank",
     url="url pageurl uri pagelocation",

@@ -12,11 +12,11 @@ import polars as pl
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from events.guess.known import known_mapping
+from events.guess.recognise import DEFAULT_CSV, Guess, filled, guess_columns, numbers_of
+from events.guess.sample import Sample, read_sample
+from events.guess.vocabulary import DISCOUNT
 from events.sources.files import table_name
-from events.sources.known import known_mapping
-from events.sources.recognise import DEFAULT_CSV, Guess, filled, guess_columns, numbers_of
-from events.sources.sample import Sample, read_sample
-from events.sources.vocabulary import DISCOUNT
 from events.transform.numbers import nobody, text
 
 

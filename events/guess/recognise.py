@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, UTC_TIME
+from events.guess.sample import Sample
+from events.guess.times import TimeForm, time_form
+from events.guess.vocabulary import COLUMN_NAMES, CONTENT_NAMES, EVENT_WORDS, TIME_OF_DAY_NAMES, comparable
 from events.mapping import Csv
-from events.sources.sample import Sample
 from events.sources.sniff import READABLE
-from events.sources.times import TimeForm, time_form
-from events.sources.vocabulary import COLUMN_NAMES, CONTENT_NAMES, EVENT_WORDS, TIME_OF_DAY_NAMES, comparable
 from events.transform.numbers import number, text
 
 _MOST_EVENTS = 40  # distinct values: a column with more does not hold event names

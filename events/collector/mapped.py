@@ -1,0 +1,89 @@
+"""Calls of another tracker, such as Segment's or RudderStack's, through the mapping that reads its files."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+from pydantic_core import from_json, to_json
+
+from events.collector.records import NOT_AN_OBJECT, NOT_JSON, Incoming, accept, rejected
+from events.contract import EVENT_SCHEMA
+from events.mapping import Mapping
+from events.transform.ids import salt_of
+from events.transform.records import flat_rows, only_rows
+from events.transform.rows import transform
+from shoplens.errors import MappingError, SourceError
+
+_NUMBER = "_number"  # of a record, while its rows are found
+UNREADABLE = "record_not_readable"
+
+
+class MappedReader:
+    """Reads JSON records that come one by one through a mapping."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        """Check that the mapping reads records that come one by one.
+
+        Raises:
+            MappingError: it reads several tables of events, or joins them.
+        """
+        if len(mapping.events) != 1 or mapping.events[0].joins:
+            raise MappingError(
+                f"mapping {mapping.name}: to read calls it must have one entry of events, without a join; it has "
+                f"{len(mapping.events)}. Give `--mapping` a mapping such as events/mappings/segment.yaml"
+            )
+        self._mapping, self._spec = mapping, mapping.events[0]
+
+    def parse(self, call: str, body: bytes) -> list[dict[str, Any] | Incoming]:
+        """Return the records of a call, `track` for example, or of all calls of a `batch`; or why there are none."""
+        try:
+            content = from_json(body)
+        except ValueError as error:
+            return [rejected(body, [NOT_JSON], f"body: {error}")]
+        batch = content.get("batch") if call == "batch" and isinstance(content, dict) else [content]
+        if not isinstance(batch, list) or not all(isinstance(one, dict) for one in batch):
+            return [rejected(body, [NOT_AN_OBJECT], "body: must be a call, or an object with a list `batch` of calls")]
+        if call != "batch":
+            return [{"type": call, **content}]
+        shared = {"context": content["context"]} if "context" in content else {}
+        return [{**shared, **one} for one in batch]
+
+    def read(self, records: Sequence[dict[str, Any] | Incoming]) -> list[list[Incoming]]:
+        """Return the events of each record: what a file of the same records has, ID included, or its rejection."""
+        found = [[one] if isinstance(one, Incoming) else [] for one in records]
+        places = [place for place, one in enumerate(records) if not isinstance(one, Incoming)]
+        for place, events in zip(places, self._read([records[place] for place in places]), strict=True):
+            found[place] = events
+        return found
+
+    def _read(self, records: Sequence[Any]) -> list[list[Incoming]]:
+        if not records:
+            return []
+        try:
+            return self._transformed(records)
+        except (MappingError, SourceError, pl.exceptions.PolarsError) as error:
+            if len(records) > 1:  # one of them has other types than the rest, or is no record of this mapping
+                half = len(records) // 2
+                return self._read(records[:half]) + self._read(records[half:])
+            return [[rejected(to_json(records[0]), [UNREADABLE], f"record: {' '.join(str(error).split())[:300]}")]]
+
+    def _transformed(self, records: Sequence[Any]) -> list[list[Incoming]]:
+        lines = b"\n".join(to_json({**record, _NUMBER: number}) for number, record in enumerate(records))
+        frame = pl.read_ndjson(lines, infer_schema_length=None)
+        rows = only_rows(flat_rows(frame, self._spec), self._spec)
+        of_record = rows.frame[_NUMBER].to_list()
+        rows = replace(rows, frame=rows.frame.drop(_NUMBER))
+        done = transform(rows, self._spec, self._mapping, self._spec.table, salt_of(self._spec.table, 0))
+        by_row: dict[int, Incoming] = {}
+        for event in done.events.select("_row", *EVENT_SCHEMA).iter_rows(named=True):
+            number = event.pop("_row")
+            event["attributes"] = {pair["key"]: pair["value"] for pair in event["attributes"] or ()}
+            by_row[number] = accept(event)
+        for number, reasons, raw in done.quarantined.select("row", "reasons", "raw").iter_rows():
+            problem = f"record: breaks the rule {reasons[0]} of mapping {self._mapping.name}"
+            by_row[number] = rejected(raw.encode(), reasons, problem)
+        found: list[list[Incoming]] = [[] for _ in records]
+        for number in sorted(by_row):
+            found[of_record[number]].append(by_row[number])
+        return found

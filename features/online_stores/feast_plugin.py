@@ -1,0 +1,161 @@
+"""Feast's online store where the newest value wins, by Feast's plug-in interface: a class named in its configuration.
+
+Feast's SQLite store keeps whichever write comes last, and its Redis store reads the stored event time and then writes,
+so that two writers can put an older value over a newer one. Here a row is replaced only by one whose event time, in
+microseconds, is the same or later, decided where the row is kept, so writes may come in any order, any number of times,
+from any number of processes. A row is written whole: a feature that a write does not have is missing afterwards.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from feast import Entity, FeatureView
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.type_map import feast_value_type_to_python_type
+from pydantic import SecretStr
+
+from features.online_stores.rows import RowStore
+from features.online_stores.sqlite_rows import SqliteRows
+from features.online_stores.views import Row, View
+from shoplens.errors import FeatureError
+
+StoreType = Literal["features.online_stores.feast_plugin.NewestWinsOnlineStore"]
+STORE_TYPE: StoreType = "features.online_stores.feast_plugin.NewestWinsOnlineStore"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NAMES = {"float32": "float", "float64": "double"}  # others are called in Feast's messages as in its types
+
+
+def _to_message(kind: str, value: Any) -> Value:
+    """Return Feast's message of a value of one of `views.TYPES`; a missing one is an empty message."""
+    if value is None:
+        return Value()
+    scalar, is_list = kind.removeprefix("array(").removesuffix(")"), kind.startswith("array(")
+    field: dict[str, Any] = {f"{_NAMES.get(scalar, scalar)}{'_list' if is_list else ''}_val": value}
+    if is_list:
+        field = {name: {"val": values} for name, values in field.items()}
+    return Value(**field)
+
+
+def _key(view: View, key: EntityKey) -> str:
+    """Return the key of a row.
+
+    Raises:
+        FeatureError: it is not the key of this view, or not a string.
+    """
+    if list(key.join_keys) != [view.key] or key.entity_values[0].WhichOneof("val") != "string_val":
+        raise FeatureError(f"key of {view.name}: must be a string {view.key}; received {key.join_keys}")
+    return str(key.entity_values[0].string_val)
+
+
+class NewestWinsOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast ships no types
+    """Configuration of `NewestWinsOnlineStore`: a SQLite file, or a server of Redis and the name of the store in it.
+
+    Attributes:
+        type: Import path of the class.
+        path: SQLite file, absolute or relative to the repo.
+        url: redis://, rediss:// or unix:// address; it may hold a password, and is not shown.
+        name: Name of the store in Redis.
+    """
+
+    type: StoreType = STORE_TYPE
+    path: str | None = None
+    url: SecretStr | None = None
+    name: str = ""
+
+
+class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
+    """Feast's interface to a `RowStore`."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._rows: RowStore | None = None
+        self._views: dict[str, tuple[FeatureView, View]] = {}
+
+    def rows(self, config: RepoConfig) -> RowStore:
+        """Return the store of this configuration, opened when first asked for."""
+        if self._rows is None:
+            online = config.online_store
+            if online.path is not None:
+                self._rows = SqliteRows(Path(config.repo_path or ".") / online.path)
+            else:
+                from features.online_stores.redis_rows import RedisRows
+
+                self._rows = RedisRows(online.url.get_secret_value(), online.name)
+        return self._rows
+
+    def _view(self, view: FeatureView) -> View:
+        """Return the description of a view; Feast asks with copies of one object, which share their parts."""
+        held = self._views.get(view.name)
+        if held is None or held[0].features is not view.features or held[0].entity_columns is not view.entity_columns:
+            held = self._views[view.name] = (view, View.of(view))
+        return held[1]
+
+    def online_write_batch(
+        self, config: RepoConfig, table: FeatureView, data: Sequence[Any], progress: Callable[[int], Any] | None
+    ) -> None:
+        """Write rows, each only over one that is not newer; a time without a zone is UTC, as everywhere in Feast."""
+        view, rows = self._view(table), []
+        for key, values, moment, _ in data:
+            aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+            features = tuple(feast_value_type_to_python_type(values.get(name, Value())) for name in view.names)
+            rows.append(Row(_key(view, key), (aware - _EPOCH) // _MICROSECOND, features))
+        self.rows(config).write(view, view.batch(rows))
+        if progress:
+            progress(len(data))
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        """Return event time and values of every key, in order; (None, None) where there is no row."""
+        view = self._view(table)
+        keys = [_key(view, key) for key in entity_keys]
+        names = set(view.names if requested_features is None else requested_features)
+        (found,) = self.rows(config).read([view], keys)
+        answers: list[tuple[datetime | None, dict[str, Value] | None]] = []
+        for row in map(found.get, keys):
+            if row is None:
+                answers.append((None, None))
+                continue
+            named = zip(view.features, row.values, strict=True)
+            values = {name: _to_message(kind, value) for (name, kind), value in named if name in names}
+            answers.append((_EPOCH + row.event_micros * _MICROSECOND, values))
+        return answers
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Make room for new views; the rows of deleted ones stay until the next load, which makes a new store.
+
+        Raises:
+            FeatureError: the features of a view changed: that takes a new store, which `shoplens materialize` loads.
+        """
+        for view in tables_to_keep:
+            if view.online:
+                self.rows(config).prepare(View.of(view))
+
+    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
+        """Remove the store."""
+        self.rows(config).remove()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the store; the next use opens it again."""
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None

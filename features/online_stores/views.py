@@ -1,0 +1,123 @@
+"""Online views: their key, their features and types, and the rows that a store holds of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from features.online_stores.codec import Codec
+from features.tombstones import ERASABLE_KEY
+from shoplens.errors import FeatureError
+
+if TYPE_CHECKING:
+    from feast import FeatureView
+
+_SCALARS = {
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+TYPES: dict[str, pa.DataType] = _SCALARS | {f"array({name})": pa.list_(one) for name, one in _SCALARS.items()}
+Encoded = tuple[str, str, int, bytes]  # a row as the stores keep it: view, key, event time, encoded features
+
+
+class Row(NamedTuple):
+    """The features of one entity in one view.
+
+    Attributes:
+        key: Value of the view's join key.
+        event_micros: Event time in microseconds since 1970, UTC. Of two rows with one key the later one is kept; of
+            two with the same event time the one written last.
+        values: Python values (int, float, bool, str, a list of them, or None) in the order of `View.names`.
+    """
+
+    key: str
+    event_micros: int
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """A view as an online store knows it.
+
+    Attributes:
+        name: Name of the view.
+        key: Name of its join key, a string.
+        features: Name and type (a key of `TYPES`) of each feature, in the order of the definition.
+        ttl_seconds: Age at which a row expires; 0: never.
+    """
+
+    name: str
+    key: str
+    features: tuple[tuple[str, str], ...]
+    ttl_seconds: float = 0.0
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return tuple(name for name, _ in self.features)
+
+    @property
+    def of_people(self) -> bool:
+        """Whether the rows are about people, who can be erased."""
+        return self.key == ERASABLE_KEY
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Encoder and decoder of this view's rows."""
+        return Codec([TYPES[kind] for _, kind in self.features])
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns that a written batch must have: the key, `event_timestamp` and features."""
+        features = [(name, TYPES[kind]) for name, kind in self.features]
+        return pa.schema([(self.key, pa.string()), ("event_timestamp", pa.timestamp("us", "UTC")), *features])
+
+    @classmethod
+    def of(cls, view: "FeatureView") -> "View":
+        """Return the description of a Feast view.
+
+        Raises:
+            FeatureError: a feature has a type that the stores do not hold, or there is not one join key, a string.
+        """
+        keys = [(column.name, str(column.dtype).lower()) for column in view.entity_columns]
+        features = tuple((feature.name, str(feature.dtype).lower()) for feature in view.features)
+        if [kind for _, kind in keys] != ["string"]:
+            raise FeatureError(f"online view {view.name}: must have one join key, a String; received {dict(keys)}")
+        for name, kind in features:
+            if kind not in TYPES:
+                raise FeatureError(f"{name} of {view.name}: must be one of {', '.join(TYPES)}; received {kind}")
+        return cls(view.name, keys[0][0], features, view.ttl.total_seconds() if view.ttl else 0.0)
+
+    def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+        """Return rows as a batch of columns, whose types `encode` checks."""
+        table = [(row.key, row.event_micros, *row.values) for row in rows]
+        return pa.record_batch({name: [row[n] for row in table] for n, name in enumerate(self.schema.names)})
+
+    def encode(self, batch: pa.RecordBatch) -> list[Encoded]:
+        """Return the rows of a batch as the stores keep them; columns that are not in `schema` are ignored.
+
+        Raises:
+            FeatureError: a column is missing or has another type, or a key, an event time or a list element is null.
+        """
+        if missing := set(self.schema.names) - set(batch.schema.names):
+            raise FeatureError(f"rows of {self.name}: must have the columns {', '.join(sorted(missing))}")
+        columns = []
+        for name, kind in zip(self.schema.names, self.schema.types, strict=True):
+            try:
+                columns.append(batch.column(name).cast(kind))
+            except pa.ArrowException as error:
+                raise FeatureError(f"{name} of {self.name}: must be {kind} ({error})") from error
+            required = columns[-1] if len(columns) <= 2 else columns[-1].values if pa.types.is_list(kind) else None
+            if required is not None and required.null_count:
+                raise FeatureError(f"{name} of {self.name}: must not have nulls; received {required.null_count}")
+        keys, micros = columns[0].to_numpy(zero_copy_only=False), columns[1].cast(pa.int64()).to_numpy()
+        return list(
+            zip(repeat(self.name), keys.tolist(), micros.tolist(), self.codec.encode(columns[2:]), strict=False)
+        )
