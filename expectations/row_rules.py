@@ -71,18 +71,28 @@ def _unknown(expectation: Any, what: str) -> SettingsError:
     )
 
 
-def _where(expectation: Any) -> pl.Expr | None:
-    """Return the row condition of an expectation, null counting as false; None if it applies to all rows."""
-    condition = expectation.row_condition
-    if condition is None:
-        return None
+def _holds(condition: Any) -> pl.Expr | None:
+    """Return where a row condition holds; None for a kind that has no translation."""
     kind = getattr(condition, "type", None)
+    if kind == "and":
+        parts = [_holds(part) for part in condition.conditions]
+        return None if any(part is None for part in parts) else pl.all_horizontal(parts)
     if kind == "comparison" and condition.operator in _COMPARISONS:
         return _COMPARISONS[condition.operator](pl.col(condition.column.name), condition.parameter)
     if kind == "nullity":
         column = pl.col(condition.column.name)
         return column.is_null() if condition.is_null else column.is_not_null()
-    raise _unknown(expectation, f"row_condition {condition!r}")
+    return None
+
+
+def _where(expectation: Any) -> pl.Expr | None:
+    """Return the row condition of an expectation, null counting as false; None if it applies to all rows."""
+    if expectation.row_condition is None:
+        return None
+    found = _holds(expectation.row_condition)
+    if found is None:
+        raise _unknown(expectation, f"row_condition {expectation.row_condition!r}")
+    return found
 
 
 def _fails(expectation: Any) -> pl.Expr:

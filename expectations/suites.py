@@ -38,7 +38,8 @@ def _table(schema: dict[str, Any], *, may_be_empty: bool) -> list[Any]:
 
 
 def _event_rows() -> list[Any]:
-    purchase = Column("event_name") == "purchase"
+    # A purchase without a price is a whole order, which some sources send without its lines.
+    line = (Column("event_name") == "purchase") & Column("price").is_not_null()
     return [
         _not_null("event_id", "Without an ID, an event cannot be distinguished from its duplicates."),
         _unique("event_id", "An event ID identifies one event."),
@@ -60,7 +61,7 @@ def _event_rows() -> list[Any]:
             value_set=list(EVENT_NAMES),
         ),
         _not_null("event_name", "An event without a name has no meaning."),
-        _not_null("item_id", "A purchase must name the item.", row_condition=purchase),
+        _not_null("item_id", "A line of a purchase must name the item.", row_condition=line),
         _at_least_zero("quantity", "A return is a refund event with a positive quantity."),
         _at_least_zero("price", "A price cannot be negative."),
         _at_least_zero("amount", "A return is a refund event with a positive amount."),

@@ -1,4 +1,4 @@
-"""Rows through a mapping: money, people, event identity, times and numbers, with values worked out by hand."""
+"""Rows through a mapping: money, people, event identity, times and numbers, each with values worked out by hand."""
 
 import json
 from datetime import UTC, datetime
@@ -171,10 +171,11 @@ def test_the_first_column_that_holds_a_person_counts_and_0_stays_a_price(shop: S
     assert shop.rows("user_id") == [("0",)]
 
 
-PEOPLE = (
-    "events:\n  - table: log\n    columns: {event_time: t, user_id: u, anonymous_id: a}\n"
-    "    constants: {event_name: search}\n"
-)
+PEOPLE = """events:
+  - table: log
+    columns: {event_time: t, user_id: u, anonymous_id: a}
+    constants: {event_name: search}
+"""
 
 
 def test_who_is_a_person_and_that_nobody_is_identified_is_reported(shop: Shop) -> None:
@@ -219,8 +220,8 @@ def test_ids_do_not_depend_on_how_values_are_spelled(shop: Shop) -> None:
 ONCE = """events:
   - table: "*"
     each: lines
-    columns:
-      {event_time: t, event_name: e, user_id: u, order_id: o, item_id: lines.i, quantity: lines.q, price: lines.p}
+    columns: {event_time: t, event_name: e, user_id: u, order_id: o,
+              item_id: lines.i, quantity: lines.q, price: lines.p}
     event_names: {buy: purchase, back: refund}
     once_per: [order_id, item_id]
 """
@@ -282,10 +283,7 @@ def test_an_entry_reads_only_the_rows_that_it_names(shop: Shop) -> None:
 
 
 def test_an_address_that_no_record_has_is_reported_with_the_nearest(shop: Shop) -> None:
-    tables = (
-        "events:\n  - table: log\n    columns: {event_time: t, user_id: u, item_id: what.skoo}\n"
-        "    constants: {event_name: search}\n"
-    )
+    tables = PEOPLE.replace("anonymous_id: a", "item_id: what.skoo")
     shop.read(tables, log_jsonl='{"t": "2024-01-01", "u": "a", "what": {"sku": 1}}\n')
     assert shop.notes == ("log: no record has what.skoo; the nearest is what.sku",)
     with pytest.raises(MappingError, match=r"must have column\(s\) w"):
@@ -355,8 +353,7 @@ def test_an_hour_that_the_zone_skips_and_one_that_comes_twice() -> None:
 @pytest.mark.parametrize(
     ("time", "expected"),
     [("1631", "16:31"), ("9", "00:09"), ("0009", "00:09"), ("163159", "16:31"), ("16:31", "16:31"),
-     ("4:31 PM", "16:31"),
-     ("0.5", "12:00"), ("2460", None), ("x", None)],
+     ("4:31 PM", "16:31"), ("0.5", "12:00"), ("2460", None), ("x", None)],
 )  # fmt: skip
 def test_times_of_day(shop: Shop, time: str, expected: str | None) -> None:
     tables = PEOPLE.replace("event_time: t", "event_time: {date: t, time: a, start: 2017-01-01}").replace(

@@ -77,6 +77,14 @@ def test_reasons_are_sorted_and_an_accepted_event_has_none() -> None:
     assert failing_reasons(events.clear()).dtype == pl.List(pl.String)
 
 
+def test_a_purchase_without_a_price_is_a_whole_order_and_needs_no_item() -> None:
+    order = {"event_id": "a", "event_time": NOON, "ingested_at": NOON, "event_name": "purchase", "amount": 49.9}
+    assert failing_reasons(pl.DataFrame([order, {**order, "price": 9.9}], schema=EVENT_SCHEMA)).to_list() == [
+        [],
+        ["item_id_missing"],
+    ]
+
+
 def test_every_reason_of_the_suite_but_uniqueness_has_a_rule() -> None:
     reasons = {e.meta["reason"] for e in build_suites()["events"].expectations if e.meta}
     assert set(event_rules()) == reasons - {"event_id_repeated"}
@@ -93,7 +101,7 @@ def test_every_reason_of_the_suite_but_uniqueness_has_a_rule() -> None:
         ),
         (
             gxe.ExpectColumnValuesToNotBeNull(
-                column="url", row_condition=(Column("price") > 1) & (Column("price") < 2)
+                column="url", row_condition=(Column("price") > 1) | (Column("price") < 2)
             ),
             "row_condition",
         ),
