@@ -8,10 +8,10 @@ ShopLensError
 ├── FeatureError           a feature definition or store does not fit what is asked of it
 │   └── StoreUnavailableError   the online store cannot be reached
 ├── ModelError             a model, its parameters or its artifact do not fit
-├── ReleaseError           a package cannot be built, judged or put into service
+├── ReleaseError           a package cannot be built, evaluated or released
 │   └── IncomparableError       the model in service cannot be asked about today's held-out rows
 ├── StageBusyError         another process is already writing this stage's outs, or this log
-├── CollectorBusyError     the collector has all it can hold; the same events may be sent again in a moment
+├── CollectorBusyError     the collector's queue is full; send the same events again in a moment
 └── LocalRunError          the platform on one machine cannot start, run or stop
     └── PortInUseError
 """
@@ -50,7 +50,7 @@ class ModelError(ShopLensError):
 
 
 class ReleaseError(ShopLensError):
-    """A package cannot be built, judged or put into service."""
+    """A package cannot be built, evaluated or released."""
 
 
 class IncomparableError(ReleaseError):
@@ -62,7 +62,7 @@ class StageBusyError(ShopLensError):
 
 
 class CollectorBusyError(ShopLensError):
-    """The collector has all it can hold; nothing was taken, and the same events may be sent again in a moment."""
+    """The collector's queue is full; nothing was stored, and the same events may be sent again in a moment."""
 
 
 class LocalRunError(ShopLensError):

@@ -38,7 +38,7 @@ class DriftParams(_Strict):
         ge=28, multiple_of=14, description="Days before: half predict a day, half measure the error of predictions."
     )
     tolerance: float = Field(gt=0, allow_inf_nan=False, description="Robust spreads that a day may be off.")
-    judge_days: int = Field(ge=1, description="The last days of the log, for which a run answers.")
+    judge_days: int = Field(ge=1, description="The last days of the log that a run checks.")
     on_drift: Literal["warn", "fail"] = Field(description="Whether a day outside its season stops the run.")
 
 
@@ -124,7 +124,7 @@ class FeaturesParams(_Strict):
 
 
 class RowsParams(_Strict):
-    """Which rows are learned from and judged on."""
+    """Which rows train, validate and test."""
 
     horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
     test_weeks: int = Field(ge=1, description="Weekly cut-offs held out for the test, the last ones.")
@@ -186,7 +186,7 @@ class TrainParams(_Strict):
 
 
 class EvaluateParams(_Strict):
-    """How models are judged."""
+    """How models are evaluated."""
 
     resamples: int = Field(ge=50, description="Bootstrap resamples of users behind every interval.")
     threshold: float = Field(gt=0, lt=1, description="Probability from which a purchase is predicted.")
