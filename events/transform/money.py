@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from events.mapping import EventTable, Rates, formats_of
+from events.mapping import EventTable, Rates
 from events.transform.numbers import number, text
 from events.transform.times import read_times
 from shoplens.errors import SourceError
@@ -79,7 +79,7 @@ def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:
             )
         day = pl.lit(None, dtype=pl.Date)
         if "day" in columns:
-            day = pl.lit(read_times(table, columns["day"], "UTC", formats_of(rates.time_format))["time"].dt.date())
+            day = pl.lit(read_times(table, columns["day"], "UTC", rates.time_formats)["time"].dt.date())
         found.append(
             table.select(
                 text(table, columns["currency"]).str.to_uppercase().alias("currency"),

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from events.contract import CATEGORY_SEPARATOR
-from events.mapping import Category, Csv, DateAndTime, SplitPath, name_of
+from events.mapping import Category, Csv, Source, SplitPath, columns_of
 
 # What exports write where nobody is known, whatever the case; 0, -1 and UUIDs of zeros are matched beside the words.
 _NOBODY = (
@@ -26,26 +26,14 @@ _SIGNS = r"^[$€£¥₹\s]+|[$€£¥₹\s]+$"
 _PLAIN_CSV = Csv()
 
 
-def columns_of(source: Category | DateAndTime) -> list[str]:
-    """Return the columns of the source that a column of a side table is made of."""
-    if isinstance(source, DateAndTime):
-        return [name_of(part) for part in (source.date, source.time) if part is not None]
-    if isinstance(source, SplitPath):
-        return [source.column]
-    return [source] if isinstance(source, str) else list(source)
-
-
 def text(frame: pl.DataFrame, column: str) -> pl.Expr:
     """Return a column as text: whole floats as whole numbers (13085.0 as 13085), NaN and empty text as null."""
     kind, value = frame.schema[column], pl.col(column)
     if kind.is_float():
         whole = (value == value.floor()) & (value.abs() < 2**53)
-        number = (
-            pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
-        )
-        return pl.when(value.is_not_nan()).then(number)
-    result = value.cast(pl.String).str.strip_chars()
-    return pl.when(result != "").then(result)
+        shown = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
+        return pl.when(value.is_not_nan()).then(shown)
+    return value.cast(pl.String).str.strip_chars().replace("", None)
 
 
 def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
@@ -54,6 +42,19 @@ def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
     if frame.schema[column] == pl.String and frame[column].str.ends_with(".0").any():
         return value.str.replace(_WHOLE, "$1")
     return value
+
+
+def held(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, str]:
+    """Return a frame and its column that holds a source: of alternatives, the first value that holds anything.
+
+    Alternatives of different types are joined as text.
+    """
+    present = [name for name in columns_of(source) if name in frame.columns]
+    if len(present) == 1:
+        return frame, present[0]
+    if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
+        return frame.select(pl.coalesce(present).alias("value")), "value"
+    return frame.select(pl.coalesce(text(frame, name) for name in present).alias("value")), "value"
 
 
 def number_as_text(value: float) -> str:
@@ -118,8 +119,7 @@ def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
     parts = [text(frame, name) for name in columns_of(category)]
     if isinstance(category, SplitPath):
         return parts[0].str.replace_all(category.split, CATEGORY_SEPARATOR, literal=True)
-    joined = pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True)
-    return pl.when(joined != "").then(joined)
+    return pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True).replace("", None)
 
 
 def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True) -> pl.Expr:

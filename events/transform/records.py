@@ -15,9 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from events.mapping import NTH, DateAndTime, EventTable, Source
+from events.mapping import NTH, Category, DateAndTime, EventTable, Test, columns_of
 from events.transform.columns import ColumnForms
-from events.transform.numbers import columns_of, number, text
+from events.transform.numbers import held, number, text
 from shoplens.errors import MappingError
 
 _ALIKE = 0.55  # of the letters: orderNumber for orderId
@@ -50,21 +50,12 @@ class Rows:
     unread: frozenset[str] = frozenset()
 
 
-def addresses_of(source: Source | DateAndTime) -> tuple[str, ...]:
-    """Return all addresses of a source."""
-    if isinstance(source, DateAndTime):
-        return tuple(one for part in (source.date, source.time) if part is not None for one in addresses_of(part))
-    return (source,) if isinstance(source, str) else source
-
-
-def sources_of(spec: EventTable) -> list[Source | DateAndTime]:
+def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
     """Return everything that a table's entry reads from the source, except what derived IDs alone are made of."""
-    tests = [*spec.only, *spec.reject, *spec.discounts]
-    content = [column for category in spec.items.values() for column in columns_of(category)]
-    read: list[Source | DateAndTime] = [*spec.columns.values(), *(test.column for test in tests), *content]
-    read += [] if spec.time_plus is None else [spec.time_plus.column]
-    read += [] if spec.order_amount is None else [spec.order_amount]
-    return read
+    tests = [test.column for test in (*spec.only, *spec.reject, *spec.discounts)]
+    added = [] if spec.time_plus is None else [spec.time_plus.column]
+    total = [] if spec.order_amount is None else [spec.order_amount]
+    return [*spec.columns.values(), *tests, *spec.items.values(), *added, *total]
 
 
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
@@ -180,14 +171,6 @@ def nearest_address(address: str, unread: Iterable[str]) -> str | None:
     return best if best is not None and found[best] >= _ALIKE else None
 
 
-def first_of(frame: pl.DataFrame, addresses: tuple[str, ...]) -> pl.Expr:
-    """Return the first value that holds anything, as text where the types differ."""
-    present = [name for name in addresses if name in frame.columns]
-    if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
-        return pl.coalesce(present)
-    return pl.coalesce(text(frame, name) for name in present)
-
-
 def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     """Return the rows that a table of events stands for, with one column per address that its entry reads.
 
@@ -200,7 +183,7 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     if spec.each is not None:
         frame, faults = _unfold(frame, spec.each, spec.optional)
         own |= {spec.each}
-    read = [one for source in sources_of(spec) for one in addresses_of(source)]
+    read = [one for source in sources_of(spec) for one in columns_of(source)]
     identified = [name for name in spec.identified_by if name not in spec.columns and name != NTH]
     new: dict[str, pl.Expr] = {}
     absent = set()
@@ -216,10 +199,10 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     return Rows(frame, derived, faults=faults, absent=frozenset(absent), unread=unread)
 
 
-def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
-    """Return where a `Test` of a mapping holds."""
-    held = frame.select(first_of(frame, addresses_of(test.column)).alias("x"))
-    value = text(held, "x")
+def passes(frame: pl.DataFrame, test: Test) -> pl.Expr:
+    """Return where a test of a mapping holds."""
+    tested, column = held(frame, test.column)
+    value = text(tested, column)
     if test.equals is not None:
         met = value == test.equals
     elif test.matches is not None:
@@ -227,9 +210,9 @@ def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
     elif test.empty is not None:
         met = value.is_null() if test.empty else value.is_not_null()
     else:
-        amount = number(held, "x", pl.Float64())
+        amount = number(tested, column, pl.Float64())
         met = amount <= test.at_most if test.at_most is not None else amount > test.above
-    return pl.lit(held.select(met.fill_null(value=False)).to_series())
+    return pl.lit(tested.select(met.fill_null(value=False)).to_series())
 
 
 def only_rows(rows: Rows, spec: EventTable) -> Rows:

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, time
 import polars as pl
 
 from events.contract import EVENT_SCHEMA, UTC_TIME
-from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source
+from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source, columns_of
 from events.transform.columns import attributes, require_scalars, scalar_columns
 from events.transform.findings import Findings
 from events.transform.ids import Seen, derived_ids, numbered_ids, order_keys
 from events.transform.items import content_columns
 from events.transform.joins import require_columns
 from events.transform.money import CURRENCY_WITHOUT_RATE, in_currency, mapped_money, quantity_of_nothing, with_amounts
-from events.transform.numbers import given, id_text, nobody, number, text, without_missing
+from events.transform.numbers import given, held, id_text, nobody, number, text, without_missing
 from events.transform.quarantine import failed_tests, quarantine
-from events.transform.records import POSITION, Rows, addresses_of, first_of, passes, sources_of
+from events.transform.records import POSITION, Rows, passes, sources_of
 from events.transform.times import read_times, require_times
 
 MALFORMED = "row_malformed"  # replaced by the reason of its line, see `events.transform.quarantine`
@@ -106,45 +106,23 @@ def _check(rows: Rows, spec: EventTable, mapping: Mapping) -> None:
     frame, where = rows.frame, f"mapping {mapping.name}, table {spec.table}"
     needed: list[str] = []
     for source in sources_of(spec):
-        for part in (source.date, source.time) if isinstance(source, DateAndTime) else (source,):
-            names = () if part is None else addresses_of(part)
-            present = [name for name in names if name in frame.columns]
-            needed += present or names
+        for part in (source.date, source.time or ()) if isinstance(source, DateAndTime) else (source,):
+            present = [name for name in columns_of(part) if name in frame.columns]
+            needed += present or columns_of(part)
     needed += [name for name in spec.identified_by if name not in spec.columns and name not in (NTH, *spec.optional)]
     require_columns(frame.columns, needed, spec.table, mapping.name)
     require_scalars(frame, needed, where)
     for name, source in spec.columns.items():
         if EVENT_SCHEMA[name] == UTC_TIME and not isinstance(source, DateAndTime):
-            held = [address for address in addresses_of(source) if address in frame.columns]
-            require_times(frame, held, spec.time_formats, where)
+            present = [address for address in columns_of(source) if address in frame.columns]
+            require_times(frame, present, spec.time_formats, where)
 
 
 def _person(frame: pl.DataFrame, source: Source, mapping: Mapping) -> pl.Expr:
     """Return IDs of people: the first column that holds one and not a word for nobody."""
-    ids = [id_text(frame, name) for name in addresses_of(source) if name in frame.columns]
+    ids = [id_text(frame, name) for name in columns_of(source) if name in frame.columns]
     numbers = mapping.identity == "user"
     return pl.coalesce(pl.when(~nobody(one, mapping.nobody, numbers=numbers)).then(one) for one in ids)
-
-
-def _held(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, str]:
-    """Return a frame and its column that holds a source; alternatives are joined into one column."""
-    present = [name for name in addresses_of(source) if name in frame.columns]
-    if len(present) == 1:
-        return frame, present[0]
-    return frame.select(first_of(frame, tuple(present)).alias("value")), "value"
-
-
-def _read_time(frame: pl.DataFrame, source: Source | DateAndTime, spec: EventTable, mapping: Mapping) -> pl.DataFrame:
-    earliest = datetime.combine(mapping.earliest, time(), UTC)
-    if isinstance(source, DateAndTime):
-        held, date = _held(frame, source.date)
-        parts, clock = held.select(pl.col(date).alias("date")), None
-        if source.time is not None:
-            other, clock = _held(frame, source.time)
-            parts, clock = parts.with_columns(other[clock].alias("time")), "time"
-        return read_times(parts, ("date", clock, source), mapping.time_zone, spec.time_formats, earliest)
-    held, column = _held(frame, source)
-    return read_times(held, column, mapping.time_zone, spec.time_formats, earliest)
 
 
 def _mapped_columns(
@@ -153,25 +131,25 @@ def _mapped_columns(
     """Return the mapped columns of the contract, and per column why its value cannot be read (null: it can)."""
     done: dict[str, pl.Series] = {}
     faults: dict[str, pl.Series] = {}
+    earliest = datetime.combine(mapping.earliest, time(), UTC)
     for name, source in spec.columns.items():
         kind = EVENT_SCHEMA[name]
-        if kind == UTC_TIME:
-            times = _read_time(frame, source, spec, mapping)
+        if isinstance(source, DateAndTime) or kind == UTC_TIME:
+            times = read_times(frame, source, mapping.time_zone, spec.time_formats, earliest)
             done[name], faults[name] = times["time"], times["fault"]
-            continue
-        if isinstance(source, DateAndTime):  # the mapping allows it for times alone
-            raise TypeError(f"{name}: not a time")
-        held, column = _held(frame, source)
-        if kind.is_numeric():
-            pair = held.select(number(held, column, kind, spec.csv).alias("value"), given(held, column).alias("given"))
-            done[name] = pair["value"]
-            wrong = pl.when(pl.col("given") & pl.col("value").is_null()).then(pl.lit("not_a_number"))
-            faults[name] = pair.select(wrong.alias("fault")).to_series()
+        elif kind.is_numeric():
+            values, column = held(frame, source)
+            value = values.select(number(values, column, kind, spec.csv).alias("value")).to_series()
+            done[name] = value
+            if value.null_count():
+                wrong = pl.when(given(values, column) & value.is_null()).then(pl.lit("not_a_number"))
+                faults[name] = values.select(wrong.alias("fault")).to_series()
         elif name in _PEOPLE:
             done[name] = frame.select(_person(frame, source, mapping)).to_series()
         else:
+            values, column = held(frame, source)
             read = id_text if name in _KEYED else text
-            done[name] = held.select(read(held, column).alias("value")).to_series()
+            done[name] = values.select(read(values, column).alias("value")).to_series()
     columns = pl.DataFrame([series.alias(name) for name, series in done.items()])
     return columns, faults
 
@@ -189,8 +167,8 @@ def _completed(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, mappin
     absent = [name for name in EVENT_SCHEMA if name not in done.columns and name not in ("event_id", "attributes")]
     done = done.with_columns(pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in absent)
     if spec.order_amount is not None:
-        held, column = _held(frame, spec.order_amount)
-        total = held.select(number(held, column, pl.Float64(), spec.csv).alias("total")).to_series()
+        totals, column = held(frame, spec.order_amount)
+        total = totals.select(number(totals, column, pl.Float64(), spec.csv).alias("total")).to_series()
         alone = pl.col("event_name").is_in(["purchase", "refund"]) & pl.col("item_id").is_null()
         if POSITION in frame.columns:
             alone &= pl.lit(frame[POSITION].is_null())
@@ -336,7 +314,7 @@ def transform(
     events, lacking = _one_currency(events, state, declared=mapping.currency is not None)
     tests = [*discounts, *mapped.tests, (CURRENCY_WITHOUT_RATE, pl.lit(lacking))]
     bad, reasons = failed_tests(mapped.frame, tests)
-    used = {name for source in sources_of(spec) for name in addresses_of(source)} | {*spec.ignore, *rows.derived}
+    used = {name for source in sources_of(spec) for name in columns_of(source)} | {*spec.ignore, *rows.derived}
     extra = [name for name in mapped.frame.columns if name not in used]
     ids, keys = _ids(mapped, extra, spec, salt)
     keep = ~bad

@@ -11,13 +11,13 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons
 from events.contract import QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
-from events.mapping import SIDE_KEYS, DateAndTime, Mapping, SideTable, name_of
+from events.mapping import SIDE_KEYS, DateAndTime, Mapping, SideTable, columns_of
 from events.sources.files import Labels, Piece, files_of
 from events.sources.readers import pieces
 from events.transform.columns import ColumnForms, column_forms_of, require_scalars, scalar_columns
 from events.transform.ids import Seen
 from events.transform.joins import joined, require_columns, second_table
-from events.transform.numbers import columns_of, given, id_text, number, path, text
+from events.transform.numbers import given, id_text, number, path, text
 from events.transform.quarantine import failed_tests, quarantine, with_lines
 from events.transform.rows import MALFORMED
 from events.transform.times import read_times, require_times
@@ -156,8 +156,8 @@ class SideReader:
 
 
 def _empty(raw: pl.DataFrame, spec: SideTable, name: str) -> pl.Series:
-    held = pl.any_horizontal([text(raw, column).is_not_null() for column in columns_of(spec.columns[name])])
-    return raw.select(~held).to_series()
+    blank = [text(raw, column).is_null() for column in columns_of(spec.columns[name])]
+    return raw.select(pl.all_horizontal(blank)).to_series()
 
 
 def _map(
@@ -171,12 +171,9 @@ def _map(
         if source is None:
             done.append(pl.Series(name, [None], dtype=kind).new_from_index(0, frame.height))
         elif kind == UTC_TIME and isinstance(source, str | DateAndTime):
-            column: Any = source
-            if isinstance(source, DateAndTime):
-                column = (name_of(source.date), None if source.time is None else name_of(source.time), source)
-            else:
+            if isinstance(source, str):
                 require_times(frame, [source], spec.time_formats, where)
-            times = read_times(frame, column, mapping.time_zone, spec.time_formats, _EARLIEST)
+            times = read_times(frame, source, mapping.time_zone, spec.time_formats, _EARLIEST)
             done.append(times["time"].alias(name))
             kinds = times["fault"].drop_nulls().unique().sort()
             tests += [(f"{name}_{fault}", pl.lit(times["fault"] == fault)) for fault in kinds]

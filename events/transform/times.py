@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.mapping import DateAndTime
-from events.transform.numbers import text
+from events.mapping import DateAndTime, Source, columns_of
+from events.transform.numbers import held, text
 from shoplens.errors import MappingError
 
 # No shop's log is older or newer; a time outside is a number in the wrong unit, or a default of some program.
@@ -190,57 +190,55 @@ def _time_of_day(frame: pl.DataFrame, column: str) -> pl.Series:
     return frame.select(pl.coalesce(fraction.round(0).cast(pl.Int64), seconds) * 1_000_000).to_series()
 
 
-def _combined(
-    frame: pl.DataFrame, date_column: str, time_column: str | None, source: DateAndTime, formats: Sequence[str]
-) -> pl.DataFrame:
+def _combined(frame: pl.DataFrame, source: DateAndTime, formats: Sequence[str]) -> pl.DataFrame:
     """Return `naive` and `utc` of a date and a time column, or of numbers that count from a start date."""
+    dates, column = held(frame, source.date)
     if source.start is None:
-        found = _parse(frame, date_column, formats)
+        found = _parse(dates, column, formats)
     else:
-        count = text(frame, date_column).cast(pl.Float64, strict=False) - source.first
+        count = text(dates, column).cast(pl.Float64, strict=False) - source.first
         start = (source.start - date(1970, 1, 1)).days * _DAY
         micro = (count * _HOURS[source.unit] * 3_600_000_000).round(0).clip(_FIRST, _LAST).cast(pl.Int64, strict=False)
-        found = frame.select((micro + start).alias("naive"), pl.lit(None, dtype=pl.Int64).alias("utc"))
-    if time_column is None:
+        found = dates.select((micro + start).alias("naive"), pl.lit(None, dtype=pl.Int64).alias("utc"))
+    if source.time is None:
         return found
-    time = _time_of_day(frame, time_column)
+    time = _time_of_day(*held(frame, source.time))
     return found.select(pl.col("naive") + time, pl.col("utc") + time)
 
 
 def read_times(
     frame: pl.DataFrame,
-    column: str | tuple[str, str | None, DateAndTime],
+    source: Source | DateAndTime,
     time_zone: str,
     formats: Sequence[str] = (),
     earliest: datetime = EARLIEST,
 ) -> pl.DataFrame:
-    """Return `time` (UTC) and `fault` (why there is none, null for an empty value too) of a column.
+    """Return `time` (UTC) and `fault` (why there is none, null for an empty value too) of a source.
 
     Args:
         frame: The table.
-        column: Its column, or the date column, the time column and how they are read.
+        source: Its column, alternatives, or a date and a time; at least one alternative is a column of the table.
         time_zone: Of times without an offset; an hour that comes twice is the first one.
         formats: strptime formats, or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; empty for ISO.
         earliest: Earlier times are implausible.
     """
-    if isinstance(column, str):
-        found, held = _parse(frame, column, formats), [column]
+    if isinstance(source, DateAndTime):
+        found = _combined(frame, source, formats)
+        parts = [source.date] if source.time is None else [source.date, source.time]
     else:
-        found = _combined(frame, *column, formats)
-        held = [name for name in column[:2] if name is not None]
+        found, parts = _parse(*held(frame, source), formats), [source]
     local = pl.col("naive").clip(_FIRST, _LAST).cast(_NAIVE)
-    if time_zone == "UTC":
-        local = local.dt.replace_time_zone("UTC")
-    else:
-        local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
-        local = local.dt.convert_time_zone("UTC")
+    local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+    local = local.dt.convert_time_zone("UTC")
     if found["utc"].null_count() < found.height:
         local = pl.coalesce(pl.col("utc").clip(_FIRST, _LAST).cast(UTC_TIME), local)
     time = found.select(local.alias("time")).to_series()
     plausible = time.is_between(earliest, LATEST)
     if time.null_count() == 0 and plausible.all():
         return time.to_frame().with_columns(pl.lit(None, dtype=pl.String).alias("fault"))
-    empty = frame.select(pl.any_horizontal([text(frame, name).is_null() for name in held])).to_series()
+    present = [[name for name in columns_of(part) if name in frame.columns] for part in parts]
+    blank = [pl.all_horizontal(text(frame, name).is_null() for name in names) for names in present]
+    empty = frame.select(pl.any_horizontal(blank)).to_series()
     return found.select(
         pl.when(plausible).then(time).alias("time"),
         pl.when(empty)
