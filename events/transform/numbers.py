@@ -83,31 +83,17 @@ def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
     return pl.when(valid).then(value.str.replace_all(decimal, ".", literal=True))
 
 
-def _from_text(frame: pl.DataFrame, column: str, csv: Csv) -> pl.Expr:
-    value = text(frame, column)
-    if csv.decimal != "." or csv.thousands:
-        value = _unformatted(value, csv.decimal, csv.thousands)
-    return value.cast(pl.Float64, strict=False)
-
-
 def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -> pl.Expr:
-    """Return a column as finite numbers of the type `kind`; null where it cannot be read as one.
+    """Return a column of numbers or text as finite numbers of the Polars type `kind`; null where it is none.
 
-    Args:
-        frame: The table.
-        column: A column of numbers or of text.
-        kind: A Polars type.
-        csv: Has the decimal and the thousands separator of numbers in text; where they are declared, a currency sign
-            may stand beside a number.
+    Where `csv` declares a decimal or thousands separator, a currency sign may stand beside a number in text.
     """
     source = frame.schema[column]
     # A 32-bit float is converted through its text, so that 0.1 stays 0.1.
-    if source.is_integer() or source == pl.Float64:
-        value = pl.col(column).cast(pl.Float64, strict=False)
-    elif source == pl.String:
-        value = _from_text(frame, column, csv)
-    else:
-        value = text(frame, column).cast(pl.Float64, strict=False)
+    value = pl.col(column) if source.is_integer() or source == pl.Float64 else text(frame, column)
+    if source == pl.String and (csv.decimal != "." or csv.thousands):
+        value = _unformatted(value, csv.decimal, csv.thousands)
+    value = value.cast(pl.Float64, strict=False)
     if kind.is_integer():
         # pandas writes whole numbers with a missing one among them as 1980.0
         return pl.when(value == value.floor()).then(value).cast(kind, strict=False)
@@ -123,12 +109,9 @@ def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
 
 
 def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True) -> pl.Expr:
-    """Return where an ID is one of the words that exports write for nobody.
+    """Return where an ID, as text, is one of the words that exports write for nobody.
 
-    Args:
-        value: IDs as text.
-        words: In place of the built-in words and numbers.
-        numbers: Whether 0 and -1 are nobody; sessions are numbered from 0.
+    `words` replace the built-in words and numbers. Without `numbers`, 0 and -1 are IDs: sessions are numbered from 0.
     """
     value = value.str.strip_chars()
     if words is not None:
@@ -142,17 +125,15 @@ def is_nobody(value: str) -> bool:
 
 
 def without_missing(frame: pl.DataFrame, missing: Sequence[str] | dict[str, tuple[str, ...]]) -> pl.DataFrame:
-    """Return a table with the words that mean "no value" as null.
+    """Return a table with the words that mean "no value" as null: in all columns of text, or per column.
 
-    Args:
-        frame: Columns of plain values.
-        missing: Words for all columns of text, or words per column; in a named column, a number is compared as one.
+    In a named column, a number is compared as one.
     """
+    if not missing:
+        return frame
     if not isinstance(missing, dict):
-        held = pl.selectors.string()
-        return (
-            frame.with_columns(pl.when(~held.str.strip_chars().is_in(list(missing))).then(held)) if missing else frame
-        )
+        texts = pl.selectors.string()
+        return frame.with_columns(pl.when(~texts.str.strip_chars().is_in(list(missing))).then(texts))
     changed = []
     for column, words in missing.items():
         if column in frame.columns:

@@ -9,7 +9,7 @@ import difflib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,8 +37,7 @@ class Rows:
         forms: How columns of other types are written; None where these rows are the whole table.
         malformed: Which rows are lines that cannot be read; None where none is.
         faults: Reasons why rows cannot be read, and which rows.
-        absent: Addresses that no record of these has.
-        unread: Addresses that the records of these have and no column reads, for reports.
+        absent, unread: Addresses that no record of these has, and those of the records that no column reads.
     """
 
     frame: pl.DataFrame
@@ -61,19 +60,17 @@ def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
     """Return the value at an address, None where no record has it; the longest column that starts it holds it."""
     parts = address.split(".")
-    for size in range(len(parts), 0, -1):
-        column = ".".join(parts[:size])
-        if column in frame.columns:
-            return _inside(pl.col(column), frame.schema[column], parts[size:])
-    return None
-
-
-def _inside(value: pl.Expr, kind: Any, fields: list[str]) -> pl.Expr | None:
-    for name in fields:
-        inner = next((f for f in kind.fields if f.name == name), None) if isinstance(kind, pl.Struct) else None
-        if inner is None:
+    sizes = (size for size in range(len(parts), 0, -1) if ".".join(parts[:size]) in frame.columns)
+    if (size := next(sizes, None)) is None:
+        return None
+    column = ".".join(parts[:size])
+    value = pl.col(column)
+    kind: Any = frame.schema[column]
+    for name in parts[size:]:
+        fields = kind.to_schema() if isinstance(kind, pl.Struct) else {}
+        if name not in fields:
             return None
-        value, kind = value.struct.field(name), inner.dtype
+        value, kind = value.struct.field(name), fields[name]
     return value
 
 
@@ -84,7 +81,7 @@ def _keyed(frame: pl.DataFrame, address: str, column: str, key: str) -> pl.Expr 
         return None
     kind = frame.select(pairs).schema.dtypes()[0]
     inner = kind.inner if isinstance(kind, pl.List) else None
-    names = {f.name: f.dtype for f in inner.fields} if isinstance(inner, pl.Struct) else {}
+    names = inner.to_schema() if isinstance(inner, pl.Struct) else {}
     if not {"key", "value"} <= set(names):
         if kind in (pl.Null, pl.List(pl.Null)):
             return None
@@ -150,12 +147,12 @@ def _unfold(
     return rows.drop(_RECORD, _WRONG), faults
 
 
-def _schema_addresses(schema: Iterable[tuple[str, Any]], start: str = "") -> Iterable[str]:
-    for name, kind in schema:
+def _schema_addresses(schema: Mapping[str, Any], start: str = "") -> Iterable[str]:
+    for name, kind in schema.items():
         yield f"{start}{name}"
         inner = kind.inner if isinstance(kind, pl.List) else kind
         if isinstance(inner, pl.Struct):
-            yield from _schema_addresses(((f.name, f.dtype) for f in inner.fields), f"{start}{name}.")
+            yield from _schema_addresses(inner.to_schema(), f"{start}{name}.")
 
 
 def nearest_address(address: str, unread: Iterable[str]) -> str | None:
@@ -179,7 +176,7 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     """
     own = set(frame.columns)
     faults: tuple[tuple[str, pl.Series], ...] = ()
-    addresses = set(_schema_addresses(frame.schema.items()))
+    addresses = set(_schema_addresses(frame.schema))
     if spec.each is not None:
         frame, faults = _unfold(frame, spec.each, spec.optional)
         own |= {spec.each}
@@ -219,9 +216,10 @@ def only_rows(rows: Rows, spec: EventTable) -> Rows:
     """Return the rows that an entry reads: those that pass all tests of its `only`."""
     if not spec.only:
         return rows
-    tests = [passes(rows.frame, test) for test in spec.only]
-    kept = rows.frame.select(pl.all_horizontal(tests).alias("kept")).to_series()
-    kept = kept if rows.malformed is None else kept | rows.malformed  # it has no values to test
-    malformed = None if rows.malformed is None else rows.malformed.filter(kept)
+    kept = rows.frame.select(pl.all_horizontal(passes(rows.frame, test) for test in spec.only)).to_series()
+    malformed = rows.malformed
+    if malformed is not None:
+        kept |= malformed  # it has no values to test
+        malformed = malformed.filter(kept)
     faults = tuple((reason, which.filter(kept)) for reason, which in rows.faults)
     return replace(rows, frame=rows.frame.filter(kept), malformed=malformed, faults=faults)

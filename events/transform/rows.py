@@ -28,12 +28,9 @@ _KEYED = (*_PEOPLE, "session_id", "item_id", "order_id", "campaign_id")
 
 @dataclass(frozen=True)
 class Transformed:
-    """A table of events after its mapping.
+    """A table of events after its mapping: accepted rows, exact duplicates among them, and QUARANTINE_SCHEMA.
 
-    Attributes:
-        events: accepted rows, to the contract, plus `_row` and the item content that they carried
-            (`events.transform.items`); exact duplicates are still among them.
-        quarantined: QUARANTINE_SCHEMA.
+    The accepted are to the contract, plus `_row` and the item content that they carried (`events.transform.items`).
     """
 
     events: pl.DataFrame
@@ -49,7 +46,6 @@ class TableState:
     """
 
     def __init__(self, spec: EventTable, mapping: Mapping, rates: pl.DataFrame | None = None) -> None:
-        """Start a table; `rates` is its mapping's rate table, see `events.transform.money`."""
         self._spec, self._mapping, self.rates = spec, mapping, rates
         self.needs_first_pass = bool(spec.discounts) or (
             spec.negative_amount == "refund" and "order_id" in spec.columns
@@ -139,19 +135,16 @@ def _mapped_columns(
             done[name], faults[name] = times["time"], times["fault"]
         elif kind.is_numeric():
             values, column = held(frame, source)
-            value = values.select(number(values, column, kind, spec.csv).alias("value")).to_series()
-            done[name] = value
-            if value.null_count():
-                wrong = pl.when(given(values, column) & value.is_null()).then(pl.lit("not_a_number"))
-                faults[name] = values.select(wrong.alias("fault")).to_series()
+            done[name] = values.select(number(values, column, kind, spec.csv)).to_series()
+            wrong = pl.when(given(values, column) & done[name].is_null()).then(pl.lit("not_a_number"))
+            faults[name] = values.select(wrong.alias("fault")).to_series()
         elif name in _PEOPLE:
             done[name] = frame.select(_person(frame, source, mapping)).to_series()
         else:
             values, column = held(frame, source)
             read = id_text if name in _KEYED else text
-            done[name] = values.select(read(values, column).alias("value")).to_series()
-    columns = pl.DataFrame([series.alias(name) for name, series in done.items()])
-    return columns, faults
+            done[name] = values.select(read(values, column)).to_series()
+    return pl.DataFrame(done), faults
 
 
 def _completed(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> pl.DataFrame:
@@ -172,9 +165,8 @@ def _completed(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, mappin
         alone = pl.col("event_name").is_in(["purchase", "refund"]) & pl.col("item_id").is_null()
         if POSITION in frame.columns:
             alone &= pl.lit(frame[POSITION].is_null())
-        done = done.with_columns(
-            pl.when(alone & pl.col("amount").is_null()).then(total).otherwise("amount").alias("amount")
-        )
+        amount = pl.when(alone & pl.col("amount").is_null()).then(total).otherwise("amount")
+        done = done.with_columns(amount.alias("amount"))
     return done
 
 
@@ -185,8 +177,7 @@ def _discounts(frame: pl.DataFrame, events: pl.DataFrame, spec: EventTable) -> p
         negative = (pl.col("amount") < 0) | (pl.col("amount").is_null() & (pl.col("price") < 0))
         test |= negative & pl.col("item_id").is_null() & pl.col("order_id").is_not_null()
     test &= pl.col("event_name") == "purchase"
-    found = events.select(test.fill_null(value=False).alias("discount")).to_series()
-    return found.new_from_index(0, events.height) if found.len() == 1 and events.height != 1 else found
+    return events.select(test.fill_null(value=False).alias("discount")).to_series()
 
 
 def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
@@ -202,10 +193,7 @@ def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
     for name, fault in faults.items():
         kinds = fault.drop_nulls().unique().sort().to_list()
         tests += [(f"{name}_{kind}", pl.lit(fault == kind)) for kind in kinds]
-    unread = (
-        faults["event_time"].is_null() if "event_time" in faults else pl.repeat(value=True, n=done.height, eager=True)
-    )
-    later = unread & done["event_time"].is_null()
+    later = faults["event_time"].is_null() & done["event_time"].is_null()
     # The time is empty, or what is added to it is no number.
     empty = later if spec.time_plus is None else later & columns["event_time"].is_null()
     tests.append(("event_time_missing", pl.lit(empty)))
@@ -271,14 +259,14 @@ def _with_rest(
 
 def _ids(mapped: _Mapped, extra: Sequence[str], spec: EventTable, salt: str) -> tuple[pl.Series, pl.Series | None]:
     """Return the IDs of all rows, and what a purchase counts once per."""
-    if "event_id" in spec.columns:
-        ids = mapped.done["event_id"]
-        if POSITION in mapped.frame.columns:  # elements of one record are events of their own
-            parts = pl.DataFrame([ids, mapped.frame[POSITION].cast(pl.String)])
-            ids = parts.select(pl.concat_str("event_id", POSITION, separator=":", ignore_nulls=True)).to_series()
-        return ids, None
-    keys = order_keys(mapped.events, mapped.frame, spec) if spec.once_per else None
-    return derived_ids(mapped.done, mapped.frame, extra, spec, keys, salt), keys
+    if "event_id" not in spec.columns:
+        keys = order_keys(mapped.events, mapped.frame, spec) if spec.once_per else None
+        return derived_ids(mapped.done, mapped.frame, extra, spec, keys, salt), keys
+    ids = mapped.done["event_id"]
+    if POSITION in mapped.frame.columns:  # elements of one record are events of their own
+        position = pl.lit(mapped.frame[POSITION].cast(pl.String))
+        ids = ids.to_frame().select(pl.concat_str("event_id", position, separator=":", ignore_nulls=True)).to_series()
+    return ids, None
 
 
 def transform(
@@ -293,11 +281,11 @@ def transform(
     """Map a source table, or a piece of it, to the contract; rows that cannot go there are quarantined with reasons.
 
     Args:
-        rows: The rows of the table, see `events.transform.records`.
+        rows: The rows, see `events.transform.records`.
         spec: The table's entry in the mapping.
         mapping: The mapping.
         label: The name of the file in the account and in quarantine.
-        salt: What derived IDs are salted with, see `events.transform.ids`.
+        salt: See `events.transform.ids.salt_of`.
         start: The number of the first row.
         state: Shared by the pieces of a table; None where these rows are the whole table.
 
@@ -318,12 +306,12 @@ def transform(
     extra = [name for name in mapped.frame.columns if name not in used]
     ids, keys = _ids(mapped, extra, spec, salt)
     keep = ~bad
-    aside = pl.DataFrame({"_row": bad.arg_true().cast(pl.UInt32)}).with_columns(reasons.alias("_reasons"))
+    marks = pl.DataFrame({"_row": bad.arg_true().cast(pl.UInt32), "_reasons": reasons})
     if keys is not None:
         counted = keep & keys.is_not_null()
         again = counted.arg_true().cast(pl.UInt32).filter(state.orders.before(keys.filter(counted)) > 0)
         repeated = again.alias("_row").to_frame().with_columns(pl.lit([SENT_AGAIN]).alias("_reasons"))
-        aside = pl.concat([aside, repeated]).sort("_row")
+        marks = pl.concat([marks, repeated]).sort("_row")
         keep &= ~pl.int_range(events.height, dtype=pl.UInt32, eager=True).is_in(again.implode())
     events = _with_rest(events.with_columns(ids.alias("event_id")), mapped.frame, extra, spec, mapping)
     good = events.with_row_index("_row", offset=start).filter(keep)
@@ -331,5 +319,5 @@ def transform(
         good = good.with_columns(numbered_ids(good["event_id"], state.lines))
     state.findings.add(good, rows)
     carried = [name for name in good.columns if name not in EVENT_SCHEMA and name != "_row"]
-    quarantined = quarantine(mapped.raw[aside["_row"]], aside.with_columns(pl.col("_row") + start), label)
+    quarantined = quarantine(mapped.raw[marks["_row"]], marks.with_columns(pl.col("_row") + start), label)
     return Transformed(good.select("_row", *EVENT_SCHEMA, *carried), quarantined)
