@@ -1,59 +1,26 @@
 """A source mapping: the YAML that describes how a source's tables and columns become the contract's.
 
-name: my_shop
-identity: user                  # or session: the source has no user IDs, the session stands in
-person: [user_id, anonymous_id] # columns that identify a person, in this order; default [user_id]
-nobody: [guest, "0"]            # replaces the built-in words for "no person"; [] where people are numbered from 0
-time_zone: Europe/Berlin        # of times without an offset
-earliest: 1995-01-01            # earlier times are quarantined as event_time_implausible
-ingest_delay_seconds: 0         # ingested_at = event_time + this, where the source has none
-currency: EUR                   # of the shop; other currencies need a rate, or are quarantined
-rates: {table: rates, columns: {currency: code, rate: eur_per_unit, day: date}}     # day is optional
-events:
-  - table: clicks               # file name without its suffixes, or "*" for any file
-    csv: {separator: ";", encoding: cp1252, decimal: ",", thousands: "."}
-    columns:
-      event_time: ts            # or {date: DAY, time: HHMM, start: 2017-01-01} for day numbers, see `DateAndTime`
-      user_id: [CustomerID, Customer ID]    # the first that holds a value; any but one may be absent from the file
-      event_name: action
-      item_id: sku
-    constants: {platform: web}
-    event_names: {buy: purchase}
-    time_format: "%d.%m.%Y %H:%M"   # or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; or a list
-    missing: ["(not set)"]      # words that mean "no value" in any column, or {price: ["0"]} in these alone
-    only: [{column: refunded, above: 0}]    # rows that this entry reads; the others are not counted
-    reject: [{column: price, at_most: 0, reason: no_sale_price}]
-    fill_down: {by: order, columns: [email, currency]}  # blanks take the value of the key's row before
-    join: {table: orders, key: order}       # columns of a second table; or a list of joins
-    each: products              # one event per element of this list of the record
-    order_amount: total         # amount of a purchase or refund for which `each` yields no element
-    items: {category: category_path, brand: brand}      # item content that the events carry
-    optional: [products]        # columns that a file may lack
-    ignore: [part]              # columns that carry no information
-    identified_by: [batch, nth] # columns that a derived event_id is made of; nth counts equal lines of a file
-    once_per: [order_id, item_id]           # a purchase that is sent again counts once
-    negative_quantity: refund   # a purchase with a negative quantity is a refund
-    negative_amount: refund     # a purchase with a negative amount is a refund
-    discounts: [{column: sku, equals: DISCOUNT}]        # lines that reduce the other lines of their order
-    price: amount / quantity    # instead of given
-items: {table: products, columns: {item_id: sku, title: name}}
-users: {table: customers, columns: {user_id: customer}, own: [age]}
-optional_tables: [customers]    # read if given, and reported if not; any other table must be given
-promotions: {table: leaflet, columns: {item_id: sku, placement: page, valid_from: from, valid_to: to}}
-stock: {table: stock, columns: {item_id: sku, as_of: counted_at, units: on_hand}}
-
-A column of an event may be an address inside a record (`properties.product_id`, `event_params[page_location]`, see
-`events.transform.records`), or a list of alternatives.
+`docs/mapping.md` describes every key, with examples. A column of an event may be an address inside a record
+(`properties.product_id`, `event_params[page_location]`, see `events.transform.records`), or a list of alternatives.
 """
 
 import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, SIDE_SCHEMAS, UTC_TIME
-from events.rules import require_constant, require_pattern, require_zone
+from events.rules import checked_pattern, checked_zone, require_constant
 from shoplens.errors import MappingError
 from shoplens.yaml_file import YamlFileError, line_of, read_yaml
 
@@ -82,11 +49,6 @@ def _known(names: Any, schema: dict[str, Any]) -> None:
 Source = str | tuple[str, ...]  # alternatives: the first that holds a value
 
 
-def name_of(source: Source) -> str:
-    """Return the name of the column that holds a source, see `events.transform.records`."""
-    return source if isinstance(source, str) else " | ".join(source)
-
-
 class Test(_Strict):
     """A test of one column. Exactly one condition is set."""
 
@@ -94,17 +56,10 @@ class Test(_Strict):
 
     column: Source
     equals: str | None = None
-    matches: str | None = Field(default=None, description="A regular expression that the value must contain.")
+    matches: Annotated[str, AfterValidator(checked_pattern)] | None = None  # a regular expression it must contain
     at_most: float | None = Field(default=None, allow_inf_nan=False)
     above: float | None = Field(default=None, allow_inf_nan=False)
     empty: bool | None = None
-
-    @field_validator("matches")
-    @classmethod
-    def _pattern(cls, value: str | None) -> str | None:
-        if value is not None:
-            require_pattern(value)
-        return value
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
@@ -129,7 +84,6 @@ class SplitPath(_Strict):
 Delay = Annotated[float, Field(ge=0, le=_TEN_YEARS, allow_inf_nan=False)]
 Category = str | tuple[str, ...] | SplitPath
 Missing = tuple[str, ...] | dict[str, tuple[str, ...]]
-TimeFormat = str | tuple[str, ...]
 
 
 class Csv(_Strict):
@@ -169,6 +123,15 @@ class DateAndTime(_Strict):
         return self
 
 
+def columns_of(source: Category | DateAndTime) -> tuple[str, ...]:
+    """Return all columns, or addresses, of the source that a column of the contract is made of."""
+    if isinstance(source, DateAndTime):
+        return columns_of(source.date) + (() if source.time is None else columns_of(source.time))
+    if isinstance(source, SplitPath):
+        return (source.column,)
+    return (source,) if isinstance(source, str) else source
+
+
 class FillDown(_Strict):
     """Columns whose blanks take the value of the row before with the same key."""
 
@@ -203,13 +166,34 @@ class TimePlus(_Strict):
     unit: Literal["ms", "s", "h", "d"]
 
 
-class EventTable(_Strict):
-    """One table of events."""
+class _File(_Strict):
+    """Which table is read, and how."""
 
     table: str
-    columns: dict[str, Source | DateAndTime]
     csv: Csv = Csv()
+    time_format: str | tuple[str, ...] | None = Field(
+        default=None, description="strptime formats, or iso, excel, epoch, epoch_s, epoch_ms, epoch_us."
+    )
+
+    @property
+    def time_formats(self) -> tuple[str, ...]:
+        """The formats of the table's times, in the order in which they are tried; empty for none."""
+        return (self.time_format,) if isinstance(self.time_format, str) else self.time_format or ()
+
+
+class _Table(_File):
     join: Join | tuple[Join, ...] = ()
+
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        """The joins of the table, in order."""
+        return (self.join,) if isinstance(self.join, Join) else self.join
+
+
+class EventTable(_Table):
+    """One table of events."""
+
+    columns: dict[str, Source | DateAndTime]
     fill_down: FillDown | None = None
     only: tuple[Test, ...] = Field(default=(), description="Rows that pass all of these are read; others are not.")
     each: str | None = Field(default=None, description="Address of a list: every element is an event.")
@@ -223,9 +207,6 @@ class EventTable(_Strict):
     )
     ingest_delay_seconds: Delay | None = Field(default=None, description="In place of the mapping's.")
     time_plus: TimePlus | None = Field(default=None, description="What is added to event_time.")
-    time_format: TimeFormat | None = Field(
-        default=None, description="strptime formats, or iso, excel, epoch, epoch_s, epoch_ms, epoch_us."
-    )
     negative_quantity: Literal["refund", "keep"] = "keep"
     negative_amount: Literal["refund", "keep"] = "keep"
     price: Literal["given", "amount / quantity"] = "given"
@@ -289,57 +270,20 @@ class EventTable(_Strict):
             raise ValueError("discounts: order_id must be mapped: a discount reduces the lines of its order")
         return self
 
-    @property
-    def sources(self) -> dict[str, str]:
-        """The contract's columns -> the columns of the rows they are read from, see `events.records`."""
-        return {n: name_of(s.date if isinstance(s, DateAndTime) else s) for n, s in self.columns.items()}
 
-    @property
-    def joins(self) -> tuple[Join, ...]:
-        """The joins of the table, in order."""
-        return (self.join,) if isinstance(self.join, Join) else self.join
-
-    @property
-    def time_formats(self) -> tuple[str, ...]:
-        """The formats of the table's times, in the order in which they are tried; empty for none."""
-        return formats_of(self.time_format)
-
-
-def formats_of(given: TimeFormat | None) -> tuple[str, ...]:
-    """Return time formats as a tuple."""
-    return () if given is None else (given,) if isinstance(given, str) else given
-
-
-class SideTable(_Strict):
+class SideTable(_Table):
     """Items, users, campaigns, promotions or stock."""
 
-    table: str
     columns: dict[str, Category | DateAndTime]
     own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")
-    time_format: TimeFormat | None = Field(default=None, description="As in a table of events.")
-    csv: Csv = Csv()
-    join: Join | tuple[Join, ...] = ()
-
-    @property
-    def joins(self) -> tuple[Join, ...]:
-        """The joins of the table, in order."""
-        return (self.join,) if isinstance(self.join, Join) else self.join
-
-    @property
-    def time_formats(self) -> tuple[str, ...]:
-        """The formats of the table's times, in the order in which they are tried; empty for none."""
-        return formats_of(self.time_format)
 
 
-class Rates(_Strict):
+class Rates(_File):
     """Exchange rates: how many units of the shop's currency one unit of another is worth."""
 
-    table: str
     columns: dict[Literal["currency", "rate", "day"], str] = Field(
         description="Without day, one rate holds for all days; with it, the latest one up to the event's UTC day."
     )
-    time_format: TimeFormat | None = None
-    csv: Csv = Csv()
 
     @field_validator("columns")
     @classmethod
@@ -357,7 +301,7 @@ class Mapping(_Strict):
     identity: Literal["user", "session"]
     person: tuple[Literal["user_id", "anonymous_id"], ...] = Field(default=("user_id",), min_length=1)
     nobody: tuple[str, ...] | None = Field(default=None, description="In place of the built-in words for nobody.")
-    time_zone: str
+    time_zone: Annotated[str, AfterValidator(checked_zone)]
     earliest: datetime.date = datetime.date(1995, 1, 1)
     ingest_delay_seconds: Delay = 0.0
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
@@ -370,22 +314,17 @@ class Mapping(_Strict):
     stock: SideTable | None = None
     optional_tables: tuple[str, ...] = Field(default=(), description="Tables that need not be among the given files.")
 
-    @field_validator("time_zone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        require_zone(value)
-        return value
-
     @field_validator("items", "users", "campaigns", "promotions", "stock")
     @classmethod
     def _side(cls, value: SideTable | None, info: ValidationInfo) -> SideTable | None:
-        if value is None or info.field_name is None:
+        if value is None:
             return value
-        schema = SIDE_SCHEMAS[info.field_name]
+        table = str(info.field_name)
+        schema = SIDE_SCHEMAS[table]
         _known(value.columns, schema)
-        for name in SIDE_KEYS[info.field_name]:
+        for name in SIDE_KEYS[table]:
             if name not in value.columns:
-                raise ValueError(f"columns: {name} must be mapped: no row of {info.field_name} is complete without it")
+                raise ValueError(f"columns: {name} must be mapped: no row of {table} is complete without it")
         for name, source in value.columns.items():
             if isinstance(source, DateAndTime) and schema[name] != UTC_TIME:
                 raise ValueError(f"columns: {name} is not a time: name one column, or several")
@@ -408,10 +347,10 @@ class Mapping(_Strict):
 
     def tables(self) -> tuple[str, ...]:
         """Names of all tables that the mapping reads."""
-        tables: tuple[EventTable | SideTable, ...] = (*self.events, *self.sides.values())
-        named: list[EventTable | SideTable | Join | Rates] = [*tables, *(join for one in tables for join in one.joins)]
-        named += [] if self.rates is None else [self.rates]
-        return tuple(dict.fromkeys(one.table for one in named))
+        tables: list[_Table] = [*self.events, *self.sides.values()]
+        joined = [join.table for one in tables for join in one.joins]
+        rates = [] if self.rates is None else [self.rates.table]
+        return tuple(dict.fromkeys([*(one.table for one in tables), *joined, *rates]))
 
     def required_tables(self) -> tuple[str, ...]:
         """Names of the tables without which nothing is read."""

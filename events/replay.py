@@ -17,12 +17,12 @@ from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.entries import Entry
 from events.ingest import Ingested
 from events.lake import Place, append, lake_quarantine
-from events.mapping import EventTable, Mapping
+from events.mapping import EventTable, Mapping, columns_of
 from events.reading import Reading
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
 from events.transform.ids import salt_of
-from events.transform.records import Rows, addresses_of, sources_of
+from events.transform.records import Rows, sources_of
 from events.transform.rows import TableState
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
@@ -110,7 +110,7 @@ class _Corrected(Entry):
 def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
     spec, salt = _entry(table, mapping)
     own = _own_columns(frame)
-    read = dict.fromkeys(name for source in sources_of(spec) for name in addresses_of(source))
+    read = dict.fromkeys(name for source in sources_of(spec) for name in columns_of(source))
     absent = [name for name in read if name not in own.columns]
     own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
     return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)

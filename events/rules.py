@@ -12,12 +12,13 @@ from events.contract import EVENT_NAMES, EVENT_SCHEMA
 _NEVER_CONSTANT = ("event_time", "ingested_at", "event_id", "attributes")
 
 
-def require_pattern(pattern: str) -> None:
-    """Raise a ValueError where `pattern` is no regular expression of the engine that will run it."""
+def checked_pattern(pattern: str) -> str:
+    """Return `pattern`; a ValueError where it is no regular expression of the engine that will run it."""
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.PolarsError as error:
         raise ValueError("must be a regular expression (Rust's syntax: no look-around, no back-references)") from error
+    return pattern
 
 
 def require_constant(name: str, value: Any) -> None:
@@ -36,10 +37,11 @@ def require_constant(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be of type {kind}: {value!r} is not")
 
 
-def require_zone(zone: str) -> None:
-    """Raise a ValueError where `zone` is no time zone for both Python and Polars, which has a list of its own."""
+def checked_zone(zone: str) -> str:
+    """Return `zone`; a ValueError where it is no time zone for both Python and Polars, which has a list of its own."""
     try:
         ZoneInfo(zone)
         pl.Series([datetime(2024, 1, 1)]).dt.replace_time_zone(zone)  # noqa: DTZ001  (it gets its zone here)
     except (ZoneInfoNotFoundError, ValueError, OSError, pl.exceptions.PolarsError) as error:
         raise ValueError("no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+    return zone

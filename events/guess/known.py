@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from events.guess.sample import Sample
-from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source, load_mapping
+from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source, columns_of, load_mapping
 from events.sources.files import table_name
 from events.transform.numbers import text
 
@@ -29,7 +29,7 @@ def _names_fit(spec: EventTable, frame: pl.DataFrame) -> bool:
     """Return whether nearly all rows have an event name that the mapping maps or rejects."""
     if "event_name" not in spec.columns:
         return True
-    (column,) = (one for one in spec.sources["event_name"].split(" | ") if one in frame.columns)
+    (column,) = (one for one in columns_of(spec.columns["event_name"]) if one in frame.columns)
     name = text(frame, column)
     known = name.is_in(list(spec.event_names))
     for rule in spec.reject:

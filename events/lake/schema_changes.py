@@ -19,9 +19,8 @@ import polars as pl
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA, UTC_TIME
 from events.lake.table import ACCOUNTS, Lake
-from events.mapping import EventTable, Mapping, SideTable
+from events.mapping import EventTable, Mapping, SideTable, columns_of
 from events.sources.files import find_files, kind_of, select_files
-from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 
 

@@ -60,15 +60,11 @@ def _as_text(column: pl.Series, *, hexed: bool) -> pl.Series | None:
     return texts.replace_strict(distinct, [json_text(from_json(text)) for text in distinct], return_dtype=pl.String)
 
 
-def _far(name: str, kind: Any) -> pl.Expr | None:
-    """Return whether a column has times so far off that Polars panics when it writes them; None for other columns."""
-    if not (kind == pl.Date or isinstance(kind, pl.Datetime)):
-        return None
-    if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
-        return None  # 64 bits of nanoseconds end in 2262
-    unit = _A_DAY[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else 1
-    value = pl.col(name).to_physical()
-    return ((value < _FIRST_DAY * unit) | (value > _LAST_DAY * unit)).any()
+def _limits(kind: pl.DataType) -> tuple[int, int] | None:
+    """Return the first and the last time of a column that Polars can write without a panic; None for other columns."""
+    if isinstance(kind, pl.Datetime) and kind.time_unit != "ns":  # 64 bits of nanoseconds end in 2262
+        return _FIRST_DAY * _A_DAY[kind.time_unit or "us"], _LAST_DAY * _A_DAY[kind.time_unit or "us"]
+    return (_FIRST_DAY, _LAST_DAY) if kind == pl.Date else None
 
 
 def _is_text(table: pl.LazyFrame, name: str) -> bool:
@@ -97,14 +93,13 @@ def column_forms(frame: pl.DataFrame | pl.LazyFrame) -> ColumnForms:
     """Return how the columns of a whole table are written."""
     table = frame.lazy()
     schema = table.collect_schema()
-    tests = {name: test for name, kind in schema.items() if (test := _far(name, kind)) is not None}
-    far: tuple[bool, ...] = ()
-    if tests:
-        far = table.select(test.alias(name) for name, test in tests.items()).collect(engine="streaming").row(0)
-    return ColumnForms(
-        frozenset(name for name, is_far in zip(tests, far, strict=True) if is_far),
-        frozenset(name for name, kind in schema.items() if kind == pl.Binary and not _is_text(table, name)),
-    )
+    far: list[str] = []
+    times = {name: limits for name, kind in schema.items() if (limits := _limits(kind)) is not None}
+    if times:
+        near = [pl.col(name).to_physical().is_between(*limits).all() for name, limits in times.items()]
+        far = [n for n, ok in zip(times, table.select(near).collect(engine="streaming").row(0), strict=True) if not ok]
+    hexed = [name for name, kind in schema.items() if kind == pl.Binary and not _is_text(table, name)]
+    return ColumnForms(frozenset(far), frozenset(hexed))
 
 
 def column_forms_of(path: Path) -> ColumnForms:
@@ -122,23 +117,16 @@ def column_forms_of(path: Path) -> ColumnForms:
 
 
 def _far_as_text(column: pl.Series) -> pl.Series:
-    kind = column.dtype
-    unit = _A_DAY[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else 1
-    value, physical = pl.col("x"), pl.col("x").to_physical()
-    near: pl.Expr = pl.when(physical.is_between(_FIRST_DAY * unit, _LAST_DAY * unit)).then(value)
-    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+    value, physical, limits = pl.col("x"), pl.col("x").to_physical(), _limits(column.dtype) or (0, 0)
+    near: pl.Expr = pl.when(physical.is_between(*limits)).then(value)
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
         near = near.dt.convert_time_zone("UTC")
     written = near.dt.to_string("iso")
     return column.to_frame("x").select(written.fill_null(physical.cast(pl.String))).to_series()
 
 
 def scalar_columns(frame: pl.DataFrame, forms: ColumnForms | None = None) -> pl.DataFrame:
-    """Return the table with columns of other types as text; those that have no text are left out.
-
-    Args:
-        frame: The table, or a piece of it.
-        forms: How the columns of the whole table are written; by default the frame is the whole.
-    """
+    """Return a table, or a piece of one with `forms`, with columns of other types as text, or without them."""
     forms = column_forms(frame) if forms is None else forms
     for name, kind in frame.schema.items():
         if _is_other(kind):

@@ -41,7 +41,16 @@ class Findings:
 
     def messages(self) -> list[str]:
         """Return one line per finding."""
-        return [*self._people_messages(), *self._money_messages(), *self._address_messages()]
+        money = [
+            f"{unknown:,} of {self._money[name]:,} {name} events ({unknown / self._money[name]:.0%}) have no amount: "
+            f"map amount, or price and quantity"
+            for name, unknown in sorted(self._unknown.items())
+            if unknown
+        ]
+        nearest = {address: nearest_address(address, self._unread) for address in sorted(self._absent or ())}
+        misspelled = [f"no record has {address}; the nearest is {near}" for address, near in nearest.items() if near]
+        others = ", ".join(address for address, near in nearest.items() if not near)
+        return [*self._people_messages(), *money, *misspelled, *([f"no record has {others}"] if others else [])]
 
     def _people_messages(self) -> list[str]:
         if self._rows and not self._identified:
@@ -56,18 +65,3 @@ class Findings:
                     f"nobody, add it to `nobody`"
                 )
         return found
-
-    def _money_messages(self) -> list[str]:
-        return [
-            f"{unknown:,} of {self._money[name]:,} {name} events ({unknown / self._money[name]:.0%}) have no amount: "
-            f"map amount, or price and quantity"
-            for name, unknown in sorted(self._unknown.items())
-            if unknown
-        ]
-
-    def _address_messages(self) -> list[str]:
-        """Return a line per address that may be misspelled, and one with the others."""
-        nearest = {address: nearest_address(address, self._unread) for address in sorted(self._absent or ())}
-        found = [f"no record has {address}; the nearest is {near}" for address, near in nearest.items() if near]
-        others = [address for address, near in nearest.items() if not near]
-        return [*found, *([f"no record has {', '.join(others)}"] if others else [])]

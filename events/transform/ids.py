@@ -19,12 +19,6 @@ def salt_of(table: str, place: int) -> str:
     return table if place == 0 else f"{table}{_UNIT}{place}"
 
 
-def _canonical(done: pl.DataFrame, name: str) -> pl.Expr:
-    """Return a column of the contract as text that does not depend on how the source spelled it."""
-    value = pl.col(name).to_physical() if done.schema[name] == UTC_TIME else pl.col(name)
-    return value.cast(pl.String)
-
-
 def digests(lines: pl.Series) -> pl.Series:
     """Return 96 bits of the MD5 of each text, in hexadecimal: a billion rows collide with a probability of 1e-11."""
     frame = lines.alias("line").to_frame()  # read by DuckDB, under its name; its MD5 runs on all cores
@@ -41,14 +35,8 @@ def derived_ids(
 
     Reading a file again gives the same IDs, and so does a file that spells the same values in another way (13085.0 for
     13085, another form of the same time). The columns are named in the text, so that empty ones do not matter.
-
-    Args:
-        done: Columns of the contract, as mapped.
-        frame: The source's rows.
-        extra: Columns of `frame` beyond the contract.
-        spec: The table's entry in the mapping.
-        keys: See `order_keys`: a later file's purchase has the ID of the same order; None where none are kept.
-        salt: See `salt_of`.
+    Where `order_keys` has a key, a later file's purchase has the ID of the same order. `extra` are the columns of
+    `frame` beyond the contract.
     """
     mapped = [*spec.columns, *spec.constants]
     names = [name for name in spec.identified_by if name != NTH or NTH in frame.columns]
@@ -60,8 +48,13 @@ def derived_ids(
         source = sorted(extra)
     if POSITION in frame.columns and POSITION not in source:
         source = [*source, POSITION]
+
+    def spelled(name: str) -> pl.Expr:  # a time does not depend on how Polars writes it
+        value = pl.col(name).to_physical() if done.schema[name] == UTC_TIME else pl.col(name)
+        return value.cast(pl.String)
+
     parts = [
-        *done.select((pl.lit(f"{name}=") + _canonical(done, name)).alias(name) for name in own),
+        *done.select((pl.lit(f"{name}=") + spelled(name)).alias(name) for name in own),
         *frame.select((pl.lit(f"{name}=") + id_text(frame, name)).alias(f"source:{name}") for name in source),
     ]
     line = pl.concat_str([pl.lit(salt), pl.all()], separator=_UNIT, ignore_nulls=True)
@@ -103,11 +96,8 @@ class Seen:
         )
         self._counts = pl.concat([self._counts, counted])
         here = pl.int_range(pl.len(), dtype=pl.UInt32).over("key")
-        return (
-            frame.join(earlier, on="key", how="left", maintain_order="left")
-            .select(pl.col("count").fill_null(0) + here)
-            .to_series()
-        )
+        joined = frame.join(earlier, on="key", how="left", maintain_order="left")
+        return joined.select(pl.col("count").fill_null(0) + here).to_series()
 
 
 def numbered_ids(ids: pl.Series, seen: Seen) -> pl.Series:
@@ -115,13 +105,6 @@ def numbered_ids(ids: pl.Series, seen: Seen) -> pl.Series:
     nth = seen.before(ids)
     if not (nth > 0).any():
         return ids
-    return (
-        pl.DataFrame({"id": ids, "nth": nth})
-        .select(
-            pl.when(pl.col("nth") > 0)
-            .then(pl.concat_str("id", pl.col("nth").cast(pl.String), separator=":"))
-            .otherwise("id")
-        )
-        .to_series()
-        .alias("event_id")
-    )
+    number = pl.when(pl.col("nth") > 0).then(pl.col("nth").cast(pl.String))
+    numbered = pl.concat_str("event_id", number, separator=":", ignore_nulls=True)
+    return pl.DataFrame({"event_id": ids, "nth": nth}).select(numbered).to_series()

@@ -41,9 +41,7 @@ def merged_content(content: pl.DataFrame) -> pl.DataFrame:
 def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
     """Return CONTENT_SCHEMA of what events carried in the columns of `content_columns`.
 
-    Args:
-        events: With these columns.
-        until: Count only events that were known before this moment: later ones would reveal the future.
+    Only events that were known before `until` count: later ones would reveal the future.
     """
     if until is not None:
         events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
@@ -70,13 +68,7 @@ def usual_content(content: pl.DataFrame) -> pl.DataFrame:
 
 
 def every_item(table: pl.DataFrame, content: pl.DataFrame, seen: pl.Series) -> pl.DataFrame:
-    """Return the rows of the items table, then every other item that was seen, with what its events carried.
-
-    Args:
-        table: ITEM_SCHEMA, and the source's own columns.
-        content: CONTENT_SCHEMA.
-        seen: Item IDs, in any order, with repetitions and nulls.
-    """
+    """Return the rows of the items table, then every other item of `seen` with its `usual_content`, sorted by ID."""
     others = seen.drop_nulls().unique().sort().alias("item_id").to_frame()
     if not content.is_empty():
         others = others.join(usual_content(merged_content(content)), on="item_id", how="left")

@@ -1,6 +1,6 @@
 """Joined tables, blanks filled down, and times that a source gives only as days since the previous row."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +25,7 @@ def require_columns(columns: list[str], needed: list[str], table: str, mapping: 
 
 def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
     """Add the time of each row: the start, plus the days between the person's rows up to it."""
-    start = datetime(elapsed.start.year, elapsed.start.month, elapsed.start.day, tzinfo=UTC)
+    start = datetime.combine(elapsed.start, time(), UTC)
     ordered = frame.with_columns(
         text(frame, elapsed.by).alias("_by"),
         number(frame, elapsed.order, pl.Float64()).alias("_order"),
@@ -33,17 +33,12 @@ def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
         number(frame, elapsed.hour, pl.Float64()).fill_null(0.0).alias("_hour"),
     ).sort("_by", "_order", maintain_order=True)
     hours = pl.col("_days").cum_sum().over("_by") * 24 + pl.col("_hour")
-    time = pl.lit(start, dtype=UTC_TIME) + pl.duration(microseconds=(hours * 3_600_000_000).cast(pl.Int64))
-    return ordered.with_columns(time.cast(UTC_TIME).alias(elapsed.into)).drop("_by", "_order", "_days", "_hour")
+    moment = pl.lit(start, dtype=UTC_TIME) + pl.duration(microseconds=(hours * 3_600_000_000).cast(pl.Int64))
+    return ordered.with_columns(moment.cast(UTC_TIME).alias(elapsed.into)).drop("_by", "_order", "_days", "_hour")
 
 
 def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
-    """Return the second table of a join, one row per `_key`; it is held in memory.
-
-    Args:
-        join: The mapping's entry.
-        files: Those of the second table.
-        mapping: The mapping's name, for messages.
+    """Return the second table of a join, read from its files, one row per `_key`; it is held in memory.
 
     Raises:
         MappingError: the table lacks the key, or a column that its times are made of.
@@ -67,14 +62,7 @@ def second_table(join: Join, files: list[Path], mapping: str) -> pl.DataFrame:
 
 
 def joined(frame: pl.DataFrame, second: pl.DataFrame, join: Join, table: str, mapping: str) -> pl.DataFrame:
-    """Return a table, or a piece of it, with the columns of its second table; the keys are compared as text.
-
-    Args:
-        frame: The table, of plain columns.
-        second: See `second_table`.
-        join: The mapping's entry.
-        table: The table's name, for messages.
-        mapping: The mapping's name, for messages.
+    """Return a table, or a piece of it, with the columns of its `second_table`; the keys are compared as text.
 
     Raises:
         MappingError: the table lacks the key.
@@ -88,7 +76,6 @@ class Filler:
     """Fills the blanks of columns with the value of the key's row before, across the pieces of one file."""
 
     def __init__(self, spec: FillDown, table: str, mapping: str) -> None:
-        """Start a file; `table` and `mapping` are names for messages."""
         self._spec, self._table, self._mapping = spec, table, mapping
         self._last: pl.DataFrame | None = None
 

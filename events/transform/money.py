@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from events.mapping import EventTable, Rates, formats_of
+from events.mapping import EventTable, Rates
 from events.transform.numbers import number, text
 from events.transform.times import read_times
 from shoplens.errors import SourceError
@@ -22,11 +22,7 @@ def _finite(value: pl.Expr) -> pl.Expr:
 
 
 def with_amounts(events: pl.DataFrame) -> pl.DataFrame:
-    """Return events with `amount` by the rule of this module.
-
-    Args:
-        events: event_name, quantity, price and amount, and any other columns.
-    """
+    """Return events (event_name, quantity, price, amount, and others) with `amount` by the rule of this module."""
     product = _finite(pl.col("price") * pl.col("quantity").fill_null(1.0))
     # Nothing was bought in 0 pieces: a price alone does not say what was paid.
     product = pl.when(pl.col("quantity").is_null() | (pl.col("quantity") != 0)).then(product)
@@ -72,14 +68,13 @@ def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:
     """
     columns, found = rates.columns, []
     for table in tables:
-        absent = [name for name in columns.values() if name not in table.columns]
-        if absent:
+        if absent := [name for name in columns.values() if name not in table.columns]:
             raise SourceError(
                 f"rates: table {rates.table} must have column(s) {', '.join(absent)}. Correct the mapping"
             )
         day = pl.lit(None, dtype=pl.Date)
         if "day" in columns:
-            day = pl.lit(read_times(table, columns["day"], "UTC", formats_of(rates.time_format))["time"].dt.date())
+            day = pl.lit(read_times(table, columns["day"], "UTC", rates.time_formats)["time"].dt.date())
         found.append(
             table.select(
                 text(table, columns["currency"]).str.to_uppercase().alias("currency"),
@@ -89,8 +84,8 @@ def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:
         )
     done = pl.concat(found)
     dayless = pl.col("day").is_null() & ("day" in columns)
-    wrong = done.filter(pl.col("currency").is_null() | ~(pl.col("rate") > 0).fill_null(value=False) | dayless)
-    if wrong.height:
+    right = pl.col("currency").is_not_null() & (pl.col("rate") > 0) & ~dayless
+    if (wrong := done.filter(~right.fill_null(value=False))).height:
         raise SourceError(
             f"rates: every row of table {rates.table} must have a currency, a rate above 0, and a day where one is "
             f"mapped; received {wrong.row(0, named=True)}. Correct the table"

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from events.contract import CATEGORY_SEPARATOR
-from events.mapping import Category, Csv, DateAndTime, SplitPath, name_of
+from events.mapping import Category, Csv, Source, SplitPath, columns_of
 
 # What exports write where nobody is known, whatever the case; 0, -1 and UUIDs of zeros are matched beside the words.
 _NOBODY = (
@@ -26,26 +26,14 @@ _SIGNS = r"^[$€£¥₹\s]+|[$€£¥₹\s]+$"
 _PLAIN_CSV = Csv()
 
 
-def columns_of(source: Category | DateAndTime) -> list[str]:
-    """Return the columns of the source that a column of a side table is made of."""
-    if isinstance(source, DateAndTime):
-        return [name_of(part) for part in (source.date, source.time) if part is not None]
-    if isinstance(source, SplitPath):
-        return [source.column]
-    return [source] if isinstance(source, str) else list(source)
-
-
 def text(frame: pl.DataFrame, column: str) -> pl.Expr:
     """Return a column as text: whole floats as whole numbers (13085.0 as 13085), NaN and empty text as null."""
     kind, value = frame.schema[column], pl.col(column)
     if kind.is_float():
         whole = (value == value.floor()) & (value.abs() < 2**53)
-        number = (
-            pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
-        )
-        return pl.when(value.is_not_nan()).then(number)
-    result = value.cast(pl.String).str.strip_chars()
-    return pl.when(result != "").then(result)
+        shown = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
+        return pl.when(value.is_not_nan()).then(shown)
+    return value.cast(pl.String).str.strip_chars().replace("", None)
 
 
 def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
@@ -54,6 +42,19 @@ def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
     if frame.schema[column] == pl.String and frame[column].str.ends_with(".0").any():
         return value.str.replace(_WHOLE, "$1")
     return value
+
+
+def held(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, str]:
+    """Return a frame and its column that holds a source: of alternatives, the first value that holds anything.
+
+    Alternatives of different types are joined as text.
+    """
+    present = [name for name in columns_of(source) if name in frame.columns]
+    if len(present) == 1:
+        return frame, present[0]
+    if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
+        return frame.select(pl.coalesce(present).alias("value")), "value"
+    return frame.select(pl.coalesce(text(frame, name) for name in present).alias("value")), "value"
 
 
 def number_as_text(value: float) -> str:
@@ -82,31 +83,17 @@ def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
     return pl.when(valid).then(value.str.replace_all(decimal, ".", literal=True))
 
 
-def _from_text(frame: pl.DataFrame, column: str, csv: Csv) -> pl.Expr:
-    value = text(frame, column)
-    if csv.decimal != "." or csv.thousands:
-        value = _unformatted(value, csv.decimal, csv.thousands)
-    return value.cast(pl.Float64, strict=False)
-
-
 def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -> pl.Expr:
-    """Return a column as finite numbers of the type `kind`; null where it cannot be read as one.
+    """Return a column of numbers or text as finite numbers of the Polars type `kind`; null where it is none.
 
-    Args:
-        frame: The table.
-        column: A column of numbers or of text.
-        kind: A Polars type.
-        csv: Has the decimal and the thousands separator of numbers in text; where they are declared, a currency sign
-            may stand beside a number.
+    Where `csv` declares a decimal or thousands separator, a currency sign may stand beside a number in text.
     """
     source = frame.schema[column]
     # A 32-bit float is converted through its text, so that 0.1 stays 0.1.
-    if source.is_integer() or source == pl.Float64:
-        value = pl.col(column).cast(pl.Float64, strict=False)
-    elif source == pl.String:
-        value = _from_text(frame, column, csv)
-    else:
-        value = text(frame, column).cast(pl.Float64, strict=False)
+    value = pl.col(column) if source.is_integer() or source == pl.Float64 else text(frame, column)
+    if source == pl.String and (csv.decimal != "." or csv.thousands):
+        value = _unformatted(value, csv.decimal, csv.thousands)
+    value = value.cast(pl.Float64, strict=False)
     if kind.is_integer():
         # pandas writes whole numbers with a missing one among them as 1980.0
         return pl.when(value == value.floor()).then(value).cast(kind, strict=False)
@@ -118,17 +105,13 @@ def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
     parts = [text(frame, name) for name in columns_of(category)]
     if isinstance(category, SplitPath):
         return parts[0].str.replace_all(category.split, CATEGORY_SEPARATOR, literal=True)
-    joined = pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True)
-    return pl.when(joined != "").then(joined)
+    return pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True).replace("", None)
 
 
 def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True) -> pl.Expr:
-    """Return where an ID is one of the words that exports write for nobody.
+    """Return where an ID, as text, is one of the words that exports write for nobody.
 
-    Args:
-        value: IDs as text.
-        words: In place of the built-in words and numbers.
-        numbers: Whether 0 and -1 are nobody; sessions are numbered from 0.
+    `words` replace the built-in words and numbers. Without `numbers`, 0 and -1 are IDs: sessions are numbered from 0.
     """
     value = value.str.strip_chars()
     if words is not None:
@@ -142,17 +125,15 @@ def is_nobody(value: str) -> bool:
 
 
 def without_missing(frame: pl.DataFrame, missing: Sequence[str] | dict[str, tuple[str, ...]]) -> pl.DataFrame:
-    """Return a table with the words that mean "no value" as null.
+    """Return a table with the words that mean "no value" as null: in all columns of text, or per column.
 
-    Args:
-        frame: Columns of plain values.
-        missing: Words for all columns of text, or words per column; in a named column, a number is compared as one.
+    In a named column, a number is compared as one.
     """
+    if not missing:
+        return frame
     if not isinstance(missing, dict):
-        held = pl.selectors.string()
-        return (
-            frame.with_columns(pl.when(~held.str.strip_chars().is_in(list(missing))).then(held)) if missing else frame
-        )
+        texts = pl.selectors.string()
+        return frame.with_columns(pl.when(~texts.str.strip_chars().is_in(list(missing))).then(texts))
     changed = []
     for column, words in missing.items():
         if column in frame.columns:

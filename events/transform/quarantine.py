@@ -6,12 +6,7 @@ from events.contract import QUARANTINE_SCHEMA
 
 
 def failed_tests(frame: pl.DataFrame, tests: list[tuple[str, pl.Expr]]) -> tuple[pl.Series, pl.Series]:
-    """Return which rows fail a test, and, of those rows alone, the lists of reasons whose tests they fail.
-
-    Args:
-        frame: The rows.
-        tests: Reasons, and what is true of a row that fails.
-    """
+    """Return which rows fail a test (reason, true where it fails), and of those alone the lists of their reasons."""
     failed = frame.select(test.fill_null(value=False).alias(str(n)) for n, (_, test) in enumerate(tests))
     bad = failed.select(pl.any_horizontal(pl.all()).alias("bad")).to_series()
     # Nearly all rows are good: lists of reasons for all of them cost more than all else that is done to a row.
@@ -37,11 +32,7 @@ def quarantine(raw: pl.DataFrame, rows: pl.DataFrame, table: str) -> pl.DataFram
 def with_lines(quarantined: pl.DataFrame, malformed: pl.DataFrame, table: str, start: int) -> pl.DataFrame:
     """Return quarantined rows of a piece with the reason and the text of its malformed lines.
 
-    Args:
-        quarantined: QUARANTINE_SCHEMA of the piece; rows of malformed lines may be among them.
-        malformed: `nth` (the position in the piece), `reason` and `raw`, see `events.sources.files`.
-        table: The label of the file.
-        start: The number of the first row of the piece.
+    `malformed` has `nth` (the position in the piece, which starts at row `start`), `reason` and `raw`.
     """
     lines = malformed.select(
         pl.lit(table).alias("table"),

@@ -9,15 +9,15 @@ import difflib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from events.mapping import NTH, DateAndTime, EventTable, Source
+from events.mapping import NTH, Category, DateAndTime, EventTable, Test, columns_of
 from events.transform.columns import ColumnForms
-from events.transform.numbers import columns_of, number, text
+from events.transform.numbers import held, number, text
 from shoplens.errors import MappingError
 
 _ALIKE = 0.55  # of the letters: orderNumber for orderId
@@ -37,8 +37,7 @@ class Rows:
         forms: How columns of other types are written; None where these rows are the whole table.
         malformed: Which rows are lines that cannot be read; None where none is.
         faults: Reasons why rows cannot be read, and which rows.
-        absent: Addresses that no record of these has.
-        unread: Addresses that the records of these have and no column reads, for reports.
+        absent, unread: Addresses that no record of these has, and those of the records that no column reads.
     """
 
     frame: pl.DataFrame
@@ -50,39 +49,28 @@ class Rows:
     unread: frozenset[str] = frozenset()
 
 
-def addresses_of(source: Source | DateAndTime) -> tuple[str, ...]:
-    """Return all addresses of a source."""
-    if isinstance(source, DateAndTime):
-        return tuple(one for part in (source.date, source.time) if part is not None for one in addresses_of(part))
-    return (source,) if isinstance(source, str) else source
-
-
-def sources_of(spec: EventTable) -> list[Source | DateAndTime]:
+def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
     """Return everything that a table's entry reads from the source, except what derived IDs alone are made of."""
-    tests = [*spec.only, *spec.reject, *spec.discounts]
-    content = [column for category in spec.items.values() for column in columns_of(category)]
-    read: list[Source | DateAndTime] = [*spec.columns.values(), *(test.column for test in tests), *content]
-    read += [] if spec.time_plus is None else [spec.time_plus.column]
-    read += [] if spec.order_amount is None else [spec.order_amount]
-    return read
+    tests = [test.column for test in (*spec.only, *spec.reject, *spec.discounts)]
+    added = [] if spec.time_plus is None else [spec.time_plus.column]
+    total = [] if spec.order_amount is None else [spec.order_amount]
+    return [*spec.columns.values(), *tests, *spec.items.values(), *added, *total]
 
 
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
     """Return the value at an address, None where no record has it; the longest column that starts it holds it."""
     parts = address.split(".")
-    for size in range(len(parts), 0, -1):
-        column = ".".join(parts[:size])
-        if column in frame.columns:
-            return _inside(pl.col(column), frame.schema[column], parts[size:])
-    return None
-
-
-def _inside(value: pl.Expr, kind: Any, fields: list[str]) -> pl.Expr | None:
-    for name in fields:
-        inner = next((f for f in kind.fields if f.name == name), None) if isinstance(kind, pl.Struct) else None
-        if inner is None:
+    sizes = (size for size in range(len(parts), 0, -1) if ".".join(parts[:size]) in frame.columns)
+    if (size := next(sizes, None)) is None:
+        return None
+    column = ".".join(parts[:size])
+    value = pl.col(column)
+    kind: Any = frame.schema[column]
+    for name in parts[size:]:
+        fields = kind.to_schema() if isinstance(kind, pl.Struct) else {}
+        if name not in fields:
             return None
-        value, kind = value.struct.field(name), inner.dtype
+        value, kind = value.struct.field(name), fields[name]
     return value
 
 
@@ -93,7 +81,7 @@ def _keyed(frame: pl.DataFrame, address: str, column: str, key: str) -> pl.Expr 
         return None
     kind = frame.select(pairs).schema.dtypes()[0]
     inner = kind.inner if isinstance(kind, pl.List) else None
-    names = {f.name: f.dtype for f in inner.fields} if isinstance(inner, pl.Struct) else {}
+    names = inner.to_schema() if isinstance(inner, pl.Struct) else {}
     if not {"key", "value"} <= set(names):
         if kind in (pl.Null, pl.List(pl.Null)):
             return None
@@ -159,12 +147,12 @@ def _unfold(
     return rows.drop(_RECORD, _WRONG), faults
 
 
-def _schema_addresses(schema: Iterable[tuple[str, Any]], start: str = "") -> Iterable[str]:
-    for name, kind in schema:
+def _schema_addresses(schema: Mapping[str, Any], start: str = "") -> Iterable[str]:
+    for name, kind in schema.items():
         yield f"{start}{name}"
         inner = kind.inner if isinstance(kind, pl.List) else kind
         if isinstance(inner, pl.Struct):
-            yield from _schema_addresses(((f.name, f.dtype) for f in inner.fields), f"{start}{name}.")
+            yield from _schema_addresses(inner.to_schema(), f"{start}{name}.")
 
 
 def nearest_address(address: str, unread: Iterable[str]) -> str | None:
@@ -180,14 +168,6 @@ def nearest_address(address: str, unread: Iterable[str]) -> str | None:
     return best if best is not None and found[best] >= _ALIKE else None
 
 
-def first_of(frame: pl.DataFrame, addresses: tuple[str, ...]) -> pl.Expr:
-    """Return the first value that holds anything, as text where the types differ."""
-    present = [name for name in addresses if name in frame.columns]
-    if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
-        return pl.coalesce(present)
-    return pl.coalesce(text(frame, name) for name in present)
-
-
 def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     """Return the rows that a table of events stands for, with one column per address that its entry reads.
 
@@ -196,11 +176,11 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     """
     own = set(frame.columns)
     faults: tuple[tuple[str, pl.Series], ...] = ()
-    addresses = set(_schema_addresses(frame.schema.items()))
+    addresses = set(_schema_addresses(frame.schema))
     if spec.each is not None:
         frame, faults = _unfold(frame, spec.each, spec.optional)
         own |= {spec.each}
-    read = [one for source in sources_of(spec) for one in addresses_of(source)]
+    read = [one for source in sources_of(spec) for one in columns_of(source)]
     identified = [name for name in spec.identified_by if name not in spec.columns and name != NTH]
     new: dict[str, pl.Expr] = {}
     absent = set()
@@ -216,10 +196,10 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     return Rows(frame, derived, faults=faults, absent=frozenset(absent), unread=unread)
 
 
-def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
-    """Return where a `Test` of a mapping holds."""
-    held = frame.select(first_of(frame, addresses_of(test.column)).alias("x"))
-    value = text(held, "x")
+def passes(frame: pl.DataFrame, test: Test) -> pl.Expr:
+    """Return where a test of a mapping holds."""
+    tested, column = held(frame, test.column)
+    value = text(tested, column)
     if test.equals is not None:
         met = value == test.equals
     elif test.matches is not None:
@@ -227,18 +207,19 @@ def passes(frame: pl.DataFrame, test: Any) -> pl.Expr:
     elif test.empty is not None:
         met = value.is_null() if test.empty else value.is_not_null()
     else:
-        amount = number(held, "x", pl.Float64())
+        amount = number(tested, column, pl.Float64())
         met = amount <= test.at_most if test.at_most is not None else amount > test.above
-    return pl.lit(held.select(met.fill_null(value=False)).to_series())
+    return pl.lit(tested.select(met.fill_null(value=False)).to_series())
 
 
 def only_rows(rows: Rows, spec: EventTable) -> Rows:
     """Return the rows that an entry reads: those that pass all tests of its `only`."""
     if not spec.only:
         return rows
-    tests = [passes(rows.frame, test) for test in spec.only]
-    kept = rows.frame.select(pl.all_horizontal(tests).alias("kept")).to_series()
-    kept = kept if rows.malformed is None else kept | rows.malformed  # it has no values to test
-    malformed = None if rows.malformed is None else rows.malformed.filter(kept)
+    kept = rows.frame.select(pl.all_horizontal(passes(rows.frame, test) for test in spec.only)).to_series()
+    malformed = rows.malformed
+    if malformed is not None:
+        kept |= malformed  # it has no values to test
+        malformed = malformed.filter(kept)
     faults = tuple((reason, which.filter(kept)) for reason, which in rows.faults)
     return replace(rows, frame=rows.frame.filter(kept), malformed=malformed, faults=faults)

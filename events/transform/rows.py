@@ -7,16 +7,16 @@ from datetime import UTC, datetime, time
 import polars as pl
 
 from events.contract import EVENT_SCHEMA, UTC_TIME
-from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source
+from events.mapping import NTH, DateAndTime, EventTable, Mapping, Source, columns_of
 from events.transform.columns import attributes, require_scalars, scalar_columns
 from events.transform.findings import Findings
 from events.transform.ids import Seen, derived_ids, numbered_ids, order_keys
 from events.transform.items import content_columns
 from events.transform.joins import require_columns
 from events.transform.money import CURRENCY_WITHOUT_RATE, in_currency, mapped_money, quantity_of_nothing, with_amounts
-from events.transform.numbers import given, id_text, nobody, number, text, without_missing
+from events.transform.numbers import given, held, id_text, nobody, number, text, without_missing
 from events.transform.quarantine import failed_tests, quarantine
-from events.transform.records import POSITION, Rows, addresses_of, first_of, passes, sources_of
+from events.transform.records import POSITION, Rows, passes, sources_of
 from events.transform.times import read_times, require_times
 
 MALFORMED = "row_malformed"  # replaced by the reason of its line, see `events.transform.quarantine`
@@ -28,12 +28,9 @@ _KEYED = (*_PEOPLE, "session_id", "item_id", "order_id", "campaign_id")
 
 @dataclass(frozen=True)
 class Transformed:
-    """A table of events after its mapping.
+    """A table of events after its mapping: accepted rows, exact duplicates among them, and QUARANTINE_SCHEMA.
 
-    Attributes:
-        events: accepted rows, to the contract, plus `_row` and the item content that they carried
-            (`events.transform.items`); exact duplicates are still among them.
-        quarantined: QUARANTINE_SCHEMA.
+    The accepted are to the contract, plus `_row` and the item content that they carried (`events.transform.items`).
     """
 
     events: pl.DataFrame
@@ -49,7 +46,6 @@ class TableState:
     """
 
     def __init__(self, spec: EventTable, mapping: Mapping, rates: pl.DataFrame | None = None) -> None:
-        """Start a table; `rates` is its mapping's rate table, see `events.transform.money`."""
         self._spec, self._mapping, self.rates = spec, mapping, rates
         self.needs_first_pass = bool(spec.discounts) or (
             spec.negative_amount == "refund" and "order_id" in spec.columns
@@ -106,45 +102,23 @@ def _check(rows: Rows, spec: EventTable, mapping: Mapping) -> None:
     frame, where = rows.frame, f"mapping {mapping.name}, table {spec.table}"
     needed: list[str] = []
     for source in sources_of(spec):
-        for part in (source.date, source.time) if isinstance(source, DateAndTime) else (source,):
-            names = () if part is None else addresses_of(part)
-            present = [name for name in names if name in frame.columns]
-            needed += present or names
+        for part in (source.date, source.time or ()) if isinstance(source, DateAndTime) else (source,):
+            present = [name for name in columns_of(part) if name in frame.columns]
+            needed += present or columns_of(part)
     needed += [name for name in spec.identified_by if name not in spec.columns and name not in (NTH, *spec.optional)]
     require_columns(frame.columns, needed, spec.table, mapping.name)
     require_scalars(frame, needed, where)
     for name, source in spec.columns.items():
         if EVENT_SCHEMA[name] == UTC_TIME and not isinstance(source, DateAndTime):
-            held = [address for address in addresses_of(source) if address in frame.columns]
-            require_times(frame, held, spec.time_formats, where)
+            present = [address for address in columns_of(source) if address in frame.columns]
+            require_times(frame, present, spec.time_formats, where)
 
 
 def _person(frame: pl.DataFrame, source: Source, mapping: Mapping) -> pl.Expr:
     """Return IDs of people: the first column that holds one and not a word for nobody."""
-    ids = [id_text(frame, name) for name in addresses_of(source) if name in frame.columns]
+    ids = [id_text(frame, name) for name in columns_of(source) if name in frame.columns]
     numbers = mapping.identity == "user"
     return pl.coalesce(pl.when(~nobody(one, mapping.nobody, numbers=numbers)).then(one) for one in ids)
-
-
-def _held(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, str]:
-    """Return a frame and its column that holds a source; alternatives are joined into one column."""
-    present = [name for name in addresses_of(source) if name in frame.columns]
-    if len(present) == 1:
-        return frame, present[0]
-    return frame.select(first_of(frame, tuple(present)).alias("value")), "value"
-
-
-def _read_time(frame: pl.DataFrame, source: Source | DateAndTime, spec: EventTable, mapping: Mapping) -> pl.DataFrame:
-    earliest = datetime.combine(mapping.earliest, time(), UTC)
-    if isinstance(source, DateAndTime):
-        held, date = _held(frame, source.date)
-        parts, clock = held.select(pl.col(date).alias("date")), None
-        if source.time is not None:
-            other, clock = _held(frame, source.time)
-            parts, clock = parts.with_columns(other[clock].alias("time")), "time"
-        return read_times(parts, ("date", clock, source), mapping.time_zone, spec.time_formats, earliest)
-    held, column = _held(frame, source)
-    return read_times(held, column, mapping.time_zone, spec.time_formats, earliest)
 
 
 def _mapped_columns(
@@ -153,27 +127,24 @@ def _mapped_columns(
     """Return the mapped columns of the contract, and per column why its value cannot be read (null: it can)."""
     done: dict[str, pl.Series] = {}
     faults: dict[str, pl.Series] = {}
+    earliest = datetime.combine(mapping.earliest, time(), UTC)
     for name, source in spec.columns.items():
         kind = EVENT_SCHEMA[name]
-        if kind == UTC_TIME:
-            times = _read_time(frame, source, spec, mapping)
+        if isinstance(source, DateAndTime) or kind == UTC_TIME:
+            times = read_times(frame, source, mapping.time_zone, spec.time_formats, earliest)
             done[name], faults[name] = times["time"], times["fault"]
-            continue
-        if isinstance(source, DateAndTime):  # the mapping allows it for times alone
-            raise TypeError(f"{name}: not a time")
-        held, column = _held(frame, source)
-        if kind.is_numeric():
-            pair = held.select(number(held, column, kind, spec.csv).alias("value"), given(held, column).alias("given"))
-            done[name] = pair["value"]
-            wrong = pl.when(pl.col("given") & pl.col("value").is_null()).then(pl.lit("not_a_number"))
-            faults[name] = pair.select(wrong.alias("fault")).to_series()
+        elif kind.is_numeric():
+            values, column = held(frame, source)
+            done[name] = values.select(number(values, column, kind, spec.csv)).to_series()
+            wrong = pl.when(given(values, column) & done[name].is_null()).then(pl.lit("not_a_number"))
+            faults[name] = values.select(wrong.alias("fault")).to_series()
         elif name in _PEOPLE:
             done[name] = frame.select(_person(frame, source, mapping)).to_series()
         else:
+            values, column = held(frame, source)
             read = id_text if name in _KEYED else text
-            done[name] = held.select(read(held, column).alias("value")).to_series()
-    columns = pl.DataFrame([series.alias(name) for name, series in done.items()])
-    return columns, faults
+            done[name] = values.select(read(values, column)).to_series()
+    return pl.DataFrame(done), faults
 
 
 def _completed(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, mapping: Mapping) -> pl.DataFrame:
@@ -189,14 +160,13 @@ def _completed(done: pl.DataFrame, frame: pl.DataFrame, spec: EventTable, mappin
     absent = [name for name in EVENT_SCHEMA if name not in done.columns and name not in ("event_id", "attributes")]
     done = done.with_columns(pl.lit(None, dtype=EVENT_SCHEMA[name]).alias(name) for name in absent)
     if spec.order_amount is not None:
-        held, column = _held(frame, spec.order_amount)
-        total = held.select(number(held, column, pl.Float64(), spec.csv).alias("total")).to_series()
+        totals, column = held(frame, spec.order_amount)
+        total = totals.select(number(totals, column, pl.Float64(), spec.csv).alias("total")).to_series()
         alone = pl.col("event_name").is_in(["purchase", "refund"]) & pl.col("item_id").is_null()
         if POSITION in frame.columns:
             alone &= pl.lit(frame[POSITION].is_null())
-        done = done.with_columns(
-            pl.when(alone & pl.col("amount").is_null()).then(total).otherwise("amount").alias("amount")
-        )
+        amount = pl.when(alone & pl.col("amount").is_null()).then(total).otherwise("amount")
+        done = done.with_columns(amount.alias("amount"))
     return done
 
 
@@ -207,8 +177,7 @@ def _discounts(frame: pl.DataFrame, events: pl.DataFrame, spec: EventTable) -> p
         negative = (pl.col("amount") < 0) | (pl.col("amount").is_null() & (pl.col("price") < 0))
         test |= negative & pl.col("item_id").is_null() & pl.col("order_id").is_not_null()
     test &= pl.col("event_name") == "purchase"
-    found = events.select(test.fill_null(value=False).alias("discount")).to_series()
-    return found.new_from_index(0, events.height) if found.len() == 1 and events.height != 1 else found
+    return events.select(test.fill_null(value=False).alias("discount")).to_series()
 
 
 def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
@@ -224,10 +193,7 @@ def _map(rows: Rows, spec: EventTable, mapping: Mapping) -> _Mapped:
     for name, fault in faults.items():
         kinds = fault.drop_nulls().unique().sort().to_list()
         tests += [(f"{name}_{kind}", pl.lit(fault == kind)) for kind in kinds]
-    unread = (
-        faults["event_time"].is_null() if "event_time" in faults else pl.repeat(value=True, n=done.height, eager=True)
-    )
-    later = unread & done["event_time"].is_null()
+    later = faults["event_time"].is_null() & done["event_time"].is_null()
     # The time is empty, or what is added to it is no number.
     empty = later if spec.time_plus is None else later & columns["event_time"].is_null()
     tests.append(("event_time_missing", pl.lit(empty)))
@@ -293,14 +259,14 @@ def _with_rest(
 
 def _ids(mapped: _Mapped, extra: Sequence[str], spec: EventTable, salt: str) -> tuple[pl.Series, pl.Series | None]:
     """Return the IDs of all rows, and what a purchase counts once per."""
-    if "event_id" in spec.columns:
-        ids = mapped.done["event_id"]
-        if POSITION in mapped.frame.columns:  # elements of one record are events of their own
-            parts = pl.DataFrame([ids, mapped.frame[POSITION].cast(pl.String)])
-            ids = parts.select(pl.concat_str("event_id", POSITION, separator=":", ignore_nulls=True)).to_series()
-        return ids, None
-    keys = order_keys(mapped.events, mapped.frame, spec) if spec.once_per else None
-    return derived_ids(mapped.done, mapped.frame, extra, spec, keys, salt), keys
+    if "event_id" not in spec.columns:
+        keys = order_keys(mapped.events, mapped.frame, spec) if spec.once_per else None
+        return derived_ids(mapped.done, mapped.frame, extra, spec, keys, salt), keys
+    ids = mapped.done["event_id"]
+    if POSITION in mapped.frame.columns:  # elements of one record are events of their own
+        position = pl.lit(mapped.frame[POSITION].cast(pl.String))
+        ids = ids.to_frame().select(pl.concat_str("event_id", position, separator=":", ignore_nulls=True)).to_series()
+    return ids, None
 
 
 def transform(
@@ -315,11 +281,11 @@ def transform(
     """Map a source table, or a piece of it, to the contract; rows that cannot go there are quarantined with reasons.
 
     Args:
-        rows: The rows of the table, see `events.transform.records`.
+        rows: The rows, see `events.transform.records`.
         spec: The table's entry in the mapping.
         mapping: The mapping.
         label: The name of the file in the account and in quarantine.
-        salt: What derived IDs are salted with, see `events.transform.ids`.
+        salt: See `events.transform.ids.salt_of`.
         start: The number of the first row.
         state: Shared by the pieces of a table; None where these rows are the whole table.
 
@@ -336,16 +302,16 @@ def transform(
     events, lacking = _one_currency(events, state, declared=mapping.currency is not None)
     tests = [*discounts, *mapped.tests, (CURRENCY_WITHOUT_RATE, pl.lit(lacking))]
     bad, reasons = failed_tests(mapped.frame, tests)
-    used = {name for source in sources_of(spec) for name in addresses_of(source)} | {*spec.ignore, *rows.derived}
+    used = {name for source in sources_of(spec) for name in columns_of(source)} | {*spec.ignore, *rows.derived}
     extra = [name for name in mapped.frame.columns if name not in used]
     ids, keys = _ids(mapped, extra, spec, salt)
     keep = ~bad
-    aside = pl.DataFrame({"_row": bad.arg_true().cast(pl.UInt32)}).with_columns(reasons.alias("_reasons"))
+    marks = pl.DataFrame({"_row": bad.arg_true().cast(pl.UInt32), "_reasons": reasons})
     if keys is not None:
         counted = keep & keys.is_not_null()
         again = counted.arg_true().cast(pl.UInt32).filter(state.orders.before(keys.filter(counted)) > 0)
         repeated = again.alias("_row").to_frame().with_columns(pl.lit([SENT_AGAIN]).alias("_reasons"))
-        aside = pl.concat([aside, repeated]).sort("_row")
+        marks = pl.concat([marks, repeated]).sort("_row")
         keep &= ~pl.int_range(events.height, dtype=pl.UInt32, eager=True).is_in(again.implode())
     events = _with_rest(events.with_columns(ids.alias("event_id")), mapped.frame, extra, spec, mapping)
     good = events.with_row_index("_row", offset=start).filter(keep)
@@ -353,5 +319,5 @@ def transform(
         good = good.with_columns(numbered_ids(good["event_id"], state.lines))
     state.findings.add(good, rows)
     carried = [name for name in good.columns if name not in EVENT_SCHEMA and name != "_row"]
-    quarantined = quarantine(mapped.raw[aside["_row"]], aside.with_columns(pl.col("_row") + start), label)
+    quarantined = quarantine(mapped.raw[marks["_row"]], marks.with_columns(pl.col("_row") + start), label)
     return Transformed(good.select("_row", *EVENT_SCHEMA, *carried), quarantined)

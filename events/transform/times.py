@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from events.contract import UTC_TIME
-from events.mapping import DateAndTime
-from events.transform.numbers import text
+from events.mapping import DateAndTime, Source, columns_of
+from events.transform.numbers import held, text
 from shoplens.errors import MappingError
 
 # No shop's log is older or newer; a time outside is a number in the wrong unit, or a default of some program.
@@ -23,7 +23,6 @@ _NUMERIC = (*EPOCHS, "epoch", "excel")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _DAY = 86_400_000_000  # microseconds
 _FIRST, _LAST = -719_000 * _DAY, 1_400_000 * _DAY  # the years 1 to 5803; Polars' conversions panic far beyond them
-_A_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _NAIVE = pl.Datetime("us")
 _DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}(\D|$)"
 _OFFSET = r"\s*(Z|z|UTC|GMT|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)?$"
@@ -47,13 +46,7 @@ def day_or_month_first(values: pl.Series) -> str | None:
 def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence[str], where: str) -> None:
     """Raise a MappingError where a column holds no times, or times that can be read in two ways.
 
-    Those are numbers without a unit, and dates that begin with the day or the month.
-
-    Args:
-        frame: The table.
-        columns: Columns that the mapping reads as times.
-        formats: The mapping's time_format.
-        where: The mapping and the table, for the message.
+    Those are numbers without a unit, and dates that begin with the day or the month. `where` names mapping and table.
     """
     for column in columns:
         kind = frame.schema[column]
@@ -72,29 +65,29 @@ def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence
             )
 
 
-def _parsed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return `naive` and `utc` (microseconds from 1970; one of them, or neither) out of `year` … `offset`."""
-    part = {name: pl.col(name).cast(pl.Int64, strict=False) for name in ("hour", "minute", "second")}
+def _iso(values: pl.Series) -> pl.DataFrame:
+    """Read texts in a form of ISO 8601, with or without an offset."""
+    names = ("year", "month", "day", "hour", "minute", "second", "fraction", "offset")
+    groups = [pl.col("value").str.extract_groups(form).struct.rename_fields(names) for form in _ISO]
+    fields = [pl.coalesce(group.struct.field(name) for group in groups).alias(name) for name in names]
+    frame = values.alias("value").to_frame().select(fields)
     day = pl.concat_str("year", "month", "day", separator="-").str.to_date("%Y-%m-%d", strict=False).cast(pl.Int64)
+    hour, minute, second = (pl.col(name).cast(pl.Int64, strict=False).fill_null(0) for name in names[3:6])
     micro = pl.col("fraction").str.pad_end(9, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
-    valid = (part["hour"].fill_null(0) < 24) & (part["minute"].fill_null(0) < 60) & (part["second"].fill_null(0) < 60)
-    seconds = part["hour"].fill_null(0) * 3600 + part["minute"].fill_null(0) * 60 + part["second"].fill_null(0)
-    time = pl.when(valid).then(day * _DAY + seconds * 1_000_000 + micro)
+    time = day * _DAY + (hour * 3600 + minute * 60 + second) * 1_000_000 + micro
+    time = pl.when((hour < 24) & (minute < 60) & (second < 60)).then(time)
     digits = pl.col("offset").str.replace_all(r"\D", "")
-    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False).fill_null(0) * 60
-    minutes += digits.str.slice(2, 2).cast(pl.Int64, strict=False).fill_null(0)
-    ahead = pl.when(pl.col("offset").str.starts_with("-")).then(-minutes).otherwise(minutes) * 60_000_000
+    hours, minutes = (digits.str.slice(at, 2).cast(pl.Int64, strict=False).fill_null(0) for at in (0, 2))
+    ahead = (hours * 60 + minutes) * 60_000_000
+    ahead = pl.when(pl.col("offset").str.starts_with("-")).then(-ahead).otherwise(ahead)
     aware = pl.col("offset").is_not_null()
     return frame.select(pl.when(~aware).then(time).alias("naive"), pl.when(aware).then(time - ahead).alias("utc"))
 
 
-def _iso(values: pl.Series) -> pl.DataFrame:
-    """Read texts in a form of ISO 8601, with or without an offset."""
-    names = ("year", "month", "day", "hour", "minute", "second", "fraction", "offset")
-    frame = values.alias("value").to_frame()
-    groups = [pl.col("value").str.extract_groups(form).struct.rename_fields(names) for form in _ISO]
-    fields = [pl.coalesce(group.struct.field(name) for group in groups).alias(name) for name in names]
-    return _parsed(frame.select(fields))
+def _found(micro: pl.Series, *, aware: bool) -> pl.DataFrame:
+    """Return `naive` and `utc` (microseconds from 1970; one of them, or neither) of times that are all of one kind."""
+    nothing = pl.repeat(None, len(micro), dtype=pl.Int64, eager=True)
+    return pl.DataFrame({"naive": nothing if aware else micro, "utc": micro if aware else nothing})
 
 
 def _strptime(values: pl.Series, form: str, *, aware: bool) -> pl.DataFrame:
@@ -103,8 +96,7 @@ def _strptime(values: pl.Series, form: str, *, aware: bool) -> pl.DataFrame:
         parsed = parsed.dt.replace_time_zone("UTC")
     elif aware:
         parsed = parsed.dt.convert_time_zone("UTC")
-    found, none = parsed.to_physical(), pl.Series([None], dtype=pl.Int64).new_from_index(0, len(parsed))
-    return pl.DataFrame({"naive": none if aware else found, "utc": found if aware else none})
+    return _found(parsed.to_physical(), aware=aware)
 
 
 def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
@@ -119,9 +111,7 @@ def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
     else:
         micro = value * EPOCHS[form]
     near = pl.when(micro.is_finite()).then(micro.round(0).clip(_FIRST, _LAST)).cast(pl.Int64, strict=False)
-    none = pl.lit(None, dtype=pl.Int64)
-    naive, utc = (near, none) if form == "excel" else (none, near)
-    return values.alias("value").to_frame().select(naive.alias("naive"), utc.alias("utc"))
+    return _found(values.alias("value").to_frame().select(near).to_series(), aware=form != "excel")
 
 
 def _read_as(values: pl.Series, form: str) -> pl.DataFrame:
@@ -134,9 +124,8 @@ def _read_as(values: pl.Series, form: str) -> pl.DataFrame:
 
 def _from_text(values: pl.Series, formats: Sequence[str]) -> pl.DataFrame:
     """Return `naive` and `utc` of texts or numbers: each row by the first format that fits it."""
-    empty = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
-    done, left = pl.DataFrame({"naive": empty, "utc": empty}), pl.int_range(len(values), eager=True)
-    left = left.filter(values.is_not_null())
+    done = _found(pl.repeat(None, len(values), dtype=pl.Int64, eager=True), aware=False)
+    left = values.is_not_null().arg_true()
     readers = [(form, None) for form in formats] if formats else [*_USUAL, ("iso", None)]
     for form, aware in readers:
         if left.is_empty():
@@ -154,17 +143,12 @@ def _from_text(values: pl.Series, formats: Sequence[str]) -> pl.DataFrame:
 def _parse(frame: pl.DataFrame, column: str, formats: Sequence[str]) -> pl.DataFrame:
     """Return `naive` and `utc` of a column, in microseconds from 1970."""
     kind, values = frame.schema[column], frame[column]
-    none = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
+    if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
+        return _found(values.to_physical() // 1_000, aware=kind.time_zone is not None)
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
-        unit = _A_SECOND[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else 0  # 0: days
-        physical = values.to_physical().cast(pl.Int64)
-        if unit == _A_SECOND["ns"]:
-            micro = physical // 1_000
-        else:
-            scale = _DAY if unit == 0 else 1_000_000 // unit
-            micro = physical.clip(_FIRST // scale, _LAST // scale) * scale
-        aware = isinstance(kind, pl.Datetime) and kind.time_zone is not None
-        return pl.DataFrame({"naive": none if aware else micro, "utc": micro if aware else none})
+        scale = {"us": 1, "ms": 1_000}[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else _DAY
+        micro = values.to_physical().cast(pl.Int64).clip(_FIRST // scale, _LAST // scale) * scale
+        return _found(micro, aware=isinstance(kind, pl.Datetime) and kind.time_zone is not None)
     if kind.is_numeric():
         return _from_text(values, [form for form in formats if form in _NUMERIC])
     return _from_text(frame.select(text(frame, column)).to_series(), formats)
@@ -182,65 +166,62 @@ def _time_of_day(frame: pl.DataFrame, column: str) -> pl.Series:
         for name in names
     }
     hour, minute, second = (parts[name].cast(pl.Int64, strict=False) for name in names[:3])
-    half = parts["half"].str.to_lowercase()
+    half, second = parts["half"].str.to_lowercase(), second.fill_null(0)
     hour = pl.when(half == "p").then(hour % 12 + 12).when(half == "a").then(hour % 12).otherwise(hour)
-    valid = (hour < 24) & (minute < 60) & (second.fill_null(0) < 60)
+    seconds = pl.when((hour < 24) & (minute < 60) & (second < 60)).then(hour * 3600 + minute * 60 + second)
     fraction = pl.when(value.str.contains(r"^0?\.\d+$")).then(value.cast(pl.Float64, strict=False) * 86_400)
-    seconds = pl.when(valid).then(hour * 3600 + minute * 60 + second.fill_null(0))
     return frame.select(pl.coalesce(fraction.round(0).cast(pl.Int64), seconds) * 1_000_000).to_series()
 
 
-def _combined(
-    frame: pl.DataFrame, date_column: str, time_column: str | None, source: DateAndTime, formats: Sequence[str]
-) -> pl.DataFrame:
+def _combined(frame: pl.DataFrame, source: DateAndTime, formats: Sequence[str]) -> pl.DataFrame:
     """Return `naive` and `utc` of a date and a time column, or of numbers that count from a start date."""
+    dates, column = held(frame, source.date)
     if source.start is None:
-        found = _parse(frame, date_column, formats)
+        found = _parse(dates, column, formats)
     else:
-        count = text(frame, date_column).cast(pl.Float64, strict=False) - source.first
+        count = text(dates, column).cast(pl.Float64, strict=False) - source.first
         start = (source.start - date(1970, 1, 1)).days * _DAY
         micro = (count * _HOURS[source.unit] * 3_600_000_000).round(0).clip(_FIRST, _LAST).cast(pl.Int64, strict=False)
-        found = frame.select((micro + start).alias("naive"), pl.lit(None, dtype=pl.Int64).alias("utc"))
-    if time_column is None:
+        found = _found(dates.select(micro + start).to_series(), aware=False)
+    if source.time is None:
         return found
-    time = _time_of_day(frame, time_column)
+    time = _time_of_day(*held(frame, source.time))
     return found.select(pl.col("naive") + time, pl.col("utc") + time)
 
 
 def read_times(
     frame: pl.DataFrame,
-    column: str | tuple[str, str | None, DateAndTime],
+    source: Source | DateAndTime,
     time_zone: str,
     formats: Sequence[str] = (),
     earliest: datetime = EARLIEST,
 ) -> pl.DataFrame:
-    """Return `time` (UTC) and `fault` (why there is none, null for an empty value too) of a column.
+    """Return `time` (UTC) and `fault` (why there is none, null for an empty value too) of a source.
 
     Args:
         frame: The table.
-        column: Its column, or the date column, the time column and how they are read.
+        source: Its column, alternatives, or a date and a time; at least one alternative is a column of the table.
         time_zone: Of times without an offset; an hour that comes twice is the first one.
         formats: strptime formats, or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; empty for ISO.
         earliest: Earlier times are implausible.
     """
-    if isinstance(column, str):
-        found, held = _parse(frame, column, formats), [column]
+    if isinstance(source, DateAndTime):
+        found = _combined(frame, source, formats)
+        parts = [source.date] if source.time is None else [source.date, source.time]
     else:
-        found = _combined(frame, *column, formats)
-        held = [name for name in column[:2] if name is not None]
+        found, parts = _parse(*held(frame, source), formats), [source]
     local = pl.col("naive").clip(_FIRST, _LAST).cast(_NAIVE)
-    if time_zone == "UTC":
-        local = local.dt.replace_time_zone("UTC")
-    else:
-        local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
-        local = local.dt.convert_time_zone("UTC")
+    local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+    local = local.dt.convert_time_zone("UTC")
     if found["utc"].null_count() < found.height:
         local = pl.coalesce(pl.col("utc").clip(_FIRST, _LAST).cast(UTC_TIME), local)
     time = found.select(local.alias("time")).to_series()
     plausible = time.is_between(earliest, LATEST)
     if time.null_count() == 0 and plausible.all():
         return time.to_frame().with_columns(pl.lit(None, dtype=pl.String).alias("fault"))
-    empty = frame.select(pl.any_horizontal([text(frame, name).is_null() for name in held])).to_series()
+    present = [[name for name in columns_of(part) if name in frame.columns] for part in parts]
+    blank = [pl.all_horizontal(text(frame, name).is_null() for name in names) for names in present]
+    empty = frame.select(pl.any_horizontal(blank)).to_series()
     return found.select(
         pl.when(plausible).then(time).alias("time"),
         pl.when(empty)
