@@ -1,7 +1,8 @@
 """The collector's log, an SQLite database: what was answered is in it, on disk.
 
-A record is a row with a position, which counts up by one and is never used again. SQLite's write-ahead log makes each
-batch one transaction, synchronized to disk before `append` returns: a batch is whole or absent, whatever is killed.
+A record is one line with a position, which counts up by one and is never used again. Each batch is one row and one
+transaction of SQLite's write-ahead log, synchronized to disk before `append` returns: a batch is whole or absent,
+whatever is killed. The row's checksum shows when a disk later returns something else.
 """
 
 import errno
@@ -9,6 +10,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,20 +22,30 @@ from filelock import FileLock, Timeout
 from shoplens.errors import SettingsError, StageBusyError
 
 _FILE = "log.sqlite"
-_TABLES = """
+_PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
+# The page size and the vacuum hold from the first table on. FULL: each commit is on disk, not only each checkpoint.
+_OPEN = f"""
+PRAGMA page_size = {_PAGE_BYTES};
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS log (id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS records (
-    position INTEGER PRIMARY KEY AUTOINCREMENT, written REAL NOT NULL, content BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS batches (
+    last INTEGER PRIMARY KEY AUTOINCREMENT, -- position of the last record
+    before INTEGER NOT NULL,                -- position before the first record
+    written REAL NOT NULL,
+    crc INTEGER NOT NULL,                   -- CRC-32 of the content
+    content BLOB NOT NULL                   -- the records, joined by line breaks
 );
 """
 _DROP = """
-DELETE FROM records WHERE position IN (
-    SELECT position FROM (SELECT position, written FROM records ORDER BY position LIMIT ?)
-    WHERE position <= ? AND written < ?
-)
+DELETE FROM batches WHERE last <= min(?, (SELECT min(last) FROM batches) + ?) AND written < ?
 """
-_DROPPED_AT_ONCE = 10_000  # records deleted in one transaction: appends wait a few milliseconds for it
-_PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
+_DAMAGED = (
+    "{path}: records {first} to {last} must be as they were written; their checksum differs. Check the disk and "
+    "restore the file, or stop the collector and give them up: sqlite3 {path} 'DELETE FROM batches WHERE last = {last}'"
+)
+_DROPPED_AT_ONCE = 20_000  # records deleted in one transaction: appends wait a few milliseconds for it
 _FREE_PAGES = (64 << 20) // _PAGE_BYTES  # deleted records that stay in the file, to be written over; the rest is freed
 _PAGES_AT_ONCE = (4 << 20) // _PAGE_BYTES
 
@@ -73,7 +85,7 @@ class EventLog:
                 f"the permissions or the disk, or set SHOPLENS_LAKE to another folder"
             ) from error
         self.id: str = self._writer.execute("SELECT id FROM log").fetchone()[0]
-        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batches'").fetchone()
         self._end: int = last[0] if last else 0
         self._news = threading.Condition()
 
@@ -90,11 +102,7 @@ class EventLog:
 
     def _opened(self) -> sqlite3.Connection:
         connection = self._connected()
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # this and the next hold from the first table on
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # each commit is on disk, not only each checkpoint
-        connection.executescript(_TABLES)
+        connection.executescript(_OPEN)
         connection.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
         return connection
 
@@ -110,8 +118,8 @@ class EventLog:
     @property
     def begin(self) -> int:
         """Position before the first record that is still kept."""
-        first = self._reader().execute("SELECT min(position) FROM records").fetchone()[0]
-        return self._end if first is None else first - 1
+        first = self._reader().execute("SELECT before FROM batches ORDER BY last LIMIT 1").fetchone()
+        return first[0] if first else self._end
 
     def _reader(self) -> sqlite3.Connection:
         if not hasattr(self._readers, "connection"):
@@ -134,19 +142,22 @@ class EventLog:
                     self._writer.execute("ROLLBACK")
 
     def append(self, contents: list[bytes]) -> int:
-        """Write records as one transaction and return the position of the last, when all are on disk.
+        """Write records, one line each, as one transaction; return the position of the last, when all are on disk.
 
         Raises:
             OSError: the disk is full or cannot be written; the log is as it was.
+            ValueError: there is none, or one has a line break.
         """
-        written = time.time()
+        content, last = b"\n".join(contents), self._end + len(contents)
+        if content.count(b"\n") != len(contents) - 1:
+            raise ValueError(f"contents: each of the {len(contents)} must be one line; escape its line breaks")
         with self._transaction() as connection:
-            rows = ((written, content) for content in contents)
-            connection.executemany("INSERT INTO records (written, content) VALUES (?, ?)", rows)
+            row = (last, self._end, time.time(), zlib.crc32(content), content)
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
         with self._news:
-            self._end += len(contents)
+            self._end = last
             self._news.notify_all()
-        return self._end
+        return last
 
     def wait(self, position: int, seconds: float) -> bool:
         """Wait until there are records after `position`; return whether there are."""
@@ -163,33 +174,37 @@ class EventLog:
 
         Raises:
             OSError: the database cannot be read.
+            SettingsError: the disk returns something else than what was written.
         """
         records: list[Record] = []
         end, size = self._end if last is None else min(last, self._end), 0
-        query = "SELECT position, content FROM records WHERE position > ? AND position <= ? ORDER BY position"
+        query = "SELECT last, before, crc, content FROM batches WHERE last > ? AND before < ? ORDER BY last"
         try:
-            with closing(self._reader().execute(query, [position, end])) as rows:
-                for number, content in rows:
-                    records.append(Record(number, content))
-                    size += len(content)
-                    if size >= max_bytes:
-                        return records, number
+            with closing(self._reader().execute(query, [position, end])) as batches:
+                for batch_end, before, crc, content in batches:
+                    lines = content.split(b"\n")
+                    if zlib.crc32(content) != crc or len(lines) != batch_end - before:
+                        raise SettingsError(_DAMAGED.format(path=self._path, first=before + 1, last=batch_end))
+                    for number, line in enumerate(lines, before + 1):
+                        if position < number <= end:
+                            records.append(Record(number, line))
+                            size += len(line)
+                            if size >= max_bytes:
+                                return records, number
         except sqlite3.Error as error:
             raise OSError(errno.EIO, str(error), str(self._path)) from error
         return records, end
 
-    def drop(self, before: int, older_than: float) -> int:
-        """Delete records up to position `before` that were written before the time `older_than`; return how many.
+    def drop(self, before: int, older_than: float) -> None:
+        """Delete the batches up to position `before` that were written before the time `older_than`.
 
         Raises:
             OSError: the disk is full or cannot be written; records that are left are dropped by a later call.
         """
-        dropped, count = 0, _DROPPED_AT_ONCE
-        while count == _DROPPED_AT_ONCE:
+        count = 1
+        while count:
             with self._transaction() as connection:
-                count = connection.execute(_DROP, [_DROPPED_AT_ONCE, before, older_than]).rowcount
-            dropped += count
+                count = connection.execute(_DROP, [before, _DROPPED_AT_ONCE, older_than]).rowcount
         while self._reader().execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
             with self._writing:  # a script, because `execute` ends after the first page
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
-        return dropped
