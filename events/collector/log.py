@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -38,9 +37,8 @@ CREATE TABLE IF NOT EXISTS batches (
     content BLOB NOT NULL                   -- the records, joined by line breaks
 );
 """
-_DROP = """
-DELETE FROM batches WHERE last <= min(?, (SELECT min(last) FROM batches) + ?) AND written < ?
-"""
+_READ = "SELECT last, before, crc, content FROM batches WHERE last > ? AND last <= ? ORDER BY last"
+_DROP = "DELETE FROM batches WHERE last <= min(?, (SELECT min(last) FROM batches) + ?) AND written < ?"
 _DAMAGED = (
     "{path}: records {first} to {last} must be as they were written; their checksum differs. Check the disk and "
     "restore the file, or stop the collector and give them up: sqlite3 {path} 'DELETE FROM batches WHERE last = {last}'"
@@ -59,7 +57,12 @@ class Record:
 
 
 class EventLog:
-    """One writer, any number of reading threads. `append` is for one thread; the rest for any."""
+    """One writer, any number of reading threads. `append` is for one thread; the rest for any.
+
+    Attributes:
+        id: Differs between logs.
+        end: Position of the last record that is on disk; 0 where there is none.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the log in `folder`, which is made if it is new.
@@ -68,12 +71,14 @@ class EventLog:
             StageBusyError: another collector writes this log.
             SettingsError: the folder cannot be written, or its database is damaged.
         """
-        self._path, self._readers, self._writing = folder / _FILE, threading.local(), threading.Lock()
+        self._path, self._writing, self._news = folder / _FILE, threading.Lock(), threading.Condition()
         self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            self._writer = self._opened()
+            self._writer = self._connected()
+            self._writer.executescript(_OPEN)
+            self._writer.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
         except Timeout:
             raise StageBusyError(
                 f"{folder}: another collector writes this log; stop it, or send events to its address"
@@ -86,13 +91,12 @@ class EventLog:
             ) from error
         self.id: str = self._writer.execute("SELECT id FROM log").fetchone()[0]
         last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batches'").fetchone()
-        self._end: int = last[0] if last else 0
-        self._news = threading.Condition()
+        self.end: int = last[0] if last else 0
 
     def __enter__(self) -> "EventLog":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -100,32 +104,25 @@ class EventLog:
         self._writer.close()
         self._lock.release()
 
-    def _opened(self) -> sqlite3.Connection:
-        connection = self._connected()
-        connection.executescript(_OPEN)
-        connection.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
-        return connection
-
     def _connected(self) -> sqlite3.Connection:
         # Autocommit: transactions are begun by name. The writer's connection is used under a lock of ours.
         return sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
 
-    @property
-    def end(self) -> int:
-        """Position of the last record that is on disk; 0 where there is none."""
-        return self._end
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection for one reader, which sees all that is on disk now; SQLite's errors leave as OSError."""
+        try:
+            with closing(self._connected()) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, str(error), str(self._path)) from error
 
     @property
     def begin(self) -> int:
         """Position before the first record that is still kept."""
-        first = self._reader().execute("SELECT before FROM batches ORDER BY last LIMIT 1").fetchone()
-        return first[0] if first else self._end
-
-    def _reader(self) -> sqlite3.Connection:
-        if not hasattr(self._readers, "connection"):
-            self._readers.connection = self._connected()
-        connection: sqlite3.Connection = self._readers.connection
-        return connection
+        with self._reading() as connection:
+            first = connection.execute("SELECT before FROM batches ORDER BY last LIMIT 1").fetchone()
+        return first[0] if first else self.end
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -142,34 +139,34 @@ class EventLog:
                     self._writer.execute("ROLLBACK")
 
     def append(self, contents: list[bytes]) -> int:
-        """Write records, one line each, as one transaction; return the position of the last, when all are on disk.
+        """Write records, one line each, as one batch; return the position of the last, when all are on disk.
 
         Raises:
             OSError: the disk is full or cannot be written; the log is as it was.
             ValueError: there is none, or one has a line break.
         """
-        content, last = b"\n".join(contents), self._end + len(contents)
+        content, last = b"\n".join(contents), self.end + len(contents)
         if content.count(b"\n") != len(contents) - 1:
             raise ValueError(f"contents: each of the {len(contents)} must be one line; escape its line breaks")
         with self._transaction() as connection:
-            row = (last, self._end, time.time(), zlib.crc32(content), content)
+            row = (last, self.end, time.time(), zlib.crc32(content), content)
             connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
         with self._news:
-            self._end = last
+            self.end = last
             self._news.notify_all()
         return last
 
     def wait(self, position: int, seconds: float) -> bool:
         """Wait until there are records after `position`; return whether there are."""
         with self._news:
-            return self._news.wait_for(lambda: self._end > position, seconds)
+            return self._news.wait_for(lambda: self.end > position, seconds)
 
     def read(self, position: int, max_bytes: int, last: int | None = None) -> tuple[list[Record], int]:
-        """Return the records after `position`, about `max_bytes` of them, and the position of the last.
+        """Return the batches that end after `position`, and the position of their last record.
 
         Args:
             position: 0 for the beginning.
-            max_bytes: Reading ends with the record that reaches it.
+            max_bytes: Reading ends with the batch that reaches it.
             last: Position of the last record to read; by default the end.
 
         Raises:
@@ -177,22 +174,16 @@ class EventLog:
             SettingsError: the disk returns something else than what was written.
         """
         records: list[Record] = []
-        end, size = self._end if last is None else min(last, self._end), 0
-        query = "SELECT last, before, crc, content FROM batches WHERE last > ? AND before < ? ORDER BY last"
-        try:
-            with closing(self._reader().execute(query, [position, end])) as batches:
-                for batch_end, before, crc, content in batches:
-                    lines = content.split(b"\n")
-                    if zlib.crc32(content) != crc or len(lines) != batch_end - before:
-                        raise SettingsError(_DAMAGED.format(path=self._path, first=before + 1, last=batch_end))
-                    for number, line in enumerate(lines, before + 1):
-                        if position < number <= end:
-                            records.append(Record(number, line))
-                            size += len(line)
-                            if size >= max_bytes:
-                                return records, number
-        except sqlite3.Error as error:
-            raise OSError(errno.EIO, str(error), str(self._path)) from error
+        end, size = self.end if last is None else min(last, self.end), 0
+        with self._reading() as connection:
+            for batch_end, before, crc, content in connection.execute(_READ, [position, end]):
+                lines = content.split(b"\n")
+                if zlib.crc32(content) != crc or len(lines) != batch_end - before:
+                    raise SettingsError(_DAMAGED.format(path=self._path, first=before + 1, last=batch_end))
+                records += [Record(number, line) for number, line in enumerate(lines, before + 1)]
+                size += len(content)
+                if size >= max_bytes:
+                    return records, batch_end
         return records, end
 
     def drop(self, before: int, older_than: float) -> None:
@@ -205,6 +196,7 @@ class EventLog:
         while count:
             with self._transaction() as connection:
                 count = connection.execute(_DROP, [before, _DROPPED_AT_ONCE, older_than]).rowcount
-        while self._reader().execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-            with self._writing:  # a script, because `execute` ends after the first page
-                self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+        with self._reading() as connection:
+            while connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
+                with self._writing:  # a script, because `execute` ends after the first page
+                    self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")

@@ -33,9 +33,11 @@ def test_what_is_appended_is_read_in_order_across_openings(tmp_path: Path) -> No
         assert (log.id, log.begin, log.end) == (identity, 0, 20)
         for max_bytes in (1, 30, 1 << 20):
             assert contents(log, max_bytes=max_bytes) == expected
-        records, position = log.read(3, 1)
-        assert ([(one.position, one.content) for one in records], position) == ([(4, b"twin 1")], 4)
-        assert [one.position for one in log.read(3, 1 << 20, last=7)[0]] == [4, 5, 6, 7]
+        records, position = log.read(2, 1)
+        expected_batch = [(3, b"record 1"), (4, b"twin 1")]
+        assert ([(one.position, one.content) for one in records], position) == (expected_batch, 4)
+        assert log.read(3, 1) == (records, 4), "a batch is read whole"
+        assert [one.position for one in log.read(4, 1 << 20, last=8)[0]] == [5, 6, 7, 8]
         assert contents(log, 20) == []
 
 
