@@ -55,7 +55,6 @@ def test_messages_become_events_once_and_offsets_follow(kafka: str, tmp_path: Pa
     produce(kafka, values)
     taking = Taking(tmp_path / "log")
     source = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
-    source.start()
     until(lambda: source.taken == 204)
     until(lambda: committed(kafka) == 205)
     source.close()
@@ -81,7 +80,6 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
 
     taking = Taking(tmp_path / "log", take=refuse_first)
     source = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
-    source.start()
     until(lambda: source.taken >= 50)
     source.close()
     events, _ = taking.tables()
@@ -89,7 +87,6 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
     # A second collector of the group starts where the first committed: nothing comes.
     again = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
     produce(kafka, [json.dumps(event("last")).encode()])
-    again.start()
     until(lambda: again.taken >= 1)
     again.close()
     assert taking.tables()[0].height == 51
@@ -102,6 +99,7 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
         ("[1]", "must be a JSON object"),
         ("{", "must be a JSON object"),
         ('{"enable.auto.commit": true}', "enable.auto.commit must not be set"),
+        ('{"enable.auto.offset.store": true}', "enable.auto.offset.store must not be set"),
     ],
 )
 def test_options_that_would_lose_events_are_refused(more: str, message: str) -> None:
