@@ -16,7 +16,7 @@ from events.collector.log import EventLog, Record
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events
 from features.catalogue import Catalogue
-from features.live.push import OnlinePush, missed
+from features.live.push import OnlinePush
 from features.materialize import materialize
 from features.online import OnlineReader
 from features.store import places
@@ -42,7 +42,7 @@ def records(*events: dict[str, Any]) -> list[Record]:
 @pytest.fixture
 def push(story: Any) -> Iterator[OnlinePush]:
     materialize(story.settings)
-    made = OnlinePush(story.settings, lambda moment: ())
+    made = OnlinePush(story.settings, story.settings.lake_dir)
     assert made.rewind()
     yield made
     made.close()
@@ -79,7 +79,7 @@ def test_who_comes_back_after_long_has_the_whole_history(new_shop: Callable[...,
     catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
     at_rest = OnlineReader(shop.settings).read("ann", catalogue)
     assert at_rest is None or not at_rest.recent.valid.any()  # expired, and not served as if it were of today
-    with closing(OnlinePush(shop.settings, lambda moment: ())) as push:
+    with closing(OnlinePush(shop.settings, shop.settings.lake_dir)) as push:
         assert push.rewind()
         push.follow(records(collected("x1", "2024-01-20 10:00", "ink")))
     assert items_of(shop) == ["bread", "milk", "pen", "bread", "ink"]
@@ -129,7 +129,7 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
     assert items_of(story) == ["bread", "milk", "pen", "bread"]
     with EventLog(home / "log") as log:
         log.append([to_json(kept)])
-        again = OnlinePush(story.settings, lambda moment: missed(lake, moment))
+        again = OnlinePush(story.settings, lake)
         following = Following(log, again, home, Pace())
         following.close()
         assert following.position == log.end
@@ -139,7 +139,7 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
 
 
 def test_without_a_store_the_log_waits(story: Any, tmp_path: Path) -> None:
-    push = OnlinePush(story.settings, lambda moment: ())
+    push = OnlinePush(story.settings, story.settings.lake_dir)
     with pytest.raises(StoreUnavailableError, match="run `shoplens materialize`"):
         push.rewind()
     with EventLog(tmp_path / "log") as log:
