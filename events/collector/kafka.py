@@ -109,8 +109,11 @@ class KafkaSource:
         while not self._ending.is_set():
             try:
                 self._batcher.submit(partial(_read, messages), size).result()
-            except (CollectorBusyError, OSError) as error:  # Kafka keeps them meanwhile
-                self._note(error)
+            # Any exception, because a thread that ended silently would never be missed; Kafka keeps them meanwhile.
+            except Exception as error:  # noqa: BLE001
+                if self.problem is None and not isinstance(error, CollectorBusyError | OSError):
+                    _log.warning("kafka: messages cannot be taken; trying again", exc_info=True)
+                self.problem = str(error) or type(error).__name__
                 self._ending.wait(_PAUSE_SECONDS)
             else:
                 self.problem = None

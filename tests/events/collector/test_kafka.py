@@ -67,7 +67,8 @@ def test_messages_become_events_once_and_offsets_follow(kafka: str, tmp_path: Pa
     taking.close()
 
 
-def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), ValueError("a fault of ours")])
+def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path, fault: Exception) -> None:
     produce(kafka, [json.dumps(event(f"e{n}")).encode() for n in range(50)])
     tries = 0
 
@@ -75,7 +76,7 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise OSError(28, "No space left on device")
+            raise fault
         return taking.intake.take(incoming)
 
     taking = Taking(tmp_path / "log", take=refuse_first)
