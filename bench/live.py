@@ -11,12 +11,12 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,55 +60,43 @@ class Delay:
     worst: float
 
 
-def body(sender: int, request: int, size: int, users: int, start: datetime) -> bytes:
-    """Return one request of new events, spread over the users."""
-    lines = []
-    for n in range(size):
-        number = request * size + n
-        moment = start + timedelta(milliseconds=number)
-        event = {
-            "event_id": f"b{sender}-{number}-{size}-{start:%H%M%S%f}",
-            "event_time": moment.isoformat(),
-            "event_name": "view_item",
-            "user_id": f"c{(number * 7919 + sender) % users}",
-            "item_id": str(number % 997),
-            "session_id": f"s{number % users}",
-            "price": 9.5,
-            "url": "/item",
-        }
-        lines.append(json.dumps(event).encode())
-    return b"\n".join(lines)
+@dataclass(frozen=True)
+class Sender:
+    """Where requests of new events go, and what they are: `size` events each, spread over the users."""
 
+    address: str
+    size: int
+    users: int
+    start: datetime
 
-def _send(
-    address: str, sender: int, size: int, users: int, start: datetime, seconds: float, pause: float, done: Any
-) -> None:
-    """Post requests for a time; put the count of answered events into `done`."""
-    answered, request = 0, 0
-    until = time.monotonic() + seconds
-    with httpx.Client(base_url=address, timeout=60) as client:
-        while time.monotonic() < until:
-            answer = client.post("/events", content=body(sender, request, size, users, start), headers=_NDJSON)
-            if answer.status_code == 200:
-                answered += answer.json()["accepted"]
-                request += 1
-            time.sleep(pause)
-    done.put(answered)
+    def body(self, sender: int, request: int) -> bytes:
+        """Return one request, as NDJSON."""
+        lines = []
+        for number in range(request * self.size, (request + 1) * self.size):
+            event = {
+                "event_id": f"b{sender}-{number}-{self.size}-{self.start:%H%M%S%f}",
+                "event_time": (self.start + timedelta(milliseconds=number)).isoformat(),
+                "event_name": "view_item",
+                "user_id": f"c{(number * 7919 + sender) % self.users}",
+                "item_id": str(number % 997),
+                "session_id": f"s{number % self.users}",
+                "price": 9.5,
+                "url": "/item",
+            }
+            lines.append(json.dumps(event).encode())
+        return b"\n".join(lines)
 
-
-@contextmanager
-def sending(
-    address: str, senders: int, size: int, users: int, start: datetime, seconds: float, pause: float
-) -> Iterator[Any]:
-    """Run senders in processes of their own; yield the queue of their counts."""
-    done: Any = multiprocessing.Queue()
-    arguments = [(address, n, size, users, start, seconds, pause, done) for n in range(senders)]
-    processes = [multiprocessing.Process(target=_send, args=one, daemon=True) for one in arguments]
-    for process in processes:
-        process.start()
-    yield done
-    for process in processes:
-        process.join()
+    def send(self, sender: int, seconds: float, pause: float = 0.0) -> int:
+        """Post requests for a time; return how many events were accepted."""
+        accepted, request, until = 0, 0, time.monotonic() + seconds
+        with httpx.Client(base_url=self.address, timeout=60) as client:
+            while time.monotonic() < until:
+                answer = client.post("/events", content=self.body(sender, request), headers=_NDJSON)
+                if answer.status_code == 200:
+                    accepted += answer.json()["accepted"]
+                    request += 1
+                time.sleep(pause)
+        return accepted
 
 
 def _drained(address: str) -> bool:
@@ -120,17 +108,17 @@ def _collector() -> psutil.Process:
     return next(one for one in psutil.Process().children(recursive=True) if "collect" in one.cmdline())
 
 
-def measure_load(address: str, senders: int, size: int, users: int, start: datetime, seconds: float) -> Load:
-    """Send as fast as answers come, then wait until all is pushed."""
-    began = time.monotonic()
-    with sending(address, senders, size, users, start, seconds, 0.0) as done:
-        events = sum(done.get() for _ in range(senders))
-    answered = time.monotonic() - began
-    while not _drained(address):
+def measure_load(sender: Sender, senders: int, seconds: float) -> Load:
+    """Send as fast as answers come, from processes of their own, then wait until all is pushed."""
+    with ProcessPoolExecutor(senders) as pool:
+        began = time.monotonic()
+        events = sum(pool.map(partial(sender.send, seconds=seconds), range(senders)))
+        answered = time.monotonic() - began
+    while not _drained(sender.address):
         time.sleep(0.01)
     pushed = time.monotonic() - began
     peak = _collector().memory_info().rss / 2**20
-    return Load(senders, size, events, events / answered, events / pushed, peak)
+    return Load(senders, sender.size, events, events / answered, events / pushed, peak)
 
 
 def _probe(client: httpx.Client, online: RowStore, number: int, start: datetime) -> float:
@@ -147,27 +135,19 @@ def _probe(client: httpx.Client, online: RowStore, number: int, start: datetime)
             return time.perf_counter() - answered
 
 
-def measure_delay(project: Project, address: str, users: int, start: datetime, load: float) -> Delay:
-    """Probe at rest, or while senders post `load` events a second."""
+def measure_delay(project: Project, sender: Sender, load: float) -> Delay:
+    """Probe at rest, or while another process posts `load` events a second."""
     delays: list[float] = []
-
-    def run() -> None:
-        with httpx.Client(base_url=address, timeout=60) as client, closing(open_rows(project.settings)) as online:
-            for number in range(_PROBES):
-                delays.append(_probe(client, online, number, start) * 1000)
-                time.sleep(0.01)
-
-    prober = threading.Thread(target=run)
+    posting = multiprocessing.Process(target=sender.send, args=(0, 3600.0, sender.size / max(load, 1.0)), daemon=True)
     if load:
-        size = 100
-        with sending(address, 1, size, users, start, 3600.0, size / load):
-            prober.start()
-            prober.join()
-            for child in multiprocessing.active_children():
-                child.kill()
-    else:
-        prober.start()
-        prober.join()
+        posting.start()
+    with httpx.Client(base_url=sender.address, timeout=60) as client, closing(open_rows(project.settings)) as online:
+        for number in range(_PROBES):
+            delays.append(_probe(client, online, number, sender.start) * 1000)
+            time.sleep(0.01)
+    if load:
+        posting.kill()
+        posting.join()
     cuts = statistics.quantiles(delays, n=100)
     return Delay(load, len(delays), cuts[49], cuts[98], max(delays))
 
@@ -190,23 +170,18 @@ def main() -> None:
         )
         with collecting(project) as address:
             start = high_water + timedelta(minutes=1)
-            loads = []
+            loads, delays = [], []
             for senders, size in ((1, 1), (8, 1), (1, 100), (2, 500)):
-                loads.append(measure_load(address, senders, size, users, start, chosen.seconds))
+                loads.append(measure_load(Sender(address, size, users, start), senders, chosen.seconds))
                 console.print(loads[-1])
                 start += timedelta(minutes=20)
             half = max(load.sustained_per_second for load in loads) / 2
-            delays = []
             for load in (0.0, half):
-                delays.append(measure_delay(project, address, users, start, load))
+                delays.append(measure_delay(project, Sender(address, 100, users, start), load))
                 console.print(delays[-1])
                 start += timedelta(minutes=20)
-    report = {
-        "cores": os.cpu_count(),
-        "users": users,
-        "loads": [asdict(x) for x in loads],
-        "delays": [asdict(x) for x in delays],
-    }
+    report: dict[str, Any] = {"cores": os.cpu_count(), "users": users}
+    report |= {"loads": [asdict(one) for one in loads], "delays": [asdict(one) for one in delays]}
     write_json(ROOT / "var/bench/live.json", report)
 
 

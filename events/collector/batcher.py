@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from events.collector.intake import Verdict
@@ -35,22 +36,17 @@ class Batcher:
         problem: Why the intake does not run; None while it does.
     """
 
-    def __init__(self, take: Take, convert: Convert | None = None, waiting_bytes: int = _WAITING_BYTES) -> None:
+    def __init__(self, take: Take, convert: Convert | None = None) -> None:
         """Start the thread.
 
         Args:
             take: Decides about events and writes them.
             convert: Makes events of records, those of all requests at once; None: every record is an event.
-            waiting_bytes: How much may wait in memory.
         """
         self.problem: str | None = None
-        self._take, self._convert, self._limit = (
-            take,
-            convert or (lambda records: [[one] for one in records]),
-            waiting_bytes,
-        )
+        self._take, self._convert = take, convert or (lambda records: [[one] for one in records])
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._waiting, self._unwritable = 0, False
+        self._waiting, self._limit, self._unwritable = 0, _WAITING_BYTES, False
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
@@ -87,6 +83,7 @@ class Batcher:
             try:
                 more = self._gather(requests)
                 self._answer([one for one in requests if not one.answer.done()])
+                pause = _FIRST_PAUSE
             # BaseException, because a thread that ended silently would leave every later request without an answer
             except BaseException as error:  # noqa: BLE001
                 self.problem = f"intake: stopped by {type(error).__name__} ({error}); it starts again in {pause:g} s"
@@ -95,9 +92,7 @@ class Batcher:
                     request.answer.set_exception(CollectorBusyError(f"{self.problem}; send it again later"))
             with self._lock:
                 self._waiting -= sum(request.size for request in requests)
-            if self.problem is None:
-                pause = _FIRST_PAUSE
-            else:
+            if self.problem is not None:
                 self._closing.wait(pause)
                 pause, self.problem = min(pause * 2, _LONGEST_PAUSE), None
 
@@ -133,12 +128,12 @@ class Batcher:
             for request in requests:
                 request.answer.set_exception(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours: senders must hear that nothing was taken
-            if len(requests) == 1:
-                _log.error("intake: cannot decide about a request: %r", error, exc_info=True)
-                requests[0].answer.set_exception(error)
-            else:
+            if len(requests) > 1:
                 for request in requests:
                     self._answer([request])
+            else:
+                _log.exception("intake: cannot decide about a request")
+                requests[0].answer.set_exception(error)
         else:
             if self._unwritable and events:
                 _log.warning("log: can be written again")
@@ -146,4 +141,4 @@ class Batcher:
             counts = iter(map(len, events))
             for request in requests:
                 own = sum(next(counts) for _ in request.records)
-                request.answer.set_result([next(verdicts) for _ in range(own)])
+                request.answer.set_result(list(islice(verdicts, own)))

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -71,47 +72,34 @@ class Following:
     """Runs one follower in a thread of its own.
 
     Attributes:
+        name: Name of the follower.
         position: Position up to which every record has had its effect.
         problem: Why the follower does not work now; None while it does.
     """
 
     def __init__(self, log: EventLog, follower: Follower, folder: Path, pace: Pace) -> None:
-        """Start where the follower stopped; without a readable position in this log, at the log's beginning."""
-        self._log, self._follower, self._pace = log, follower, pace
-        self._path = folder / f"{follower.name}.json"
+        """Begin where the follower stopped; without a readable position in this log, at the log's beginning."""
+        self._log, self._follower, self._pace, self.name = log, follower, pace, follower.name
+        self._path = folder / f"{self.name}.json"
         self.problem: str | None = "starting"
         self._ending = threading.Event()
-        self.position, self._batch_end = self._kept()
-        self._thread = threading.Thread(target=self._run, name=follower.name, daemon=True)
-
-    @property
-    def name(self) -> str:
-        """Name of the follower."""
-        return self._follower.name
-
-    def start(self) -> None:
-        """Begin to follow."""
+        self.position = self._batch_end = 0
+        with suppress(OSError, ValueError, KeyError, TypeError):  # an effect that is repeated changes nothing
+            kept = read_json(self._path)
+            if kept["log"] == log.id:
+                self.position, self._batch_end = int(kept["position"]), int(kept["batch_end"])
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
-    def close(self, *, finish: bool) -> None:
-        """End; with `finish`, after what the log holds now."""
+    def close(self) -> None:
+        """End after what the log holds now."""
         self._ending.set()
         self._thread.join()
         try:
-            while finish and self.problem is None and self.position < self._log.end:
+            while self.problem is None and self.position < self._log.end:
                 self._step()
         except (ShopLensError, OSError) as error:
             _log.warning("%s: %s; the log keeps what is left for the next start", self.name, error)
-
-    def _kept(self) -> tuple[int, int]:
-        """Return the position, and the end of the batch that was begun there."""
-        try:
-            kept = read_json(self._path)
-            if kept["log"] == self._log.id:
-                return int(kept["position"]), int(kept["batch_end"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # an effect that is repeated changes nothing
-        return 0, 0
 
     def _keep(self, position: int, batch_end: int) -> None:
         write_json(self._path, {"log": self._log.id, "position": position, "batch_end": batch_end})

@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import polars as pl
+from pydantic_core import to_json
 
 from events.collector.log import EventLog
-from events.collector.records import Incoming, accepted, event_frame, events_of, quarantined
-from events.collector.sessions import Sessions
+from events.collector.records import Incoming, event_frame, events_of, quarantined
 from events.content import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
 
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
 Status = Literal["accepted", "duplicate", "quarantined"]
 IN_FUTURE = "event_time_in_future"
-_IDS_KEPT = 1_000_000
+_KEPT = 1_000_000  # IDs, and people with their sessions
+_IDLE = timedelta(minutes=30)  # Google Analytics' session time-out, and that of files without sessions
 _READ_BYTES = 8 << 20
 _SKEW = timedelta(seconds=60)  # how far a sender's clock may be ahead of ours
 _AHEAD_OF_DATA = timedelta(days=7)  # how far events may run ahead of frozen data
@@ -64,6 +65,13 @@ class Clock:
         return moment.astimezone(UTC)
 
 
+@dataclass
+class _Session:
+    name: str
+    first: datetime
+    last: datetime
+
+
 class Intake:
     """Decides about events in batches. For one thread."""
 
@@ -76,21 +84,37 @@ class Intake:
             clock: When events are received.
         """
         self._log, self._check, self._clock = log, check, clock
-        self._ids: OrderedDict[str, int] = OrderedDict()  # event ID -> hash of the content
-        self._sessions = Sessions()
+        # Of IDs the hash of the content, of people the latest session; the oldest are forgotten first.
+        self._ids: OrderedDict[str, int] = OrderedDict()
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()
         check(event_frame([]))  # load what it needs now, not when the first event waits
-        position = log.begin
+        position = 0
         while position < log.end:
             records, position = log.read(position, _READ_BYTES)
-            events = events_of(records)
+            events = [self._with_session(event) for event in events_of(records)]
             self._remember({event["event_id"]: content_key(event) for event in events})
-            for event in events:
-                self._with_session(event)
 
     def _remember(self, ids: dict[str, int]) -> None:
         self._ids.update(ids)
-        while len(self._ids) > _IDS_KEPT:
+        while len(self._ids) > _KEPT:
             self._ids.popitem(last=False)
+
+    def _with_session(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Give an event without a session the one around it or a new one; remember the latest of each person."""
+        who, moment, named = event.get("user_id") or event["anonymous_id"], event["event_time"], event.get("session_id")
+        held = self._sessions.get(who)
+        if held is not None and (held.name == named if named else held.first - _IDLE <= moment <= held.last + _IDLE):
+            held.first, held.last = min(held.first, moment), max(held.last, moment)
+            session = held
+        else:
+            session = _Session(named or f"{who}-{int(moment.timestamp())}", moment, moment)
+        if held is None or held.last <= session.last:  # else an old one that came late: the newer one goes on
+            self._sessions[who] = session
+            self._sessions.move_to_end(who)
+            if len(self._sessions) > _KEPT:
+                self._sessions.popitem(last=False)
+        event["session_id"] = session.name
+        return event
 
     def take(self, incoming: Sequence[Incoming]) -> list[Verdict]:
         """Decide about events, write them, and only then return what became of each, in order.
@@ -101,20 +125,18 @@ class Intake:
         verdicts = [Verdict(None, "quarantined", one.reasons, one.problem) for one in incoming]
         limit, events = self._clock.limit(), {}
         for place, one in enumerate(incoming):
-            if one.reasons:
-                continue
-            if one.event["event_time"] > limit:
+            if not one.reasons and one.event["event_time"] > limit:
                 problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
                 verdicts[place] = Verdict(one.event["event_id"], "quarantined", (IN_FUTURE,), problem)
-            else:
+            elif not one.reasons:
                 events[place] = {**one.event, "ingested_at": self._clock.ingested(one.event)}
         new = self._decide(events, verdicts)
         contents = []
         for place, (one, verdict) in enumerate(zip(incoming, verdicts, strict=True)):
             if verdict.status == "accepted":
-                contents.append(accepted(self._with_session(events[place])))
+                contents.append(to_json(self._with_session(events[place])))
             elif verdict.status == "quarantined":
-                contents.append(quarantined(one.raw or accepted(one.event).decode(), verdict.reasons))
+                contents.append(quarantined(one.raw or to_json(one.event).decode(), verdict.reasons))
         if contents:
             self._log.append(contents)
         self._remember(new)  # not before: what was not written is new when it is sent again
@@ -136,22 +158,13 @@ class Intake:
             event_id, content = event["event_id"], content_key(event)
             known = new.get(event_id, self._ids.get(event_id))
             if reasons:
-                problem = f"event: breaks the rule {reasons[0]}"
-                verdicts[place] = Verdict(event_id, "quarantined", tuple(reasons), problem)
+                verdict = Verdict(event_id, "quarantined", tuple(reasons), f"event: breaks the rule {reasons[0]}")
             elif known is None:
-                new[event_id] = content
-                verdicts[place] = Verdict(event_id, "accepted")
+                new[event_id], verdict = content, Verdict(event_id, "accepted")
             elif known == content:
-                verdicts[place] = Verdict(event_id, "duplicate")
+                verdict = Verdict(event_id, "duplicate")
             else:
                 problem = "event_id: must name one event; it is known with other content"
-                verdicts[place] = Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
+                verdict = Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
+            verdicts[place] = verdict
         return new
-
-    def _with_session(self, event: dict[str, Any]) -> dict[str, Any]:
-        who = event.get("user_id") or event["anonymous_id"]
-        if "session_id" in event:
-            self._sessions.note(who, event["event_time"], event["session_id"])
-        else:
-            event["session_id"] = self._sessions.of(who, event["event_time"])
-        return event

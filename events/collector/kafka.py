@@ -17,11 +17,7 @@ _BATCH_MESSAGES = 5_000
 _POLL_SECONDS = 0.2
 _PAUSE_SECONDS = 0.5
 # Commits are ours to make, after the effect; a new group begins with what the topic still holds.
-_OURS: dict[str, Any] = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "earliest",
-}
+_OURS = {"enable.auto.commit": False, "auto.offset.reset": "earliest"}
 
 
 def options(bootstrap: str, group: str, more: str) -> dict[str, Any]:
@@ -64,10 +60,15 @@ def _read(messages: Sequence[Any]) -> list[Incoming]:
 
 
 class KafkaSource:
-    """Reads topics in a thread of its own and hands their events to the batcher."""
+    """Reads topics in a thread of its own and hands their events to the batcher.
+
+    Attributes:
+        problem: What Kafka or the collector reported last; None since the last batch that was taken.
+        taken: How many messages have been taken.
+    """
 
     def __init__(self, config: Mapping[str, Any], topics: list[str], batcher: Batcher) -> None:
-        """Subscribe; nothing is read before `start`."""
+        """Subscribe and begin to read."""
         from confluent_kafka import Consumer
 
         self.problem: str | None = None
@@ -76,9 +77,6 @@ class KafkaSource:
         self._consumer = Consumer({**config, "error_cb": self._note, "logger": _log})
         self._consumer.subscribe(topics)
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
-
-    def start(self) -> None:
-        """Begin to read."""
         self._thread.start()
 
     def close(self) -> None:
@@ -91,6 +89,8 @@ class KafkaSource:
         self.problem = str(error)
 
     def _run(self) -> None:
+        from confluent_kafka import KafkaException
+
         while not self._ending.is_set():
             batch = self._consumer.consume(_BATCH_MESSAGES, _POLL_SECONDS)
             for message in batch:
@@ -98,33 +98,25 @@ class KafkaSource:
                     self._note(message.error())
             messages = [message for message in batch if message.error() is None]
             if messages and self._take([message for message in messages if message.value() is not None]):
-                self._commit(messages)
+                try:
+                    self._consumer.commit(asynchronous=False)  # of all that were consumed: all have been taken
+                except KafkaException as error:  # they come again, and change nothing: their IDs are known
+                    self._note(error)
 
     def _take(self, messages: list[Any]) -> bool:
-        """Hand messages in until they are on disk; False when the collector ends before."""
+        """Hand messages in until they are on disk; return False when the collector ends before."""
         size = sum(len(message.value()) for message in messages)
         while not self._ending.is_set():
             try:
                 self._batcher.submit(partial(_read, messages), size).result()
-            except (CollectorBusyError, OSError) as error:  # Kafka keeps them meanwhile
-                self._note(error)
+            # Any exception, because a thread that ended silently would never be missed; Kafka keeps them meanwhile.
+            except Exception as error:  # noqa: BLE001
+                if self.problem is None and not isinstance(error, CollectorBusyError | OSError):
+                    _log.warning("kafka: messages cannot be taken; trying again", exc_info=True)
+                self.problem = str(error) or type(error).__name__
                 self._ending.wait(_PAUSE_SECONDS)
             else:
                 self.problem = None
                 self.taken += len(messages)
                 return True
         return False
-
-    def _commit(self, messages: Sequence[Any]) -> None:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        after: dict[tuple[str, int], int] = {}
-        for message in messages:
-            place = (message.topic(), message.partition())
-            after[place] = max(after.get(place, 0), message.offset() + 1)
-        try:
-            self._consumer.commit(
-                offsets=[TopicPartition(*place, offset) for place, offset in after.items()], asynchronous=False
-            )
-        except KafkaException as error:  # they come again, and change nothing: their ids are known
-            self._note(error)

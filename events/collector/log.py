@@ -1,7 +1,8 @@
 """The collector's log, an SQLite database: what was answered is in it, on disk.
 
-A record is a row with a position, which counts up by one and is never used again. SQLite's write-ahead log makes each
-batch one transaction, synchronized to disk before `append` returns: a batch is whole or absent, whatever is killed.
+A record is one line with a position, which counts up by one and is never used again. Each batch is one row and one
+transaction of SQLite's write-ahead log, synchronized to disk before `append` returns: a batch is whole or absent,
+whatever is killed. The row's checksum shows when a disk later returns something else.
 """
 
 import errno
@@ -9,31 +10,40 @@ import sqlite3
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
 from shoplens.errors import SettingsError, StageBusyError
 
 _FILE = "log.sqlite"
-_TABLES = """
+_PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
+# The page size and the vacuum hold from the first table on. FULL: each commit is on disk, not only each checkpoint.
+_OPEN = f"""
+PRAGMA page_size = {_PAGE_BYTES};
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS log (id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS records (
-    position INTEGER PRIMARY KEY AUTOINCREMENT, written REAL NOT NULL, content BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS batches (
+    last INTEGER PRIMARY KEY AUTOINCREMENT, -- position of the last record
+    before INTEGER NOT NULL,                -- position before the first record
+    written REAL NOT NULL,
+    crc INTEGER NOT NULL,                   -- CRC-32 of the content
+    content BLOB NOT NULL                   -- the records, joined by line breaks
 );
 """
-_DROP = """
-DELETE FROM records WHERE position IN (
-    SELECT position FROM (SELECT position, written FROM records ORDER BY position LIMIT ?)
-    WHERE position <= ? AND written < ?
+_READ = "SELECT last, before, crc, content FROM batches WHERE last > ? AND last <= ? ORDER BY last"
+_DROP = "DELETE FROM batches WHERE last <= min(?, (SELECT min(last) FROM batches) + ?) AND written < ?"
+_DAMAGED = (
+    "{path}: records {first} to {last} must be as they were written; their checksum differs. Check the disk and "
+    "restore the file, or stop the collector and give them up: sqlite3 {path} 'DELETE FROM batches WHERE last = {last}'"
 )
-"""
-_DROPPED_AT_ONCE = 10_000  # records deleted in one transaction: appends wait a few milliseconds for it
-_PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
+_DROPPED_AT_ONCE = 20_000  # records deleted in one transaction: appends wait a few milliseconds for it
 _FREE_PAGES = (64 << 20) // _PAGE_BYTES  # deleted records that stay in the file, to be written over; the rest is freed
 _PAGES_AT_ONCE = (4 << 20) // _PAGE_BYTES
 
@@ -47,7 +57,12 @@ class Record:
 
 
 class EventLog:
-    """One writer, any number of reading threads. `append` is for one thread; the rest for any."""
+    """One writer, any number of reading threads. `append` is for one thread; the rest for any.
+
+    Attributes:
+        id: Differs between logs.
+        end: Position of the last record that is on disk; 0 where there is none.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the log in `folder`, which is made if it is new.
@@ -56,12 +71,14 @@ class EventLog:
             StageBusyError: another collector writes this log.
             SettingsError: the folder cannot be written, or its database is damaged.
         """
-        self._path, self._readers, self._writing = folder / _FILE, threading.local(), threading.Lock()
+        self._path, self._writing, self._news = folder / _FILE, threading.Lock(), threading.Condition()
         self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            self._writer = self._opened()
+            self._writer = self._connected()
+            self._writer.executescript(_OPEN)
+            self._writer.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
         except Timeout:
             raise StageBusyError(
                 f"{folder}: another collector writes this log; stop it, or send events to its address"
@@ -73,14 +90,13 @@ class EventLog:
                 f"the permissions or the disk, or set SHOPLENS_LAKE to another folder"
             ) from error
         self.id: str = self._writer.execute("SELECT id FROM log").fetchone()[0]
-        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
-        self._end: int = last[0] if last else 0
-        self._news = threading.Condition()
+        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batches'").fetchone()
+        self.end: int = last[0] if last else 0
 
     def __enter__(self) -> "EventLog":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -88,36 +104,25 @@ class EventLog:
         self._writer.close()
         self._lock.release()
 
-    def _opened(self) -> sqlite3.Connection:
-        connection = self._connected()
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # this and the next hold from the first table on
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # each commit is on disk, not only each checkpoint
-        connection.executescript(_TABLES)
-        connection.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
-        return connection
-
     def _connected(self) -> sqlite3.Connection:
         # Autocommit: transactions are begun by name. The writer's connection is used under a lock of ours.
         return sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
 
-    @property
-    def end(self) -> int:
-        """Position of the last record that is on disk; 0 where there is none."""
-        return self._end
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection for one reader, which sees all that is on disk now; SQLite's errors leave as OSError."""
+        try:
+            with closing(self._connected()) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, str(error), str(self._path)) from error
 
     @property
     def begin(self) -> int:
         """Position before the first record that is still kept."""
-        first = self._reader().execute("SELECT min(position) FROM records").fetchone()[0]
-        return self._end if first is None else first - 1
-
-    def _reader(self) -> sqlite3.Connection:
-        if not hasattr(self._readers, "connection"):
-            self._readers.connection = self._connected()
-        connection: sqlite3.Connection = self._readers.connection
-        return connection
+        with self._reading() as connection:
+            first = connection.execute("SELECT before FROM batches ORDER BY last LIMIT 1").fetchone()
+        return first[0] if first else self.end
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -134,62 +139,64 @@ class EventLog:
                     self._writer.execute("ROLLBACK")
 
     def append(self, contents: list[bytes]) -> int:
-        """Write records as one transaction and return the position of the last, when all are on disk.
+        """Write records, one line each, as one batch; return the position of the last, when all are on disk.
 
         Raises:
             OSError: the disk is full or cannot be written; the log is as it was.
+            ValueError: there is none, or one has a line break.
         """
-        written = time.time()
+        content, last = b"\n".join(contents), self.end + len(contents)
+        if content.count(b"\n") != len(contents) - 1:
+            raise ValueError(f"contents: each of the {len(contents)} must be one line; escape its line breaks")
         with self._transaction() as connection:
-            rows = ((written, content) for content in contents)
-            connection.executemany("INSERT INTO records (written, content) VALUES (?, ?)", rows)
+            row = (last, self.end, time.time(), zlib.crc32(content), content)
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
         with self._news:
-            self._end += len(contents)
+            self.end = last
             self._news.notify_all()
-        return self._end
+        return last
 
     def wait(self, position: int, seconds: float) -> bool:
         """Wait until there are records after `position`; return whether there are."""
         with self._news:
-            return self._news.wait_for(lambda: self._end > position, seconds)
+            return self._news.wait_for(lambda: self.end > position, seconds)
 
     def read(self, position: int, max_bytes: int, last: int | None = None) -> tuple[list[Record], int]:
-        """Return the records after `position`, about `max_bytes` of them, and the position of the last.
+        """Return the batches that end after `position`, and the position of their last record.
 
         Args:
             position: 0 for the beginning.
-            max_bytes: Reading ends with the record that reaches it.
+            max_bytes: Reading ends with the batch that reaches it.
             last: Position of the last record to read; by default the end.
 
         Raises:
             OSError: the database cannot be read.
+            SettingsError: the disk returns something else than what was written.
         """
         records: list[Record] = []
-        end, size = self._end if last is None else min(last, self._end), 0
-        query = "SELECT position, content FROM records WHERE position > ? AND position <= ? ORDER BY position"
-        try:
-            with closing(self._reader().execute(query, [position, end])) as rows:
-                for number, content in rows:
-                    records.append(Record(number, content))
-                    size += len(content)
-                    if size >= max_bytes:
-                        return records, number
-        except sqlite3.Error as error:
-            raise OSError(errno.EIO, str(error), str(self._path)) from error
+        end, size = self.end if last is None else min(last, self.end), 0
+        with self._reading() as connection:
+            for batch_end, before, crc, content in connection.execute(_READ, [position, end]):
+                lines = content.split(b"\n")
+                if zlib.crc32(content) != crc or len(lines) != batch_end - before:
+                    raise SettingsError(_DAMAGED.format(path=self._path, first=before + 1, last=batch_end))
+                records += [Record(number, line) for number, line in enumerate(lines, before + 1)]
+                size += len(content)
+                if size >= max_bytes:
+                    return records, batch_end
         return records, end
 
-    def drop(self, before: int, older_than: float) -> int:
-        """Delete records up to position `before` that were written before the time `older_than`; return how many.
+    def drop(self, before: int, older_than: float) -> None:
+        """Delete the batches up to position `before` that were written before the time `older_than`.
 
         Raises:
             OSError: the disk is full or cannot be written; records that are left are dropped by a later call.
         """
-        dropped, count = 0, _DROPPED_AT_ONCE
-        while count == _DROPPED_AT_ONCE:
+        count = 1
+        while count:
             with self._transaction() as connection:
-                count = connection.execute(_DROP, [_DROPPED_AT_ONCE, before, older_than]).rowcount
-            dropped += count
-        while self._reader().execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-            with self._writing:  # a script, because `execute` ends after the first page
-                self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
-        return dropped
+                count = connection.execute(_DROP, [before, _DROPPED_AT_ONCE, older_than]).rowcount
+        with self._reading() as connection:
+            while connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
+                with self._writing:  # a script, because `execute` ends after the first page
+                    self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")

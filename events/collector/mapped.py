@@ -1,6 +1,6 @@
 """Calls of another tracker, such as Segment's or RudderStack's, through the mapping that reads its files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,34 @@ from shoplens.errors import MappingError, SourceError
 
 _NUMBER = "_number"  # of a record, while its rows are found
 UNREADABLE = "record_not_readable"
+
+
+def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
+    """Yield where a record has text, numbers, lists and objects; 2 and 2.0 are one kind, and null is none."""
+    if isinstance(value, dict | list):
+        for name, one in value.items() if isinstance(value, dict) else (("", one) for one in value):
+            yield from _kinds(one, f"{address}.{name}")
+    if value is not None:
+        yield address, "number" if type(value) in (int, float) else type(value).__name__
+
+
+def _alike(records: Sequence[dict[str, Any] | Incoming]) -> list[list[int]]:
+    """Return groups of records that have values of one kind at each address.
+
+    Beside text, a number would be read as text: what an event contains would depend on its neighbours.
+    """
+    groups: list[tuple[dict[str, str], list[int]]] = []
+    for place, record in enumerate(records):
+        if not isinstance(record, Incoming):
+            kinds = dict(_kinds(record))
+            for known, places in groups:
+                if all(known.get(address, kind) == kind for address, kind in kinds.items()):
+                    known.update(kinds)
+                    places.append(place)
+                    break
+            else:
+                groups.append((kinds, [place]))
+    return [places for _, places in groups]
 
 
 class MappedReader:
@@ -52,18 +80,16 @@ class MappedReader:
     def read(self, records: Sequence[dict[str, Any] | Incoming]) -> list[list[Incoming]]:
         """Return the events of each record: what a file of the same records has, ID included, or its rejection."""
         found = [[one] if isinstance(one, Incoming) else [] for one in records]
-        places = [place for place, one in enumerate(records) if not isinstance(one, Incoming)]
-        for place, events in zip(places, self._read([records[place] for place in places]), strict=True):
-            found[place] = events
+        for places in _alike(records):
+            for place, events in zip(places, self._read([records[place] for place in places]), strict=True):
+                found[place] = events
         return found
 
     def _read(self, records: Sequence[Any]) -> list[list[Incoming]]:
-        if not records:
-            return []
         try:
             return self._transformed(records)
         except (MappingError, SourceError, pl.exceptions.PolarsError) as error:
-            if len(records) > 1:  # one of them has other types than the rest, or is no record of this mapping
+            if len(records) > 1:  # one of them is no record of this mapping
                 half = len(records) // 2
                 return self._read(records[:half]) + self._read(records[half:])
             return [[rejected(to_json(records[0]), [UNREADABLE], f"record: {' '.join(str(error).split())[:300]}")]]

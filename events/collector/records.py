@@ -5,6 +5,7 @@ A record of the log is one JSON object: an event with the contract's columns, or
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -55,14 +56,16 @@ def _moment(text: str) -> datetime | None:
     return moment
 
 
-_Time = Annotated[str, AfterValidator(_moment)]
 _Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
-
-
-_TYPES = {pl.String: _Text, pl.Float64: FiniteFloat, UTC_TIME: _Time, ATTRIBUTES: dict[str, Any]}
-_COLUMNS: dict[str, Any] = {name: _TYPES.get(kind) for name, kind in EVENT_SCHEMA.items()}
-_COLUMNS["position"] = Annotated[int, Field(ge=-(2**31), lt=2**31)]
-_COLUMNS = {name: kind | None for name, kind in _COLUMNS.items()} | {"event_name": Literal[EVENT_NAMES]}
+_Position = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+_TYPES: dict[Any, Any] = {
+    pl.String: _Text,
+    pl.Float64: FiniteFloat,
+    pl.Int32: _Position,
+    UTC_TIME: Annotated[str, AfterValidator(_moment)],
+    ATTRIBUTES: dict[str, Any],
+}
+_COLUMNS = {name: _TYPES[kind] | None for name, kind in EVENT_SCHEMA.items()} | {"event_name": Literal[EVENT_NAMES]}
 # The columns of the contract as JSON; other fields become `attributes`.
 _Columns = TypedDict("_Columns", _COLUMNS, total=False)  # type: ignore[misc]
 _POSTED: Any = with_config(strict=True, extra="allow", str_strip_whitespace=True)(_Columns)
@@ -113,16 +116,13 @@ def rejected(raw: bytes, reasons: Iterable[str], problem: str) -> Incoming:
 def _problems(event: dict[str, Any]) -> dict[str, str]:
     """Return reason -> rule in words, for what is missing and for people whom the service could not be asked about."""
     found = {f"{name}_missing": f"{name}: must be given" for name in _REQUIRED if event.get(name) is None}
-    for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
-        if (person := event.get(name)) and is_nobody(person) and not person.lstrip("-").isdigit():
-            event[name] = None
-    people = {name: event[name] for name in _PEOPLE if event.get(name)}
-    if not people:
+    if not any(event.get(name) for name in _PEOPLE):
         found["who_missing"] = "user_id or anonymous_id: must be given"
-    for name, person in people.items():
+    for name in _PEOPLE:
+        person = event.get(name) or ""
         if len(person) > PERSON_ID_LENGTH:
             found[f"{name}_too_long"] = f"{name}: must have at most {PERSON_ID_LENGTH} characters, not {len(person)}"
-        elif not re.fullmatch(PERSON_ID, person):
+        elif person and not re.fullmatch(PERSON_ID, person):
             found[f"{name}_with_control_character"] = f"{name}: must have no control characters"
     return found
 
@@ -134,12 +134,6 @@ def attribute_text(value: Any) -> str | None:
     return None if value is None or (isinstance(value, float) and isnan(value)) else json_text(value)
 
 
-def _derived_id(event: dict[str, Any]) -> str:
-    """Return an ID made of what happened: when it was received, and its session, do not count."""
-    content = {name: event[name] for name in sorted(event) if name not in ("ingested_at", "session_id")}
-    return blake2b(to_json(content), digest_size=12).hexdigest()
-
-
 def _with_attributes(event: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that have a value, with fields beyond the contract as pairs, and an ID."""
     given = {name: value for name, value in event.items() if value is not None and value != ""}
@@ -149,15 +143,18 @@ def _with_attributes(event: dict[str, Any]) -> dict[str, Any]:
     if spelled := [{"key": key, "value": value} for key, value in pairs if value is not None]:
         given["attributes"] = spelled
     given["event_time"] = given["event_time"].astimezone(UTC)
-    if "event_id" not in given:
-        given["event_id"] = _derived_id(given)
+    if "event_id" not in given:  # one made of what happened: when it was received, and its session, do not count
+        content = {name: given[name] for name in sorted(given) if name not in ("ingested_at", "session_id")}
+        given["event_id"] = blake2b(to_json(content), digest_size=12).hexdigest()
     return given
 
 
 def accept(event: dict[str, Any], raw: bytes | None = None) -> Incoming:
     """Return an event whose columns have the contract's types, or its rejection; `raw` is what was posted."""
-    problems = _problems(event)
-    if problems:
+    for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
+        if (person := event.get(name)) and is_nobody(person) and not person.lstrip("-").isdigit():
+            event[name] = None
+    if problems := _problems(event):
         return rejected(to_json(event) if raw is None else raw, problems, next(iter(problems.values())))
     return Incoming(_with_attributes(event), has_id=bool(event.get("event_id")))
 
@@ -181,10 +178,8 @@ def parse_body(body: bytes) -> list[Incoming]:
     """Check one event, a list of events, an object with a list `events`, or NDJSON, whatever its content type."""
     is_list = body.lstrip()[:1] == b"["
     if is_list:
-        try:
+        with suppress(ValidationError):  # then each on its own: a bad event rejects no other
             return [accept(event) for event in _MANY.validate_json(body)]
-        except ValidationError:
-            pass  # each on its own below: a bad event rejects no other
     try:
         content = from_json(body)
     except ValueError as error:
@@ -197,15 +192,9 @@ def parse_body(body: bytes) -> list[Incoming]:
 
 
 def _is_object(line: bytes) -> bool:
-    try:
+    with suppress(ValueError):
         return isinstance(from_json(line), dict)
-    except ValueError:
-        return False
-
-
-def accepted(event: dict[str, Any]) -> bytes:
-    """Return the record of an event."""
-    return to_json(event)
+    return False
 
 
 def quarantined(raw: str, reasons: Sequence[str]) -> bytes:
@@ -215,14 +204,8 @@ def quarantined(raw: str, reasons: Sequence[str]) -> bytes:
 
 def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
     """Return the events among records, in their order; times as `datetime` in UTC."""
-    found = []
-    for record in records:
-        if not record.content.startswith(_QUARANTINED):
-            event = from_json(record.content)
-            for name in _TIMES:
-                event[name] = datetime.fromisoformat(event[name])
-            found.append(event)
-    return found
+    events = [from_json(one.content) for one in records if not one.content.startswith(_QUARANTINED)]
+    return [{**event, **{name: datetime.fromisoformat(event[name]) for name in _TIMES}} for event in events]
 
 
 def event_frame(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -234,13 +217,8 @@ def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame
     """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the others, numbered by position."""
     good = [one.content for one in records if not one.content.startswith(_QUARANTINED)]
     bad = [(one.position, from_json(one.content)) for one in records if one.content.startswith(_QUARANTINED)]
-    columns = {
-        "table": [_TABLE] * len(bad),
-        "row": [position for position, _ in bad],
-        "reasons": [one["reasons"] for _, one in bad],
-        "raw": [one["quarantined"] for _, one in bad],
-    }
-    quarantine = pl.DataFrame(columns, schema=QUARANTINE_SCHEMA)
+    rows = [(_TABLE, position, one["reasons"], one["quarantined"]) for position, one in bad]
+    quarantine = pl.DataFrame(rows, QUARANTINE_SCHEMA, orient="row")
     if not good:
         return pl.DataFrame(schema=EVENT_SCHEMA), quarantine
     as_text = {name: pl.String() if kind == UTC_TIME else kind for name, kind in EVENT_SCHEMA.items()}

@@ -1,6 +1,6 @@
 """The follower of the collector's log that appends live events to the online stores."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,6 @@ from shoplens.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-Missed = Callable[[datetime], Iterable[list[dict[str, Any]]]]
 
 
 def missed(lake: Place, moment: datetime) -> Iterator[list[dict[str, Any]]]:
@@ -59,16 +58,9 @@ class OnlinePush:
 
     name = "push"
 
-    def __init__(self, settings: Settings, missed: Missed) -> None:
-        """Push into the online stores of the settings.
-
-        Args:
-            settings: Of the project.
-            missed: Returns the events known at or after a moment that have left the log: they are pushed into every
-                store that was loaded since.
-        """
-        self._settings, self._missed = settings, missed
-        self._where = places(settings)
+    def __init__(self, settings: Settings, lake: Place) -> None:
+        """Push into the online stores of the settings; one that was loaded since gets what left the log for `lake`."""
+        self._settings, self._lake, self._where = settings, lake, places(settings)
         self._errors: tuple[type[Exception], ...] = (StoreUnavailableError, *store_errors(settings))
         self._targets_path = settings.live_dir / "targets.json"
         self._stores: dict[str, RowStore] = {}
@@ -76,10 +68,7 @@ class OnlinePush:
         self._state: StoreState | None = None
 
     def rewind(self) -> bool:
-        """Open the stores, again if they are others than before, and push into new ones what has left the log.
-
-        Returns:
-            Whether a store is new, so that the log must be followed from its beginning.
+        """Open the stores, again if they are others than before; return whether one is new: it needs the whole log.
 
         Raises:
             StoreUnavailableError: nothing was loaded yet, or a store cannot be reached.
@@ -95,7 +84,7 @@ class OnlinePush:
             if name not in self._stores:
                 raise StoreUnavailableError(f"store {name} has lost what was loaded; run `shoplens materialize`")
         for store, state in new.items():
-            for events in self._missed(datetime.fromisoformat(state.high_water)):
+            for events in missed(self._lake, datetime.fromisoformat(state.high_water)):
                 self._push(events, [self._stores[store]])
         write_json(self._targets_path, self._loads)
         return bool(new)

@@ -55,7 +55,6 @@ def test_messages_become_events_once_and_offsets_follow(kafka: str, tmp_path: Pa
     produce(kafka, values)
     taking = Taking(tmp_path / "log")
     source = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
-    source.start()
     until(lambda: source.taken == 204)
     until(lambda: committed(kafka) == 205)
     source.close()
@@ -68,7 +67,8 @@ def test_messages_become_events_once_and_offsets_follow(kafka: str, tmp_path: Pa
     taking.close()
 
 
-def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), ValueError("a fault of ours")])
+def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path, fault: Exception) -> None:
     produce(kafka, [json.dumps(event(f"e{n}")).encode() for n in range(50)])
     tries = 0
 
@@ -76,12 +76,11 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise OSError(28, "No space left on device")
+            raise fault
         return taking.intake.take(incoming)
 
     taking = Taking(tmp_path / "log", take=refuse_first)
     source = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
-    source.start()
     until(lambda: source.taken >= 50)
     source.close()
     events, _ = taking.tables()
@@ -89,7 +88,6 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
     # A second collector of the group starts where the first committed: nothing comes.
     again = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
     produce(kafka, [json.dumps(event("last")).encode()])
-    again.start()
     until(lambda: again.taken >= 1)
     again.close()
     assert taking.tables()[0].height == 51
@@ -102,6 +100,7 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path) -> None:
         ("[1]", "must be a JSON object"),
         ("{", "must be a JSON object"),
         ('{"enable.auto.commit": true}', "enable.auto.commit must not be set"),
+        ('{"enable.auto.offset.store": true}', "enable.auto.offset.store must not be set"),
     ],
 )
 def test_options_that_would_lose_events_are_refused(more: str, message: str) -> None:

@@ -33,9 +33,11 @@ def test_what_is_appended_is_read_in_order_across_openings(tmp_path: Path) -> No
         assert (log.id, log.begin, log.end) == (identity, 0, 20)
         for max_bytes in (1, 30, 1 << 20):
             assert contents(log, max_bytes=max_bytes) == expected
-        records, position = log.read(3, 1)
-        assert ([(one.position, one.content) for one in records], position) == ([(4, b"twin 1")], 4)
-        assert [one.position for one in log.read(3, 1 << 20, last=7)[0]] == [4, 5, 6, 7]
+        records, position = log.read(2, 1)
+        expected_batch = [(3, b"record 1"), (4, b"twin 1")]
+        assert ([(one.position, one.content) for one in records], position) == (expected_batch, 4)
+        assert log.read(3, 1) == (records, 4), "a batch is read whole"
+        assert [one.position for one in log.read(4, 1 << 20, last=8)[0]] == [5, 6, 7, 8]
         assert contents(log, 20) == []
 
 
@@ -48,23 +50,50 @@ def test_one_writer(tmp_path: Path) -> None:
 
 def test_records_are_dropped_only_when_passed_and_old(tmp_path: Path) -> None:
     with EventLog(tmp_path) as log:
-        log.append([b"number %d" % n for n in range(25_000)])
-        assert log.drop(before=25_000, older_than=0.0) == 0
-        assert log.drop(before=24_998, older_than=time.time() + 1) == 24_998
-        assert (log.begin, contents(log)) == (24_998, [b"number 24998", b"number 24999"])
-        assert log.drop(before=25_000, older_than=time.time() + 1) == 2
-        assert (log.begin, log.end) == (25_000, 25_000)
+        log.append([b"number %d" % n for n in range(24_998)])  # more than are dropped in one transaction
+        log.append([b"number %d" % n for n in range(24_998, 49_998)])
+        log.append([b"number 49998", b"number 49999"])
+        log.drop(before=50_000, older_than=0.0)
+        assert log.begin == 0
+        log.drop(before=49_999, older_than=time.time() + 1)  # within a batch: it is kept whole
+        assert (log.begin, contents(log)) == (49_998, [b"number 49998", b"number 49999"])
+        log.drop(before=50_000, older_than=time.time() + 1)
+        assert (log.begin, log.end) == (50_000, 50_000)
     with EventLog(tmp_path) as log:
-        assert log.append([b"later"]) == 25_001, "positions are never used again"
+        assert log.append([b"later"]) == 50_001, "positions are never used again"
 
 
 def test_dropped_records_give_their_space_back(tmp_path: Path) -> None:
     with EventLog(tmp_path) as log:
         for _ in range(20):
-            log.append([os.urandom(8_000) for _ in range(1_000)])
+            log.append([os.urandom(4_000).hex().encode() for _ in range(1_000)])
         log.drop(before=log.end, older_than=time.time() + 1)
         log.append([b"x"])
     assert (tmp_path / "log.sqlite").stat().st_size < 80 << 20  # of 160 MB, 64 MiB are kept to be written over
+
+
+def test_a_flipped_byte_in_any_batch_is_reported(tmp_path: Path) -> None:
+    with EventLog(tmp_path) as log:
+        log.append([b"one"])
+        log.append([b"two", b"needle", b"four"])
+        log.append([b"five"])
+    stored = tmp_path / "log.sqlite"
+    stored.write_bytes(stored.read_bytes().replace(b"needle", b"noodle"))
+    with EventLog(tmp_path) as log:
+        assert log.read(0, 1)[0][0].content == b"one"
+        with pytest.raises(SettingsError, match=r"records 2 to 4 must be as they were .* WHERE last = 4'"):
+            log.read(0, 1 << 20)
+        assert log.read(4, 1 << 20)[0][0].content == b"five"
+        log._writer.execute("DELETE FROM batches WHERE last = 4")  # as the message suggests
+        assert contents(log) == [b"one", b"five"]
+
+
+def test_what_cannot_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with EventLog(tmp_path) as log:
+        for broken in ([], [b"two\nlines"]):
+            with pytest.raises(ValueError, match="must be one line"):
+                log.append(broken)
+        assert log.end == 0
 
 
 def test_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:

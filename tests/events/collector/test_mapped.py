@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,21 @@ def test_amounts_of_calls(mapped: Taking) -> None:
 def test_calls_that_wait_together_are_read_together_and_answered_apart() -> None:
     reader = MappedReader(load_mapping(SEGMENT))
     strange = {**call("m8", "Product Viewed"), "properties": {"products": "none"}}
-    records = [CALLS[1], strange, reader.parse("track", b"{")[0], CALLS[0]]
+    as_text = call("m9", "Order Completed", order_id="o2", products=[{**BREAD, "price": "2.5"}])
+    records = [CALLS[1], strange, reader.parse("track", b"{")[0], CALLS[0], as_text]
     found = reader.read(records)
-    assert [len(one) for one in found] == [2, 1, 1, 1]
-    assert found[0] == reader.read([CALLS[1]])[0]
-    assert [one[0].reasons[:1] for one in found[1:]] == [("record_not_readable",), ("not_json",), ()]
+    assert [len(one) for one in found] == [2, 1, 1, 1, 1]
+    assert found == [events for record in records for events in reader.read([record])]
+    assert [one[0].reasons for one in found[1:]] == [("field_has_other_type",), ("not_json",), (), ()]
+
+
+def test_a_call_without_a_time_of_receipt_has_the_time_of_the_device() -> None:
+    """RudderStack's libraries send `originalTimestamp`; its server adds `timestamp`, corrected for its clock."""
+    reader, time = MappedReader(load_mapping(SEGMENT)), "2026-11-25T09:59:58.000Z"
+    sent = {name: value for name, value in CALLS[0].items() if name != "timestamp"} | {"originalTimestamp": time}
+    ((device,), (corrected,)) = reader.read([sent, {**CALLS[0], "originalTimestamp": time}])
+    assert device.event["event_time"] == datetime(2026, 11, 25, 9, 59, 58, tzinfo=UTC)
+    assert corrected.event["event_time"] == datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

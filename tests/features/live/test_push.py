@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic_core import to_json
 
 from events.collector.followers import Following, Pace
 from events.collector.log import EventLog, Record
-from events.collector.records import accepted
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events
 from features.catalogue import Catalogue
-from features.live.push import OnlinePush, missed
+from features.live.push import OnlinePush
 from features.materialize import materialize
 from features.online import OnlineReader
 from features.store import places
@@ -36,13 +36,13 @@ def collected(event_id: str, when: str, item: str, user: str | None = "ann", cam
 
 
 def records(*events: dict[str, Any]) -> list[Record]:
-    return [Record(place, accepted(event)) for place, event in enumerate(events)]
+    return [Record(place, to_json(event)) for place, event in enumerate(events)]
 
 
 @pytest.fixture
 def push(story: Any) -> Iterator[OnlinePush]:
     materialize(story.settings)
-    made = OnlinePush(story.settings, lambda moment: ())
+    made = OnlinePush(story.settings, story.settings.lake_dir)
     assert made.rewind()
     yield made
     made.close()
@@ -79,7 +79,7 @@ def test_who_comes_back_after_long_has_the_whole_history(new_shop: Callable[...,
     catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
     at_rest = OnlineReader(shop.settings).read("ann", catalogue)
     assert at_rest is None or not at_rest.recent.valid.any()  # expired, and not served as if it were of today
-    with closing(OnlinePush(shop.settings, lambda moment: ())) as push:
+    with closing(OnlinePush(shop.settings, shop.settings.lake_dir)) as push:
         assert push.rewind()
         push.follow(records(collected("x1", "2024-01-20 10:00", "ink")))
     assert items_of(shop) == ["bread", "milk", "pen", "bread", "ink"]
@@ -128,11 +128,10 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
     materialize(story.settings)  # an earlier end: another file
     assert items_of(story) == ["bread", "milk", "pen", "bread"]
     with EventLog(home / "log") as log:
-        log.append([accepted(kept)])
-        again = OnlinePush(story.settings, lambda moment: missed(lake, moment))
+        log.append([to_json(kept)])
+        again = OnlinePush(story.settings, lake)
         following = Following(log, again, home, Pace())
-        following.start()
-        following.close(finish=True)
+        following.close()
         assert following.position == log.end
         assert not again.rewind()
         again.close()
@@ -140,19 +139,18 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
 
 
 def test_without_a_store_the_log_waits(story: Any, tmp_path: Path) -> None:
-    push = OnlinePush(story.settings, lambda moment: ())
+    push = OnlinePush(story.settings, story.settings.lake_dir)
     with pytest.raises(StoreUnavailableError, match="run `shoplens materialize`"):
         push.rewind()
     with EventLog(tmp_path / "log") as log:
-        log.append([accepted(collected("x1", "2024-01-08 10:00", "ink"))])
+        log.append([to_json(collected("x1", "2024-01-08 10:00", "ink"))])
         following = Following(log, push, tmp_path, Pace())
-        following.start()
         _until(lambda: following.problem is not None)
         assert following.position == 0
         materialize(story.settings)
         _until(lambda: following.position == log.end)
         assert following.problem is None
-        following.close(finish=False)
+        following.close()
     assert items_of(story)[-1] == "ink"
 
 
@@ -188,15 +186,16 @@ def test_a_follower_moves_on_only_after_the_effect(tmp_path: Path) -> None:
     with EventLog(tmp_path / "log") as log:
         log.append([b"one", b"two"])
         following = Following(log, failing, tmp_path, Pace())
-        following.start()
         _until(lambda: following.position == log.end)
-        following.close(finish=True)
+        following.close()
         assert failing.seen[1:] == [b"one", b"two"]
         log.append([b"three"])
         later = Following(log, failing, tmp_path, Pace())
-        later.start()
         _until(lambda: later.position == log.end)
-        later.close(finish=True)
+        later.close()
         assert failing.seen[1:] == [b"one", b"two", b"three"]
         (tmp_path / "failing.json").write_text("{torn")  # a place that cannot be read is the beginning
-        assert Following(log, failing, tmp_path, Pace(seconds=timedelta(0).total_seconds())).position == 0
+        again = Following(log, failing, tmp_path, Pace())
+        _until(lambda: again.position == log.end)
+        again.close()
+        assert failing.seen[1:] == [b"one", b"two", b"three"] * 2
