@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from shoplens.errors import SourceError
 
 _ROWS = 50_000
 _RECORDS = 5_000  # of JSON or nested Parquet
-_Lists = dict[str, list[dict[str, Any]]]
 
 
 def _text(value: Any) -> str | None:
@@ -38,41 +38,37 @@ def _as_records(value: Any) -> list[dict[str, Any]] | None:
     return value if isinstance(value, list) and value and all(isinstance(one, dict) for one in value) else None
 
 
-def _flatten(value: Any, address: str, fields: dict[str, str | None], lists: _Lists) -> None:
-    """Add the scalar values of a record to `fields` by address, and its lists of records to `lists`."""
+def _leaves(value: Any, address: str) -> Iterator[tuple[str, Any]]:
+    """Yield the scalars of a record as text, and its lists of records, by address."""
     records = _as_records(value)
     if isinstance(value, dict):
         for key, inner in value.items():
-            _flatten(inner, f"{address}.{key}" if address else key, fields, lists)
+            yield from _leaves(inner, f"{address}.{key}" if address else key)
     elif records is not None and all({"key", "value"} <= set(one) for one in records):
         for pair in records:
             held = pair["value"]
             typed = next((v for v in held.values() if v is not None), None) if isinstance(held, dict) else held
-            fields[f"{address}[{pair['key']}]"] = _text(typed)
+            yield f"{address}[{pair['key']}]", _text(typed)
     elif records is not None:
-        lists[address] = records
+        yield address, records
     elif isinstance(value, list):
-        fields[address] = json.dumps(value, default=str) if value else None
+        yield address, json.dumps(value, default=str) if value else None
     else:
-        fields[address] = _text(value)
+        yield address, _text(value)
 
 
 def _flat_sample(records: list[dict[str, Any]]) -> Sample:
     """Return records as rows, or as one row per element of the list that most likely holds the lines of an order."""
-    flat: list[tuple[dict[str, str | None], _Lists]] = []
-    for record in records:
-        flat.append(({}, {}))
-        _flatten(record, "", *flat[-1])
-    found = Counter(address for _, lists in flat for address in lists)
+    flat = [dict(_leaves(record, "")) for record in records]
+    found = Counter(name for fields in flat for name, value in fields.items() if isinstance(value, list))
     lines = words()["lines"]
     each = max(found, key=lambda one: (one.split(".")[-1].lower() in lines, found[one]), default=None)
     rows = []
-    for fields, lists in flat:
-        for element in lists.get(each or "", [{}]):
-            row = dict(fields)
-            for key, inner in element.items():
-                _flatten(inner, f"{each}.{key}", row, {})
-            rows.append(row)
+    for fields in flat:
+        held = fields.get(each or "")
+        for element in held if isinstance(held, list) else [{}]:
+            row = fields | dict(_leaves(element, each or ""))
+            rows.append({name: value for name, value in row.items() if not isinstance(value, list)})
     names = dict.fromkeys(name for row in rows for name in row if name != each)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return Sample(pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String)), each=each)
