@@ -11,7 +11,6 @@ from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shoplens.files import whole_folder, write_json
@@ -22,8 +21,13 @@ ITEMS, DAYS, SEED = 20_000, 180, 7
 START = datetime(2025, 1, 1, tzinfo=UTC)
 _OWN = ("event_id", "user_id", "anonymous_id", "session_id", "order_id")  # what a copy has for itself
 
-_NO_PROFILE: dict[str, Any] = {"gender": pl.String, "birth_year": pl.Int32}  # profiles take no part in this
-
+# Profiles take no part in this.
+_USERS: dict[str, Any] = {
+    "user_id": pl.String,
+    "registered_at": pl.Datetime("us", "UTC"),
+    "gender": pl.String,
+    "birth_year": pl.Int32,
+}
 _CONTRACT = """
 SELECT id AS event_id, timezone('UTC', CAST(ts AS TIMESTAMP)) AS event_time,
        timezone('UTC', CAST(received_at AS TIMESTAMP)) AS ingested_at,
@@ -41,31 +45,27 @@ FROM read_parquet($log) ORDER BY event_time, event_id
 """
 
 
-def _users(rows: int) -> int:
-    return max(rows // EVENTS_A_USER, 10)
-
-
-def _simulated(rows: int, folder: Path) -> Path:
-    """Simulate a shop below `folder`, unless it is there; return where."""
+def simulated(out: Path, rows: int, *, users: int, items: int, days: int, dirt: dict[str, float]) -> Path:
+    """Simulate a shop into `out`, unless it is there; return `out`."""
     from simulator.plan import Plan
     from simulator.run import simulate
 
-    out = folder / f"simulated-{rows}"
     if not (out / "simulation.json").is_file():
-        simulate(Plan(_users(rows), ITEMS, DAYS, SEED, START.date(), rows, {}, 0.0), out)
+        simulate(Plan(users, items, days, SEED, START.date(), rows, dirt, 0.0), out)
     return out
 
 
-def _tables(simulated: Path, out: Path) -> None:
+def _tables(shop: Path, out: Path) -> None:
     """Write events, items and users to the contract."""
     with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(out / ".spill")}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        events = connection.sql(_CONTRACT, params={"log": str(simulated / "log.parquet")})
-        with pq.ParquetWriter(out / "events.parquet", _schema(events), compression="zstd", store_schema=False) as w:
+        events = connection.sql(_CONTRACT, params={"log": str(shop / "log.parquet")})
+        schema = events.limit(0).to_arrow_table().schema
+        with pq.ParquetWriter(out / "events.parquet", schema, compression="zstd", store_schema=False) as w:
             for batch in events.to_arrow_reader(1 << 17):
                 w.write_batch(batch)
     shutil.rmtree(out / ".spill", ignore_errors=True)
-    products = pl.read_parquet(simulated / "products.parquet")
+    products = pl.read_parquet(shop / "products.parquet")
     path = pl.concat_str("department", "section", separator=" > ")
     items = products.select(
         pl.col("sku").alias("item_id"),
@@ -78,10 +78,6 @@ def _tables(simulated: Path, out: Path) -> None:
     items.write_parquet(out / "items.parquet")
 
 
-def _schema(events: duckdb.DuckDBPyRelation) -> pa.Schema:
-    return events.limit(0).to_arrow_table().schema
-
-
 def make(rows: int, folder: Path) -> Path:
     """Return a folder with about `rows` events as the stage `validate` would leave them, made if it is not there."""
     target = folder / f"events-{rows}"
@@ -90,14 +86,15 @@ def make(rows: int, folder: Path) -> Path:
     copies = max(rows // SIMULATED, 1)
     with whole_folder(target) as out:
         if copies == 1:
-            _tables(_simulated(rows, folder), out)
+            people, place = max(rows // EVENTS_A_USER, 10), folder / f"simulated-{rows}"
+            shop = simulated(place, rows, users=people, items=ITEMS, days=DAYS, dirt={})
+            _tables(shop, out)
         else:
             once = make(SIMULATED, folder)
             shutil.copy(once / "items.parquet", out)
             _copied(once / "events.parquet", out / "events.parquet", copies)
         end = START + timedelta(days=DAYS)
-        users = pl.DataFrame(schema={"user_id": pl.String, "registered_at": pl.Datetime("us", "UTC")} | _NO_PROFILE)
-        users.write_parquet(out / "users.parquet")
+        pl.DataFrame(schema=_USERS).write_parquet(out / "users.parquet")
         about = {"start": START.isoformat(), "high_water": end.isoformat(), "identity": "user"}
         counted = pq.read_metadata(out / "events.parquet").num_rows
         write_json(out / "dataset.json", {**about, "source": "simulated", "mapping": "simulated", "rows": counted})

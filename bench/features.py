@@ -9,32 +9,25 @@ its own.
 import argparse
 import json
 import os
-import re
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-from rich.console import Console
-
 from bench.events import make
+from bench.harness import ROOT, apart, console, markdown, measured
 from shoplens.files import read_json, whole_file, whole_folder, write_json
 
-ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "var/bench/features.json"
 STAGE, OURS, SQL, HISTORY = "ours, the whole stage", "ours", "SQL by hand", "ours, every day"
 COMPARED = (STAGE, SQL)  # ways whose answers must be ours, bit for bit
 _SHORT, _RUNS = 20.0, 3  # CPU seconds below which a way runs that often; CPU time does not depend on other load
 _HISTORY_ROWS = 1_000_000  # the largest log whose whole history is computed
-console = Console(width=120)
 
 
 @dataclass(frozen=True)
@@ -80,6 +73,16 @@ def _views() -> list[Any]:
     return [view for view in VIEWS if view.name in queries()]
 
 
+@contextmanager
+def _working(out: Path, duckdb: Callable[[Path], Any]) -> Iterator[tuple[Path, Any]]:
+    """Yield a folder for work, removed afterwards, and a DuckDB of the features in it."""
+    work = out / ".work"
+    work.mkdir()
+    with duckdb(work) as duck:
+        yield work, duck
+    shutil.rmtree(work)
+
+
 def _ours(events: Path, out: Path) -> Callable[[], None]:
     """Return what computes the views as the stage does, from a catalogue that is there."""
     from features.engine.duck import duckdb
@@ -90,14 +93,11 @@ def _ours(events: Path, out: Path) -> Callable[[], None]:
     day = int(_moment(events).timestamp()) // 86_400
 
     def run() -> None:
-        work = out / ".work"
-        work.mkdir()
-        with duckdb(work) as duck:
+        with _working(out, duckdb) as (work, duck):
             log = SplitLog(duck.connection, events / "events.parquet", work)
             job = Job(duck, log, out, Days(day, day), _params(1).features.active_days)
             for view in _views():
                 job.write(view, lambda done, of: None)
-        shutil.rmtree(work)
 
     return run
 
@@ -116,15 +116,11 @@ def _sql(events: Path, out: Path) -> Callable[[], None]:
     }
 
     def run() -> None:
-        work = out / ".work"
-        work.mkdir()
-        with duckdb(work) as duck:  # the same memory, threads and time zone
+        with _working(out, duckdb) as (_, duck):  # the same memory, threads and time zone
             for view, query in queries().items():
                 asked = {name: value for name, value in known.items() if f"${name}" in query}
-                target = out / f"{view}.parquet"
                 options = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 131072"
-                duck.connection.execute(f"COPY ({query}) TO '{target}' ({options})", asked)
-        shutil.rmtree(work)
+                duck.connection.execute(f"COPY ({query}) TO '{out / view}.parquet' ({options})", asked)
 
     return run
 
@@ -137,51 +133,17 @@ WAYS: dict[str, Callable[[Path, Path], Callable[[], None]]] = {
 }
 
 
-def _peak_gb() -> float:
-    """Return the most memory of this process; `ru_maxrss` would count the process that started it, too."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    if found is None:
-        raise SystemExit("/proc/self/status: must have VmHWM; it has none: measure on Linux")
-    return int(found[1]) * 1024 / 1e9
-
-
-def _snapshots(out: Path) -> int:
+def _run(way: str, events: Path, out: Path) -> Result:
+    """Run one way in this process."""
     import pyarrow.parquet as pq
 
-    return sum(int(pq.read_metadata(out / f"{view.name}.parquet").num_rows) for view in _views())
+    took = measured(WAYS[way](events, out))
+    snapshots = sum(int(pq.read_metadata(out / f"{view.name}.parquet").num_rows) for view in _views())
+    return Result(way, _rows(events), snapshots, took.seconds, took.cpu_seconds, took.peak_gb)
 
 
-def _one(way: str, events: Path, out: Path) -> Result:
-    """Run one way in this process."""
-    run = WAYS[way](events, out)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    started = time.perf_counter()
-    run()
-    seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    rows = int(read_json(events / "dataset.json")["rows"])
-    return Result(way, rows, _snapshots(out), seconds, cpu, _peak_gb())
-
-
-def _apart(way: str, events: Path, out: Path, limit_gb: float) -> Result:
-    """Run one way in a process of its own, which is ended when it takes more than `limit_gb`."""
-    command = [sys.executable, "-m", "bench.features", "--one", way, str(events), str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
-        seen, process = 0.0, psutil.Process(child.pid)
-        while child.poll() is None and seen <= limit_gb:
-            try:
-                seen = max(seen, process.memory_info().rss / 1e9)
-            except psutil.NoSuchProcess:
-                break
-            time.sleep(0.05)
-        if seen > limit_gb:
-            child.kill()
-            return Result(way, int(read_json(events / "dataset.json")["rows"]), 0, None, None, limit_gb)
-        output, _ = child.communicate()
-    if child.returncode:
-        raise SystemExit(f"{way}: failed over {events}; see above")
-    return Result(**json.loads(output.splitlines()[-1]))
+def _rows(events: Path) -> int:
+    return int(read_json(events / "dataset.json")["rows"])
 
 
 def _catalogue(events: Path, folder: Path) -> Path:
@@ -197,25 +159,27 @@ def _catalogue(events: Path, folder: Path) -> Path:
     return path
 
 
-def _again(way: str, events: Path, catalogue: Path | None, answers: Path, limit_gb: float) -> Result:
+def _again(way: str, events: Path, catalogue: Path, answers: Path, limit_gb: float) -> Result:
     """Run one way into a new folder of answers, which takes the place of the one before."""
     shutil.rmtree(answers, ignore_errors=True)
     with whole_folder(answers) as out:
-        if catalogue is not None:
+        if way in (OURS, SQL):  # the others make it
             shutil.copy(catalogue, out / "catalogue.parquet")
-        return _apart(way, events, out, limit_gb)
+        done = apart(_run, way, events, out, limit_gb=limit_gb)
+        return Result(way, _rows(events), 0, None, None, limit_gb) if done is None else done
 
 
 def least(runs: list[Result]) -> Result:
     """Return the least time of some runs of one way, and the most memory."""
     peak = max(run.peak_gb for run in runs)
-    if any(run.seconds is None for run in runs):
-        return Result(runs[0].way, runs[0].rows, 0, None, None, peak)
+    ended = [run for run in runs if run.seconds is None]
+    if ended:
+        return replace(ended[0], peak_gb=peak)
     seconds, cpu = (min(getattr(run, name) for run in runs) for name in ("seconds", "cpu_seconds"))
-    return Result(runs[0].way, runs[0].rows, runs[0].snapshots, seconds, cpu, peak)
+    return replace(runs[0], seconds=seconds, cpu_seconds=cpu, peak_gb=peak)
 
 
-def measured(ways: list[str], events: Path, folder: Path, limit_gb: float) -> list[Result]:
+def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> list[Result]:
     """Run some ways over one log, in turns, so that what else the machine does meets each of them.
 
     Raises:
@@ -225,11 +189,9 @@ def measured(ways: list[str], events: Path, folder: Path, limit_gb: float) -> li
     answers = {way: folder / f"{events.name}-{place}" for place, way in enumerate(WAYS)}
     catalogue = _catalogue(events, folder)
     for turn in range(_RUNS):
-        for way in ways:
-            done = runs[way]
+        for way, done in runs.items():
             if turn == 0 or (done[-1].cpu_seconds or _SHORT) < _SHORT:
-                makes = way in (STAGE, HISTORY)
-                done.append(_again(way, events, None if makes else catalogue, answers[way], limit_gb))
+                done.append(_again(way, events, catalogue, answers[way], limit_gb))
                 console.print(json.dumps(asdict(done[-1])), soft_wrap=True)
                 if way in COMPARED and done[-1].seconds is not None:
                     compare(answers[OURS], answers[way])
@@ -237,47 +199,34 @@ def measured(ways: list[str], events: Path, folder: Path, limit_gb: float) -> li
 
 
 def compare(ours: Path, other: Path) -> None:
-    """Compare the views of two folders, types and bits.
-
-    Args:
-        ours: Has the views.
-        other: The same of another way, rows in the same order.
+    """Compare the views of two folders, types and bits, rows in the same order.
 
     Raises:
-        SystemExit: A view, column and number of rows that differ.
+        SystemExit: A view that differs, and how.
     """
     import polars as pl
+    from polars.testing import assert_frame_equal
 
     for view in _views():
         one, two = (pl.read_parquet(folder / f"{view.name}.parquet") for folder in (ours, other))
-        if one.schema != two.schema or one.height != two.height:
-            raise SystemExit(
-                f"{other}: {view.name} must be {one.schema} of {one.height:,} rows as ours is; it is {two}"
-            )
-        for name in one.columns:
-            same = one[name].eq_missing(two[name])
-            if not same.all():
-                raise SystemExit(f"{other}: {view.name}.{name} differs from ours in {(~same).sum():,} rows")
+        try:
+            assert_frame_equal(one, two, check_exact=True)
+        except AssertionError as error:
+            raise SystemExit(f"{other}: {view.name} must be as in {ours}; {error}") from None
 
 
 def table(results: list[Result]) -> str:
     """Return the results as a table of Markdown."""
-    lines = [
-        "| rows | way | snapshots | seconds | CPU seconds | rows/s | peak memory (GB) |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for one in sorted(results, key=lambda result: (result.rows, list(WAYS).index(result.way))):
-        if one.seconds is None or one.cpu_seconds is None:
-            lines.append(f"| {one.rows:,} | {one.way} | | out of memory | | | more than {one.peak_gb:.0f} |")
-            continue
-        rate = f"{one.rows / one.seconds:,.0f}"
-        took = f"{one.seconds:.1f} | {one.cpu_seconds:.1f} | {rate} | {one.peak_gb:.2f}"
-        lines.append(f"| {one.rows:,} | {one.way} | {one.snapshots:,} | {took} |")
-    return "\n".join(lines)
-
-
-def _kept() -> dict[str, Any]:
-    return dict(read_json(KEPT)["results"]) if KEPT.is_file() else {}
+        figures = ("", "out of memory", "", "", f"more than {one.peak_gb:.0f}")
+        if one.seconds is not None and one.cpu_seconds is not None:
+            rate = f"{one.rows / one.seconds:,.0f}"
+            took = (f"{one.seconds:.1f}", f"{one.cpu_seconds:.1f}")
+            figures = (f"{one.snapshots:,}", *took, rate, f"{one.peak_gb:.2f}")
+        rows.append((f"{one.rows:,}", one.way, *figures))
+    columns = ("rows", "way", "snapshots", "seconds", "CPU seconds", "rows/s", "peak memory (GB)")
+    return markdown(columns, rows)
 
 
 def _groups(ways: list[str]) -> list[list[str]]:
@@ -294,18 +243,13 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where events are made and kept; else they are removed again")
     parser.add_argument("--limit-gb", type=float, default=16.0, help="a way that takes more memory is ended")
     parser.add_argument("--again", action="store_true", help="measure also what was measured before")
-    parser.add_argument("--one", nargs=3, metavar=("WAY", "EVENTS", "OUT"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure what was not measured yet, print the table, keep the figures."""
     asked = _asked()
-    if asked.one:
-        way, events, out = asked.one
-        print(json.dumps(asdict(_one(way, Path(events), Path(out)))))  # noqa: T201  (read by the process above)
-        return
-    results = _kept()
+    results: dict[str, Any] = read_json(KEPT)["results"] if KEPT.is_file() else {}
     if asked.folder is not None:
         asked.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-features-", dir=asked.folder) as name:
@@ -314,7 +258,7 @@ def main() -> None:
             ways = [way for way in asked.ways if asked.again or f"{way} {rows}" not in results]
             ways = [way for way in ways if way != HISTORY or rows <= _HISTORY_ROWS]
             for group in _groups(ways):
-                for result in measured(group, make(rows, folder), Path(name), asked.limit_gb):
+                for result in measure(group, make(rows, folder), Path(name), asked.limit_gb):
                     results[f"{result.way} {rows}"] = asdict(result)
                 KEPT.parent.mkdir(parents=True, exist_ok=True)
                 write_json(KEPT, {"cores": os.cpu_count(), "results": results})

@@ -7,25 +7,20 @@ keeps the order that is there.
 """
 
 import argparse
-import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 
+from bench.events import SIMULATED, simulated
+from bench.harness import ROOT, apart, console, markdown, measured
 from shoplens.files import read_json, whole_folder, write_json
 
-ROOT = Path(__file__).parents[1]
-SIMULATED = 10_000_000  # the most that is simulated
-EVENTS_A_USER, DAYS, SEED = 50, 240, 7
+EVENTS_A_USER, DAYS = 50, 240
+OURS, POLARS = "shoplens", "polars: read, write"
 DIRT = {
     "duplicate": 0.01,
     "id_with_other_content": 0.001,
@@ -35,7 +30,6 @@ DIRT = {
     "out_of_order": 0.01,
     "late": 0.005,
 }
-console = Console(width=120)
 
 
 @dataclass(frozen=True)
@@ -47,17 +41,6 @@ class Run:
     seconds: float
     cpu_seconds: float
     peak_gb: float
-
-
-def _simulated(rows: int, folder: Path) -> Path:
-    from simulator.plan import Plan
-    from simulator.run import simulate
-
-    out = folder / f"log-{rows}"
-    if not (out / "simulation.json").is_file():
-        start = datetime(2025, 1, 1, tzinfo=UTC).date()
-        simulate(Plan(rows // EVENTS_A_USER, max(rows // 500, 1000), DAYS, SEED, start, rows, DIRT, 0.0), out)
-    return out
 
 
 def _copies(log: Path, count: int, out: Path) -> None:
@@ -83,18 +66,21 @@ def _copies(log: Path, count: int, out: Path) -> None:
 
 def log_of(rows: int, folder: Path) -> Path:
     """Return a folder with a log of about so many rows and its side tables, made if it is not there."""
-    simulated = _simulated(min(rows, SIMULATED), folder)
+    once = min(rows, SIMULATED)
+    shop = simulated(
+        folder / f"log-{once}", once, users=once // EVENTS_A_USER, items=max(once // 500, 1000), days=DAYS, dirt=DIRT
+    )
     if rows <= SIMULATED:
-        return simulated
+        return shop
     out = folder / f"log-{rows}"
     if not out.exists():
         with whole_folder(out) as work:
-            _copies(simulated, rows // SIMULATED, work)
+            _copies(shop, rows // SIMULATED, work)
     return out
 
 
-def _ours(log: Path, out: Path) -> int:
-    """Run the stage; return the rows of the log."""
+def _ingest(log: Path, out: Path) -> None:
+    """Run the stage."""
     from events.stages import ingest
     from shoplens.params import load_params
     from shoplens.settings import Settings
@@ -107,42 +93,34 @@ def _ours(log: Path, out: Path) -> int:
     params = found.model_copy(update={"data": found.data.model_copy(update=data)})
     ingest(params, Settings(root=ROOT, outs=out))
     account = read_json(out / "events/account.json")["tables"]["log.parquet"]
-    rows = pl.scan_parquet(log / "log.parquet").select(pl.len()).collect().item()
-    if account["rows_in"] != rows:
-        raise SystemExit(f"account: {account['rows_in']} rows in, the log has {rows}")
-    return int(rows)
+    if account["rows_in"] != _rows(log / "log.parquet"):
+        raise SystemExit(f"account: {account['rows_in']} rows in, the log has {_rows(log / 'log.parquet')}")
 
 
-def _polars(out: Path) -> int:
-    """Read and write what the stage has left."""
+def _rows(path: Path) -> int:
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+
+
+def _run(way: str, log: Path, out: Path) -> Run:
+    """Run one way in this process; Polars reads and writes what the stage has left."""
     events = out / "events/events.parquet"
-    pl.scan_parquet(events).sink_parquet(out / "again.parquet", row_group_size=1 << 17)
-    return int(pl.scan_parquet(events).select(pl.len()).collect().item())
+    if way == OURS:
+        rows, took = _rows(log / "log.parquet"), measured(lambda: _ingest(log, out))
+    else:
+        again = pl.scan_parquet(events)
+        took = measured(lambda: again.sink_parquet(out / "again.parquet", row_group_size=1 << 17))
+        rows = _rows(events)
+    cpu = time.process_time()  # of the whole process
+    return Run(way, rows, round(took.seconds, 1), round(cpu, 1), round(took.peak_gb, 2))
 
 
-def _one(way: str, log: Path, out: Path) -> Run:
-    """Run one way in this process."""
-    started = time.monotonic()
-    rows = _ours(log, out) if way == "shoplens" else _polars(out)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = time.monotonic() - started
-    return Run(way, rows, round(seconds, 1), round(used.ru_utime + used.ru_stime, 1), round(used.ru_maxrss / 1e6, 2))
-
-
-def _apart(way: str, log: Path, out: Path) -> Run:
-    """Run one way in a process of its own."""
-    command = [sys.executable, "-m", "bench.ingest", "--one", way, str(log), str(out)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-    return Run(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def table_of(runs: list[Run]) -> str:
+def table(runs: list[Run]) -> str:
     """Return the runs as a table for a document."""
-    lines = ["| rows | way | seconds | CPU seconds | rows/s | peak memory (GB) |", "|---|---|---|---|---|---|"]
-    for run in runs:
-        rate = f"{run.rows / run.seconds:,.0f}"
-        lines.append(f"| {run.rows:,} | {run.way} | {run.seconds} | {run.cpu_seconds} | {rate} | {run.peak_gb} |")
-    return "\n".join(lines)
+    rows = [
+        (f"{r.rows:,}", r.way, f"{r.seconds}", f"{r.cpu_seconds}", f"{r.rows / r.seconds:,.0f}", f"{r.peak_gb}")
+        for r in runs
+    ]
+    return markdown(("rows", "way", "seconds", "CPU seconds", "rows/s", "peak memory (GB)"), rows)
 
 
 def main() -> None:
@@ -150,20 +128,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, SIMULATED], help="About so many rows a log.")
     parser.add_argument("--folder", type=Path, help="Where logs are made and kept; else they are removed again.")
-    parser.add_argument("--one", nargs=3, metavar=("WAY", "LOG", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one:
-        way, log, out = given.one
-        print(json.dumps(asdict(_one(way, Path(log), Path(out)))))  # noqa: T201  (read by the process above)
-        return
-    runs = []
+    runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="bench-ingest-", dir=given.folder) as name:
         folder = given.folder or Path(name)
         for rows in given.rows:
             log, out = log_of(rows, folder), Path(name) / f"outs-{rows}"
-            runs += [_apart(way, log, out) for way in ("shoplens", "polars: read, write")]
+            runs += filter(None, [apart(_run, way, log, out) for way in (OURS, POLARS)])
             console.print(runs[-2:])
-    console.print(table_of(runs))
+    console.print(table(runs))
     write_json(ROOT / "var/bench/ingest.json", {"cores": os.cpu_count(), "runs": [asdict(run) for run in runs]})
 
 

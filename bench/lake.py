@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 
+from bench.harness import console
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events, lake_status
@@ -27,7 +27,6 @@ _END = datetime(2026, 7, 1, tzinfo=UTC)
 _CHUNK = 1 << 20
 _BATCH, _REPEATED, _EVERY = 100, 5, 10
 _NONE = pl.DataFrame(schema=QUARANTINE_SCHEMA)
-console = Console(width=120)
 
 
 def _events(rng: np.random.Generator, count: int, start: datetime, span: timedelta) -> pl.DataFrame:

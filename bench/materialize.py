@@ -8,16 +8,14 @@ directly from our stores. A list of 64 numbers counts as 64 values.
 
 import argparse
 import json
-import multiprocessing
 import re
-import resource
 import shutil
 import socket
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,17 +25,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
+from bench.harness import ROOT, apart, console, markdown, measured
 from shoplens.files import whole_file, write_json
 
-ROOT = Path(__file__).resolve().parent.parent
 _AT = datetime(2024, 1, 8, tzinfo=UTC)
 _WINDOW = (_AT - timedelta(days=2), _AT + timedelta(days=1))
 _READS = 300
 _HEADING = "## Materialization"
 _BATCH = 5_000  # rows of a message batch in Feast's own way: its memory is bounded, as ours is
-console = Console(width=120)
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,8 @@ def _load(case: Case, way: str, feast: Any, view: Any, folder: Path) -> None:
     rows.finish({"last_n": case.length})
 
 
-def _measure(case: Case, way: str, folder: Path, port: int, answers: Any) -> None:
-    """Run one way in this process, and send its figures."""
+def _measure(case: Case, way: str, folder: Path, port: int) -> tuple[float, int, float, float | None]:
+    """Run one way in this process; return seconds, peak MB, and milliseconds of a read by Feast and of a direct one."""
     from feast import FeatureStore, RepoConfig
 
     config = {
@@ -160,31 +156,30 @@ def _measure(case: Case, way: str, folder: Path, port: int, answers: Any) -> Non
     }
     feast, objects = FeatureStore(config=RepoConfig(repo_path=folder, **config)), _objects(folder)
     feast.apply(objects)
-    started = time.perf_counter()
-    _load(case, way, feast, objects[1], folder)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    took = measured(lambda: _load(case, way, feast, objects[1], folder))
     wanted = [f"view:{feature.name}" for feature in objects[1].features]
-    delays = []
-    for number in np.random.default_rng(1).integers(0, case.users, _READS).tolist():
-        began = time.perf_counter()
-        answer = feast.get_online_features(wanted, [{"user_id": f"user-{number:08}"}]).to_dict()
-        delays.append(time.perf_counter() - began)
+
+    def read(user: str) -> None:
+        answer = feast.get_online_features(wanted, [{"user_id": user}]).to_dict()
         if any(values[0] is None for values in answer.values()):
-            raise RuntimeError(f"{way}: user-{number:08} is not online after all")
-    answers.send((seconds, peak, 1000 * statistics.median(delays), _direct_read(case, way, feast, objects[1])))
+            raise RuntimeError(f"{way}: {user} is not online after all")
+
+    direct = None
+    by_feast = _median_ms(read, case.users, 1)
+    if way.startswith("ours"):
+        from features.online_stores.views import View
+
+        rows, views = feast._get_provider().online_store.rows(feast.config), [View.of(objects[1])]
+        direct = _median_ms(lambda user: rows.read(views, [user]), case.users, 2)
+    return took.seconds, int(took.peak_gb * 1e9) >> 20, by_feast, direct
 
 
-def _direct_read(case: Case, way: str, feast: Any, view: Any) -> float | None:
-    """Return the median milliseconds of one entity read without Feast; None of Feast's own stores."""
-    if way.startswith("Feast"):
-        return None
-    from features.online_stores.views import View
-
-    rows, views, delays = feast._get_provider().online_store.rows(feast.config), [View.of(view)], []
-    for number in np.random.default_rng(2).integers(0, case.users, _READS).tolist():
+def _median_ms(read: Callable[[str], object], users: int, seed: int) -> float:
+    """Return the median milliseconds of reading one random user."""
+    delays = []
+    for number in np.random.default_rng(seed).integers(0, users, _READS).tolist():
         began = time.perf_counter()
-        rows.read(views, [f"user-{number:08}"])
+        read(f"user-{number:08}")
         delays.append(time.perf_counter() - began)
     return 1000 * statistics.median(delays)
 
@@ -222,16 +217,10 @@ def run(case: Case, way: str, source: Path) -> Result:
         for path in source.iterdir():
             shutil.copy(path, folder)
         with redis_server(folder) as port:
-            spawn = multiprocessing.get_context("spawn")
-            receives, sends = spawn.Pipe(duplex=False)
-            child = spawn.Process(target=_measure, args=(case, way, folder, port, sends))
-            child.start()
-            sends.close()
-            try:
-                seconds, peak, read, direct = receives.recv()
-            except EOFError:
-                raise RuntimeError(f"{way} on {case.name} failed; see above") from None
-            child.join()
+            figures = apart(_measure, case, way, folder, port)
+            if figures is None:
+                raise SystemExit(f"{way} on {case.name}: was ended")
+            seconds, peak, read, direct = figures
             if "SQLite" in way:
                 size = sum(path.stat().st_size for path in folder.glob("online.db*"))
             else:
@@ -244,16 +233,13 @@ def run(case: Case, way: str, source: Path) -> Result:
 
 def table(results: list[Result]) -> str:
     """Return the results as a table of Markdown."""
-    lines = [
-        "| view | store | values/s | seconds | peak memory (MB) | store (MB) | read by Feast, p50 (ms) | direct (ms) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {one.case} | {one.way} | {one.per_second:,.0f} | {one.seconds:.1f} | {one.peak_mb:,} | {one.store_mb:,} "
-        f"| {one.read_ms:.2f} | {'' if one.direct_ms is None else f'{one.direct_ms:.2f}'} |"
-        for one in results
-    ]
-    return "\n".join(lines)
+    columns = ("view", "store", "values/s", "seconds", "peak memory (MB)", "store (MB)")
+    rows = []
+    for one in results:
+        direct = "" if one.direct_ms is None else f"{one.direct_ms:.2f}"
+        figures = (f"{one.per_second:,.0f}", f"{one.seconds:.1f}", f"{one.peak_mb:,}", f"{one.store_mb:,}")
+        rows.append((one.case, one.way, *figures, f"{one.read_ms:.2f}", direct))
+    return markdown((*columns, "read by Feast, p50 (ms)", "direct (ms)"), rows)
 
 
 def write_section(page: Path, results: list[Result]) -> None:

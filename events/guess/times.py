@@ -1,14 +1,15 @@
 """In which format the values of a column are times."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import polars as pl
 
-from events.guess.vocabulary import comparable
-from events.sources.sniff import READABLE
+from events.guess.sniff import READABLE
+from events.guess.words import comparable, words
 from events.transform.times import EARLIEST, LATEST, moment
 
-_DATE = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d{2})(?:\D|$)"
+_DATE = r"^\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d{2})(?:\D|$)"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
 _WITH_MONTH = ("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%y", "%d %B %Y", "%B %d, %Y")
 _EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units in a second
@@ -47,55 +48,47 @@ def date_formats(values: pl.Series) -> list[str]:
         return []
     mark = filled.str.extract(r"^\d{1,2}([/.-])", 1).mode()[0]
     year = "%Y" if filled.str.contains(r"^\d{1,2}\D\d{1,2}\D\d{4}").mean() > 0.5 else "%y"  # type: ignore[operator]
-    shares: dict[str, float] = {}
-    for first, second in (("%d", "%m"), ("%m", "%d")):
-        for clock in _CLOCKS:
-            form = f"{first}{mark}{second}{mark}{year}{clock}"
-            read = filled.str.to_datetime(form, strict=False, time_unit="us", exact=True)
-            shares[form] = 1 - read.null_count() / len(filled)
-    best = max(shares.values())
-    return [form for form, share in shares.items() if share == best] if best >= READABLE else []
+    orders = (("%d", "%m", year), ("%m", "%d", year))
+    forms = [mark.join(order) + clock for order in orders for clock in _CLOCKS]
+    unread = {form: filled.str.to_datetime(form, strict=False, time_unit="us").null_count() for form in forms}
+    least = min(unread.values())
+    return [form for form in forms if unread[form] == least] if least <= (1 - READABLE) * len(filled) else []
 
 
 def _numeric_form(name: str, numbers: pl.Series) -> TimeForm | None:
     """Return how numbers are times; a small number is one only in a column that is named so."""
     low, high = EARLIEST.timestamp(), LATEST.timestamp()
-    shares = {unit: float(numbers.is_between(low * n, high * n).mean() or 0) for unit, n in _EPOCHS.items()}  # type: ignore[arg-type]
-    if sum(shares.values()) >= READABLE:
-        units = [unit for unit, share in shares.items() if share > 0]
+    counts = {unit: numbers.is_between(low * n, high * n).sum() for unit, n in _EPOCHS.items()}
+    if sum(counts.values()) >= READABLE * len(numbers):
+        units = [unit for unit, count in counts.items() if count]
         return TimeForm((units[0],)) if len(units) == 1 else TimeForm(("epoch",), comment="the unit differs by row")
-    if comparable(name) in ("day", "tag", "daynumber", "dayno"):
+    if comparable(name) in words()["day_number"]:
         return TimeForm(date_only=True, day_numbers=True) if numbers.is_between(*_DAY_NUMBERS).all() else None
-    if numbers.is_between(*_EXCEL).mean() == 1:
-        return TimeForm(
-            ("excel",), (numbers == numbers.floor()).all(), comment="days as Excel counts them: is this right?"
-        )
-    return None
+    if not numbers.is_between(*_EXCEL).all():
+        return None
+    return TimeForm(("excel",), (numbers == numbers.floor()).all(), comment="days as Excel counts them: is this right?")
 
 
 def time_form(values: pl.Series) -> TimeForm | None:
     """Return how a column is read as times; None if it does not hold times. Empty values do not matter."""
-    if isinstance(values.dtype, pl.Datetime) or values.dtype == pl.Date:
+    if values.dtype in (pl.Datetime, pl.Date):
         return TimeForm(date_only=values.dtype == pl.Date)
     texts = values.cast(pl.String).str.strip_chars().alias("x").to_frame().filter(pl.col("x") != "")
     filled = texts.to_series()
     if filled.is_empty():
         return None
 
-    def share(form: str | None) -> float:
+    def is_read(form: str | None) -> bool:
         read = texts.select(moment(texts, "x", "UTC", form)).to_series()
-        return 1 - read.null_count() / len(filled)
+        return read.count() >= READABLE * len(filled)
 
     formats = date_formats(filled)
     if formats:
         return TimeForm(tuple(formats), date_only=not any(mark in formats[0] for mark in ("%H", "%I")))
-    if share(None) >= READABLE:
+    if is_read(None):
         return TimeForm(date_only=bool(filled.str.contains(r"^(\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{8})$").all()))
     numbers = filled.cast(pl.Float64, strict=False).drop_nulls()
     if len(numbers) >= READABLE * len(filled):
         return _numeric_form(values.name, numbers)
-    for day in _WITH_MONTH:
-        for clock in _CLOCKS:
-            if share(day + clock) >= READABLE:
-                return TimeForm((day + clock,), date_only=not clock)
-    return None
+    named = ((day + clock, not clock) for day, clock in product(_WITH_MONTH, _CLOCKS))
+    return next((TimeForm((form,), date_only) for form, date_only in named if is_read(form)), None)

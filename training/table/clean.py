@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from events.guess.sniff import sniff
 from events.sources.files import TEXT, kind_of
 from events.sources.readers import read_table
-from events.sources.sniff import sniff
 from shoplens.errors import SettingsError, SourceError
 from training.table.columns import is_nested, person_column, read_column
 from training.table.kinds import Column
