@@ -17,11 +17,20 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from events.sources.files import MALFORMED, Piece, Size, blocks, is_packed, kind_of, open_unpacked, require_text
+from events.sources.files import (
+    MALFORMED,
+    Piece,
+    Size,
+    blocks,
+    is_packed,
+    kind_of,
+    malformed_text,
+    open_unpacked,
+    require_text,
+)
 from shoplens.errors import SourceError
 
 _MARK = "\x1f"  # the key of a placeholder
-_KEPT = 10_000  # characters of a malformed line that are kept
 _OBJECT, _LIST, _SCALAR = "object", "list", "scalar"
 _TYPES = {
     "VARCHAR": pl.String(),
@@ -177,8 +186,8 @@ def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
             except _OtherTypeError as error:
                 reason, why = "field_has_other_type", str(error)
             if reason:
-                raw = {"line": number, "text": text[:_KEPT], "remedy": _REMEDIES[reason].format(why=why)}
-                fitted = {_MARK: [reason, json.dumps(raw, ensure_ascii=False)]}
+                remedy = _REMEDIES[reason].format(why=why)
+                fitted = {_MARK: [reason, malformed_text(number, text, remedy)]}
             out.write(json.dumps(fitted, ensure_ascii=False) + "\n")
     return pl.Schema({key: one.dtype() for key, one in shape.fields.items()} | {_MARK: pl.List(pl.String)})
 
