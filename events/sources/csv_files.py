@@ -329,17 +329,17 @@ def _is_clean(text: _Text) -> tuple[bool, int]:
     return rows == lines + (last != b"\n") and not rejected, rows
 
 
-def _piece(frame: pl.DataFrame, names: tuple[str, ...]) -> Piece:
+def _piece(frame: pl.DataFrame, names: tuple[str, ...], note: str) -> Piece:
     """Return rows as a piece; placeholders become malformed rows without values."""
     first = frame.to_series(0)
     marked = first.str.starts_with(_MARK).fill_null(value=False)
     frame.columns = list(names)
     if not marked.any():
-        return Piece(frame)
+        return Piece(frame, note=note)
     parts = first.filter(marked).str.split(_MARK)
     raw = parts.list.get(2).str.decode("hex").cast(pl.String)
     malformed = pl.DataFrame({"nth": marked.arg_true(), "reason": parts.list.get(1), "raw": raw}, schema=MALFORMED)
-    return Piece(frame.with_columns(pl.when(~marked).then(pl.all())), malformed)
+    return Piece(frame.with_columns(pl.when(~marked).then(pl.all())), malformed, note)
 
 
 def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
@@ -364,8 +364,7 @@ def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
         with duckdb.connect() as connection:
             for batch in text.scan(connection, "*").to_arrow_reader(limit):
                 for frame in pl.DataFrame(batch).iter_slices(limit):
-                    piece = _piece(frame, text.names)
-                    yield Piece(piece.frame, piece.malformed, "" if read else note)
+                    yield _piece(frame, text.names, "" if read else note)
                     read += frame.height
         if read != rows:
             raise SourceError(f"{path}: {rows:,} rows were counted and {read:,} read; the file changed meanwhile")

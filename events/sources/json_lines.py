@@ -49,12 +49,16 @@ _REMEDIES = {
 
 
 class _OtherTypeError(Exception):
-    """A field holds an object, a list or a plain value where most records have another of these."""
+    """A field holds an object, a list or a scalar where most records have another of these."""
+
+
+def _kind(value: Any) -> str:
+    return _OBJECT if isinstance(value, dict) else _LIST if isinstance(value, list) else _SCALAR
 
 
 @dataclass
 class _Shape:
-    """What the values at one address of the records look like."""
+    """What the values at one address of the records are."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     types: set[type] = field(default_factory=set)
@@ -65,22 +69,22 @@ class _Shape:
     @property
     def kind(self) -> str:
         """The most frequent kind; of two that are as frequent, the one that holds more."""
-        order = (_LIST, _OBJECT, _SCALAR)
-        return max(order, key=lambda kind: (self.kinds[kind], -order.index(kind)))
+        return max((_LIST, _OBJECT, _SCALAR), key=self.kinds.__getitem__)  # the first of equals
 
     def add(self, value: Any) -> None:
         """Count a value."""
-        if isinstance(value, dict):
-            self.kinds[_OBJECT] += 1
+        if value is None:
+            return
+        kind = _kind(value)
+        self.kinds[kind] += 1
+        if kind == _OBJECT:
             for key, one in value.items():
                 self.fields.setdefault(key, _Shape()).add(one)
-        elif isinstance(value, list):
-            self.kinds[_LIST] += 1
+        elif kind == _LIST:
             self.item = self.item or _Shape()
             for one in value:
                 self.item.add(one)
-        elif value is not None:
-            self.kinds[_SCALAR] += 1
+        else:
             self.types.add(type(value))
             if isinstance(value, int):
                 self.widest = max(self.widest, abs(value))
@@ -96,7 +100,7 @@ class _Shape:
         if isinstance(value, str) and self.kind != _SCALAR:
             with suppress(ValueError):  # else compared as the text that it is
                 value = json.loads(value)
-        kind = _OBJECT if isinstance(value, dict) else _LIST if isinstance(value, list) else _SCALAR
+        kind = _kind(value)
         if kind != self.kind:
             raise _OtherTypeError(f"{address} holds one {kind} where most records hold one {self.kind}")
         if kind == _OBJECT:
@@ -192,27 +196,21 @@ def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
     return pl.Schema({key: one.dtype() for key, one in shape.fields.items()} | {_MARK: pl.List(pl.String)})
 
 
-def _frame(path: Path, block: bytes, schema: pl.Schema) -> pl.DataFrame:
-    if not block.strip():
-        return pl.DataFrame(schema=schema)
+def _read(path: Path, block: bytes, schema: pl.Schema, rows: int) -> Iterator[Piece]:
     try:
-        return pl.read_ndjson(block, schema=schema)
+        read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
     except pl.exceptions.PolarsError as error:
         raise SourceError(
             f"{path}: a whole number must lie within 64 bits; one in this file does not. Write longer IDs as text"
         ) from error
-
-
-def _piece(frame: pl.DataFrame) -> Piece:
-    if _MARK not in frame.columns:
-        return Piece(frame)
-    mark, frame = frame[_MARK], frame.drop(_MARK)
-    marked = mark.is_not_null()
-    if not marked.any():
-        return Piece(frame)
-    parts = mark.filter(marked)
-    found = {"nth": marked.arg_true(), "reason": parts.list.get(0), "raw": parts.list.get(1)}
-    return Piece(frame, pl.DataFrame(found, schema=MALFORMED))
+    for frame in read.iter_slices(rows):
+        if _MARK not in schema or frame[_MARK].null_count() == frame.height:
+            yield Piece(frame.drop(_MARK, strict=False))
+            continue
+        marked = frame[_MARK].is_not_null()
+        parts = frame[_MARK].filter(marked)
+        found = {"nth": marked.arg_true(), "reason": parts.list.get(0), "raw": parts.list.get(1)}
+        yield Piece(frame.drop(_MARK), pl.DataFrame(found, schema=MALFORMED))
 
 
 def json_pieces(path: Path, size: Size) -> Iterator[Piece]:
@@ -237,8 +235,8 @@ def json_pieces(path: Path, size: Size) -> Iterator[Piece]:
             schema, place = _repaired(path, place, repaired), repaired
         read = 0
         for block in blocks(place, size.bytes):
-            for frame in _frame(path, block, schema).iter_slices(size.rows):
-                yield _piece(frame)
-                read += frame.height
+            for piece in _read(path, block, schema, size.rows):
+                yield piece
+                read += piece.frame.height
         if not read:
             raise SourceError(f"{path}: must hold one record per line; received none")
