@@ -1,7 +1,7 @@
 """The account of a reading: rows in = accepted + quarantined by reason + exact duplicates, for every table."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -25,21 +25,17 @@ class TableAccount:
 
     def moved(self, count: int, reason: str | None) -> "TableAccount":
         """Return the account with `count` accepted rows moved to `reason`, or, for None, to the exact duplicates."""
+        accepted = self.accepted - count
         if reason is None:
-            again = self.exact_duplicates + count
-            return TableAccount(self.rows_in, self.accepted - count, self.quarantined, again)
-        quarantined = dict(self.quarantined)
-        if count:
-            quarantined[reason] = quarantined.get(reason, 0) + count
-        return TableAccount(self.rows_in, self.accepted - count, quarantined, self.exact_duplicates)
+            return replace(self, accepted=accepted, exact_duplicates=self.exact_duplicates + count)
+        return replace(self, accepted=accepted, quarantined=dict(Counter(self.quarantined) + Counter({reason: count})))
 
     def line(self, table: str) -> str:
         """Return the account as one line for a person."""
-        set_aside = sum(self.quarantined.values())
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.quarantined.items()))
         return (
-            f"{table}: {self.rows_in:,} rows in = {self.accepted:,} accepted + {set_aside:,} quarantined"
-            f"{f' ({reasons})' if reasons else ''} + {self.exact_duplicates:,} exact duplicates"
+            f"{table}: {self.rows_in:,} rows in = {self.accepted:,} accepted + {sum(self.quarantined.values()):,} "
+            f"quarantined{f' ({reasons})' if reasons else ''} + {self.exact_duplicates:,} exact duplicates"
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -39,14 +39,14 @@ def ingest(
 
 
 def quarantine(
-    action: Annotated[Literal["list", "replay"], typer.Argument(help="List the rows, or bring corrected ones in.")],
-    lake: Annotated[str, typer.Option(help="The lake that set them aside, a folder or a URL.")],
+    action: Annotated[Literal["list", "replay"], typer.Argument(help="List the rows, or replay corrected ones.")],
+    lake: Annotated[str, typer.Option(help="The lake that quarantined them, a folder or a URL.")],
     reason: Annotated[str | None, typer.Option(help="list: only rows with this reason.")] = None,
     out: Annotated[Path | None, typer.Option(help="list: write the rows here, as JSON Lines to be corrected.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="replay: the mapping file that reads them.")] = None,
     rows: Annotated[Path | None, typer.Option(help="replay: the corrected rows.")] = None,
 ) -> None:
-    """List the rows that a lake set aside, or replay the ones that were corrected."""
+    """List the rows that a lake quarantined, or replay the ones that were corrected."""
     from events.mapping import load_mapping
     from events.replay import quarantined, reasons_by_table, replay, write_rows
 

@@ -26,9 +26,6 @@ class Entry:
 
     Attributes:
         label: See `events.sources.files.Labels`.
-        path: The file.
-        spec: The entry.
-        mapping: The mapping.
         salt: What derived IDs are salted with, see `events.transform.ids`.
         state: Shared by the files of the entry, which must be transformed in order.
         seconds: The joins of the entry, each with its second table.
@@ -62,12 +59,11 @@ class Entry:
                 yield only_rows(replace(flat_rows(frame, spec), forms=forms), spec), None
                 continue
             # A malformed row has no values, but its place: one record may be several rows.
-            nth = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
-            mark = pl.when(nth.is_in(piece.malformed["nth"].implode())).then(nth).alias(_MALFORMED)
+            place = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+            mark = pl.when(place.is_in(piece.malformed["nth"].implode())).then(place).alias(_MALFORMED)
             flat = flat_rows(frame.with_columns(mark), spec)
             flat = only_rows(replace(flat, forms=forms, malformed=flat.frame[_MALFORMED].is_not_null()), spec)
-            place = flat.frame[_MALFORMED]
-            found = pl.DataFrame({"nth": place.is_not_null().arg_true(), "_at": place.drop_nulls()})
+            found = flat.frame.select(pl.col(_MALFORMED).alias("_at")).with_row_index("nth").drop_nulls()
             malformed = found.join(piece.malformed.rename({"nth": "_at"}), on="_at", maintain_order="left").drop("_at")
             yield replace(flat, frame=flat.frame.drop(_MALFORMED)), malformed
 

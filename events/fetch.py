@@ -44,11 +44,9 @@ def _from_package(source: str, tables: tuple[str, ...], target: Path) -> list[st
         resources = files(import_module(module)) / folder
     except ModuleNotFoundError as error:
         raise SourceError(f"data.source: package {source} is not installed; run `make env`") from error
-    names = []
     for table in tables:
         with as_file(resources / f"{table}.parquet") as path:
             if not path.is_file():
                 raise SourceError(f"data.source: package {source} has no table {table!r} that the mapping reads")
             shutil.copyfile(path, target / path.name)
-            names.append(path.name)
-    return names
+    return [f"{table}.parquet" for table in tables]

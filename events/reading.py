@@ -17,11 +17,9 @@ from events.mapping import Mapping
 from events.resolve import Resolver
 from events.sources.files import Labels, Size, find_files, select_files, unread_files
 from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
-from events.transform.side_tables import Side, read_side
+from events.transform.side_tables import read_side
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
-
-Say = Callable[[str], None]
 
 
 class Progress:
@@ -44,8 +42,7 @@ class Reading:
 
     Attributes:
         unread: Files of given folders that no table of the mapping reads.
-        users, campaigns, promotions, stock: The side tables in their schemas.
-        item_table: The rows that the items table gave.
+        sides: The side tables by name, in SIDE_SCHEMAS and with the source's own columns.
         content: CONTENT_SCHEMA of what events carried, when `events` has ended.
     """
 
@@ -55,7 +52,7 @@ class Reading:
         inputs: list[Path],
         folder: Path,
         size: Size | None,
-        say: Say,
+        progress: Callable[[str], None],
         entries: list[Entry] | None = None,
     ) -> None:
         """Read the files.
@@ -65,7 +62,7 @@ class Reading:
             inputs: Files, or folders of them.
             folder: An existing folder for as long as the reading is used.
             size: Limits of what is held in memory at a time; the result does not depend on it.
-            say: Called with the progress, often.
+            progress: Called with a line, often.
             entries: Rows to read in place of files; `inputs` is empty then.
 
         Raises:
@@ -73,15 +70,20 @@ class Reading:
             MappingError: a table lacks columns that the mapping reads.
         """
         files = find_files(inputs)
-        self._folder, self._size, self._say = folder, size or Size(), say
-        self._sides: dict[str, Side] = {}
-        self.unread: tuple[str, ...] = ()
+        self._folder, self._size, self._progress = folder, size or Size(), progress
+        self.unread = unread_files(mapping, inputs, files)
+        self.sides = {name: pl.DataFrame(schema=schema) for name, schema in SIDE_SCHEMAS.items()}
+        self._side_accounts: dict[str, TableAccount] = {}
+        self._side_quarantined: list[pl.DataFrame] = []
         if entries is None:
-            self.unread = unread_files(mapping, inputs, files)
             labels = Labels(files)
             entries = entries_of(mapping, files, labels)
             # First: the memory that they take to read is free again before the events are read.
-            self._sides = {name: read_side(files, name, mapping, labels) for name in SIDE_SCHEMAS}
+            for name in SIDE_SCHEMAS:
+                side = read_side(files, name, mapping, labels)
+                self.sides[name] = side.rows
+                self._side_accounts |= side.accounts
+                self._side_quarantined.append(side.quarantined)
         self._absent = [name for name in mapping.optional_tables if files and not select_files(files, name)]
         self._entries = entries
         self._resolver = Resolver(folder, carried_columns(mapping), self._size)
@@ -97,7 +99,7 @@ class Reading:
             rows += height
             self._resolver.add(part, done.events)
             self._quarantine(part, done.quarantined)
-            self._say(f"{entry.label}: {rows:,} rows read")
+            self._progress(f"{entry.label}: {rows:,} rows read")
         return rows
 
     def _quarantine(self, part: int, rows: pl.DataFrame) -> None:
@@ -122,31 +124,18 @@ class Reading:
         labels = {part: entry.label for part, entry in enumerate(self._entries)}
         table = pl.col("_part").replace_strict(labels, return_dtype=pl.String).alias("table")
         total, done = self._resolver.rows, 0
-        self._say(f"{total:,} rows: resolving duplicate and conflicting IDs, and sessions")
+        self._progress(f"{total:,} rows: resolving duplicate and conflicting IDs, and sessions")
         for frame in self._resolver.events():
             self._accepted.update(dict(frame["_part"].value_counts().iter_rows()))
-            self.content = _compact(merged_content(pl.concat([self.content, carried_content(frame, until)])))
+            content = merged_content(pl.concat([self.content, carried_content(frame, until)]))
+            # A copy: a few texts of many would keep all of them in memory.
+            self.content = pl.DataFrame(content.to_arrow())
             done += frame.height
-            self._say(f"{done:,} of {total:,} events in order")
+            self._progress(f"{done:,} of {total:,} events in order")
             yield frame.select(*EVENT_SCHEMA, table)
         for (part,), rows in sorted(self._resolver.conflicting.partition_by("_part", as_dict=True).items()):
             for quarantined in self._entries[part].conflicting(rows["_row"], OTHER_CONTENT, self._size):
                 self._quarantine(part, quarantined)
-
-    @property
-    def users(self) -> pl.DataFrame:
-        """USER_SCHEMA, and the source's own columns."""
-        return self._side("users")
-
-    @property
-    def campaigns(self) -> pl.DataFrame:
-        """CAMPAIGN_SCHEMA, and the source's own columns."""
-        return self._side("campaigns")
-
-    @property
-    def item_table(self) -> pl.DataFrame:
-        """ITEM_SCHEMA, and the source's own columns, of the items table."""
-        return self._side("items")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -156,22 +145,9 @@ class Reading:
             notes.append(f"not given, and optional: {', '.join(self._absent)}")
         return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
 
-    @property
-    def promotions(self) -> pl.DataFrame:
-        """PROMOTION_SCHEMA, and the source's own columns."""
-        return self._side("promotions")
-
-    @property
-    def stock(self) -> pl.DataFrame:
-        """STOCK_SCHEMA, and the source's own columns."""
-        return self._side("stock")
-
-    def _side(self, name: str) -> pl.DataFrame:
-        return self._sides[name].rows if name in self._sides else pl.DataFrame(schema=SIDE_SCHEMAS[name])
-
     def items(self, seen: pl.Series) -> pl.DataFrame:
         """Return the items with these IDs and what is known of their content, when `events` has ended."""
-        table = self.item_table
+        table = self.sides["items"]
         return every_item(table.filter(pl.col("item_id").is_in(seen.implode())), self.content, seen)
 
     def accounts(self) -> dict[str, TableAccount]:
@@ -181,24 +157,16 @@ class Reading:
             SourceError: the rows do not add up.
         """
         repeated = self._resolver.repeated
-        found = {
+        return {
             entry.label: TableAccount(rows, self._accepted[part], dict(self._reasons[part]), repeated[part])
             for part, (entry, rows) in enumerate(zip(self._entries, self._rows_in, strict=True))
-        }
-        for side in self._sides.values():
-            found.update(side.accounts)
-        return found
+        } | self._side_accounts
 
     def quarantined(self) -> Iterator[pl.DataFrame]:
         """Yield QUARANTINE_SCHEMA of every quarantined row, when `events` has ended."""
         for file in (file for part in self._quarantined for file in part):
             yield pl.read_parquet(file, hive_partitioning=False)
-        yield from (side.quarantined for side in self._sides.values() if side.quarantined.height)
-
-
-def _compact(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a copy: a few texts of many would keep all of them in memory."""
-    return pl.DataFrame(frame.to_arrow())
+        yield from (rows for rows in self._side_quarantined if rows.height)
 
 
 def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
@@ -210,10 +178,12 @@ def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str
     return total.hexdigest()
 
 
-def require_events(reasons: dict[str, int], mapping: Mapping) -> None:
+def require_events(accounts: dict[str, TableAccount], mapping: Mapping) -> None:
     """Raise a SourceError with the reasons why no row of a source became an event, if any was quarantined."""
-    if not reasons:
-        return
-    counts = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
-    shown = ", ".join(f"{reason} {count:,}" for reason, count in counts)
-    raise SourceError(f"mapping {mapping.name}: some rows must become events; none did ({shown}). Correct the mapping")
+    reasons = sum((Counter(account.quarantined) for account in accounts.values()), Counter[str]())
+    if reasons:
+        counts = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
+        shown = ", ".join(f"{reason} {count:,}" for reason, count in counts)
+        raise SourceError(
+            f"mapping {mapping.name}: some rows must become events; none did ({shown}). Correct the mapping"
+        )

@@ -150,8 +150,8 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
     done = Ingested(
         events=events.drop("table"),
         items=reading.items(events["item_id"]),
-        users=reading.users,
-        campaigns=reading.campaigns,
+        users=reading.sides["users"],
+        campaigns=reading.sides["campaigns"],
         quarantined=_in_quarantine(rejected, frames),
         accounts=reading.accounts(),
         origin=events.select("event_id", "table"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from events.content import content_hash_sql
 from events.contract import EVENT_SCHEMA
@@ -31,36 +32,36 @@ WINDOW ids AS (PARTITION BY event_id ORDER BY _part, _row)
 QUALIFY row_number() OVER ids > 1
 """  # noqa: S608
 
-# When the session of each moment of a person began: sessions end after 30 idle minutes, as in Google Analytics.
+# When the session of each moment without one began: sessions end after 30 idle minutes, as in Google Analytics.
 _STARTS = """
 CREATE TABLE starts AS
 WITH moments AS (
-    SELECT coalesce(user_id, anonymous_id) AS person, event_time, bool_or(session_id IS NULL) AS missing
+    SELECT coalesce(user_id, anonymous_id) AS person, event_time AS moment, session_id IS NULL AS missing
     FROM accepted ANTI JOIN later USING (_part, _row)
-    GROUP BY ALL
 ), begun AS (
-    SELECT *, bool_or(missing) OVER (PARTITION BY person) AS lacking,
-        CASE WHEN epoch_us(event_time) - lag(epoch_us(event_time)) OVER (PARTITION BY person ORDER BY event_time)
-            <= 30 * 60 * 1000000 THEN NULL ELSE epoch_us(event_time) END AS begin
-    FROM moments
-), started AS (
-    SELECT *, max(begin) OVER (PARTITION BY person ORDER BY event_time) AS start FROM begun WHERE lacking
+    SELECT person, moment AS begin FROM moments SEMI JOIN (SELECT person FROM moments WHERE missing) USING (person)
+    WINDOW times AS (PARTITION BY person ORDER BY moment)
+    QUALIFY coalesce(epoch_us(moment) - epoch_us(lag(moment) OVER times) > 30 * 60 * 1000000, true)
+), lacking AS (
+    SELECT DISTINCT person, moment FROM moments WHERE missing
 )
-SELECT person, event_time AS moment, start // 1000000 AS start FROM started WHERE missing ORDER BY event_time
+SELECT lacking.person, moment, epoch_us(begin) // 1000000 AS start
+FROM lacking ASOF JOIN begun ON lacking.person = begun.person AND moment >= begin ORDER BY moment
 """
-
-
 # The final order of a stretch of time, whose rows are few enough to be in memory.
 _ORDER = """
-SELECT position, {session} AS session_id
-FROM stretch ANTI JOIN later USING (_part, _row) {starts}
-ORDER BY event_time, event_id
-"""
-_JOIN_STARTS = """
+SELECT position, coalesce(session_id, concat(person, '-', start)) AS session_id
+FROM stretch ANTI JOIN later USING (_part, _row)
 LEFT JOIN (SELECT * FROM starts WHERE moment BETWEEN $first AND $last)
     ON person = coalesce(user_id, anonymous_id) AND moment = event_time
+ORDER BY event_time, event_id
 """
 _KEYS = ["event_time", "event_id", "session_id", "user_id", "anonymous_id", "_part", "_row"]
+
+
+def _arrow(rows: pl.DataFrame) -> pa.Table:
+    """Return rows for DuckDB without a copy of their texts."""
+    return rows.to_arrow(compat_level=pl.CompatLevel.newest())
 
 
 class Resolver:
@@ -87,7 +88,6 @@ class Resolver:
         self._waiting: list[pl.DataFrame] = []
         self._waiting_bytes = self._bytes = 0
         self._files: list[Path] = []
-        self._without_session = False
         self.rows = 0
         self.repeated: Counter[int] = Counter()
         self.conflicting = pl.DataFrame(schema={"_part": pl.Int32, "_row": pl.UInt32})
@@ -99,7 +99,6 @@ class Resolver:
         self._waiting.append(full)
         size = int(full.estimated_size())
         self._waiting_bytes, self._bytes = self._waiting_bytes + size, self._bytes + size
-        self._without_session |= full["session_id"].null_count() > 0
         self.rows += full.height
         if self._waiting_bytes >= 16 * self._size.bytes:
             self._write()
@@ -113,41 +112,38 @@ class Resolver:
         rows.write_parquet(self._files[-1], compression="lz4", row_group_size=max(1, self._size.rows // 8))
         self._waiting, self._waiting_bytes = [], 0
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        """Return a database with the view `accepted`."""
-        connection = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(self._folder / "spilled")})
-        connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-        if self._files:
-            if self._waiting:
-                self._write()
-            files = connection.read_parquet([str(file) for file in self._files], hive_partitioning=False)
-            files.create_view("accepted")
-        else:
-            # In one chunk: rows of many chunks are slow to gather.
-            self._waiting = [pl.concat(self._waiting, rechunk=True)]
-            connection.register("accepted", self._waiting[0].to_arrow())
-        return connection
-
     def events(self) -> Iterator[pl.DataFrame]:
         """Yield `_part`, EVENT_SCHEMA and the other columns, sorted by event_time and event_id, once."""
         if not self.rows:
             return
-        with self._connect() as connection:
+        spilled = str(self._folder / "spilled")
+        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spilled}) as connection:
+            connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+            self._register(connection)
             connection.execute(_LATER)
             counted = connection.execute("SELECT _part, count(*) FROM later WHERE same GROUP BY _part").fetchall()
             self.repeated.update(dict(counted))
             conflicting = connection.sql("SELECT _part, _row FROM later WHERE NOT same ORDER BY _part, _row")
             self.conflicting = pl.DataFrame(conflicting.to_arrow_table())
-            if self._without_session:
-                connection.execute(_STARTS)
-            order = _ORDER.format(session="coalesce(session_id, concat(person, '-', start))", starts=_JOIN_STARTS)
-            order = order if self._without_session else _ORDER.format(session="session_id", starts="")
+            connection.execute(_STARTS)
             for rows in filter(len, self._stretches(connection)):
-                connection.register("stretch", rows.select(_KEYS).with_row_index("position").to_arrow())
+                connection.register("stretch", _arrow(rows.select(_KEYS).with_row_index("position")))
                 ends = {"first": rows["event_time"].min(), "last": rows["event_time"].max()}
-                found = connection.sql(order, params=ends if self._without_session else None).to_arrow_table()
+                found = connection.sql(_ORDER, params=ends).to_arrow_table()
                 for part in pl.DataFrame(found).iter_slices(_FRAME):
                     yield rows[part["position"]].with_columns(part["session_id"])
+
+    def _register(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the rows known to the database as `accepted`."""
+        if not self._files:
+            # In one chunk: rows of many chunks are slow to gather.
+            self._waiting = [pl.concat(self._waiting, rechunk=True)]
+            connection.register("accepted", _arrow(self._waiting[0]))
+            return
+        if self._waiting:
+            self._write()
+        files = connection.read_parquet([str(file) for file in self._files], hive_partitioning=False)
+        files.create_view("accepted")
 
     def _stretches(self, connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
         """Yield the rows in stretches of time, and of IDs where many rows are of one moment."""

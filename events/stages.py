@@ -60,30 +60,23 @@ class _Frozen:
 
     def __init__(self, folder: Path, size: Size | None) -> None:
         self._folder, self._size = folder, size
-        self.users, self.campaigns = (read_table(folder / f"{name}.parquet") for name in ("users", "campaigns"))
+        self.sides = {name: read_table(folder / f"{name}.parquet") for name in ("items", "users", "campaigns")}
         self._accepted = 0
 
-    def events(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
-        """Yield EVENT_SCHEMA, sorted by event_time and event_id, in consecutive frames."""
+    def events(self, _: datetime | None = None) -> Iterator[pl.DataFrame]:
         for piece in pieces(self._folder / FROZEN_EVENTS, size=self._size):
             self._accepted += piece.frame.height
             yield piece.frame.select(list(EVENT_SCHEMA))
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
-        """Return the items with these IDs and what is known of their content."""
-        return read_table(self._folder / "items.parquet").filter(pl.col("item_id").is_in(seen.implode()))
+        return self.sides["items"].filter(pl.col("item_id").is_in(seen.implode()))
 
     def accounts(self) -> dict[str, TableAccount]:
-        """Return the account of the lake, when `events` has ended."""
-        reasons: Counter[str] = Counter()
-        for rows in self.quarantined():
-            reasons.update(count_reasons(rows))
+        reasons = sum((Counter(count_reasons(rows)) for rows in self.quarantined()), Counter[str]())
         return {"lake": TableAccount(self._accepted + reasons.total(), self._accepted, dict(reasons))}
 
     def quarantined(self) -> Iterator[pl.DataFrame]:
-        """Yield QUARANTINE_SCHEMA of every quarantined row."""
-        for piece in pieces(self._folder / "quarantine.parquet", size=self._size):
-            yield piece.frame
+        return (piece.frame for piece in pieces(self._folder / "quarantine.parquet", size=self._size))
 
 
 class _Slice:
@@ -101,81 +94,65 @@ class _Slice:
         """Yield what is kept of consecutive frames of events."""
         for frame in frames:
             self.rows_before += frame.height
-            kept = self._of_people(self._known(frame))
+            known, until = frame, self._until
+            if until is not None:
+                known = frame.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
+            kept = known if self._share >= 1 else self._of_people(known)
+            self.left_out["after_as_of"] += frame.height - known.height
+            self.left_out["by_user_share"] += known.height - kept.height
             if kept.height:
                 self.rows += kept.height
                 self.first, self.last = self.first or kept["event_time"][0], kept["event_time"][-1]
                 self.items.update(kept["item_id"].drop_nulls().unique())
                 yield kept
 
-    def _known(self, events: pl.DataFrame) -> pl.DataFrame:
-        if self._until is None:
-            return events
-        kept = events.filter((pl.col("event_time") < self._until) & (pl.col("ingested_at") < self._until))
-        self.left_out["after_as_of"] += events.height - kept.height
-        return kept
-
     def _of_people(self, events: pl.DataFrame) -> pl.DataFrame:
-        if self._share >= 1:
-            return events
         who = pl.coalesce("user_id", "anonymous_id")
         people = events.select(who.alias("who")).unique().to_series().to_list()
         limit = int(self._share * 2**64)
         chosen = [p for p in people if int.from_bytes(blake2b(p.encode(), digest_size=8).digest()) < limit]
-        kept = events.filter(who.is_in(chosen))
-        self.left_out["by_user_share"] += events.height - kept.height
-        return kept
+        return events.filter(who.is_in(chosen))
 
-    def seen(self) -> pl.Series:
-        """Return the IDs of the items in the kept events, sorted."""
-        return pl.Series("item_id", sorted(self.items), dtype=pl.String)
+    def dataset(self, data: DataParams, identity: str, digest: str) -> dict[str, Any]:
+        """Return what `dataset.json` holds of the kept events.
 
-
-def _row_groups(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Yield the rows in frames of one row group each: the bytes of a group depend on how its rows are cut."""
-    waiting: list[pl.DataFrame] = []
-    rows = 0
-    for frame in frames:
-        waiting.append(frame)
-        rows += frame.height
-        if rows >= ROW_GROUP:
-            table = pl.concat(waiting)
-            whole = rows // ROW_GROUP * ROW_GROUP
-            yield from (table.slice(start, ROW_GROUP) for start in range(0, whole, ROW_GROUP))
-            waiting, rows = [table.slice(whole)], rows - whole
-    if rows:
-        yield pl.concat(waiting)
+        Raises:
+            SourceError: there are none.
+        """
+        if self.first is None or self.last is None:
+            raise SourceError(
+                "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
+            )
+        return {
+            "source": data.source if "/" not in data.source else Path(data.source).name,
+            "mapping": data.mapping,
+            "identity": identity,
+            "start": self.first.isoformat(),
+            "high_water": (self.last + timedelta(microseconds=1)).isoformat(),
+            "rows": self.rows,
+            "digest": digest,
+        }
 
 
 def write_parquet(frames: Iterator[pl.DataFrame], schema: dict[str, Any], target: Path) -> None:
     """Write consecutive frames of one schema to a Parquet file, whose bytes do not depend on how they are cut."""
     oldest = pl.CompatLevel.oldest()
-    names = pl.DataFrame(schema=schema).to_arrow(compat_level=oldest).schema
+    waiting = pl.DataFrame(schema=schema)
+    names = waiting.to_arrow(compat_level=oldest).schema
     # A dictionary of values that hardly repeat takes time and space.
     repeating = [name for name in names.names if name not in ("event_id", "event_time", "ingested_at", "raw")]
     with pq.ParquetWriter(target, names, compression="zstd", use_dictionary=repeating) as writer:
-        for group in _row_groups(frames):
+
+        def write(group: pl.DataFrame) -> None:
             writer.write_table(group.rechunk().to_arrow(compat_level=oldest), row_group_size=ROW_GROUP)
 
-
-def _some(moment: datetime | None) -> datetime:
-    if moment is None:
-        raise SourceError(
-            "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
-        )
-    return moment
-
-
-def _dataset(part: _Slice, data: DataParams, identity: str, digest: str) -> dict[str, Any]:
-    return {
-        "source": data.source if "/" not in data.source else Path(data.source).name,
-        "mapping": data.mapping,
-        "identity": identity,
-        "start": _some(part.first).isoformat(),
-        "high_water": (_some(part.last) + timedelta(microseconds=1)).isoformat(),
-        "rows": part.rows,
-        "digest": digest,
-    }
+        for frame in frames:
+            waiting = pl.concat([waiting, frame])
+            while waiting.height >= ROW_GROUP:
+                write(waiting.head(ROW_GROUP))
+                waiting = waiting.slice(ROW_GROUP)
+        if waiting.height:
+            write(waiting)
 
 
 def _read_raw(raw: Path, mapping: Mapping, work: Path, size: Size | None) -> Reading | _Frozen:
@@ -206,7 +183,7 @@ def _print_account(reading: Reading | _Frozen, part: _Slice, mapping: Mapping) -
     for table, account in accounts.items():
         console.print(account.line(table))
     if not part.rows_before:
-        require_events(dict(sum((Counter(one.quarantined) for one in accounts.values()), Counter())), mapping)
+        require_events(accounts, mapping)
     if any(part.left_out.values()):
         console.print(f"slice: {part.rows:,} events kept, left out {part.left_out}")
     return accounts
@@ -229,9 +206,9 @@ def ingest(params: Params, settings: Settings, size: Size | None = None) -> None
             reading = _read_raw(settings.outs_dir / "raw", mapping, work, size)
             write_parquet(part.of(reading.events(_until(params.data))), EVENT_SCHEMA, out / "events.parquet")
         accounts = _print_account(reading, part, mapping)
-        reading.items(part.seen()).write_parquet(out / "items.parquet")
-        reading.users.write_parquet(out / "users.parquet")
-        reading.campaigns.write_parquet(out / "campaigns.parquet")
+        reading.items(pl.Series("item_id", sorted(part.items), dtype=pl.String)).write_parquet(out / "items.parquet")
+        for name in ("users", "campaigns"):
+            reading.sides[name].write_parquet(out / f"{name}.parquet")
         write_parquet(reading.quarantined(), QUARANTINE_SCHEMA, out / "quarantine.parquet")
         shutil.rmtree(work)
         tables = {table: account.as_json() for table, account in accounts.items()}
@@ -239,4 +216,4 @@ def ingest(params: Params, settings: Settings, size: Size | None = None) -> None
         kept = {"kept": part.rows, "left_out": part.left_out, "declared_reasons": declared}
         write_json(out / "account.json", {"tables": tables, **kept})
         digest = file_digest(out / "events.parquet")
-        write_json(out / "dataset.json", _dataset(part, params.data, mapping.identity, digest))
+        write_json(out / "dataset.json", part.dataset(params.data, mapping.identity, digest))

@@ -22,13 +22,13 @@ def read_source(mapping: Mapping, inputs: list[Path], size: Size | None = None) 
         events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA | {"table": pl.String}), *reading.labelled()])
         return Ingested(
             events=events.drop("table"),
-            items=every_item(reading.item_table, reading.content, events["item_id"]),
-            users=reading.users,
-            campaigns=reading.campaigns,
+            items=every_item(reading.sides["items"], reading.content, events["item_id"]),
+            users=reading.sides["users"],
+            campaigns=reading.sides["campaigns"],
             quarantined=pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()]),
             accounts=reading.accounts(),
             origin=events.select("event_id", "table"),
-            item_table=reading.item_table,
+            item_table=reading.sides["items"],
             item_content=reading.content,
             unread=reading.unread,
             digest=inputs_digest(mapping, find_files(inputs), list(reading.accounts())),

@@ -5,7 +5,6 @@ again where another writer was first.
 """
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,21 +123,14 @@ def ingest_files(
         rows = _in_order(reading, folder / "events.parquet")
         accounts = reading.accounts()
         if not rows:
-            require_events(dict(sum((Counter(one.quarantined) for one in accounts.values()), Counter())), mapping)
+            require_events(accounts, mapping)
         incoming = Incoming(
             mapping=mapping.name,
             inputs=inputs_digest(mapping, find_files(inputs), list(accounts)),
             accounts=accounts,
             events=lambda: _chunks(folder / "events.parquet"),
             quarantined=reading.quarantined,
-            sides={
-                "items": reading.item_table,
-                "users": reading.users,
-                "campaigns": reading.campaigns,
-                "promotions": reading.promotions,
-                "stock": reading.stock,
-                CONTENT: reading.content,
-            },
+            sides=reading.sides | {CONTENT: reading.content},
             sources=columns,
         )
         if dry_run or place is None:

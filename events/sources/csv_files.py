@@ -9,12 +9,11 @@ line ends.
 
 import codecs
 import csv
-import json
 import re
 import tempfile
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -23,15 +22,15 @@ import duckdb
 import polars as pl
 
 from events.mapping import Csv
-from events.sources.files import MALFORMED, Piece, Size, is_packed, open_unpacked, require_text
+from events.sources.files import KEPT, MALFORMED, Piece, Size, is_packed, malformed_text, open_unpacked, require_text
 from shoplens.errors import SourceError
 
 LONGEST = 1 << 24  # bytes of a line; a longer one is no row of a log
 _MARK = "\x1f"  # starts a placeholder: ASCII's unit separator is in no text that people type
-_KEPT = 10_000  # characters of a malformed line that are kept
 _LINES, _BYTES = 1000, 1 << 20  # of one row: a quote that stays open for longer is not a quoted text
 _BLOCK = 1 << 22
 _UTF_8 = ("utf-8", "utf-8-sig", "ascii")
+_SEPARATOR = re.compile('"?sep=(.)"?\r?\n')
 OPEN = "open"  # a quoted text that goes on in the next line
 _REMEDIES = {
     "row_too_short": "the line has {fields} of {width} columns; add what is missing, or remove the line",
@@ -122,61 +121,66 @@ class _Text:
 def _utf8_copy(path: Path, encoding: str, target: Path) -> Path:
     """Return a file with the text of `path` in UTF-8 and with line feeds: itself where it is such a file."""
     try:
-        utf8 = (codec := codecs.lookup(encoding).name) in _UTF_8
+        codec = codecs.lookup(encoding).name
     except LookupError as error:
         raise SourceError(f"{path}: csv.encoding: unknown encoding {encoding!r}; write utf-8 or cp1252, say") from error
     with open_unpacked(path) as stream:
         start = stream.read(_BLOCK)
     returns = b"\r" in start and b"\n" not in start  # line ends of the old Macintosh
-    if utf8 and not returns and not is_packed(path):
+    if codec in _UTF_8 and not returns and not is_packed(path):
         return path
     decoder, line = codecs.getincrementaldecoder(codec)(), 1
     with open_unpacked(path) as stream, target.open("wb") as out:
         while block := stream.read(_BLOCK):
             try:
-                text = block if utf8 else decoder.decode(block).encode()
-                out.write(text.replace(b"\r", b"\n") if returns else text)
+                text = block if codec in _UTF_8 else decoder.decode(block).encode()
             except UnicodeDecodeError as error:
                 line += block.count(b"\n", 0, error.start)
                 raise SourceError(
                     f"{path}: csv.encoding: line {line:,} is no {encoding} text; declare the encoding that the file has"
                 ) from error
+            out.write(text.replace(b"\r", b"\n") if returns else text)
             line += block.count(b"\n")
     return target
 
 
 def _unique(row: list[str]) -> tuple[str, ...]:
-    names: list[str] = []
+    names: dict[str, None] = {}
     for name in row:
         again = (f"{name}_duplicated_{n}" for n in count())
-        names.append(name if name not in names else next(one for one in again if one not in names))
+        names[name if name not in names else next(one for one in again if one not in names)] = None
     return tuple(names)
 
 
 def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
-    """Read the names of the columns.
+    """Read the names of the columns, and the separator where Excel has written it into the first line, as `sep=;`.
 
     Raises:
         SourceError: there is no row, the header is not UTF-8, or `csv.header` has another number of columns.
     """
-    text = _Text(path, place, 0, (), dialect)
     with place.open("rb") as raw:
         require_text(path, raw.read(_BLOCK))
-    try:
-        with place.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            rows = csv.reader(
-                stream,
-                delimiter=dialect.separator,
-                quotechar=text.quote or None,
-                quoting=csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE,
-                escapechar="\\" if text.escape == "\\" else None,
-                doublequote=text.escape == text.quote,
-                strict=True,
-            )
+    with place.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        stated = _SEPARATOR.fullmatch(stream.readline(16))
+        if stated is None:
+            stream.seek(0)
+        else:
+            dialect = dialect.model_copy(update={"separator": stated[1]})
+        skip = int(stated is not None)
+        text = _Text(path, place, skip, dialect.header, dialect)
+        rows = csv.reader(
+            stream,
+            delimiter=dialect.separator,
+            quotechar=text.quote or None,
+            quoting=csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE,
+            escapechar="\\" if text.escape == "\\" else None,
+            doublequote=text.escape == text.quote,
+            strict=True,
+        )
+        try:
             row = next((row for row in rows if row), None)
-            used = rows.line_num
-    except csv.Error as error:
-        raise SourceError(f"{path}: the first row must be well-formed CSV: a quote in it is not closed") from error
+        except csv.Error as error:
+            raise SourceError(f"{path}: the first row must be well-formed CSV: a quote in it is not closed") from error
     if row is None:
         raise SourceError(f"{path}: must hold rows; received an empty CSV file")
     if dialect.header:
@@ -185,11 +189,11 @@ def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
                 f"{path}: csv.header: must name every column: it names {len(dialect.header)}, the file has {len(row)}. "
                 f"Correct the mapping"
             )
-        return _Text(path, place, 0, dialect.header, dialect)
+        return text
     for n, name in enumerate(row, start=1):
-        if not name.isprintable() and any("\udc80" <= one <= "\udcff" for one in name):
+        if any("\udc80" <= one <= "\udcff" for one in name):
             raise SourceError(_undeclared(path, f"the header, column {n}"))
-    return _Text(path, place, used, _unique(row), dialect)
+    return replace(text, skip=skip + rows.line_num, names=_unique(row))
 
 
 def _undeclared(path: Path, where: str) -> str:
@@ -232,12 +236,12 @@ class _Repair:
         text = self._text
         with target.open("w", encoding="utf-8", newline="") as out:
             for row in self._joined():
-                out.write((row.text if not row.reason else self._placeholder(row)) + "\n")
+                out.write((self._placeholder(row) if row.reason else row.text) + "\n")
                 self.rows += 1
         # A few lines that are not UTF-8 are malformed; where most are, the file has another encoding.
         if self._invalid > self._valid and self._invalid >= min(2, self.rows) and self._invalid * 100 >= self.rows:
             raise SourceError(_undeclared(text.path, self._first_invalid))
-        return _Text(text.path, target, 0, text.names, text.dialect)
+        return replace(text, place=target, skip=0)
 
     def _read(self) -> Iterator[_Line]:
         """Yield every line that is not blank."""
@@ -248,43 +252,45 @@ class _Repair:
                     return
                 large = len(line) > LONGEST
                 while large and not line.endswith(b"\n"):
-                    line = line[:_KEPT] + stream.readline(LONGEST)
+                    line = line[:KEPT] + stream.readline(LONGEST)
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 line = line.rstrip(b"\r\n")
                 if number > self._text.skip and (line or len(self._text.names) == 1):
                     self.lines += 1
-                    yield self._decoded(number, line[:_KEPT] if large else line, "line_too_large" if large else "")
+                    yield self._decoded(number, line[:KEPT] if large else line, "line_too_large" if large else "")
 
-    def _decoded(self, number: int, line: bytes, reason: str = "") -> _Line:
+    def _decoded(self, number: int, line: bytes, reason: str) -> _Line:
         try:
             text = line.decode()
-            self._valid += not line.isascii()
         except UnicodeDecodeError as error:
             self._invalid += 1
             before = line[: error.start].count(self._text.dialect.separator.encode())
             self._first_invalid = self._first_invalid or f"line {number:,}, column {before + 1}"
             return _Line(number, line.decode(errors="backslashreplace"), reason or "not_utf8")
+        self._valid += not line.isascii()
         return _Line(number, text, reason)
 
     def _joined(self) -> Iterator[_Line]:
         """Yield every row: a line, or the lines that a quoted text goes over."""
         lines, waiting = self._read(), deque[_Line]()
-        while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
+
+        def following() -> _Line | None:
+            return waiting.popleft() if waiting else next(lines, None)
+
+        while (line := following()) is not None:
             reason, fields = (line.reason, 0) if line.reason else self._text.fault(line.text)
-            row = _Line(line.number, line.text, reason, fields)
+            row = replace(line, reason=reason, fields=fields)
             if reason == OPEN:
-                row, more = self._closed(line, waiting, lines)
-                waiting.extendleft(reversed(more))
+                row, unused = self._closed(line, following)
+                waiting.extendleft(reversed(unused))
             yield row
 
-    def _closed(self, line: _Line, waiting: deque[_Line], lines: Iterator[_Line]) -> tuple[_Line, list[_Line]]:
+    def _closed(self, line: _Line, following: Callable[[], _Line | None]) -> tuple[_Line, list[_Line]]:
         """Return the row that starts with `line`, whose quote is open, and lines that were read and are none of it."""
         text, taken, size = self._text, list[_Line](), len(line.text)
-        while len(taken) < _LINES and size < _BYTES:
-            more = waiting.popleft() if waiting else next(lines, None)
-            if more is None:
-                break
+        width, row_inside = len(text.names), False
+        while len(taken) < _LINES and size < _BYTES and (more := following()) is not None:
             taken.append(more)
             size += len(more.text)
             if more.reason:
@@ -292,21 +298,17 @@ class _Repair:
             if text.quote in more.text:
                 joined = "\n".join([line.text, *(one.text for one in taken)])
                 reason, fields = text.fault(joined)
-                if reason == "quote_unbalanced" or (reason != OPEN and self._holds_a_row(taken[:-1])):
+                if reason == "quote_unbalanced" or (reason != OPEN and row_inside):
                     break
                 if reason != OPEN:
                     return _Line(line.number, joined, reason, fields), []
-        return _Line(line.number, line.text, "quote_unbalanced"), taken
-
-    def _holds_a_row(self, inside: list[_Line]) -> bool:
-        """Return whether a line inside a quoted text is itself a row: then the quote was never meant to be one."""
-        width = len(self._text.names)
-        return width > 3 and any(one.text.count(self._text.dialect.separator) == width - 1 for one in inside)
+            # A line inside a quoted text is itself a row: then the quote was never meant to be one.
+            row_inside |= width > 3 and more.text.count(text.dialect.separator) == width - 1
+        return replace(line, reason="quote_unbalanced"), taken
 
     def _placeholder(self, row: _Line) -> str:
         remedy = _REMEDIES[row.reason].format(fields=row.fields, width=len(self._text.names))
-        raw = json.dumps({"line": row.number, "text": row.text[:_KEPT], "remedy": remedy}, ensure_ascii=False)
-        mark = f"{_MARK}{row.reason}{_MARK}{raw.encode().hex()}"
+        mark = f"{_MARK}{row.reason}{_MARK}{malformed_text(row.number, row.text, remedy).encode().hex()}"
         return mark + self._text.dialect.separator * (len(self._text.names) - 1)
 
 
@@ -327,17 +329,17 @@ def _is_clean(text: _Text) -> tuple[bool, int]:
     return rows == lines + (last != b"\n") and not rejected, rows
 
 
-def _piece(frame: pl.DataFrame, names: tuple[str, ...]) -> Piece:
+def _piece(frame: pl.DataFrame, names: tuple[str, ...], note: str) -> Piece:
     """Return rows as a piece; placeholders become malformed rows without values."""
     first = frame.to_series(0)
     marked = first.str.starts_with(_MARK).fill_null(value=False)
     frame.columns = list(names)
     if not marked.any():
-        return Piece(frame)
+        return Piece(frame, note=note)
     parts = first.filter(marked).str.split(_MARK)
     raw = parts.list.get(2).str.decode("hex").cast(pl.String)
     malformed = pl.DataFrame({"nth": marked.arg_true(), "reason": parts.list.get(1), "raw": raw}, schema=MALFORMED)
-    return Piece(frame.with_columns(pl.when(~marked).then(pl.all())), malformed)
+    return Piece(frame.with_columns(pl.when(~marked).then(pl.all())), malformed, note)
 
 
 def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
@@ -362,8 +364,7 @@ def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
         with duckdb.connect() as connection:
             for batch in text.scan(connection, "*").to_arrow_reader(limit):
                 for frame in pl.DataFrame(batch).iter_slices(limit):
-                    piece = _piece(frame, text.names)
-                    yield Piece(piece.frame, piece.malformed, "" if read else note)
+                    yield _piece(frame, text.names, "" if read else note)
                     read += frame.height
         if read != rows:
             raise SourceError(f"{path}: {rows:,} rows were counted and {read:,} read; the file changed meanwhile")

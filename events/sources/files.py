@@ -1,6 +1,7 @@
 """Files of a source: which ones can be read, which table each belongs to, and its label in the account."""
 
 import gzip
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ _SHOWN = 200  # characters of an error; the rest of a parser's message may repea
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MALFORMED = {"nth": pl.UInt32, "reason": pl.String, "raw": pl.String}
+KEPT = 10_000  # characters of a malformed line that are kept
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def require_text(path: Path, start: bytes) -> None:
         )
 
 
+def malformed_text(number: int, text: str, remedy: str) -> str:
+    """Return what is kept of a malformed line, as JSON: its number, its text and what to do about it."""
+    return json.dumps({"line": number, "text": text[:KEPT], "remedy": remedy}, ensure_ascii=False)
+
+
 def blocks(path: Path, size: int) -> Iterator[bytes]:
     """Yield the content of a text file in blocks of whole lines, of about `size` bytes or one longer line."""
     with open_unpacked(path) as stream:
@@ -92,23 +99,21 @@ def find_files(inputs: list[Path]) -> list[Path]:
     Raises:
         SourceError: an input does not exist, is of an unknown kind, or a folder holds no readable file.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for path in inputs:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.is_file() and kind_of(p))
             if not inside:
                 raise SourceError(f"{path}: the folder holds no file of a known kind ({', '.join(KINDS)})")
-            found += inside
         elif not path.is_file():
             raise SourceError(f"{path}: no such file or folder")
         elif kind_of(path) is None:
             raise SourceError(f"{path}: unknown kind of file; must be one of {', '.join(KINDS)}")
         else:
-            found.append(path)
-    once: dict[Path, Path] = {}
-    for path in found:
-        once.setdefault(path.resolve(), path)
-    return list(once.values())
+            inside = [path]
+        for file in inside:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
 
 
 def select_files(files: list[Path], table: str) -> list[Path]:

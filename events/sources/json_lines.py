@@ -17,11 +17,20 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from events.sources.files import MALFORMED, Piece, Size, blocks, is_packed, kind_of, open_unpacked, require_text
+from events.sources.files import (
+    MALFORMED,
+    Piece,
+    Size,
+    blocks,
+    is_packed,
+    kind_of,
+    malformed_text,
+    open_unpacked,
+    require_text,
+)
 from shoplens.errors import SourceError
 
 _MARK = "\x1f"  # the key of a placeholder
-_KEPT = 10_000  # characters of a malformed line that are kept
 _OBJECT, _LIST, _SCALAR = "object", "list", "scalar"
 _TYPES = {
     "VARCHAR": pl.String(),
@@ -40,12 +49,16 @@ _REMEDIES = {
 
 
 class _OtherTypeError(Exception):
-    """A field holds an object, a list or a plain value where most records have another of these."""
+    """A field holds an object, a list or a scalar where most records have another of these."""
+
+
+def _kind(value: Any) -> str:
+    return _OBJECT if isinstance(value, dict) else _LIST if isinstance(value, list) else _SCALAR
 
 
 @dataclass
 class _Shape:
-    """What the values at one address of the records look like."""
+    """What the values at one address of the records are."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     types: set[type] = field(default_factory=set)
@@ -56,22 +69,22 @@ class _Shape:
     @property
     def kind(self) -> str:
         """The most frequent kind; of two that are as frequent, the one that holds more."""
-        order = (_LIST, _OBJECT, _SCALAR)
-        return max(order, key=lambda kind: (self.kinds[kind], -order.index(kind)))
+        return max((_LIST, _OBJECT, _SCALAR), key=self.kinds.__getitem__)  # the first of equals
 
     def add(self, value: Any) -> None:
         """Count a value."""
-        if isinstance(value, dict):
-            self.kinds[_OBJECT] += 1
+        if value is None:
+            return
+        kind = _kind(value)
+        self.kinds[kind] += 1
+        if kind == _OBJECT:
             for key, one in value.items():
                 self.fields.setdefault(key, _Shape()).add(one)
-        elif isinstance(value, list):
-            self.kinds[_LIST] += 1
+        elif kind == _LIST:
             self.item = self.item or _Shape()
             for one in value:
                 self.item.add(one)
-        elif value is not None:
-            self.kinds[_SCALAR] += 1
+        else:
             self.types.add(type(value))
             if isinstance(value, int):
                 self.widest = max(self.widest, abs(value))
@@ -87,7 +100,7 @@ class _Shape:
         if isinstance(value, str) and self.kind != _SCALAR:
             with suppress(ValueError):  # else compared as the text that it is
                 value = json.loads(value)
-        kind = _OBJECT if isinstance(value, dict) else _LIST if isinstance(value, list) else _SCALAR
+        kind = _kind(value)
         if kind != self.kind:
             raise _OtherTypeError(f"{address} holds one {kind} where most records hold one {self.kind}")
         if kind == _OBJECT:
@@ -177,33 +190,27 @@ def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
             except _OtherTypeError as error:
                 reason, why = "field_has_other_type", str(error)
             if reason:
-                raw = {"line": number, "text": text[:_KEPT], "remedy": _REMEDIES[reason].format(why=why)}
-                fitted = {_MARK: [reason, json.dumps(raw, ensure_ascii=False)]}
+                remedy = _REMEDIES[reason].format(why=why)
+                fitted = {_MARK: [reason, malformed_text(number, text, remedy)]}
             out.write(json.dumps(fitted, ensure_ascii=False) + "\n")
     return pl.Schema({key: one.dtype() for key, one in shape.fields.items()} | {_MARK: pl.List(pl.String)})
 
 
-def _frame(path: Path, block: bytes, schema: pl.Schema) -> pl.DataFrame:
-    if not block.strip():
-        return pl.DataFrame(schema=schema)
+def _read(path: Path, block: bytes, schema: pl.Schema, rows: int) -> Iterator[Piece]:
     try:
-        return pl.read_ndjson(block, schema=schema)
+        read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
     except pl.exceptions.PolarsError as error:
         raise SourceError(
             f"{path}: a whole number must lie within 64 bits; one in this file does not. Write longer IDs as text"
         ) from error
-
-
-def _piece(frame: pl.DataFrame) -> Piece:
-    if _MARK not in frame.columns:
-        return Piece(frame)
-    mark, frame = frame[_MARK], frame.drop(_MARK)
-    marked = mark.is_not_null()
-    if not marked.any():
-        return Piece(frame)
-    parts = mark.filter(marked)
-    found = {"nth": marked.arg_true(), "reason": parts.list.get(0), "raw": parts.list.get(1)}
-    return Piece(frame, pl.DataFrame(found, schema=MALFORMED))
+    for frame in read.iter_slices(rows):
+        if _MARK not in schema or frame[_MARK].null_count() == frame.height:
+            yield Piece(frame.drop(_MARK, strict=False))
+            continue
+        marked = frame[_MARK].is_not_null()
+        parts = frame[_MARK].filter(marked)
+        found = {"nth": marked.arg_true(), "reason": parts.list.get(0), "raw": parts.list.get(1)}
+        yield Piece(frame.drop(_MARK), pl.DataFrame(found, schema=MALFORMED))
 
 
 def json_pieces(path: Path, size: Size) -> Iterator[Piece]:
@@ -228,8 +235,8 @@ def json_pieces(path: Path, size: Size) -> Iterator[Piece]:
             schema, place = _repaired(path, place, repaired), repaired
         read = 0
         for block in blocks(place, size.bytes):
-            for frame in _frame(path, block, schema).iter_slices(size.rows):
-                yield _piece(frame)
-                read += frame.height
+            for piece in _read(path, block, schema, size.rows):
+                yield piece
+                read += piece.frame.height
         if not read:
             raise SourceError(f"{path}: must hold one record per line; received none")

@@ -87,7 +87,7 @@ def ingest(mapping: Mapping, *files: Path) -> Done:
             reading.accounts(),
             reading.content,
             reading.items(events["item_id"].drop_nulls()),
-            reading.users,
+            reading.sides["users"],
             reading.unread,
             [*messages, *reading.notes],
         )

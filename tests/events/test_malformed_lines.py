@@ -105,9 +105,11 @@ def test_fewer_rows_than_lines_is_reported_once(tmp_path: Path) -> None:
         ("a,b\n'x, y',2\n", Csv(quote="'"), ("x, y", "2")),
         ("a\tb\n\"x\t2\n", Csv(separator="\t", quote="none"), ('"x', "2")),
         ('a,b\n"say ""hi""",2\n', Csv(), ('say "hi"', "2")),
+        ("sep=;\r\na;b\r\n1,5;2\r\n", Csv(), ("1,5", "2")),
+        (b'\xef\xbb\xbf"sep=;"\r\n1,5;2\r\n', Csv(separator=";", header=("a", "b")), ("1,5", "2")),
     ],
     ids=["cp1252", "UTF-16", "GB 18030", "BOM with a header given", "BOM", "backslash", "single quotes", "no quotes",
-         "doubled quotes"],
+         "doubled quotes", "Excel's separator", "Excel's separator, header given"],
 )  # fmt: skip
 def test_a_declared_dialect_is_read(
     content: bytes | str, dialect: Csv, expected: tuple[str, str], tmp_path: Path
@@ -125,6 +127,12 @@ def test_an_encoding_that_was_not_declared_is_named_with_row_and_column(tmp_path
         read_table(written(tmp_path, b"a,b\n1,2\n\xff\xff,3\n"), Csv(encoding="gb18030"))
     with pytest.raises(SourceError, match="unknown encoding 'latin-nine'"):
         read_table(written(tmp_path, "a,b\n1,2\n"), Csv(encoding="latin-nine"))
+
+
+def test_a_malformed_line_after_a_stated_separator_keeps_its_line_number(tmp_path: Path) -> None:
+    read = list(pieces(written(tmp_path, "sep=;\na;b\n1;2\n3\n4;5\n")))
+    assert read[0].frame.rows() == [("1", "2"), (None, None), ("4", "5")]
+    assert malformed(read) == [(1, "row_too_short", 4)]
 
 
 def test_a_quote_that_the_header_leaves_open_is_rejected(tmp_path: Path) -> None:
