@@ -13,7 +13,7 @@ from events.sources.readers import read_table
 from events.sources.sniff import sniff
 from shoplens.errors import SettingsError, SourceError
 from training.table.columns import is_nested, person_column, read_column
-from training.table.kinds import Column
+from training.table.inputs import Column
 from training.table.target import read_target
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
@@ -30,14 +30,14 @@ class Account:
     rows: int
     used: int
     quarantined: dict[str, int]
-    duplicates: int
+    exact_duplicates: int
 
     def __str__(self) -> str:
         set_aside = sum(self.quarantined.values())
         reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(self.quarantined.items()))
         return (
             f"{self.rows:,} rows in = {self.used:,} used + {set_aside:,} quarantined"
-            f"{f' ({reasons})' if reasons else ''} + {self.duplicates:,} exact duplicates"
+            f"{f' ({reasons})' if reasons else ''} + {self.exact_duplicates:,} exact duplicates"
         )
 
 

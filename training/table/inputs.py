@@ -3,21 +3,40 @@
 Medians, scales and vocabularies are fitted by scikit-learn on the training rows only and saved with the model.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from training.table.kinds import Column
-
+Kind = Literal["number", "boolean", "category", "time"]
+Matrix = NDArray[np.float64]
+Labels = NDArray[np.int8]
+Scores = NDArray[np.float32]
 _MISSING = "(missing)"
 _RARE = 10  # categories with fewer training rows share one column
 _MOST = 50  # columns per category
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and its kind.
+
+    Attributes:
+        nullable: Whether it has missing values in the table.
+        unreadable: Number of cells that cannot be parsed as this kind; they count as missing.
+    """
+
+    name: str
+    kind: Kind
+    nullable: bool
+    unreadable: int = 0
 
 
 def _numbers(column: Column) -> tuple[str, ...]:
@@ -48,18 +67,10 @@ def preprocessing(columns: tuple[Column, ...]) -> ColumnTransformer:
     """
     numbers = [name for column in columns if column.kind != "category" for name in _numbers(column)]
     categories = [column.name for column in columns if column.kind == "category"]
-    scaled = Pipeline(
-        [
-            ("missing", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
-            ("scale", StandardScaler()),
-        ]
-    )
+    median = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    scaled = Pipeline([("missing", median), ("scale", StandardScaler())])
     one_hot = OneHotEncoder(
-        handle_unknown="infrequent_if_exist",
-        min_frequency=_RARE,
-        max_categories=_MOST,
-        sparse_output=False,
-        dtype=np.float64,
+        handle_unknown="infrequent_if_exist", min_frequency=_RARE, max_categories=_MOST, sparse_output=False
     )
     return ColumnTransformer([("numbers", scaled, numbers), ("categories", one_hot, categories)])
 
