@@ -77,9 +77,8 @@ class Curves(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the metrics of one epoch."""
         for name, value in sorted(logs.items()):
-            part, _, metric = name.rpartition("val_")
-            where = "validation" if part or name.startswith("val_") else "train"
-            self.live.log_metric(f"{where}/{metric or name}", float(value))
+            part = "validation" if name.startswith("val_") else "train"
+            self.live.log_metric(f"{part}/{name.removeprefix('val_')}", float(value))
         self.live.next_step()
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -11,9 +11,9 @@ from shoplens.stage import console
 from training.evaluation.bootstrap import Interval
 from training.evaluation.evaluate import MAIN_METRIC
 from training.evaluation.metrics import purchase_metrics, ranking_metrics
+from training.evaluation.plots import write_importance
 from training.evaluation.ranking import rank_all
 from training.explanation.permutation import input_names, permutation_importance, shuffle_input
-from training.explanation.plots import write_importance
 from training.loop import prepare_device
 from training.models import artifact
 from training.models.artifact import Predictor

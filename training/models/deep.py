@@ -63,11 +63,7 @@ class DeepModel(Model):
         }
 
     def build(self, history: int) -> None:
-        """Create the layers and two graphs: `network` for prediction, `learner` for training.
-
-        Args:
-            history: Number of recent events per row, N.
-        """
+        """Create the layers and two graphs for N recent events: `network` for prediction, `learner` for training."""
         size = self.recipe.network
         self.history: int = history
         given = {

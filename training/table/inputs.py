@@ -39,7 +39,7 @@ class Column:
     unreadable: int = 0
 
 
-def _numbers(column: Column) -> tuple[str, ...]:
+def _number_names(column: Column) -> tuple[str, ...]:
     """Return the names of a column's numeric inputs: a timestamp never recurs, but its hour and weekday do."""
     return (f"{column.name}: hour", f"{column.name}: weekday") if column.kind == "time" else (column.name,)
 
@@ -53,7 +53,7 @@ def to_inputs(frame: pl.DataFrame, columns: tuple[Column, ...]) -> "pd.DataFrame
             found[column.name] = values.fill_null(_MISSING).to_numpy().astype(object)
         elif column.kind == "time":
             hour = values.dt.hour() + values.dt.minute() / 60
-            for name, part in zip(_numbers(column), (hour, values.dt.weekday()), strict=True):
+            for name, part in zip(_number_names(column), (hour, values.dt.weekday()), strict=True):
                 found[name] = part.cast(pl.Float64).to_numpy()
         else:
             found[column.name] = values.cast(pl.Float64).to_numpy()
@@ -65,7 +65,7 @@ def preprocessing(columns: tuple[Column, ...]) -> ColumnTransformer:
 
     A category that is unknown or rare in the training rows is encoded as rare, or as all zeros if none is rare.
     """
-    numbers = [name for column in columns if column.kind != "category" for name in _numbers(column)]
+    numbers = [name for column in columns if column.kind != "category" for name in _number_names(column)]
     categories = [column.name for column in columns if column.kind == "category"]
     median = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     scaled = Pipeline([("missing", median), ("scale", StandardScaler())])

@@ -12,9 +12,8 @@ from shoplens.files import write_json
 from shoplens.stage import console
 from training.evaluation.bootstrap import Interval
 from training.evaluation.metrics import purchase_metrics
-from training.evaluation.plots import write_calibration, write_curves
+from training.evaluation.plots import write_calibration, write_curves, write_importance
 from training.explanation.permutation import permutation_importance
-from training.explanation.plots import write_importance
 from training.table.artifact import TableModel
 from training.table.clean import Cleaned, clean, groups_of, read_flat
 from training.table.models import MODEL_NAMES
