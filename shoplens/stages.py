@@ -18,10 +18,10 @@ STAGES: dict[str, str] = {
     "ingest": "events.stages:ingest",  # -> outs/events
     "validate": "expectations.stages:validate",  # -> outs/validated
     "features": "features.stages:features",  # -> outs/features
-    "train_purchase": "training.stages:train_purchase",  # -> outs/purchase
-    "train_next_item": "training.stages:train_next_item",  # -> outs/next_item
-    "evaluate": "training.stages:evaluate",  # -> outs/evaluation
-    "explain": "training.stages:explain",  # -> outs/explanation
+    "train_purchase": "training.fit:train_purchase",  # -> outs/purchase
+    "train_next_item": "training.fit:train_next_item",  # -> outs/next_item
+    "evaluate": "training.evaluation.stage:evaluate",  # -> outs/evaluation
+    "explain": "training.explanation.stage:explain",  # -> outs/explanation
     "package": "serving.stages:package",  # -> outs/package
 }
 

@@ -6,13 +6,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
-def load_template(path: Path, **functions: Any) -> Template:
-    """Return a template that escapes every value and raises on an undefined name.
+def load_template(path: Path, *, escape: bool = True, **functions: Any) -> Template:
+    """Return a template that escapes every value for HTML and raises on an undefined name.
 
     Args:
         path: The template's file.
+        escape: False for a page that is not HTML.
         functions: What the template may call, by name; its macros see them, too.
     """
-    environment = Environment(loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined)
+    loader = FileSystemLoader(path.parent)
+    environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined)  # noqa: S701  (HTML escapes)
     environment.globals.update(functions)
     return environment.get_template(path.name)

@@ -25,23 +25,22 @@ from training.rows.rowset import TASKS, Task
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
 
 
-def _code_digests() -> list[str]:
-    """Return the digests of all code that a result depends on."""
-    root = Path(__file__).resolve().parents[1]
-    files = [path for folder in ("features", "training") for path in sorted((root / folder).rglob("*.py"))]
-    return [file_digest(path) for path in [*files, root / "events/contract.py"]]
+def _code_digests(root: Path, *folders: str) -> list[str]:
+    return [file_digest(path) for folder in folders for path in sorted((root / folder).rglob("*.py"))]
 
 
 def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
     """Return a digest of the data, parameters and code that a result depends on."""
+    root = Path(__file__).resolve().parents[1]
     parts = [
         name,
-        recipe_of(task, params).__repr__(),
+        repr(recipe_of(task, params)),
         params.train.rows.model_dump_json(),
         params.evaluate.model_dump_json(),
         file_digest(outs / "features/features.json"),
         read_json(outs / "validated/dataset.json")["digest"],
-        *_code_digests(),
+        *_code_digests(root, "features", "training"),
+        file_digest(root / "events/contract.py"),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -146,10 +145,9 @@ def prepare_source(
 def _source_state(params: Params, root: Path, source: str) -> dict[str, Any]:
     """Return what the tables of a source depend on: the state of its files, its mapping, parameters and code."""
     files = [path for path in find_files([root / source]) if path.is_file()]
-    code = [path for folder in ("events", "expectations", "features") for path in sorted((root / folder).rglob("*.py"))]
     return {
         "files": {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files},
         "mapping": file_digest(root / params.data.mapping),
         "parameters": [params.expectations.model_dump(), params.features.model_dump()],
-        "code": [file_digest(path) for path in code],
+        "code": _code_digests(root, "events", "expectations", "features"),
     }

@@ -1,4 +1,4 @@
-"""Training of one task: the main model, its baselines, and the rows on which they are evaluated."""
+"""The stages `train_purchase` and `train_next_item`: the main model, its baselines and the held-out rows."""
 
 from pathlib import Path
 
@@ -30,8 +30,17 @@ def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, liv
     return model
 
 
-def fit_task(task: Task, params: Params, settings: Settings) -> None:
-    """Build the rows of `task`, train its model and baselines, and write outs/TASK."""
+def train_purchase(params: Params, settings: Settings) -> None:
+    """Train the purchase model and its baselines, and write them to outs/purchase."""
+    _fit_task("purchase", params, settings)
+
+
+def train_next_item(params: Params, settings: Settings) -> None:
+    """Train the next-item model and its baselines, and write them to outs/next_item."""
+    _fit_task("next_item", params, settings)
+
+
+def _fit_task(task: Task, params: Params, settings: Settings) -> None:
     from training.loop import prepare_device
 
     prepare_device(params.train.device)

@@ -1,20 +1,14 @@
-"""The training loop of all deep models: batches, progress, early stopping, learning curves.
-
-Training is seeded and deterministic: on one machine, the same rows and recipe give the same weights.
-"""
+"""What training needs around a deep model: the device, progress, learning curves."""
 
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from shoplens.stage import console
-from training.rows.rowset import RowSet
 
 _LINES_AN_EPOCH = 10
 
@@ -83,65 +77,10 @@ class Curves(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the metrics of one epoch."""
         for name, value in sorted(logs.items()):
-            part, _, metric = name.rpartition("val_")
-            where = "validation" if part or name.startswith("val_") else "train"
-            self.live.log_metric(f"{where}/{metric or name}", float(value))
+            part = "validation" if name.startswith("val_") else "train"
+            self.live.log_metric(f"{part}/{name.removeprefix('val_')}", float(value))
         self.live.next_step()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the files."""
         self.live.end()
-
-
-class Trainable(Protocol):
-    """What the loop needs of a model; `training.models.deep.DeepModel` has it."""
-
-    recipe: Any
-    learner: Any
-
-    @property
-    def name(self) -> str:
-        """Of the architecture."""
-
-    def loss(self) -> Any:
-        """Return what Keras minimizes."""
-
-    def examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-        """Return (x, y) for `learner`."""
-
-
-def learn(model: Trainable, train: RowSet, validation: RowSet, live: Path | None) -> None:
-    """Fit `model.learner` until the validation loss stops improving; keep the best weights.
-
-    Raises:
-        ModelError: the loss did not stay finite.
-    """
-    loop = model.recipe.loop
-    optimizer = keras.optimizers.get(
-        {"class_name": loop.optimizer, "config": {"learning_rate": loop.learning_rate, "clipnorm": 1.0}}
-    )
-    metrics = [keras.metrics.AUC(name="auc")] if model.recipe.task == "purchase" else []
-    model.learner.compile(optimizer=optimizer, loss=model.loss(), metrics=metrics, jit_compile=False)
-    callbacks: list[Any] = [
-        keras.callbacks.EarlyStopping("val_loss", patience=loop.patience, restore_best_weights=True, mode="min"),
-        Progress(f"{model.recipe.task} {model.name}"),
-    ]
-    if live is not None:
-        callbacks.append(Curves(live))
-    x, y = model.examples(train)
-    order = np.random.default_rng(model.recipe.seed).permutation(len(train))
-    model.learner.fit(
-        {name: values[order] for name, values in x.items()},
-        y[order],
-        batch_size=loop.batch_size,
-        epochs=loop.epochs,
-        validation_data=model.examples(validation),
-        callbacks=callbacks,
-        verbose=0,
-        shuffle=True,
-    )
-    if not all(np.isfinite(values).all() for values in model.learner.get_weights()):
-        raise ModelError(
-            f"train.{model.recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
-            f"{loop.learning_rate:g}. Lower the learning rate"
-        )

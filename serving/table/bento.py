@@ -21,10 +21,7 @@ NAME = "shoplens_table"
 CODE = (
     *(f"shoplens/{name}.py" for name in ("__init__", "digest", "errors", "files")),
     "training/__init__.py",
-    *(
-        f"training/table/{name}.py"
-        for name in ("__init__", "artifact", "inputs", "kinds", "learner", "models", "network")
-    ),
+    *(f"training/table/{name}.py" for name in ("__init__", "artifact", "inputs", "models", "network")),
     "serving/__init__.py",
     *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "schemas", "service")),
 )

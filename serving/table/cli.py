@@ -42,7 +42,7 @@ def table(
     from events.sources.files import table_name
     from shoplens.files import whole_folder
     from shoplens.settings import load_settings
-    from training.table.pages import write_pages
+    from training.table.report import write_pages
     from training.table.run import Request, analyse, write_results
 
     settings = load_settings()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from training.table.kinds import Column
+from training.table.inputs import Column
 
 _LONGEST = 1_000  # characters in a category
 

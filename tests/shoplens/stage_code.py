@@ -27,10 +27,7 @@ def modules_of_stages() -> dict[str, set[str]]:
     for stage, target in STAGES.items():
         module, _, function = target.partition(":")
         names = _imports_of_function(path_of(module), function) & graph.modules
-        # A module with one stage, or whose stages share their helpers, runs whole; the others import per function.
-        names |= {module}
-        if module != "training.stages":
-            names |= graph.find_modules_directly_imported_by(module)
+        names |= {module} | graph.find_modules_directly_imported_by(module)
         closure = set(names)
         for name in names - {module}:
             closure |= graph.find_upstream_modules(name)

@@ -1,7 +1,12 @@
 import numpy as np
 
 from training.evaluation.metrics import purchase_metrics
-from training.explanation.permutation import input_names, permutation_importance
+from training.explanation.permutation import input_names, permutation_importance, shuffle_input
+
+
+def orders(rows, repeats: int) -> list[np.ndarray]:
+    random = np.random.default_rng(3)
+    return [random.permutation(len(rows)) for _ in range(repeats)]
 
 
 def test_only_inputs_that_the_score_depends_on_are_important(make) -> None:
@@ -11,7 +16,7 @@ def test_only_inputs_that_the_score_depends_on_are_important(make) -> None:
         return purchase_metrics(rows.labels, inputs.tabular[:, 0])["roc_auc"]
 
     names = input_names(rows.inputs, sequence=True, grouped=False)
-    found = {one.name: one for one in permutation_importance(rows.inputs, names, score, repeats=5, seed=3)}
+    found = dict(permutation_importance(rows.inputs, names, shuffle_input, score, orders(rows, 5)))
     assert set(found) == {"weekly_orders_90d", "noise", "history: items", "history: event names", "history: times"}
     assert found["weekly_orders_90d"].low > 0.1
     for name in ("noise", "history: items", "history: times"):
@@ -28,7 +33,8 @@ def test_the_history_is_shuffled_between_rows_and_stays_before_now(make) -> None
         seen.append((inputs.recent.item_index.copy(), inputs.recent.event_time.copy()))
         return 0.0
 
-    list(permutation_importance(rows.inputs, ("history: items", "history: times"), score, repeats=2, seed=3))
+    names = ("history: items", "history: times")
+    list(permutation_importance(rows.inputs, names, shuffle_input, score, orders(rows, 2)))
     items = rows.inputs.recent.item_index
     assert not np.array_equal(seen[1][0], items)
     assert sorted(map(tuple, seen[1][0])) == sorted(map(tuple, items))

@@ -30,15 +30,12 @@ def as_text(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def divide(cleaned: Cleaned, seed: int = 1) -> Split:
-    time = None if cleaned.time is None else cleaned.frame[cleaned.time]
-    return split(cleaned.label, cleaned.copy_of, time, (cleaned.doubles, cleaned.double_label), seed)
+    return split(cleaned, seed)
 
 
 def chosen_of(frame: pl.DataFrame, target: str, keep: tuple[str, ...] = ()) -> tuple[set[str], dict[str, str]]:
     cleaned = clean(as_text(frame), target)
-    divided = divide(cleaned)
-    train = cleaned.frame.filter(pl.Series(divided.where("train")))
-    selection = select_columns(cleaned.columns, train, cleaned.label[divided.where("train")], frozenset(keep), 1)
+    selection = select_columns(cleaned, divide(cleaned), frozenset(keep), 1)
     return {column.name for column in selection.columns}, selection.dropped
 
 
@@ -116,7 +113,7 @@ def test_rows_in_are_used_quarantined_and_duplicates() -> None:
         (97, "y: unreadable", "202"),
     ]
     kept = clean(pl.DataFrame(rows, schema=["x", "y"], orient="row"), "y", keep_duplicates=True)
-    assert (kept.account.used, kept.account.duplicates) == (97, 0)
+    assert (kept.account.used, kept.account.exact_duplicates) == (97, 0)
 
 
 def test_nested_columns_are_dropped_with_a_reason() -> None:
@@ -124,7 +121,7 @@ def test_nested_columns_are_dropped_with_a_reason() -> None:
         pl.Series("items", [[n % 3, 1] for n in range(200)]), pl.Series("page", [{"n": n % 5} for n in range(200)])
     )
     cleaned = clean(pl.concat([frame, frame[:4]]), "is_purchased")
-    assert cleaned.account.duplicates == 4
+    assert cleaned.account.exact_duplicates == 4
     assert cleaned.dropped["items"] == "holds List(Int64), which no model reads"
     assert set(cleaned.dropped) == {"items", "page"}
 
@@ -347,6 +344,6 @@ def test_online_shoppers(real_data: Path, tmp_path: Path) -> None:
     for name, one in content["models"].items():
         assert name == "base_rate" or one["test"]["average_precision"]["low"] > floor
     assert found.chosen.model.name in ("boosted_trees", "neural_network")
-    assert found.importances[0].name == "PageValues"
+    assert next(iter(found.importances)) == "PageValues"
     for name in ("roc", "precision_recall", "calibration", "importance_table"):
         assert (tmp_path / f"a/plots/{name}.png").stat().st_size > 10_000

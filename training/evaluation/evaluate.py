@@ -33,14 +33,7 @@ class Evaluation:
 
 
 def evaluate_model(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Evaluation:
-    """Predict the rows and compute the metrics of their task.
-
-    Args:
-        model: A model of the rows' task.
-        rows: Held-out rows.
-        weight: From `user_weights`, (resamples + 1, rows).
-        threshold: Lowest probability at which a purchase is predicted.
-    """
+    """Predict held-out rows and compute the metrics of their task; `weight` is from `user_weights`."""
     if rows.task == "purchase":
         score = model.predict(rows.inputs)
         return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)

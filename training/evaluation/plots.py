@@ -11,11 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from training.evaluation.bootstrap import Interval
+
 _POINTS = 200  # per curve; more are not visible
 _BINS = 10
+_SHOWN = 20  # importances
 
 
-def new_figure(
+def _new_figure(
     title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.8), grid: Literal["both", "x"] = "both"
 ) -> tuple[Any, Any]:
     """Return an empty figure and its axes, with a title, axis labels and a grid."""
@@ -30,17 +33,9 @@ def new_figure(
     return figure, axes
 
 
-def save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: Path) -> None:
     """Write a figure as PNG, without Matplotlib's version in the metadata, so that the bytes are reproducible."""
     figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def _curves(label: NDArray[np.float32], score: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    false, true, _ = roc_curve(label, score)
-    precision, recall, _ = precision_recall_curve(label, score)
-    return false, true, recall, precision
 
 
 def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -50,10 +45,13 @@ def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
 
 def write_curves(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
     """Write ROC and precision-recall curves: roc.png and precision_recall.png with all models, the CSVs of "model"."""
-    roc, axes_roc = new_figure("ROC", "false positive rate", "true positive rate")
-    pr, axes_pr = new_figure("Precision and recall", "recall", "precision")
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    roc, axes_roc = _new_figure("ROC", "false positive rate", "true positive rate")
+    pr, axes_pr = _new_figure("Precision and recall", "recall", "precision")
     for name, score in scores.items():
-        false, true, recall, precision = _curves(label, score)
+        false, true, _ = roc_curve(label, score)
+        precision, recall, _ = precision_recall_curve(label, score)
         for axes, x, y in ((axes_roc, false, true), (axes_pr, recall, precision)):
             axes.plot(*_thin(x, y), label=name)
             axes.set_ylim(0, 1.02)
@@ -66,12 +64,12 @@ def write_curves(label: NDArray[np.float32], scores: dict[str, NDArray[np.float3
     axes_pr.axhline(float(label.mean()), linestyle="--", color="grey", linewidth=1, label="share of buyers")
     for kind, figure, axes in (("roc", roc, axes_roc), ("precision_recall", pr, axes_pr)):
         axes.legend()
-        save(figure, folder / f"{kind}.png")
+        _save(figure, folder / f"{kind}.png")
 
 
 def write_calibration(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
     """Write calibration.csv and calibration.png: predicted and observed share in ten bins of equal width."""
-    figure, axes = new_figure("Calibration", "predicted probability", "share that bought")
+    figure, axes = _new_figure("Calibration", "predicted probability", "share that bought")
     for name, score in scores.items():
         member = np.minimum((score * _BINS).astype(int), _BINS - 1)
         count = np.bincount(member, minlength=_BINS)
@@ -84,7 +82,7 @@ def write_calibration(label: NDArray[np.float32], scores: dict[str, NDArray[np.f
             pl.DataFrame(columns).write_csv(folder / "calibration.csv")
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect")
     axes.legend()
-    save(figure, folder / "calibration.png")
+    _save(figure, folder / "calibration.png")
 
 
 def write_learning_curve(live: Path, task: str, folder: Path) -> None:
@@ -92,7 +90,7 @@ def write_learning_curve(live: Path, task: str, folder: Path) -> None:
 
     A model that is not trained in epochs has no curve: its CSV has no rows, and there is no PNG.
     """
-    figure, axes = new_figure(f"Learning curve, {task}", "epoch", "loss")
+    figure, axes = _new_figure(f"Learning curve, {task}", "epoch", "loss")
     table = pl.DataFrame(schema={"epoch": pl.Int64})
     for split in ("train", "validation"):
         path = live / "plots/metrics" / split / "loss.tsv"
@@ -104,4 +102,19 @@ def write_learning_curve(live: Path, task: str, folder: Path) -> None:
     if len(table):
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True)
-        save(figure, folder / f"learning_{task}.png")
+        _save(figure, folder / f"learning_{task}.png")
+
+
+def write_importance(importances: dict[str, Interval], task: str, metric: str, folder: Path) -> None:
+    """Write the 20 largest importances to importance_TASK.csv and, as bars, to importance_TASK.png."""
+    largest = sorted(importances.items(), key=lambda one: (-one[1].value, one[0]))[:_SHOWN]
+    rows = [{"input": name, **one.as_json()} for name, one in largest]
+    pl.DataFrame(rows, schema=["input", "value", "low", "high"]).write_csv(folder / f"importance_{task}.csv")
+    bars = largest[::-1]
+    label = f"fall of {metric} when shuffled (95% interval)"
+    size = (8, 0.32 * len(bars) + 1.2)
+    figure, axes = _new_figure(f"Permutation importance, {task}", label, "", size, grid="x")
+    names, values = [name for name, _ in bars], [one.value for _, one in bars]
+    error = [[one.value - one.low for _, one in bars], [one.high - one.value for _, one in bars]]
+    axes.barh(names, values, xerr=error, color="#4477aa", ecolor="#222222", capsize=3)
+    _save(figure, folder / f"importance_{task}.png")

@@ -8,11 +8,12 @@ from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
+from training.evaluation.bootstrap import Interval
 from training.evaluation.evaluate import MAIN_METRIC
 from training.evaluation.metrics import purchase_metrics, ranking_metrics
+from training.evaluation.plots import write_importance
 from training.evaluation.ranking import rank_all
-from training.explanation.permutation import Importance, input_names, permutation_importance
-from training.explanation.plots import write_importance
+from training.explanation.permutation import input_names, permutation_importance, shuffle_input
 from training.loop import prepare_device
 from training.models import artifact
 from training.models.artifact import Predictor
@@ -30,7 +31,7 @@ def _score(predictor: Predictor, rows: RowSet) -> Callable[[Inputs], float]:
     return lambda inputs: float(ranking_metrics(rank_all(predictor, inputs), targets)["ndcg@10"].mean())
 
 
-def explain_task(task: Task, params: Params, settings: Settings) -> list[Importance]:
+def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, Interval]:
     """Return the importance of each input of a task's model."""
     folder = settings.outs_dir / task
     predictor = artifact.load(folder / "model")
@@ -40,9 +41,11 @@ def explain_task(task: Task, params: Params, settings: Settings) -> list[Importa
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
         rows = rows.take(np.sort(chosen))
     names = input_names(rows.inputs, sequence=predictor.model.reads_history, grouped=task == "next_item")
-    found = []
-    for one in permutation_importance(rows.inputs, names, _score(predictor, rows), params.explain.repeats, params.seed):
-        found.append(one)
+    random = np.random.default_rng(params.seed)
+    orders = [random.permutation(len(rows)) for _ in range(params.explain.repeats)]
+    found = {}
+    for name, one in permutation_importance(rows.inputs, names, shuffle_input, _score(predictor, rows), orders):
+        found[name] = one
         if len(found) % 10 == 0 or len(found) == len(names):
             console.print(f"{task}: {len(found)}/{len(names)} inputs")
     return found
@@ -57,5 +60,5 @@ def explain(params: Params, settings: Settings) -> None:
         for task in TASKS:
             found = explain_task(task, params, settings)
             write_importance(found, task, MAIN_METRIC[task], out / "plots")
-            content[task] = {one.name: one.as_json() for one in found}
+            content[task] = {name: one.as_json() for name, one in found.items()}
         write_json(out / "importance.json", content)

@@ -1,1 +1,1 @@
-"""Models behind one interface, one architecture per file, and the artifact folder in which a model is saved."""
+"""Models behind one interface (one file per architecture, one for the baselines), and how a model is saved."""

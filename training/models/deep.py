@@ -1,6 +1,7 @@
-"""The base of all deep models: inputs, heads, loss, compiled prediction, weights.
+"""The base of all deep models: inputs, heads, loss, training, compiled prediction, weights.
 
-An architecture implements only `encode`, which maps event vectors to event vectors.
+An architecture implements only `encode`, which maps event vectors to event vectors. Training is seeded and
+deterministic: on one machine, the same rows and recipe give the same weights.
 """
 
 from abc import abstractmethod
@@ -13,9 +14,10 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
+from training.loop import Curves, Progress
+from training.models.baselines import popular_counts
 from training.models.contract import FloatArray, Model
 from training.models.layers import EventEmbedding, ItemEmbedding, NextItemHead
-from training.models.popularity import popular_counts
 from training.models.scaler import Scaler
 from training.rows.inputs import Inputs
 from training.rows.rowset import RowSet
@@ -61,11 +63,7 @@ class DeepModel(Model):
         }
 
     def build(self, history: int) -> None:
-        """Create the layers and two graphs: `network` for prediction, `learner` for training.
-
-        Args:
-            history: Number of recent events per row, N.
-        """
+        """Create the layers and two graphs for N recent events: `network` for prediction, `learner` for training."""
         size = self.recipe.network
         self.history: int = history
         given = {
@@ -98,13 +96,7 @@ class DeepModel(Model):
         loss = _Loss(head, sampled=self.recipe.loss == "sampled_softmax")(summary, given["history"], targets)
         self.learner = keras.Model({**given, "targets": targets}, loss)
 
-    def loss(self) -> Any:
-        """Return the loss that Keras minimizes: the named one, or the learner's own output."""
-        if self.recipe.task == "purchase":
-            return self.recipe.loss
-        return _own_output
-
-    def examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    def _examples(self, rows: RowSet) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
         """Return the inputs and targets of the learner."""
         x = self.inputs(rows.inputs)
         if self.recipe.task == "purchase":
@@ -113,9 +105,11 @@ class DeepModel(Model):
         return x, np.zeros(len(rows), dtype=np.float32)
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Build the network and train it."""
-        from training.loop import learn
+        """Build the network, and train it until the validation loss stops improving; keep the best weights.
 
+        Raises:
+            ModelError: the loss did not stay finite.
+        """
         keras.utils.clear_session()
         keras.utils.set_random_seed(self.recipe.seed)
         self.scaler = Scaler.fit(train.inputs)
@@ -123,8 +117,40 @@ class DeepModel(Model):
             counts = popular_counts(train, self.catalogue.size).astype(np.float64) + 0.5
             self.log_popularity = np.log(counts / counts.sum()).astype(np.float32)
         self.build(train.inputs.recent.n)
-        learn(self, train, validation, live)
+        self._learn(train, validation, live)
         self._compile()
+
+    def _learn(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        loop, purchase = self.recipe.loop, self.recipe.task == "purchase"
+        optimizer = keras.optimizers.get(
+            {"class_name": loop.optimizer, "config": {"learning_rate": loop.learning_rate, "clipnorm": 1.0}}
+        )
+        loss = self.recipe.loss if purchase else lambda _, computed: computed  # the learner's output is its loss
+        metrics = [keras.metrics.AUC(name="auc")] if purchase else []
+        self.learner.compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False)
+        x, y = self._examples(train)
+        order = np.random.default_rng(self.recipe.seed).permutation(len(train))
+        self.learner.fit(
+            {name: values[order] for name, values in x.items()},
+            y[order],
+            batch_size=loop.batch_size,
+            epochs=loop.epochs,
+            validation_data=self._examples(validation),
+            callbacks=[
+                keras.callbacks.EarlyStopping(
+                    "val_loss", patience=loop.patience, restore_best_weights=True, mode="min"
+                ),
+                Progress(f"{self.recipe.task} {self.name}"),
+                *([] if live is None else [Curves(live)]),
+            ],
+            verbose=0,
+            shuffle=True,
+        )
+        if not all(np.isfinite(values).all() for values in self.learner.get_weights()):
+            raise ModelError(
+                f"train.{self.recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
+                f"{loop.learning_rate:g}. Lower the learning rate"
+            )
 
     def _compile(self) -> None:
         import tensorflow as tf
@@ -177,16 +203,10 @@ class _Loss(layers.Layer):
         return self.head.loss(summary, history, targets, sampled=self.sampled)
 
 
-def _own_output(_: Any, loss: Any) -> Any:
-    return loss
-
-
-def _pad(targets: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+def _pad(targets: list[NDArray[np.int32]]) -> Any:
     """Return the targets as an array, (rows, _MAX_TARGETS), padded with 0; larger sets keep evenly spaced members."""
-    padded = np.zeros((len(targets), _MAX_TARGETS), dtype=np.int32)
-    for row, members in enumerate(targets):
-        kept = members
-        if len(members) > _MAX_TARGETS:
-            kept = members[np.linspace(0, len(members) - 1, _MAX_TARGETS).astype(int)]
-        padded[row, : len(kept)] = kept
-    return padded
+    kept = [
+        members if len(members) <= _MAX_TARGETS else members[np.linspace(0, len(members) - 1, _MAX_TARGETS).astype(int)]
+        for members in targets
+    ]
+    return keras.utils.pad_sequences(kept, _MAX_TARGETS, padding="post")

@@ -59,12 +59,9 @@ class EventEmbedding(layers.Layer):
         self.numbers = layers.Dense(width)
 
     def call(self, item: Any, name: Any, numbers: Any) -> Any:
-        """Return the event vectors, (batch, length, width), zero for padding.
+        """Return the event vectors, (batch, length, width), zero where `name`, the event code, is 0 (padding).
 
-        Args:
-            item: Catalogue indexes, (batch, length).
-            name: Event codes, 0 for padding, (batch, length).
-            numbers: log(1 + hours ago) and log(1 + orders ago), (batch, length, 2).
+        `numbers` holds log(1 + hours ago) and log(1 + orders ago), (batch, length, 2).
         """
         vectors = self.items(item) + self.names(name) + self.place(ops.arange(item.shape[1])) + self.numbers(numbers)
         return vectors * ops.cast(ops.expand_dims(name > 0, -1), vectors.dtype)

@@ -9,9 +9,9 @@ from training.rows.rowset import Task
 _PURCHASE: frozenset[Task] = frozenset({"purchase"})
 _NEXT_ITEM: frozenset[Task] = frozenset({"next_item"})
 _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
-    "base_rate": ("training.models.base_rate:BaseRate", _PURCHASE),
-    "popularity": ("training.models.popularity:Popularity", _NEXT_ITEM),
-    "personal_frequency": ("training.models.personal_frequency:PersonalFrequency", _PURCHASE | _NEXT_ITEM),
+    "base_rate": ("training.models.baselines:BaseRate", _PURCHASE),
+    "popularity": ("training.models.baselines:Popularity", _NEXT_ITEM),
+    "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE | _NEXT_ITEM),
     "decision_tree": ("training.models.trees:DecisionTree", _PURCHASE),
     "boosted_trees": ("training.models.trees:BoostedTrees", _PURCHASE),
     "cnn": ("training.models.cnn:Cnn", _PURCHASE | _NEXT_ITEM),

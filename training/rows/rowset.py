@@ -55,13 +55,9 @@ class RowSet:
 
     def take(self, idx: NDArray[Any]) -> "RowSet":
         """Return the rows at the given positions."""
-        return RowSet(
-            self.task,
-            self.user_id[idx],
-            self.inputs.take(idx),
-            None if self.label is None else self.label[idx],
-            None if self.targets is None else [self.targets[k] for k in np.arange(len(self))[idx]],
-        )
+        label = None if self.label is None else self.label[idx]
+        targets = None if self.targets is None else [self.targets[k] for k in np.arange(len(self))[idx]]
+        return RowSet(self.task, self.user_id[idx], self.inputs.take(idx), label, targets)
 
     def save(self, path: Path) -> None:
         """Write the rows as Parquet; the same rows give the same bytes."""

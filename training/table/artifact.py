@@ -16,10 +16,8 @@ from sklearn.compose import ColumnTransformer
 
 from shoplens.errors import ModelError
 from shoplens.files import read_json, write_json
-from training.table.inputs import to_inputs
-from training.table.kinds import Column
-from training.table.learner import Learner, Scores
-from training.table.models import restore
+from training.table.inputs import Column, Scores, to_inputs
+from training.table.models import Learner, restore
 
 _CARD, _PREPROCESSING = "model.json", "preprocessing.joblib"
 
@@ -49,15 +47,8 @@ class TableModel:
         """Write the model to an existing folder."""
         joblib.dump(self.preprocessing, folder / _PREPROCESSING)
         self.learner.save(folder)
-        columns = [asdict(column) for column in self.columns]
-        card = {
-            "name": self.name,
-            "target": self.target,
-            "threshold": self.threshold,
-            "columns": columns,
-            "example": self.example,
-        }
-        write_json(folder / _CARD, card)
+        card = {name: getattr(self, name) for name in ("name", "target", "threshold", "example")}
+        write_json(folder / _CARD, card | {"columns": [asdict(column) for column in self.columns]})
 
 
 def load(folder: Path) -> TableModel:
@@ -70,7 +61,6 @@ def load(folder: Path) -> TableModel:
         card = read_json(folder / _CARD)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {folder}: cannot be read ({error}). Run `shoplens table`") from error
-    columns = tuple(Column(**column) for column in card["columns"])
+    card["columns"] = tuple(Column(**column) for column in card["columns"])
     preprocessing = joblib.load(folder / _PREPROCESSING)
-    learner = restore(card["name"], folder)
-    return TableModel(card["name"], card["target"], card["threshold"], columns, preprocessing, learner, card["example"])
+    return TableModel(preprocessing=preprocessing, learner=restore(card["name"], folder), **card)

@@ -13,7 +13,7 @@ from events.sources.files import TEXT, kind_of
 from events.sources.readers import read_table
 from shoplens.errors import SettingsError, SourceError
 from training.table.columns import is_nested, person_column, read_column
-from training.table.kinds import Column
+from training.table.inputs import Column
 from training.table.target import read_target
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
@@ -30,14 +30,14 @@ class Account:
     rows: int
     used: int
     quarantined: dict[str, int]
-    duplicates: int
+    exact_duplicates: int
 
     def __str__(self) -> str:
         set_aside = sum(self.quarantined.values())
         reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(self.quarantined.items()))
         return (
             f"{self.rows:,} rows in = {self.used:,} used + {set_aside:,} quarantined"
-            f"{f' ({reasons})' if reasons else ''} + {self.duplicates:,} exact duplicates"
+            f"{f' ({reasons})' if reasons else ''} + {self.exact_duplicates:,} exact duplicates"
         )
 
 
@@ -118,15 +118,6 @@ def _person_column(columns: list[Column], typed: dict[str, pl.Series], asked: st
     return None if asked == NO_GROUP else asked
 
 
-def _columns(
-    frame: pl.DataFrame, target: str, dates: str | None
-) -> tuple[list[Column], dict[str, pl.Series], dict[str, str]]:
-    """Return the columns, their values, and the nested ones with the reason why they are none."""
-    nested = {name: f"holds {kind}, which no model reads" for name, kind in frame.schema.items() if is_nested(kind)}
-    read = [read_column(frame, name, dates) for name in frame.columns if name != target and name not in nested]
-    return [one for one, _ in read], {one.name: values for one, values in read}, nested
-
-
 def clean(
     frame: pl.DataFrame,
     target: str,
@@ -138,20 +129,16 @@ def clean(
 ) -> Cleaned:
     """Type the columns, and separate the rows to use from those that are quarantined or duplicates.
 
-    Args:
-        frame: The table as the file holds it.
-        target: The column to predict.
-        time: The column that orders the rows; default the first time that nearly every row has.
-        keep_duplicates: Whether exact duplicates are used, as rows of their own.
-        group: The column that identifies people, or "none"; default the one whose IDs repeat.
-        dates: "day-first" or "month-first", for dates whose values do not prove it.
+    `training.table.run.Request` explains the arguments.
 
     Raises:
         SettingsError: a named column is missing or not a time, or dates can be read in two ways.
         BrokenTableError: the target does not hold two values.
     """
     label, reason = read_target(frame, target)
-    columns, typed, nested = _columns(frame, target, dates)
+    nested = {name: f"holds {kind}, which no model reads" for name, kind in frame.schema.items() if is_nested(kind)}
+    read = [read_column(frame, name, dates) for name in frame.columns if name != target and name not in nested]
+    columns, typed = [column for column, _ in read], {column.name: values for column, values in read}
     time, person = _time_column(columns, typed, time), _person_column(columns, typed, group)
     if time is not None:
         untimed = pl.lit(f"{time}: missing or unreadable")

@@ -9,7 +9,7 @@ from events.guess.times import date_formats
 from events.transform.numbers import number, text
 from events.transform.times import moment
 from shoplens.errors import SettingsError
-from training.table.kinds import Column, Kind
+from training.table.inputs import Column, Kind
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; "\n" in two signs is MySQL's
 TRUE, FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")

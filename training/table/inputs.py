@@ -3,24 +3,43 @@
 Medians, scales and vocabularies are fitted by scikit-learn on the training rows only and saved with the model.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from training.table.kinds import Column
-
+Kind = Literal["number", "boolean", "category", "time"]
+Matrix = NDArray[np.float64]
+Labels = NDArray[np.int8]
+Scores = NDArray[np.float32]
 _MISSING = "(missing)"
 _RARE = 10  # categories with fewer training rows share one column
 _MOST = 50  # columns per category
 
 
-def _numbers(column: Column) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Column:
+    """A column and its kind.
+
+    Attributes:
+        nullable: Whether it has missing values in the table.
+        unreadable: Number of cells that cannot be parsed as this kind; they count as missing.
+    """
+
+    name: str
+    kind: Kind
+    nullable: bool
+    unreadable: int = 0
+
+
+def _number_names(column: Column) -> tuple[str, ...]:
     """Return the names of a column's numeric inputs: a timestamp never recurs, but its hour and weekday do."""
     return (f"{column.name}: hour", f"{column.name}: weekday") if column.kind == "time" else (column.name,)
 
@@ -34,7 +53,7 @@ def to_inputs(frame: pl.DataFrame, columns: tuple[Column, ...]) -> "pd.DataFrame
             found[column.name] = values.fill_null(_MISSING).to_numpy().astype(object)
         elif column.kind == "time":
             hour = values.dt.hour() + values.dt.minute() / 60
-            for name, part in zip(_numbers(column), (hour, values.dt.weekday()), strict=True):
+            for name, part in zip(_number_names(column), (hour, values.dt.weekday()), strict=True):
                 found[name] = part.cast(pl.Float64).to_numpy()
         else:
             found[column.name] = values.cast(pl.Float64).to_numpy()
@@ -46,20 +65,12 @@ def preprocessing(columns: tuple[Column, ...]) -> ColumnTransformer:
 
     A category that is unknown or rare in the training rows is encoded as rare, or as all zeros if none is rare.
     """
-    numbers = [name for column in columns if column.kind != "category" for name in _numbers(column)]
+    numbers = [name for column in columns if column.kind != "category" for name in _number_names(column)]
     categories = [column.name for column in columns if column.kind == "category"]
-    scaled = Pipeline(
-        [
-            ("missing", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
-            ("scale", StandardScaler()),
-        ]
-    )
+    median = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    scaled = Pipeline([("missing", median), ("scale", StandardScaler())])
     one_hot = OneHotEncoder(
-        handle_unknown="infrequent_if_exist",
-        min_frequency=_RARE,
-        max_categories=_MOST,
-        sparse_output=False,
-        dtype=np.float64,
+        handle_unknown="infrequent_if_exist", min_frequency=_RARE, max_categories=_MOST, sparse_output=False
     )
     return ColumnTransformer([("numbers", scaled, numbers), ("categories", one_hot, categories)])
 

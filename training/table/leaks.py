@@ -43,7 +43,7 @@ class Strength:
     leak: str | None
 
 
-def present(values: pl.Series) -> NDArray[np.bool_]:
+def _present(values: pl.Series) -> NDArray[np.bool_]:
     """Return whether each value is present and, if a number, not zero, and if a boolean, true, (rows,)."""
     if values.dtype == pl.Float64:
         return np.asarray((values.fill_null(0.0) != 0).to_numpy())
@@ -51,12 +51,7 @@ def present(values: pl.Series) -> NDArray[np.bool_]:
 
 
 def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
-    """Return whether a state of a column implies, almost without exception, that the target is true.
-
-    Args:
-        state: Whether each row is in this state, (rows,).
-        label: 0 or 1, (rows,).
-    """
+    """Return whether a state of a column, (rows,), implies almost without exception that the label, (rows,), is 1."""
     if state.sum() < _LEAST or state.all():
         return False
     impurity = 1 - label[state].mean()
@@ -65,7 +60,7 @@ def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
 
 def _presence_leak(values: pl.Series, label: NDArray[np.int8]) -> str | None:
     words = _STATES.get(values.dtype, ("filled", "missing"))
-    there = present(values)
+    there = _present(values)
     for word, state in zip(words, (there, ~there), strict=True):
         if reveals_target(state, label):
             yes, no = state[label == 1].mean(), state[label == 0].mean()
@@ -88,7 +83,7 @@ def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) 
     return np.column_stack([numbers.fill_null(0.0).to_numpy(), missing.to_numpy()])
 
 
-def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None) -> float:
+def _single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None) -> float:
     """Return the cross-validated ROC AUC of a small tree on this column alone."""
     fold = StratifiedKFold if people is None else StratifiedGroupKFold
     found = []
@@ -101,18 +96,9 @@ def single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: ND
     return float(np.mean(found))
 
 
-def strength(
-    values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None = None
-) -> Strength:
-    """Return how well a column predicts the target on its own, in the training rows.
-
-    Args:
-        values: Typed values, (rows,).
-        label: 0 or 1, (rows,).
-        seed: Seed of the folds.
-        people: Equal for the rows of one person, which are kept in one fold, (rows,).
-    """
-    auc = single_auc(values, label, seed, people)
+def strength(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None) -> Strength:
+    """Return how well a column predicts the target on its own; rows of one person are kept in one fold."""
+    auc = _single_auc(values, label, seed, people)
     leak = _presence_leak(values, label)
     if leak is None and auc >= AUC:
         leak = f"leaks the target: on its own it reaches ROC AUC {auc:.3f} on unseen rows (the limit is {AUC})"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
-from training.table.learner import Labels, Learner, Matrix, Scores
+from training.table.inputs import Labels, Matrix, Scores
 
 MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "boosted_trees", "neural_network")
 _FILE = "estimator.joblib"
@@ -32,6 +32,19 @@ def _threads(matrix: Matrix) -> AbstractContextManager[Any]:
 @cache
 def _controller() -> Any:
     return ThreadpoolController()  # inspects the loaded libraries, which would be slow to repeat for each prediction
+
+
+class Learner(Protocol):
+    """What all tabular models have."""
+
+    def fit(self, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels]) -> None:
+        """Learn from the training rows; the validation rows may decide when to stop."""
+
+    def predict(self, matrix: Matrix) -> Scores:
+        """Return probabilities, (rows,)."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned, the same bytes for the same model."""
 
 
 class Sklearn:
@@ -54,15 +67,13 @@ class Sklearn:
         """Write the estimator with joblib."""
         joblib.dump(self.estimator, folder / _FILE)
 
-    @classmethod
-    def load(cls, folder: Path) -> "Sklearn":
-        """Load an estimator. Only load folders that we wrote: joblib files can execute code."""
-        return cls(joblib.load(folder / _FILE))
 
-
-def _boosted(seed: int) -> Any:
-    """Return boosted trees for small tables: small steps, and early stopping on a tenth of the training rows."""
-    return HistGradientBoostingClassifier(
+_SKLEARN: dict[str, Callable[[int], Any]] = {
+    "base_rate": lambda seed: DummyClassifier(strategy="prior"),
+    "logistic_regression": lambda seed: LogisticRegression(max_iter=2_000, random_state=seed),
+    "decision_tree": lambda seed: DecisionTreeClassifier(max_depth=6, min_samples_leaf=20, random_state=seed),
+    # for small tables: small steps, and early stopping on a tenth of the training rows
+    "boosted_trees": lambda seed: HistGradientBoostingClassifier(
         max_iter=300,
         learning_rate=0.05,
         max_leaf_nodes=15,
@@ -70,14 +81,7 @@ def _boosted(seed: int) -> Any:
         early_stopping=True,
         n_iter_no_change=15,
         random_state=seed,
-    )
-
-
-_SKLEARN: dict[str, Callable[[int], Any]] = {
-    "base_rate": lambda seed: DummyClassifier(strategy="prior"),
-    "logistic_regression": lambda seed: LogisticRegression(max_iter=2_000, random_state=seed),
-    "decision_tree": lambda seed: DecisionTreeClassifier(max_depth=6, min_samples_leaf=20, random_state=seed),
-    "boosted_trees": _boosted,
+    ),
 }
 
 
@@ -91,9 +95,9 @@ def make(name: str, seed: int) -> Learner:
 
 
 def restore(name: str, folder: Path) -> Learner:
-    """Load a trained model."""
+    """Load a trained model. Only load folders that we wrote: joblib files can execute code."""
     if name in _SKLEARN:
-        return Sklearn.load(folder)
+        return Sklearn(joblib.load(folder / _FILE))
     from training.table.network import Network
 
     return Network.load(folder)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from shoplens.files import read_json, write_json
-from training.table.learner import Labels, Matrix, Scores
+from training.table.inputs import Labels, Matrix, Scores
 
 _WIDTHS = (64, 32)
 _DROPOUT = 0.2
@@ -17,15 +17,11 @@ _FAR = 8.0  # standard deviations; clipping keeps extreme inputs within the rang
 _CARD, _WEIGHTS = "network.json", "network.weights.h5"
 
 
-class _Lines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """Prints a line of progress every few epochs."""
+def _print_progress(epoch: int, logs: dict[str, float]) -> None:
+    from shoplens.stage import console  # not part of the Bento, where nothing is trained
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Print the losses."""
-        from shoplens.stage import console  # not part of the Bento, where nothing is trained
-
-        if logs and epoch % _EVERY == 0:
-            console.print(f"  epoch {epoch + 1}: loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}")
+    if epoch % _EVERY == 0:
+        console.print(f"  epoch {epoch + 1}: loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}")
 
 
 def _build(inputs: int) -> keras.Model:
@@ -61,7 +57,7 @@ class Network:
             validation_data=(_near(validation[0]), validation[1].astype(np.float32)),
             epochs=_EPOCHS,
             batch_size=_BATCH,
-            callbacks=[stop, _Lines()],
+            callbacks=[stop, keras.callbacks.LambdaCallback(on_epoch_end=_print_progress)],
             verbose=0,
         )
 

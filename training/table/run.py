@@ -1,6 +1,6 @@
 """The analysis of a flat table: clean, split, select columns, train, evaluate, explain, and write the results."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,20 @@ import polars as pl
 from shoplens.digest import file_digest, folder_digest
 from shoplens.files import write_json
 from shoplens.stage import console
-from training.evaluation.plots import write_calibration, write_curves
-from training.explanation.permutation import Importance
-from training.explanation.plots import write_importance
+from training.evaluation.bootstrap import Interval
+from training.evaluation.metrics import purchase_metrics
+from training.evaluation.plots import write_calibration, write_curves, write_importance
+from training.explanation.permutation import permutation_importance
+from training.table.artifact import TableModel
 from training.table.clean import Cleaned, clean, groups_of, read_flat
-from training.table.importance import importance
 from training.table.models import MODEL_NAMES
 from training.table.select_columns import Selection, select_columns
 from training.table.split import PARTS, Split, crossing, split
-from training.table.train import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, parts_of, train_all
+from training.table.train import MAIN, THRESHOLD, Trained, as_metrics, best, curve_scores, train_all
 
 PART = "shoplens_part"
+_REPEATS = 10
+_ROWS = 10_000  # test rows whose columns are shuffled; with more, the variation between shuffles dominates anyway
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,24 @@ class Request:
     dates: str | None = None
 
 
+def _importances(model: TableModel, cleaned: Cleaned, divided: Split, seed: int) -> dict[str, Interval]:
+    """Return the drop in average precision on the test rows when a column is shuffled, the largest first."""
+    test, label = cleaned.frame.filter(pl.Series(divided.where("test"))), cleaned.label[divided.where("test")]
+    random = np.random.default_rng(seed)
+    if len(test) > _ROWS:
+        chosen = np.sort(random.choice(len(test), _ROWS, replace=False))
+        test, label = test[chosen], label[chosen]
+    labels = label.astype(np.float32)
+    found = permutation_importance(
+        test,
+        [column.name for column in model.columns],
+        lambda frame, name, order: frame.with_columns(frame[name][order]),
+        lambda frame: purchase_metrics(labels, model.predict(frame))[MAIN],
+        [random.permutation(len(test)) for _ in range(_REPEATS)],
+    )
+    return dict(sorted(found, key=lambda one: (-one[1].value, one[0])))
+
+
 @dataclass(frozen=True)
 class Analysis:
     """The results of an analysis."""
@@ -60,7 +81,7 @@ class Analysis:
     selection: Selection
     trained: list[Trained]
     chosen: Trained
-    importances: list[Importance]
+    importances: dict[str, Interval]
 
 
 def analyse(request: Request) -> Analysis:
@@ -80,27 +101,17 @@ def analyse(request: Request) -> Analysis:
         dates=request.dates,
     )
     console.print(f"{request.data.name}: {cleaned.account}")
-    time = None if cleaned.time is None else cleaned.frame[cleaned.time]
-    person = None if cleaned.person is None else cleaned.frame[cleaned.person]
-    doubles = (cleaned.doubles, cleaned.double_label)
-    divided = split(cleaned.label, cleaned.copy_of, time, doubles, request.seed, person)
+    divided = split(cleaned, request.seed)
     console.print(f"split {divided.how}")
-    parts, train = parts_of(cleaned.frame, divided), divided.where("train")
-    people = None if cleaned.person is None else (cleaned.person, divided.people[train])
-    selection = select_columns(
-        cleaned.columns, parts["train"], cleaned.label[train], request.keep, request.seed, people
-    )
-    names = [column.name for column in selection.columns]
-    console.print(f"{len(names)} input columns, {train.sum():,} training rows")
-    rows = cleaned.frame.select(names)
-    trained = list(
-        train_all(rows, cleaned.label, selection.columns, divided, request.target, request.seed, request.models)
-    )
+    selection = select_columns(cleaned, divided, request.keep, request.seed)
+    columns = selection.columns
+    console.print(f"{len(columns)} input columns, {divided.where('train').sum():,} training rows")
+    trained = list(train_all(cleaned, columns, divided, request.target, request.seed, request.models))
     chosen = best(trained)
     console.print(f"selected on the validation rows: {chosen.model.name}")
-    label = cleaned.label[divided.where("test")]
-    found = importance(chosen.model, parts["test"].select(names), label, request.seed)
-    return Analysis(request, cleaned, divided, selection, trained, chosen, found)
+    importances = _importances(chosen.model, cleaned, divided, request.seed)
+    console.print(f"importance of {len(columns)} columns: {_REPEATS} shuffles of at most {_ROWS:,} test rows each")
+    return Analysis(request, cleaned, divided, selection, trained, chosen, importances)
 
 
 def _columns(found: Analysis) -> list[dict[str, Any]]:
@@ -127,18 +138,13 @@ def _columns(found: Analysis) -> list[dict[str, Any]]:
 
 def summary(found: Analysis, model: Path) -> dict[str, Any]:
     """Return the content of metrics.json, without timestamps or paths."""
-    cleaned, account = found.cleaned, found.cleaned.account
+    cleaned = found.cleaned
     same = groups_of(cleaned.frame.select(column.name for column in found.selection.columns))
     return {
         "data": {"file": found.request.data.name, "digest": file_digest(found.request.data)},
         "target": found.request.target,
         "seed": found.request.seed,
-        "account": {
-            "rows": account.rows,
-            "used": account.used,
-            "quarantined": account.quarantined,
-            "exact_duplicates": account.duplicates,
-        },
+        "account": asdict(cleaned.account),
         "share_true": {
             "used": round(float(cleaned.label.mean()), 6),
             "with_duplicates": round(float(cleaned.double_label.mean()), 6),
@@ -153,16 +159,8 @@ def summary(found: Analysis, model: Path) -> dict[str, Any]:
             "threshold": THRESHOLD,
             "digest": folder_digest(model),
         },
-        "importance": {one.name: one.as_json() for one in found.importances},
+        "importance": {name: one.as_json() for name, one in found.importances.items()},
     }
-
-
-def _plots(found: Analysis, folder: Path) -> None:
-    label = found.cleaned.label[found.split.where("test")].astype(np.float32)
-    scores = curve_scores(found.trained, found.chosen)
-    write_curves(label, scores, folder)
-    write_calibration(label, scores, folder)
-    write_importance(found.importances, "table", MAIN, folder)
 
 
 def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
@@ -174,7 +172,11 @@ def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
     found.cleaned.frame.with_columns(target, part).write_parquet(folder / "cleaned.parquet")
     found.cleaned.quarantine.write_parquet(folder / "quarantine.parquet")
     found.chosen.model.save(folder / "model")
-    _plots(found, folder / "plots")
+    label = found.cleaned.label[found.split.where("test")].astype(np.float32)
+    scores = curve_scores(found.trained, found.chosen)
+    write_curves(label, scores, folder / "plots")
+    write_calibration(label, scores, folder / "plots")
+    write_importance(found.importances, "table", MAIN, folder / "plots")
     content = summary(found, folder / "model")
     write_json(folder / "metrics.json", content)
     return content

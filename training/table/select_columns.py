@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from shoplens.errors import BrokenTableError, SettingsError
 from shoplens.stage import console
-from training.table.kinds import Column
+from training.table.clean import Cleaned
+from training.table.inputs import Column
 from training.table.leaks import Strength, strength
+from training.table.split import Split
 
 _ID_NAME = re.compile(r"(?i:(^|[_\s-])(id|uuid|guid)$)|[a-z](Id|ID)$")
 _ID_SHARE = 0.5  # a column with a larger share of distinct values identifies rows: its values do not recur
@@ -55,42 +57,28 @@ def reason_to_drop(column: Column, values: pl.Series) -> str | None:
     return None
 
 
-def select_columns(
-    columns: tuple[Column, ...],
-    train: pl.DataFrame,
-    label: NDArray[np.int8],
-    keep: frozenset[str],
-    seed: int,
-    person: tuple[str, NDArray[np.int64]] | None = None,
-) -> Selection:
-    """Select the input columns.
-
-    Args:
-        columns: All columns of the table.
-        train: The training rows.
-        label: Labels of the training rows, 0 or 1, (rows,).
-        keep: Columns that are never dropped.
-        seed: Seed of the folds on which each column is tested.
-        person: The column that identifies people, and a number per person, (rows,).
+def select_columns(cleaned: Cleaned, divided: Split, keep: frozenset[str], seed: int) -> Selection:
+    """Select the input columns by the training rows, dropping none of `keep`.
 
     Raises:
         SettingsError: `keep` names a column that does not exist.
         BrokenTableError: no column is left.
     """
+    columns, train = cleaned.columns, divided.where("train")
     unknown = sorted(keep - {one.name for one in columns})
     if unknown:
         raise SettingsError(
             f"--keep: must name input columns of the table; received {', '.join(map(repr, unknown))}. "
             f"Choose from {', '.join(one.name for one in columns)}"
         )
-    name, people = (None, None) if person is None else person
+    people = None if cleaned.person is None else divided.people[train]
     reasons: dict[str, str] = {}
     strengths: dict[str, Strength] = {}
     for column in columns:
-        values = train[column.name]
+        values = cleaned.frame[column.name].filter(pl.Series(train))
         why = reason_to_drop(column, values)
-        strengths[column.name] = found = strength(values, label, seed, people)
-        why = "identifies people: nothing learned from it holds for new ones" if column.name == name else why
+        strengths[column.name] = found = strength(values, cleaned.label[train], seed, people)
+        why = "identifies people: nothing learned from it holds for new ones" if column.name == cleaned.person else why
         reason = found.leak if found.leak is not None else why
         if reason is not None:
             reasons[column.name] = reason

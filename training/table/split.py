@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from shoplens.errors import BrokenTableError
+from training.table.clean import Cleaned
 
 PARTS = ("train", "validation", "test")
 _BOUNDS = (0.6, 0.8)  # where validation and test begin
@@ -42,8 +43,8 @@ class Split:
     would_cross: int
     crossing: int
     people: NDArray[np.int64]
-    group: str | None = None
-    known_people: int = 0
+    group: str | None
+    known_people: int
 
     def where(self, name: str) -> NDArray[np.bool_]:
         """Return (rows,): whether a row is in a part."""
@@ -107,38 +108,22 @@ def _numbered(person: pl.Series, copy_of: NDArray[np.int64]) -> NDArray[np.int64
     return np.where(person.is_null().to_numpy(), -1 - copy_of, filled)
 
 
-def split(
-    label: NDArray[np.int8],
-    copy_of: NDArray[np.int64],
-    time: pl.Series | None,
-    doubles: tuple[NDArray[np.int64], NDArray[np.int8]],
-    seed: int,
-    person: pl.Series | None = None,
-) -> Split:
+def split(cleaned: Cleaned, seed: int) -> Split:
     """Split the rows 60 : 20 : 20.
-
-    Args:
-        label: (rows,) 0 or 1.
-        copy_of: (rows,) equal for exact duplicates.
-        time: (rows,) moments, none missing; None where the table has no time.
-        doubles: The same two arrays for all rows of the file that have a target, copies included.
-        seed: Of the shuffle.
-        person: (rows,) who a row is about; a row without a value is a person of its own. None where no column
-            identifies people.
 
     Raises:
         BrokenTableError: a part would have fewer than three rows of one value, or there are too few people.
     """
-    people = copy_of if person is None else _numbered(person, copy_of)
-    if time is not None:
-        part, how = _by_time(time), f"by time ({time.name}): earlier rows train, later rows test"
+    label, copy_of, person = cleaned.label, cleaned.copy_of, cleaned.person
+    people = np.arange(len(label)) if person is None else _numbered(cleaned.frame[person], copy_of)
+    if cleaned.time is not None:
+        part = _by_time(cleaned.frame[cleaned.time])
+        how = f"by time ({cleaned.time}): earlier rows train, later rows test"
     elif person is not None:
-        part, how = (
-            _by_person(label, people, seed),
-            (
-                f"by {person.name}, which repeats: all rows of one {person.name} are in one part, so that the test "
-                f"rows are of new ones; stratified by the target, shuffled with seed {seed}"
-            ),
+        part = _by_person(label, people, seed)
+        how = (
+            f"by {person}, which repeats: all rows of one {person} are in one part, so that the test "
+            f"rows are of new ones; stratified by the target, shuffled with seed {seed}"
         )
     else:
         part, how = _by_seed(label, copy_of, seed), f"stratified by the target, shuffled with seed {seed}"
@@ -150,10 +135,8 @@ def split(
                 f"{counts[1]} true and {counts[0]} false. Provide more rows. Equal rows are in one part, or only the "
                 f"first counts without --keep-duplicates; rows of one person are in one part without --group none"
             )
-    groups, labels = doubles
-    plain = _by_seed(labels, np.arange(len(groups)), seed)
+    groups = cleaned.doubles
+    plain = _by_seed(cleaned.double_label, np.arange(len(groups)), seed)
     copies = len(groups) - len(np.unique(groups))
-    crossed = crossing(plain, groups), crossing(part, copy_of)
-    if person is None:
-        return Split(part, how, copies, *crossed, np.arange(len(label)))
-    return Split(part, how, copies, *crossed, people, person.name, crossing(part, people))
+    known_people = 0 if person is None else crossing(part, people)
+    return Split(part, how, copies, crossing(plain, groups), crossing(part, copy_of), people, person, known_people)

@@ -37,7 +37,13 @@ def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]
         raise BrokenTableError(
             f"column {target}: {_RULE}; found {shown}{more}. Recode it to two values, or choose another --target"
         )
-    _require_both(label, target)
+    positives = int(label.sum())
+    negatives = read - positives
+    if min(positives, negatives) < LEAST:
+        raise BrokenTableError(
+            f"column {target}: must have at least {LEAST} rows per value; found {positives} true and {negatives} "
+            f"false. Add rows, or choose another --target"
+        )
     reason = pl.select(
         pl.when(value.is_null())
         .then(pl.lit(f"{target}: missing"))
@@ -45,14 +51,3 @@ def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]
         .then(pl.lit(f"{target}: unreadable"))
     ).to_series()
     return label, reason
-
-
-def _require_both(label: pl.Series, target: str) -> None:
-    """Raise a BrokenTableError if a value is too rare for training and evaluation."""
-    positives = int(label.sum())
-    negatives = len(label) - label.null_count() - positives
-    if min(positives, negatives) < LEAST:
-        raise BrokenTableError(
-            f"column {target}: must have at least {LEAST} rows per value; found {positives} true and {negatives} "
-            f"false. Add rows, or choose another --target"
-        )

@@ -14,10 +14,9 @@ from shoplens.stage import console
 from training.evaluation.bootstrap import intervals, paired_difference, purchase_samples, user_weights
 from training.evaluation.metrics import Array, purchase_metrics
 from training.table.artifact import TableModel
-from training.table.inputs import preprocessing, to_inputs, typical_row
-from training.table.kinds import Column
-from training.table.learner import Labels, Scores
-from training.table.models import MODEL_NAMES, make
+from training.table.clean import Cleaned
+from training.table.inputs import Column, Scores, preprocessing, to_inputs, typical_row
+from training.table.models import make
 from training.table.split import PARTS, Split
 
 MAIN = "average_precision"
@@ -41,44 +40,29 @@ class Trained:
     samples: dict[str, Array]
 
 
-def parts_of(frame: pl.DataFrame, split: Split) -> dict[str, pl.DataFrame]:
+def parts_of(frame: pl.DataFrame, divided: Split) -> dict[str, pl.DataFrame]:
     """Return the rows of each part."""
-    return {name: frame.filter(pl.Series(split.where(name))) for name in PARTS}
+    return {name: frame.filter(pl.Series(divided.where(name))) for name in PARTS}
 
 
-def fit_preprocessing(frame: pl.DataFrame, columns: tuple[Column, ...], split: Split) -> ColumnTransformer:
+def fit_preprocessing(frame: pl.DataFrame, columns: tuple[Column, ...], divided: Split) -> ColumnTransformer:
     """Return the preprocessing, fitted on the training rows only."""
-    return preprocessing(columns).fit(to_inputs(parts_of(frame, split)["train"], columns))
+    return preprocessing(columns).fit(to_inputs(parts_of(frame, divided)["train"], columns))
 
 
 def train_all(
-    frame: pl.DataFrame,
-    label: Labels,
-    columns: tuple[Column, ...],
-    split: Split,
-    target: str,
-    seed: int,
-    names: tuple[str, ...] = MODEL_NAMES,
+    cleaned: Cleaned, columns: tuple[Column, ...], divided: Split, target: str, seed: int, names: tuple[str, ...]
 ) -> Iterator[Trained]:
     """Train each model on the training rows and evaluate it on the test rows, in the order of `names`.
 
     The bootstrap resamples people where a column identifies them, else rows.
-
-    Args:
-        frame: Typed values, (rows, columns).
-        label: 0 or 1, (rows,).
-        columns: The input columns.
-        split: Assignment of rows to train, validation and test.
-        target: Name of the target column.
-        seed: Seed of the models and the resamples.
-        names: Members of MODEL_NAMES.
     """
-    parts = parts_of(frame, split)
-    labels = {name: label[split.where(name)] for name in PARTS}
-    fitted = fit_preprocessing(frame, columns, split)
+    parts = parts_of(cleaned.frame, divided)
+    labels = {name: cleaned.label[divided.where(name)] for name in PARTS}
+    fitted = fit_preprocessing(cleaned.frame, columns, divided)
     matrix = {name: np.asarray(fitted.transform(to_inputs(rows, columns))) for name, rows in parts.items()}
     example = typical_row(parts["train"], columns)
-    weight = user_weights(split.people[split.where("test")].astype(str), RESAMPLES, seed)
+    weight = user_weights(divided.people[divided.where("test")].astype(str), RESAMPLES, seed)
     for name in names:
         began = time.monotonic()
         learner = make(name, seed)

@@ -1,0 +1,126 @@
+"""The baselines that any model must beat: the base rate, popularity and personal frequency."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.models.contract import FloatArray, Model
+from training.rows.inputs import Inputs
+from training.rows.rowset import RowSet
+
+_WINDOW = np.timedelta64(28, "D")  # recent enough to follow the season, long enough for stable counts
+_RATE = "weekly_orders_90d"
+
+
+def popular_counts(train: RowSet, size: int) -> FloatArray:
+    """Return how often each catalogue index was a target in the last four weeks of training, (size,)."""
+    newest = train.inputs.now >= train.inputs.now.max() - _WINDOW
+    targets = [train.target_sets[k] for k in np.flatnonzero(newest)]
+    counts = np.bincount(np.concatenate(targets), minlength=size).astype(np.float32)
+    counts[:2] = 0
+    return counts
+
+
+class BaseRate(Model):
+    """Predicts the share of buyers among the training rows for every user."""
+
+    name = "base_rate"
+    tasks = frozenset({"purchase"})
+    reads_history = False
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Compute the mean label."""
+        self.rate = float(np.mean(train.labels, dtype=np.float64))
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """Return the rate for every row."""
+        return np.full(len(inputs), self.rate, dtype=np.float32)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Return the rate; no file is written."""
+        return {"rate": self.rate}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Restore the rate."""
+        self.rate = float(kept["rate"])
+
+    def parameter_count(self) -> int:
+        """Return 1: the rate."""
+        return 1
+
+
+class _OneArray(Model):
+    """A model that learns one array.
+
+    Attributes:
+        file: Where the array is stored.
+        learned: The array, float32.
+    """
+
+    file: str
+    learned: FloatArray
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the array."""
+        np.save(folder / self.file, self.learned)
+        return {}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Load the array."""
+        self.learned = np.load(folder / self.file)
+
+    def parameter_count(self) -> int:
+        """Return the size of the array."""
+        return len(self.learned)
+
+
+class Popularity(_OneArray):
+    """Ranks items by how often they were the next item in the latest training weeks, for every user."""
+
+    name = "popularity"
+    tasks = frozenset({"next_item"})
+    reads_history = False
+    file = "counts.npy"
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Count the targets."""
+        self.learned = popular_counts(train, self.catalogue.size)
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """Return the same scores for every row."""
+        scores = self.learned.copy()
+        scores[:2] = -np.inf
+        return np.broadcast_to(scores, (len(inputs), len(scores))).copy()
+
+
+class PersonalFrequency(_OneArray):
+    """Predicts from the user's own order rate, or from their own item counts with ties broken by popularity.
+
+    People repeat what they did before: the strongest simple baseline for repeat purchases.
+    """
+
+    name = "personal_frequency"
+    tasks = frozenset({"purchase", "next_item"})
+    file = "base.npy"
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Learn the base rate or item popularity, for users and items without a history."""
+        if self.recipe.task == "purchase":
+            self.learned = np.array([np.mean(train.labels, dtype=np.float64)], dtype=np.float32)
+        else:
+            counts = popular_counts(train, self.catalogue.size)
+            self.learned = (counts / (counts.sum() + 1)).astype(np.float32)  # below 1, so it only breaks ties
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`; of a purchase 1 - exp(-rate): at least one order per week in a Poisson process."""
+        if self.recipe.task == "purchase":
+            if _RATE not in inputs.names:
+                return np.full(len(inputs), self.learned[0], dtype=np.float32)
+            rate = inputs.tabular[:, inputs.names.index(_RATE)]
+            return np.where(np.isnan(rate), self.learned[0], -np.expm1(-rate)).astype(np.float32)
+        scores = np.broadcast_to(self.learned, (len(inputs), len(self.learned))).copy()
+        items = inputs.recent.item_index
+        np.add.at(scores, (np.arange(len(items))[:, None], items), np.float32(1))
+        scores[:, :2] = -np.inf
+        return scores
