@@ -25,14 +25,10 @@ BATCH = 1 << 17
 
 @dataclass(frozen=True)
 class RowSplit:
-    """How the rows of a table were split.
+    """How the rows of a table were split."""
 
-    Attributes:
-        rows: Number of rows read.
-        bad: Row numbers of the quarantined rows in the source file, from 0, sorted: int64, (bad rows,).
-    """
-
-    rows: int
+    rows: int  # number of rows read
+    # row numbers of the quarantined rows in the source file, from 0, sorted: int64, (bad rows,)
     bad: npt.NDArray[np.int64]
 
     @property

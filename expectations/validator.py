@@ -21,38 +21,23 @@ _SUMMARY = {"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES}
 
 @dataclass(frozen=True)
 class Finding:
-    """A row expectation that failed.
+    """A row expectation that failed."""
 
-    Attributes:
-        kind: The type of the expectation.
-        column: The column that it checks.
-        reason: The reason under which failing rows are quarantined.
-        count: Number of failing rows.
-        examples: A few failing values.
-    """
-
-    kind: str
-    column: str
-    reason: str
-    count: int
-    examples: tuple[Any, ...]
+    kind: str  # the type of the expectation
+    column: str  # the column that it checks
+    reason: str  # the reason under which failing rows are quarantined
+    count: int  # number of failing rows
+    examples: tuple[Any, ...]  # a few failing values
 
 
 @dataclass(frozen=True)
 class TableResult:
-    """The result of the suite of one table.
+    """The result of the suite of one table."""
 
-    Attributes:
-        table: Name of the table.
-        rows: Number of rows checked.
-        expectations: (type, column, number of failing rows), in the order of the suite.
-        findings: The row expectations that failed.
-    """
-
-    table: str
-    rows: int
-    expectations: list[tuple[str, str, int]]
-    findings: list[Finding]
+    table: str  # name of the table
+    rows: int  # number of rows checked
+    expectations: list[tuple[str, str, int]]  # (type, column, number of failing rows), in the order of the suite
+    findings: list[Finding]  # the row expectations that failed
 
     @property
     def failed(self) -> dict[str, int]:

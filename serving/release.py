@@ -32,23 +32,14 @@ _INCLUDED = ["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**
 
 @dataclass(frozen=True)
 class Locations:
-    """Files and folders of the service in `var`.
+    """Files and folders of the service in `var`."""
 
-    Attributes:
-        releases: One folder per released version.
-        current: Symbolic link to the release in service.
-        verdicts: Verdicts of the gate, one JSON file per version.
-        exports: Exported Bentos, one file per version.
-        status: Process IDs, port and version of the running service.
-        log: Log of the running service.
-    """
-
-    releases: Path
-    current: Path
-    verdicts: Path
-    exports: Path
-    status: Path
-    log: Path
+    releases: Path  # one folder per released version
+    current: Path  # symbolic link to the release in service
+    verdicts: Path  # verdicts of the gate, one JSON file per version
+    exports: Path  # exported Bentos, one file per version
+    status: Path  # process IDs, port and version of the running service
+    log: Path  # log of the running service
 
 
 def locations(settings: Settings) -> Locations:

@@ -33,31 +33,18 @@ _TAIL = 0.8  # exponent of popularity within a category (Zipf)
 
 @dataclass(frozen=True)
 class Assortment:
-    """Articles in order of category, then launch; index = place.
+    """Articles in order of category, then launch; index = place."""
 
-    Attributes:
-        category: Index into LEAVES. (items,)
-        brand: Index into BRANDS. (items,)
-        place: What an article is, in the dimensions of taste. (items, TASTES)
-        category_place: What a category is. (categories, TASTES)
-        level: log of price over the category's median. (items,)
-        price: In EUR, before promotions. (items,)
-        launch: Day, from the first; -1 is before it. (items,)
-        weight: How often an article is shown, beside others of its category. (items,)
-        first: Index of the first article of every category, and the end. (categories + 1,)
-        skus: Their ids.
-    """
-
-    category: Ints
-    brand: Ints
-    place: Floats
-    category_place: Floats
-    level: Floats
-    price: Floats
-    launch: Ints
-    weight: Floats
-    first: Ints
-    skus: pl.Series
+    category: Ints  # index into LEAVES, (items,)
+    brand: Ints  # index into BRANDS, (items,)
+    place: Floats  # what an article is, in the dimensions of taste, (items, TASTES)
+    category_place: Floats  # what a category is, (categories, TASTES)
+    level: Floats  # log of price over the category's median, (items,)
+    price: Floats  # in EUR, before promotions, (items,)
+    launch: Ints  # day, from the first; -1 is before it, (items,)
+    weight: Floats  # how often an article is shown, beside others of its category, (items,)
+    first: Ints  # index of the first article of every category, and the end, (categories + 1,)
+    skus: pl.Series  # their ids
 
     def launched(self, day: int) -> Ints:
         """Return how many articles of each category are sold on a day, at least one: (categories,)."""

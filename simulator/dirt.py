@@ -12,19 +12,13 @@ from simulator.rows import CODE
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of dirt.
+    """One kind of dirt."""
 
-    Attributes:
-        affects: Which rows of the log.
-        at: Where it is detected: by ingest, by the stage validate, or nowhere, because such a row is valid.
-        becomes: The reason in quarantine, or what it counts as.
-        why: What happens in a shop.
-    """
-
-    affects: Literal["all", "priced", "review", "purchase"]
+    affects: Literal["all", "priced", "review", "purchase"]  # which rows of the log
+    # where it is detected: by ingest, by the stage validate, or nowhere, because such a row is valid
     at: Literal["ingest", "validate", "nowhere"]
-    becomes: str
-    why: str
+    becomes: str  # the reason in quarantine, or what it counts as
+    why: str  # what happens in a shop
 
 
 KINDS: dict[str, Kind] = {

@@ -24,27 +24,16 @@ _GENDERS = ("f", "m", "d")
 
 @dataclass(frozen=True)
 class People:
-    """One row per person.
+    """One row per person."""
 
-    Attributes:
-        joined: Day of registration, from the first day; negative is before it. (users,)
-        taste: What a person likes. (users, TASTES)
-        preference: Chance of each category in a visit, in an average season. (users, categories)
-        budget: log of the price over a category's median that a person is at ease with. (users,)
-        activity: Visits per day, in an average season and mood. (users,)
-        propensity: Added to the log-odds of a purchase. (users,)
-        platforms: Share of each platform in a person's visits. (users, 4)
-        extra: Chance of each of three more units in an order. (users,)
-    """
-
-    joined: Ints
-    taste: Floats
-    preference: npt.NDArray[np.float32]
-    budget: Floats
-    activity: Floats
-    propensity: Floats
-    platforms: Floats
-    extra: Floats
+    joined: Ints  # day of registration, from the first day; negative is before it, (users,)
+    taste: Floats  # what a person likes, (users, TASTES)
+    preference: npt.NDArray[np.float32]  # chance of each category in a visit, in an average season, (users, categories)
+    budget: Floats  # log of the price over a category's median that a person is at ease with, (users,)
+    activity: Floats  # visits per day, in an average season and mood, (users,)
+    propensity: Floats  # added to the log-odds of a purchase, (users,)
+    platforms: Floats  # share of each platform in a person's visits, (users, 4)
+    extra: Floats  # chance of each of three more units in an order, (users,)
 
 
 def dot(left: Floats, right: Floats) -> Floats:

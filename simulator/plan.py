@@ -19,27 +19,16 @@ def _reject(name: str, rule: str, received: Any, remedy: str) -> SettingsError:
 
 @dataclass(frozen=True)
 class Plan:
-    """The arguments of `shoplens simulate`.
+    """The arguments of `shoplens simulate`."""
 
-    Attributes:
-        users: People who could visit.
-        items: Articles, launched ones included.
-        days: Whole days, UTC.
-        seed: The same arguments give the same bytes.
-        start: The first day.
-        events: About how many rows the log shall have; None leaves people as active as they are.
-        dirt: Kind of dirt -> its share of the rows that it can affect.
-        bots: Bots, as a share of the users.
-    """
-
-    users: int
-    items: int
-    days: int
-    seed: int
-    start: date = date(2025, 1, 1)
-    events: int | None = None
-    dirt: dict[str, float] = field(default_factory=dict)
-    bots: float = 0.0
+    users: int  # people who could visit
+    items: int  # articles, launched ones included
+    days: int  # whole days, UTC
+    seed: int  # the same arguments give the same bytes
+    start: date = date(2025, 1, 1)  # the first day
+    events: int | None = None  # about how many rows the log shall have; None leaves people as active as they are
+    dirt: dict[str, float] = field(default_factory=dict)  # kind of dirt -> its share of the rows that it can affect
+    bots: float = 0.0  # bots, as a share of the users
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():

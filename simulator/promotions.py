@@ -20,21 +20,13 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Campaigns:
-    """One row a campaign.
+    """One row a campaign."""
 
-    Attributes:
-        seed: Of the simulation.
-        start: First day. (campaigns,)
-        end: The day after the last. (campaigns,)
-        category: What is cheaper. (campaigns,)
-        discount: Share of the price that is taken off. (campaigns,)
-    """
-
-    seed: int
-    start: Ints
-    end: Ints
-    category: Ints
-    discount: Floats
+    seed: int  # of the simulation
+    start: Ints  # first day, (campaigns,)
+    end: Ints  # the day after the last, (campaigns,)
+    category: Ints  # what is cheaper, (campaigns,)
+    discount: Floats  # share of the price that is taken off, (campaigns,)
 
     def on(self, day: int) -> int:
         """Return the campaign of a day, or NONE."""

@@ -28,50 +28,29 @@ _ODDS = np.array([-2.8, -3.1, -3.2, 1.2])
 
 @dataclass(frozen=True)
 class UserDays:
-    """What is true of people on a day, before anything happens: (users of the chunk,).
+    """What is true of people on a day, before anything happens: (users of the chunk,)."""
 
-    Attributes:
-        user: Index of the person.
-        visits: Expected visits.
-        chance: Chance that a visit leads to an order, by platform. (users, 4)
-        notified: Who is notified of the day's campaign.
-        mood: The mood.
-        rate: Expected visits that lead to an order.
-    """
-
-    user: Ints
-    visits: Floats
-    chance: Floats
-    notified: Flags
-    mood: Floats
-    rate: Floats
+    user: Ints  # index of the person
+    visits: Floats  # expected visits
+    chance: Floats  # chance that a visit leads to an order, by platform, (users, 4)
+    notified: Flags  # who is notified of the day's campaign
+    mood: Floats  # the mood
+    rate: Floats  # expected visits that lead to an order
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Visits of a day, in order of user and number: (visits,).
+    """Visits of a day, in order of user and number: (visits,)."""
 
-    Attributes:
-        day: From the first.
-        user: Index of the person.
-        number: From 0, of this person on this day.
-        key: For the visit's own draws.
-        start: Milliseconds since 1970.
-        platform: Index into PLATFORMS.
-        notified: Whether the person is notified of the day's campaign.
-        chance: The true chance of an order.
-        buys: Whether there is one.
-    """
-
-    day: int
-    user: Ints
-    number: Ints
-    key: Keys
-    start: Ints
-    platform: Ints
-    notified: Flags
-    chance: Floats
-    buys: Flags
+    day: int  # from the first
+    user: Ints  # index of the person
+    number: Ints  # from 0, of this person on this day
+    key: Keys  # for the visit's own draws
+    start: Ints  # milliseconds since 1970
+    platform: Ints  # index into PLATFORMS
+    notified: Flags  # whether the person is notified of the day's campaign
+    chance: Floats  # the true chance of an order
+    buys: Flags  # whether there is one
 
     @property
     def online(self) -> Flags:

@@ -46,16 +46,12 @@ _INDEX_SPREAD = (2 / 9 / (_BINS - 1)) ** 0.5
 
 @dataclass(frozen=True)
 class Reference:
-    """How a day is compared with the days before it.
+    """How a day is compared with the days before it."""
 
-    Attributes:
-        days: Number of preceding days used, a multiple of 14: one half predicts the day, the other half measures the
-            prediction errors.
-        tolerance: Allowed deviation, in multiples of the spread of the prediction errors.
-    """
-
+    # number of preceding days used, a multiple of 14: one half predicts the day, the other half measures the prediction
+    # errors
     days: int
-    tolerance: float
+    tolerance: float  # allowed deviation, in multiples of the spread of the prediction errors
 
     @property
     def half(self) -> int:
@@ -65,17 +61,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Counts:
-    """Daily counts of one measure, including days without any.
+    """Daily counts of one measure, including days without any."""
 
-    Attributes:
-        first: The first day.
-        keys: Sorted keys.
-        values: Counts, (days, keys).
-    """
-
-    first: date
-    keys: list[str]
-    values: Floats
+    first: date  # the first day
+    keys: list[str]  # sorted keys
+    values: Floats  # counts, (days, keys)
 
     def days(self) -> list[date]:
         """Return the days in order."""

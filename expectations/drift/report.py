@@ -15,28 +15,17 @@ _ORDER = {"vanished": 0, "new": 1, "too low": 2, "too high": 3}
 
 @dataclass(frozen=True)
 class Finding:
-    """One value outside its limits.
+    """One value outside its limits."""
 
-    Attributes:
-        day: The day.
-        measure: One of `bands.MEASURES`.
-        key: The hour, name, value or column that was counted; empty for the whole day.
-        what: How the value deviates.
-        value: The observed value.
-        expected: The predicted value.
-        low: Lower limit, None if there is none.
-        high: Upper limit, None if there is none.
-        median: For a distribution, the median of the day and of the reference period, accurate to 9%.
-    """
-
-    day: date
-    measure: str
-    key: str
-    what: What
-    value: float
-    expected: float
-    low: float | None
-    high: float | None
+    day: date  # the day
+    measure: str  # one of `bands.MEASURES`
+    key: str  # the hour, name, value or column that was counted; empty for the whole day
+    what: What  # how the value deviates
+    value: float  # the observed value
+    expected: float  # the predicted value
+    low: float | None  # lower limit, None if there is none
+    high: float | None  # upper limit, None if there is none
+    # for a distribution, the median of the day and of the reference period, accurate to 9%
     median: tuple[float, float] | None = None
 
     def line(self) -> str:
@@ -64,21 +53,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Drift:
-    """The result of drift detection.
+    """The result of drift detection."""
 
-    Attributes:
-        reference: How days are compared.
-        comparisons: COMPARISON_SCHEMA for every day with a full reference period.
-        days: The days that this run reports on.
-        findings: Findings on `days`, sorted by day and severity.
-        earlier: Findings on all other days.
-    """
-
-    reference: Reference
-    comparisons: pl.DataFrame
-    days: list[date]
-    findings: list[Finding]
-    earlier: list[Finding]
+    reference: Reference  # how days are compared
+    comparisons: pl.DataFrame  # COMPARISON_SCHEMA for every day with a full reference period
+    days: list[date]  # the days that this run reports on
+    findings: list[Finding]  # findings on `days`, sorted by day and severity
+    earlier: list[Finding]  # findings on all other days
 
     def reported(self) -> pl.DataFrame:
         """Return the comparisons of the days that this run reports on."""

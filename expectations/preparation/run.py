@@ -21,15 +21,10 @@ _TABLES = ("events", "items", "users")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result of preparation.
+    """The result of preparation."""
 
-    Attributes:
-        report: JSON-serializable values, identical for identical rows.
-        rows: Table -> remaining rows.
-    """
-
-    report: dict[str, Any]
-    rows: dict[str, int]
+    report: dict[str, Any]  # JSON-serializable values, identical for identical rows
+    rows: dict[str, int]  # table -> remaining rows
 
     def lines(self) -> list[str]:
         """Return the report as text."""

@@ -31,13 +31,9 @@ def _quantile(counts: dict[float, int], share: float) -> float:
 
 @dataclass
 class Sketch:
-    """A histogram of the levels of numbers; it does not depend on the order in which they are added.
+    """A histogram of the levels of numbers; it does not depend on the order in which they are added."""
 
-    Attributes:
-        bins: Bin index -> count.
-    """
-
-    bins: dict[int, int] = field(default_factory=dict)
+    bins: dict[int, int] = field(default_factory=dict)  # bin index -> count
 
     def add(self, values: pl.Series) -> None:
         """Add numbers; missing and infinite values are ignored."""

@@ -17,21 +17,13 @@ FLAG_KEY = "missing"  # of an event's attributes; the value is the column
 
 @dataclass(frozen=True)
 class Step:
-    """One step, ready to be applied.
+    """One step, ready to be applied."""
 
-    Attributes:
-        about: The declaration and the fitted values, for the report.
-        column: The column that it reads or replaces.
-        affected: True for the affected rows; null counts as false.
-        reason: The reason under which affected rows are quarantined; None keeps them.
-        value: The new value of the column for all rows; None leaves it unchanged.
-    """
-
-    about: dict[str, Any]
-    column: str
-    affected: pl.Expr
-    reason: str | None = None
-    value: pl.Expr | None = None
+    about: dict[str, Any]  # the declaration and the fitted values, for the report
+    column: str  # the column that it reads or replaces
+    affected: pl.Expr  # true for the affected rows; null counts as false
+    reason: str | None = None  # the reason under which affected rows are quarantined; None keeps them
+    value: pl.Expr | None = None  # the new value of the column for all rows; None leaves it unchanged
 
 
 def _require_column(step: MissingParams | OutlierParams, table: str, schema: dict[str, Any]) -> None:
