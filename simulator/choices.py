@@ -10,7 +10,6 @@ its own, so the expected units of an article in a visit are, exactly,
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from simulator.calendar import season
 from simulator.catalogue import TASTES
@@ -135,7 +134,7 @@ def choose(world: World, shop: Shop, visits: Visits) -> Choices:
     return Choices(pages, category, item, shown, chance, viewed, units)
 
 
-def add_demand(demand: npt.NDArray[np.float64], world: World, visits: Visits, choices: Choices) -> None:
+def add_demand(demand: Floats, world: World, visits: Visits, choices: Choices) -> None:
     """Add the expected units of every article, given who came and what they saw, to `demand`: (items,).
 
     Row by row: partial sums of chunks would differ in the last bit.

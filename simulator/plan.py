@@ -1,7 +1,7 @@
 """The arguments of a simulation, checked once."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +58,8 @@ class Plan:
         return {**self.__dict__, "start": self.start.isoformat(), "dirt": dict(self.dirt)}
 
 
-def read_day(text: str) -> date:
-    """Return a date given as text.
-
-    Raises:
-        SettingsError: it is none.
-    """
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007  (a day has no zone)
-    except ValueError as error:
-        raise _reject("start", "a day as in 2025-01-31", text, "Correct it") from error
-
-
 def read_dirt(pairs: list[str]) -> dict[str, float]:
-    """Return the rates of KIND=RATE texts.
-
-    Raises:
-        SettingsError: a text is no such pair, or a kind is given twice.
-    """
+    """Return the rates of KIND=RATE texts; raise a SettingsError for another text or a kind that is given twice."""
     rates: dict[str, float] = {}
     for pair in pairs:
         kind, _, rate = pair.partition("=")

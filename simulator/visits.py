@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.calendar import day_start, moment_of_day, traffic
-from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, pick, poisson, uniform
-from simulator.people import STORE
-from simulator.rows import MOST_VISITS
+from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, numbered, pick, poisson, uniform
+from simulator.rows import MOST_VISITS, STORE
 from simulator.world import World
 
 MOST_MEAN = 20.0  # visits of one person on one day; `draws.poisson` is exact up to here
@@ -59,13 +58,9 @@ class Visits:
 
 
 def user_days(world: World, day: int, mood: Floats, user: Ints) -> UserDays:
-    """Return what is true of people on a day.
+    """Return what is true of the people `user` on a day; those who are not registered yet are left out.
 
-    Args:
-        world: The shop.
-        day: From the first.
-        mood: Of all people.
-        user: Indices of the people asked about; those who are not registered yet are left out.
+    `mood` is that of all people.
     """
     people = world.people
     user = user[people.joined[user] <= day]
@@ -86,8 +81,7 @@ def visits_of(world: World, day: int, today: UserDays) -> Visits:
     """Draw the visits of a day."""
     seed = world.plan.seed
     count = np.minimum(poisson(uniform(keys(seed, "day", today.user, day), 0), today.visits), MOST_VISITS)
-    row = np.repeat(np.arange(count.size), count)
-    number = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
+    row, number = numbered(count)
     user = today.user[row]
     key = keys(seed, "visit", user, day, number)
     own = again(key, "visits")
