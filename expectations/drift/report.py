@@ -10,7 +10,8 @@ from expectations.drift.bands import DISTRIBUTIONS, MEASURES, SHARES, VOLUMES, R
 from expectations.drift.profile import HOUR, NUMBERS, bin_value
 
 What = Literal["vanished", "new", "too low", "too high"]
-_ORDER = {"vanished": 0, "new": 1, "too low": 2, "too high": 3}
+_ORDER = ("vanished", "new", "too low", "too high")
+_RATIOS = (*SHARES.values(), *DISTRIBUTIONS.values())  # measures that are not counts
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Finding:
         return f"{self._number(self.low)} to {self._number(self.high)}"
 
     def _number(self, value: float) -> str:
-        return f"{value:,.0f}" if self.measure not in (*SHARES.values(), *DISTRIBUTIONS.values()) else f"{value:.3g}"
+        return f"{value:.3g}" if self.measure in _RATIOS else f"{value:,.0f}"
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON-serializable values."""
@@ -94,7 +95,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _what(row: dict[str, Any]) -> What:
-    counted = row["measure"] not in (*SHARES.values(), *DISTRIBUTIONS.values())
+    counted = row["measure"] not in _RATIOS
     if row["low"] is not None and row["value"] < row["low"]:
         return "vanished" if counted and row["value"] == 0 else "too low"
     return "new" if counted and row["measure"] not in VOLUMES.values() else "too high"
@@ -120,12 +121,6 @@ def _medians(profile: pl.DataFrame, found: dict[str, Any], half: int) -> tuple[f
     return None if now is None or was is None else (now, was)
 
 
-def _findings(profile: pl.DataFrame, comparisons: pl.DataFrame, half: int) -> list[Finding]:
-    rows = outside_limits(comparisons).to_dicts()
-    found = [Finding(**row, what=_what(row), median=_medians(profile, row, half)) for row in rows]
-    return sorted(found, key=lambda one: (one.day, _ORDER[one.what], MEASURES.index(one.measure), one.key))
-
-
 def last_complete_day(profile: pl.DataFrame) -> date | None:
     """Return the last complete day of a log: a day without events in its last hour is still in progress."""
     last = profile["day"].max()
@@ -136,17 +131,15 @@ def last_complete_day(profile: pl.DataFrame) -> date | None:
 
 
 def find_drift(profile: pl.DataFrame, reference: Reference, first: date, last: date) -> Drift:
-    """Compare the days of a log and split the findings into reported days and earlier ones.
+    """Compare the days of a log and split the findings into those from `first` to `last` and earlier ones.
 
-    Args:
-        profile: The complete profile of the log, PROFILE_SCHEMA.
-        reference: How days are compared.
-        first: The first day to report on.
-        last: The last day to report on; later days of the profile are ignored.
+    `profile` is that of the complete log, PROFILE_SCHEMA; its days after `last` are ignored.
     """
     until = profile.filter(pl.col("day") <= last)
     comparisons = compare_days(until, reference)
-    findings = _findings(until, comparisons, reference.half)
+    rows = outside_limits(comparisons).to_dicts()
+    findings = [Finding(**row, what=_what(row), median=_medians(until, row, reference.half)) for row in rows]
+    findings.sort(key=lambda one: (one.day, _ORDER.index(one.what), MEASURES.index(one.measure), one.key))
     days = [day for day in comparisons["day"].unique().sort().to_list() if day >= first]
     reported = [found for found in findings if found.day >= first]
     return Drift(reference, comparisons, days, reported, [found for found in findings if found.day < first])

@@ -1,7 +1,6 @@
 """Steps for missing values and outliers, built from their declarations and applied to frames."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +33,6 @@ def _require_column(step: MissingParams | OutlierParams, table: str, schema: dic
         )
 
 
-def _require_number(step: MissingParams, schema: dict[str, Any]) -> None:
-    if not schema[step.column].is_numeric():
-        raise SettingsError(
-            f"prepare.missing: action median requires a numeric column; {step.column!r} of {step.table} is "
-            f"{schema[step.column]}. Use action constant or flag instead"
-        )
-
-
 def _constant(step: MissingParams, schema: dict[str, Any]) -> pl.Expr:
     kind = schema[step.column]
     try:
@@ -64,12 +55,7 @@ def _flagged(step: MissingParams, missing: pl.Expr) -> tuple[str, pl.Expr]:
 
 
 def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | None) -> Step:
-    """Return the step for the missing values of a column.
-
-    Args:
-        step: The declaration.
-        schema: Schema of the table.
-        known: Distribution of the known values, for a median.
+    """Return the step for the missing values of a column; `known`, its distribution, is needed for a median.
 
     Raises:
         SettingsError: the column does not exist or its type does not suit the action.
@@ -85,7 +71,11 @@ def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | No
     if step.action == "constant":
         about["value"] = step.value
         return Step(about, step.column, missing, value=pl.col(step.column).fill_null(_constant(step, schema)))
-    _require_number(step, schema)
+    if not schema[step.column].is_numeric():
+        raise SettingsError(
+            f"prepare.missing: action median requires a numeric column; {step.column!r} of {step.table} is "
+            f"{schema[step.column]}. Use action constant or flag instead"
+        )
     if known is None or not known.count:
         return Step(about | {"value": None}, step.column, missing)
     about["value"] = float(f"{number_at(known.quantile(0.5)):.6g}")
@@ -109,12 +99,7 @@ def _limits(step: OutlierParams, known: Sketch) -> tuple[float, float]:
 
 
 def outlier_step(step: OutlierParams, schema: dict[str, Any], known: Sketch) -> Step:
-    """Return the step for the outliers of a column.
-
-    Args:
-        step: The declaration.
-        schema: Schema of the events.
-        known: Distribution of the values that the limits are fitted on.
+    """Return the step for the outliers of a column of the events, whose limits are fitted on `known`.
 
     Raises:
         SettingsError: the column does not exist.
@@ -139,8 +124,3 @@ def outlier_step(step: OutlierParams, schema: dict[str, Any], known: Sketch) -> 
         return Step(about, step.column, outside)
     capped = pl.when(outside).then(column.clip(low, high)).otherwise(column).cast(schema[step.column])
     return Step(about, step.column, outside, value=capped)
-
-
-def changes(steps: Sequence[Step]) -> bool:
-    """Return whether any step changes or quarantines rows."""
-    return any(step.reason is not None or step.value is not None for step in steps)
