@@ -1,20 +1,4 @@
-"""The exception tree. Every error that ShopLens raises on purpose is one of these.
-
-ShopLensError
-├── SettingsError          an environment variable or params.yaml is wrong
-├── MappingError           a source mapping file is wrong
-├── SourceError            an input file is missing, unreadable or of an unknown kind
-├── BrokenTableError       a table fails an expectation that stops the run
-├── FeatureError           a feature definition or store does not fit what is asked of it
-│   └── StoreUnavailableError   the online store cannot be reached
-├── ModelError             a model, its parameters or its artifact do not fit
-├── ReleaseError           a package cannot be built, judged or put into service
-│   └── IncomparableError       the model in service cannot be asked about today's held-out rows
-├── StageBusyError         another process is already writing this stage's outs, or this log
-├── CollectorBusyError     the collector has all it can hold; the same events may be sent again in a moment
-└── LocalRunError          the platform on one machine cannot start, run or stop
-    └── PortInUseError
-"""
+"""The exception tree: every error that ShopLens raises on purpose is a ShopLensError."""
 
 
 class ShopLensError(Exception):
@@ -22,7 +6,7 @@ class ShopLensError(Exception):
 
 
 class SettingsError(ShopLensError):
-    """An environment variable or a parameter is wrong."""
+    """An environment variable, an argument or a parameter of params.yaml is wrong."""
 
 
 class MappingError(ShopLensError):
@@ -58,7 +42,7 @@ class IncomparableError(ReleaseError):
 
 
 class StageBusyError(ShopLensError):
-    """Another process is already writing this stage's outs."""
+    """Another process is already writing this stage's outs, or this log."""
 
 
 class CollectorBusyError(ShopLensError):

@@ -7,12 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
 def load_template(path: Path, **functions: Any) -> Template:
-    """Return a template that escapes every value and raises on an undefined name.
-
-    Args:
-        path: The template's file.
-        functions: What the template may call, by name; its macros see them, too.
-    """
+    """Return a template that escapes every value, raises on an undefined name and may call `functions`."""
     environment = Environment(loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined)
     environment.globals.update(functions)
     return environment.get_template(path.name)
