@@ -25,14 +25,10 @@ BATCH = 1 << 17
 
 @dataclass(frozen=True)
 class RowSplit:
-    """How the rows of a table were split.
+    """How the rows of a table were split."""
 
-    Attributes:
-        rows: Number of rows read.
-        bad: Row numbers of the quarantined rows in the source file, from 0, sorted: int64, (bad rows,).
-    """
-
-    rows: int
+    rows: int  # number of rows read
+    # row numbers of the quarantined rows in the source file, from 0, sorted: int64, (bad rows,)
     bad: npt.NDArray[np.int64]
 
     @property
@@ -81,9 +77,7 @@ def _repeated_values(sources: Sequence[Path], column: str) -> pl.Series:
 def reasons_expression(result: TableResult, sources: Sequence[Path]) -> pl.Expr:
     """Return an expression for the reasons of each row, List(String), limited to the rules that some row fails.
 
-    Args:
-        result: The result of the table's suite.
-        sources: All files of the table, to check uniqueness across them.
+    `sources` are all files of the table: uniqueness is checked across them.
     """
     expectations = build_suites()[result.table].expectations
     rules = compile_rules(expectations)
@@ -93,15 +87,6 @@ def reasons_expression(result: TableResult, sources: Sequence[Path]) -> pl.Expr:
     return reasons_of({reason: rules[reason] for reason in sorted(result.failed)}).alias("reasons")
 
 
-def _require_agreement(result: TableResult, counts: dict[str, int]) -> None:
-    """Check that as many rows were identified as Great Expectations counted."""
-    if counts != result.failed:
-        raise BrokenTableError(
-            f"table {result.table}: Great Expectations counted {result.failed}, but {counts} rows were identified. "
-            f"This is a bug: please report it with the version of great-expectations"
-        )
-
-
 def add_reason_counts(counts: dict[str, int], reasons: pl.Series) -> None:
     """Add the number of rows per reason to `counts`; `reasons` is List(String)."""
     for reason, count in reasons.explode().value_counts().iter_rows():
@@ -109,13 +94,7 @@ def add_reason_counts(counts: dict[str, int], reasons: pl.Series) -> None:
 
 
 def split_rows(source: Path, target: Path, result: TableResult, quarantine: GroupedWriter) -> RowSplit:
-    """Write the accepted rows of a table to `target`, in order, and the others to quarantine.
-
-    Args:
-        source: The table.
-        target: A new file.
-        result: The result of the table's suite.
-        quarantine: Receives QUARANTINE_SCHEMA.
+    """Write the accepted rows of the table `source` to `target`, in order, and the others to `quarantine`.
 
     Raises:
         BrokenTableError: the number of identified rows differs from what Great Expectations counted.
@@ -136,5 +115,9 @@ def split_rows(source: Path, target: Path, result: TableResult, quarantine: Grou
         bad.append(numbers.to_numpy())
         start += frame.height
     writer.close()
-    _require_agreement(result, counts)
+    if counts != result.failed:
+        raise BrokenTableError(
+            f"table {result.table}: Great Expectations counted {result.failed}, but {counts} rows were identified. "
+            f"This is a bug: please report it with the version of great-expectations"
+        )
     return RowSplit(result.rows, np.concatenate(bad))

@@ -6,6 +6,7 @@ a translation raises before any row is checked. Uniqueness cannot be checked one
 the columns that require it.
 """
 
+import operator
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -20,10 +21,6 @@ _BOTH_MISSING = "both_values_are_missing"
 Translation = Callable[[Any], pl.Expr]  # expectation -> true for a row that fails it, null if it does not apply
 
 
-def _is_null(expectation: Any) -> pl.Expr:
-    return pl.col(expectation.column).is_null()
-
-
 def _is_outside(expectation: Any) -> pl.Expr:
     value, low, high = pl.col(expectation.column), expectation.min_value, expectation.max_value
     fails = []
@@ -34,10 +31,6 @@ def _is_outside(expectation: Any) -> pl.Expr:
     return pl.any_horizontal(fails)
 
 
-def _is_not_in_set(expectation: Any) -> pl.Expr:
-    return ~pl.col(expectation.column).is_in(list(expectation.value_set))
-
-
 def _is_not_greater(expectation: Any) -> pl.Expr:
     if expectation.ignore_row_if != _BOTH_MISSING:
         raise _unknown(expectation, f"ignore_row_if {expectation.ignore_row_if!r}")
@@ -46,19 +39,21 @@ def _is_not_greater(expectation: Any) -> pl.Expr:
 
 
 _TRANSLATIONS: dict[str, Translation] = {
-    "expect_column_values_to_not_be_null": _is_null,
+    "expect_column_values_to_not_be_null": lambda expectation: pl.col(expectation.column).is_null(),
     "expect_column_values_to_be_between": _is_outside,
-    "expect_column_values_to_be_in_set": _is_not_in_set,
+    "expect_column_values_to_be_in_set": lambda expectation: (
+        ~pl.col(expectation.column).is_in(list(expectation.value_set))
+    ),
     "expect_column_pair_values_a_to_be_greater_than_b": _is_not_greater,
 }
 
 _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
-    "==": lambda column, value: column == value,
-    "!=": lambda column, value: column != value,
-    "<": lambda column, value: column < value,
-    "<=": lambda column, value: column <= value,
-    ">": lambda column, value: column > value,
-    ">=": lambda column, value: column >= value,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
     "IN": lambda column, value: column.is_in(list(value)),
     "NOT_IN": lambda column, value: ~column.is_in(list(value)),
 }
@@ -109,9 +104,7 @@ def _fails(expectation: Any) -> pl.Expr:
 def compile_rules(expectations: Iterable[Any]) -> dict[str, pl.Expr]:
     """Return reason -> expression that is true for a row that fails, sorted by reason.
 
-    Args:
-        expectations: The expectations of a suite. Expectations without a reason apply to the table and are skipped, as
-            is uniqueness.
+    Expectations without a reason apply to the table and are skipped, as is uniqueness.
 
     Raises:
         SettingsError: the type or an argument of an expectation has no translation.
@@ -132,11 +125,7 @@ def unique_columns(expectations: Iterable[Any]) -> dict[str, str]:
 
 
 def reasons_of(rules: dict[str, pl.Expr]) -> pl.Expr:
-    """Return the reasons for which each row fails, List(String), in the order of the rules.
-
-    Args:
-        rules: Reason -> expression that is true for a row that fails; null counts as false.
-    """
+    """Return the reasons of the rules that are true for each row, List(String), in order; null counts as false."""
     if not rules:
         return pl.lit([], dtype=pl.List(pl.String))
     return pl.concat_list([pl.when(fails).then(pl.lit(reason)) for reason, fails in rules.items()]).list.drop_nulls()
@@ -151,12 +140,5 @@ def event_rules() -> dict[str, pl.Expr]:
 
 
 def failing_reasons(events: pl.DataFrame) -> pl.Series:
-    """Return the sorted reasons to quarantine each event; an empty list accepts it.
-
-    Args:
-        events: Any number of events, EVENT_SCHEMA.
-
-    Returns:
-        `reasons`, List(String), one list per row.
-    """
+    """Return the sorted reasons to quarantine each event (EVENT_SCHEMA), List(String); an empty list accepts it."""
     return events.select(reasons_of(event_rules()).alias("reasons")).to_series()

@@ -12,9 +12,6 @@ from great_expectations.expectations.row_conditions import Column
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_NAMES, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 
-_EARLIEST_BIRTH = 1900
-_LATEST_BIRTH = 2100
-
 
 def _row(kind: type, reason: str, why: str, **arguments: Any) -> Any:
     return kind(**arguments, meta={"reason": reason, "notes": {"format": "string", "content": [why]}})
@@ -24,17 +21,21 @@ def _not_null(column: str, why: str, **more: Any) -> Any:
     return _row(gxe.ExpectColumnValuesToNotBeNull, f"{column}_missing", why, column=column, **more)
 
 
+def _between(column: str, reason: str, why: str, low: int, high: int | None = None) -> Any:
+    kind = gxe.ExpectColumnValuesToBeBetween
+    return _row(kind, f"{column}_{reason}", why, column=column, min_value=low, max_value=high)
+
+
 def _at_least_zero(column: str, why: str) -> Any:
-    return _row(gxe.ExpectColumnValuesToBeBetween, f"{column}_negative", why, column=column, min_value=0)
+    return _between(column, "negative", why, 0)
 
 
 def _unique(column: str, why: str) -> Any:
     return _row(gxe.ExpectColumnValuesToBeUnique, f"{column}_repeated", why, column=column)
 
 
-def _table(schema: dict[str, Any], *, may_be_empty: bool) -> list[Any]:
-    columns = [gxe.ExpectColumnToExist(column=name) for name in schema]
-    return columns if may_be_empty else [gxe.ExpectTableRowCountToBeBetween(min_value=1), *columns]
+def _columns(schema: dict[str, Any]) -> list[Any]:
+    return [gxe.ExpectColumnToExist(column=name) for name in schema]
 
 
 def _event_rows() -> list[Any]:
@@ -67,14 +68,7 @@ def _event_rows() -> list[Any]:
         _at_least_zero("amount", "A return is a refund event with a positive amount."),
         _at_least_zero("dwell_seconds", "A dwell time cannot be negative."),
         _at_least_zero("position", "Positions in a list start at 0 or 1."),
-        _row(
-            gxe.ExpectColumnValuesToBeBetween,
-            "rating_out_of_range",
-            "Ratings range from 0 to 5 stars.",
-            column="rating",
-            min_value=0,
-            max_value=5,
-        ),
+        _between("rating", "out_of_range", "Ratings range from 0 to 5 stars.", 0, 5),
     ]
 
 
@@ -90,22 +84,18 @@ def _user_rows() -> list[Any]:
     return [
         _not_null("user_id", "A profile without an ID cannot be assigned to a user."),
         _unique("user_id", "A user ID identifies one user."),
-        _row(
-            gxe.ExpectColumnValuesToBeBetween,
-            "birth_year_out_of_range",
-            "A birth year has four digits and belongs to a living person.",
-            column="birth_year",
-            min_value=_EARLIEST_BIRTH,
-            max_value=_LATEST_BIRTH,
+        _between(
+            "birth_year", "out_of_range", "A birth year has four digits and belongs to a living person.", 1900, 2100
         ),
     ]
 
 
 def build_suites() -> dict[str, ExpectationSuite]:
     """Return table -> suite. Only events must have rows: not every source has items, users or campaigns."""
-    return {
-        "events": ExpectationSuite("events", expectations=[*_table(EVENT_SCHEMA, may_be_empty=False), *_event_rows()]),
-        "items": ExpectationSuite("items", expectations=[*_table(ITEM_SCHEMA, may_be_empty=True), *_item_rows()]),
-        "users": ExpectationSuite("users", expectations=[*_table(USER_SCHEMA, may_be_empty=True), *_user_rows()]),
-        "campaigns": ExpectationSuite("campaigns", expectations=_table(CAMPAIGN_SCHEMA, may_be_empty=True)),
+    tables = {
+        "events": [gxe.ExpectTableRowCountToBeBetween(min_value=1), *_columns(EVENT_SCHEMA), *_event_rows()],
+        "items": [*_columns(ITEM_SCHEMA), *_item_rows()],
+        "users": [*_columns(USER_SCHEMA), *_user_rows()],
+        "campaigns": _columns(CAMPAIGN_SCHEMA),
     }
+    return {name: ExpectationSuite(name, expectations=expectations) for name, expectations in tables.items()}

@@ -21,38 +21,23 @@ _SUMMARY = {"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES}
 
 @dataclass(frozen=True)
 class Finding:
-    """A row expectation that failed.
+    """A row expectation that failed."""
 
-    Attributes:
-        kind: The type of the expectation.
-        column: The column that it checks.
-        reason: The reason under which failing rows are quarantined.
-        count: Number of failing rows.
-        examples: A few failing values.
-    """
-
-    kind: str
-    column: str
-    reason: str
-    count: int
-    examples: tuple[Any, ...]
+    kind: str  # the type of the expectation
+    column: str  # the column that it checks
+    reason: str  # the reason under which failing rows are quarantined
+    count: int  # number of failing rows
+    examples: tuple[Any, ...]  # a few failing values
 
 
 @dataclass(frozen=True)
 class TableResult:
-    """The result of the suite of one table.
+    """The result of the suite of one table."""
 
-    Attributes:
-        table: Name of the table.
-        rows: Number of rows checked.
-        expectations: (type, column, number of failing rows), in the order of the suite.
-        findings: The row expectations that failed.
-    """
-
-    table: str
-    rows: int
-    expectations: list[tuple[str, str, int]]
-    findings: list[Finding]
+    table: str  # name of the table
+    rows: int  # number of rows checked
+    expectations: list[tuple[str, str, int]]  # (type, column, number of failing rows), in the order of the suite
+    findings: list[Finding]  # the row expectations that failed
 
     @property
     def failed(self) -> dict[str, int]:
@@ -60,17 +45,16 @@ class TableResult:
         return {found.reason: found.count for found in sorted(self.findings, key=lambda found: found.reason)}
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
-    """Create a view over Parquet files; a column that a file lacks is null for its rows."""
-    connection.read_parquet([str(path) for path in paths], union_by_name=True).create_view(name)
-
-
 @contextmanager
 def open_tables(database: Path, tables: Mapping[str, Path | Sequence[Path]]) -> Iterator[AbstractDataContext]:
-    """Yield an in-memory Great Expectations context over views of Parquet files in a DuckDB file."""
+    """Yield an in-memory Great Expectations context over views of Parquet files in a DuckDB file.
+
+    A column that one of several files lacks is null for its rows.
+    """
     with duckdb.connect(str(database), config={"memory_limit": MEMORY_LIMIT}) as connection:
         for name, paths in tables.items():
-            create_view(connection, name, [paths] if isinstance(paths, Path) else paths)
+            files = [str(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+            connection.read_parquet(files, union_by_name=True).create_view(name)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     yield context
@@ -104,12 +88,6 @@ def check_errors(table: str, results: list[Any]) -> None:
                 )
 
 
-def _finding(result: Any) -> Finding:
-    config, found = result.expectation_config, result.result
-    examples = tuple(found.get("partial_unexpected_list") or ())
-    return Finding(config.type, _column(config), config.meta["reason"], int(found["unexpected_count"]), examples)
-
-
 class TableValidator:
     """Validates the tables of one context; the data source is created once."""
 
@@ -119,13 +97,7 @@ class TableValidator:
         self._suites = build_suites()
 
     def run(self, table: str, suite: ExpectationSuite, keys: Sequence[str] = ()) -> list[Any]:
-        """Run a suite over a table or view, for Data Docs too, and return Great Expectations' results.
-
-        Args:
-            table: A table or view of the context's database.
-            suite: The suite.
-            keys: Columns that identify a row in Data Docs.
-        """
+        """Run a suite over a table or view, for Data Docs too, where `keys` are the columns that identify a row."""
         asset = self._source.add_table_asset(table, table_name=table)
         batch = asset.add_batch_definition_whole_table("whole")
         definition = self.context.validation_definitions.add(
@@ -153,20 +125,18 @@ class TableValidator:
             _raise_broken(table, broken[0])
         check_errors(table, results)
         rows = next((int(r.result["element_count"]) for r in results if "element_count" in r.result), 0)
-        found = [
-            (r.expectation_config.type, _column(r.expectation_config), int(r.result.get("unexpected_count") or 0))
-            for r in results
-        ]
-        return TableResult(table, rows, found, [_finding(r) for r in results if not r.success])
+        expectations, findings = [], []
+        for result in results:
+            config, count = result.expectation_config, int(result.result.get("unexpected_count") or 0)
+            expectations.append((config.type, _column(config), count))
+            if not result.success:
+                examples = tuple(result.result.get("partial_unexpected_list") or ())
+                findings.append(Finding(config.type, _column(config), config.meta["reason"], count, examples))
+        return TableResult(table, rows, expectations, findings)
 
 
 def require_few_bad(result: TableResult, bad: int, max_bad_share: float) -> None:
-    """Raise if more than a given share of a table's rows is bad.
-
-    Args:
-        result: The result of the table's suite.
-        bad: Number of rows that fail at least one expectation, or a lower bound of it.
-        max_bad_share: `expectations.max_bad_share`.
+    """Raise if more than `max_bad_share` of a table's rows are bad; `bad` may be a lower bound of their number.
 
     Raises:
         BrokenTableError: naming the expectation that most rows fail, their number, and up to three example values.

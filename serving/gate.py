@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serving.package import model_version
-from serving.release import current_version, locations, package_of
+from serving.release import Locations, current_version, package_of
 from shoplens.errors import IncomparableError, ModelError, ReleaseError
 from shoplens.files import write_json
 from shoplens.params import Params
@@ -140,8 +140,8 @@ def evaluate_package(params: Params, settings: Settings) -> Verdict:
     version, current = model_version(settings.outs_dir / "package"), current_version(settings)
     if current == version:
         return Verdict(version, current, ())
-    rival = None if current is None else package_of(locations(settings).current.resolve())
+    rival = None if current is None else package_of(Locations(settings).current.resolve())
     heads = tuple(_evaluate_task(task, rival, params, settings) for task in TASKS)
     verdict = Verdict(version, current, heads)
-    write_json(locations(settings).verdicts / f"{version}.json", verdict.as_json())
+    write_json(Locations(settings).verdicts / f"{version}.json", verdict.as_json())
     return verdict

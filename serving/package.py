@@ -97,7 +97,7 @@ def pinned_requirements(lock: Path, needs: tuple[str, ...] = _NEEDS) -> str:
     return "".join(f"{name}=={versions[name]}\n" for name in needs)
 
 
-def popular_items(outs: Path) -> list[dict[str, Any]]:
+def _popular_items(outs: Path) -> list[dict[str, Any]]:
     """Return the most popular items of the training weeks, best first."""
     folder = outs / "next_item"
     baseline = folder / "baselines/popularity"
@@ -108,12 +108,6 @@ def popular_items(outs: Path) -> list[dict[str, Any]]:
     best = top_items(scores[None, :], _POPULAR)[0]
     total = float(scores[FIRST_INDEX:].sum())
     return [{"item_index": int(index), "score": round(float(scores[index]) / total, 8)} for index in best]
-
-
-def base_rate(outs: Path) -> float:
-    """Return the share of buyers among the validation rows, the prediction for unknown users."""
-    rows = RowSet.load(outs / "purchase/rows/validation.parquet")
-    return round(float(np.mean(rows.labels, dtype=np.float64)), 6)
 
 
 def _copy_code(root: Path, out: Path) -> None:
@@ -158,7 +152,9 @@ def build_package(params: Params, settings: Settings) -> Path:
         for task in ("purchase", "next_item"):
             shutil.copytree(outs / task / "model", out / "models" / task)
         catalogue.frame.write_parquet(out / "catalogue.parquet")
-        write_json(out / "fallback.json", {"base_rate": base_rate(outs), "popular": popular_items(outs)})
+        buyers = RowSet.load(outs / "purchase/rows/validation.parquet").labels
+        base_rate = round(float(np.mean(buyers, dtype=np.float64)), 6)
+        write_json(out / "fallback.json", {"base_rate": base_rate, "popular": _popular_items(outs)})
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
         _copy_code(code_root(), out)
         files = {p.relative_to(out).as_posix(): file_digest(p) for p in sorted(out.rglob("*")) if p.is_file()}

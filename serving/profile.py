@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 
-from features.catalogue import Catalogue
+from features.catalogue import FIRST_INDEX, Catalogue
 from features.online import UserState
 from features.recent import EVENT_CODES
 
-_DEMOGRAPHICS = ("gender", "birth_year", "registered_at")
 _DAY_HOURS = 24
 
 
@@ -50,15 +49,10 @@ def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[
     if len(bought):
         items, counts = np.unique(bought, return_counts=True)
         best = items[np.argsort(-counts, kind="stable")][:3]
-        names = [title_of(catalogue, int(index)) for index in best]
+        rows = [catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best]
+        names = [str(row["title"] or row["item_id"]) for row in rows]
         sentences.append(f"Most frequent among the last {int(valid.sum())} events: {', '.join(names)}.")
     return sentences
-
-
-def title_of(catalogue: Catalogue, index: int) -> str:
-    """Return the title of an item, or its ID if it has none."""
-    row = catalogue.frame.row(index - 2, named=True)
-    return str(row["title"] or row["item_id"])
 
 
 def _declared(state: UserState, profile_names: tuple[str, ...]) -> list[str]:
@@ -69,13 +63,6 @@ def _declared(state: UserState, profile_names: tuple[str, ...]) -> list[str]:
 
 
 def summary(state: UserState, now: np.datetime64, catalogue: Catalogue, profile_names: tuple[str, ...]) -> list[str]:
-    """Return sentences that describe a user.
-
-    Args:
-        state: State of the user in the online store.
-        now: Time of the request (UTC).
-        catalogue: Provides the titles of items.
-        profile_names: Names of the features that the user declared.
-    """
+    """Return sentences that describe a user at the time `now` (UTC), from declared features of `profile_names`, too."""
     sentences = [*_latest(state, now, catalogue), *_activity(state), *_taste(state), *_declared(state, profile_names)]
     return sentences or ["Only the ID is known: there are no recent events, orders or declarations."]

@@ -4,11 +4,10 @@ import contextlib
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from serving.package import model_version, verify
 from serving.schemas import VERSION_HEADER
@@ -30,38 +29,17 @@ produced it and the `as_of` time for which it is valid; an answer that is not pe
 _INCLUDED = ["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"]
 
 
-@dataclass(frozen=True)
 class Locations:
-    """Files and folders of the service in `var`.
+    """Files and folders of the service in `var`."""
 
-    Attributes:
-        releases: One folder per released version.
-        current: Symbolic link to the release in service.
-        verdicts: Verdicts of the gate, one JSON file per version.
-        exports: Exported Bentos, one file per version.
-        status: Process IDs, port and version of the running service.
-        log: Log of the running service.
-    """
-
-    releases: Path
-    current: Path
-    verdicts: Path
-    exports: Path
-    status: Path
-    log: Path
-
-
-def locations(settings: Settings) -> Locations:
-    """Return the locations for this project."""
-    service, run = settings.var_dir / "service", settings.var_dir / "run"
-    return Locations(
-        releases=service / "releases",
-        current=service / "current",
-        verdicts=service / "verdicts",
-        exports=service / "exports",
-        status=run / "service.json",
-        log=run / "service.log",
-    )
+    def __init__(self, settings: Settings) -> None:
+        service, run = settings.var_dir / "service", settings.var_dir / "run"
+        self.releases = service / "releases"  # one folder per released version
+        self.current = service / "current"  # symbolic link to the release in service
+        self.verdicts = service / "verdicts"  # verdicts of the gate, one JSON file per version
+        self.exports = service / "exports"  # exported Bentos, one file per version
+        self.status = run / "service.json"  # process IDs, port and version of the running service
+        self.log = run / "service.log"
 
 
 def package_of(release: Path) -> Path:
@@ -71,20 +49,14 @@ def package_of(release: Path) -> Path:
 
 def current_version(settings: Settings) -> str | None:
     """Return the version in service, None before the first release."""
-    current = locations(settings).current
+    current = Locations(settings).current
     return current.resolve().name if current.exists() else None
 
 
 def build_bento(package: Path, version: str, service: str, name: str, include: list[str], description: str) -> Any:
     """Build the Bento of a package, unless it exists in the Bento store (BENTOML_HOME); return it.
 
-    Args:
-        package: Folder of the package.
-        version: Version of the package.
-        service: Import path of the service, MODULE:CLASS.
-        name: Name of the Bento.
-        include: Patterns of the files to include.
-        description: Shown on the service's own page, Markdown.
+    `service` is its import path, MODULE:CLASS; `description`, in Markdown, is shown on the service's own page.
     """
     import bentoml
 
@@ -107,7 +79,7 @@ def export_bento(bento: Any, settings: Settings, version: str) -> Path:
     """Unpack a Bento to var/service/releases/VERSION, export it as one file, and return the folder."""
     import bentoml
 
-    where = locations(settings)
+    where = Locations(settings)
     release = where.releases / version
     if not release.exists():
         with whole_folder(release) as work:
@@ -125,7 +97,7 @@ def export_bento(bento: Any, settings: Settings, version: str) -> Path:
 
 def point_current_to(settings: Settings, release: Path) -> None:
     """Point the link `current` to a release, atomically."""
-    current = locations(settings).current
+    current = Locations(settings).current
     current.parent.mkdir(parents=True, exist_ok=True)
     new = current.with_name(f".current.{os.getpid()}")
     new.unlink(missing_ok=True)
@@ -143,7 +115,7 @@ def release_package(settings: Settings) -> tuple[str, bool]:
     version = model_version(package)
     if current_version(settings) == version:
         return version, False
-    path = locations(settings).verdicts / f"{version}.json"
+    path = Locations(settings).verdicts / f"{version}.json"
     if not path.exists() or not read_json(path)["accepted"]:
         what = "rejected" if path.exists() else "not evaluated"
         raise ReleaseError(f"package {version}: the gate has {what} it. Run `shoplens gate` and see {path}")
@@ -155,8 +127,7 @@ def release_package(settings: Settings) -> tuple[str, bool]:
 def release_and_wait(settings: Settings, url: str, seconds: float) -> tuple[str, bool, float]:
     """Release outs/package and wait until the service at `url` is ready with it; 0 seconds: do not wait.
 
-    Returns:
-        The version, whether this changed anything, and the seconds until the service was ready.
+    Returns the version, whether this changed anything, and the seconds until the service was ready.
 
     Raises:
         ReleaseError: see `release_package`; or the service did not become ready and the previous release was restored.
@@ -170,26 +141,12 @@ def release_and_wait(settings: Settings, url: str, seconds: float) -> tuple[str,
     except ReleaseError as error:
         if not changed:
             raise
-        roll_back(settings, before)
-        raise ReleaseError(f"{error}. Rolled back to {before or 'no model'}; see {locations(settings).log}") from error
-
-
-def roll_back(settings: Settings, version: str | None) -> None:
-    """Point the link `current` to an earlier release, or remove it."""
-    where = locations(settings)
-    if version is None:
-        where.current.unlink(missing_ok=True)
-    else:
-        point_current_to(settings, where.releases / version)
-
-
-def served_version(url: str) -> str | None:
-    """Return the model version that the service reports in /readyz, None if it is not ready."""
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310  (the address is ours)
-            return answer.headers.get(VERSION_HEADER) if answer.status == 200 else None
-    except (urllib.error.URLError, OSError):
-        return None
+        where = Locations(settings)
+        if before is None:
+            where.current.unlink(missing_ok=True)
+        else:
+            point_current_to(settings, where.releases / before)
+        raise ReleaseError(f"{error}. Rolled back to {before or 'no model'}; see {where.log}") from error
 
 
 def wait_ready(url: str, version: str, seconds: float) -> float:
@@ -201,7 +158,10 @@ def wait_ready(url: str, version: str, seconds: float) -> float:
     began = time.monotonic()
     seen: str | None = None
     while time.monotonic() - began < seconds:
-        seen = served_version(url)
+        seen = None
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
+            seen = answer.headers.get(VERSION_HEADER) if answer.is_success else None
         if seen == version:
             return time.monotonic() - began
         time.sleep(0.5)

@@ -1,6 +1,6 @@
 """Requests and responses of the service."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,23 +35,21 @@ class _Answer(BaseModel):
     )
 
 
+_EXAMPLE: dict[str, Any] = {
+    "user_id": "900",
+    "probability": 0.93,
+    "will_purchase": True,
+    "horizon_days": 7,
+    "model_version": "3f0c9a7be1d24c55",
+    "as_of": "2018-01-01T04:01:20.000001",
+    "fallback": None,
+}
+
+
 class PurchaseAnswer(_Answer):
     """Whether the user will buy within the horizon."""
 
-    model_config = ConfigDict(
-        protected_namespaces=(),
-        json_schema_extra={
-            "example": {
-                "user_id": "900",
-                "probability": 0.93,
-                "will_purchase": True,
-                "horizon_days": 7,
-                "model_version": "3f0c9a7be1d24c55",
-                "as_of": "2018-01-01T04:01:20.000001",
-                "fallback": None,
-            }
-        },
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
     user_id: str
     probability: float = Field(ge=0, le=1, description="Probability of a purchase within the horizon.")
     will_purchase: bool = Field(description="Whether the probability reaches the threshold used in evaluation.")

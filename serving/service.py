@@ -7,7 +7,7 @@ in service, else outs/package.
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import bentoml
 from fastapi import FastAPI
@@ -85,20 +85,13 @@ class VersionHeader:
 
         async def with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                message["headers"] = [*message["headers"], (VERSION_HEADER.encode(), VersionHeader.version)]
+                headers = [*message.get("headers", []), (VERSION_HEADER.encode(), VersionHeader.version)]
+                message["headers"] = headers
             await send(message)
 
         await self.app(scope, receive, with_version)
 
 
-def _with_version_header(service: Any) -> Any:
-    """Wrap the whole application, including /readyz; BentoML offers only a method for this, no argument."""
-    service.add_asgi_middleware(VersionHeader)
-    return service
-
-
-@_with_version_header
 @bentoml.service(
     name="shoplens",
     workers=1,
@@ -136,6 +129,10 @@ class ShopLens:
     def profile(self, user_id: UserId) -> ProfileAnswer:
         """Return what is known about this user, as text and as numbers."""
         return self.predictions.profile(user_id)
+
+
+# Around the whole application, including /readyz. BentoML offers only a method for this, no argument.
+ShopLens.add_asgi_middleware(VersionHeader)  # type: ignore[attr-defined]  # the decorator returns a service
 
 
 @version_page.get("/version")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from serving.release import current_version, locations
+from serving.release import Locations, current_version
 from shoplens.environment import tool_variables
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
@@ -33,7 +33,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:
         self._settings, self._host, self._port = settings, host, port
-        self._where = locations(settings)
+        self._where = Locations(settings)
         self._server: subprocess.Popen[bytes] | None = None
         self._ending = False
 

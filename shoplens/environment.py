@@ -43,8 +43,7 @@ def _git_identity_missing(root: Path) -> bool:
 def apply(root: Path | None = None) -> None:
     """Set the variables for the project at `root`, and put this environment's `bin` first on PATH.
 
-    Args:
-        root: The project folder; default the folder that this `.venv` lies in (an image keeps its environment apart).
+    The default is the folder that this `.venv` lies in (an image keeps its environment apart).
     """
     root = root or Path(sys.prefix).parent
     if not (root / "params.yaml").is_file():

@@ -22,7 +22,7 @@ class ShopLensError(Exception):
 
 
 class SettingsError(ShopLensError):
-    """An environment variable or a parameter is wrong."""
+    """An environment variable, an argument or a parameter of params.yaml is wrong."""
 
 
 class MappingError(ShopLensError):
@@ -58,7 +58,7 @@ class IncomparableError(ReleaseError):
 
 
 class StageBusyError(ShopLensError):
-    """Another process is already writing this stage's outs."""
+    """Another process is already writing this stage's outs, or this log."""
 
 
 class CollectorBusyError(ShopLensError):

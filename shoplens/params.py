@@ -9,12 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from shoplens.errors import SettingsError
 from shoplens.yaml_file import YamlFileError, read_yaml
 
-PurchaseModel = Literal[
-    "base_rate", "personal_frequency", "decision_tree", "boosted_trees", "cnn", "lstm", "transformer"
-]
-NextItemModel = Literal["popularity", "personal_frequency", "cnn", "lstm", "transformer"]
-
-
+_Deep = Literal["cnn", "lstm", "transformer"]
+PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Deep]
+NextItemModel = Literal["popularity", "personal_frequency", _Deep]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -95,11 +92,7 @@ class BotsParams(_Strict):
 class PrepareParams(_Strict):
     """What is done with good rows before features are computed."""
 
-    fit_share: float = Field(
-        gt=0,
-        le=1,
-        description="Limits and medians come from this first share of the log's time alone.",
-    )
+    fit_share: float = Field(gt=0, le=1, description="Limits and medians come from this first share of the log's time.")
     missing: tuple[MissingParams, ...]
     outliers: tuple[OutlierParams, ...]
     bots: BotsParams
@@ -220,11 +213,7 @@ class Params(_Strict):
 
 
 def load_params(path: Path) -> Params:
-    """Read and check a parameter file.
-
-    Raises:
-        SettingsError: the file is missing, is no YAML, or a parameter breaks its rule; the message names it.
-    """
+    """Read and check a parameter file; raise a SettingsError that names every parameter that breaks its rule."""
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, YamlFileError) as error:

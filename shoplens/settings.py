@@ -15,13 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shoplens.errors import SettingsError
 
 
-def find_root(start: Path | None = None) -> Path:
-    """Return the nearest folder at or above `start` (default: the working folder) that holds `params.yaml`.
-
-    Raises:
-        SettingsError: no such folder exists.
-    """
-    here = (start or Path.cwd()).resolve()
+def find_root() -> Path:
+    """Return the nearest folder at or above the working folder that holds `params.yaml`; else raise a SettingsError."""
+    here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file():
             return folder
@@ -89,11 +85,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
-
-    Raises:
-        SettingsError: a `SHOPLENS_…` variable has a value that its field rejects.
-    """
+    """Read the settings from the environment; raise a SettingsError that names the variable with a wrong value."""
     try:
         return Settings()
     except ValidationError as error:

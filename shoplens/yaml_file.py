@@ -13,11 +13,7 @@ class YamlFileError(ValueError):
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of a YAML text as built-in types.
-
-    Raises:
-        YamlFileError: it is not YAML, or a key is there twice.
-    """
+    """Return the content of a YAML text as built-in types; raise a YamlFileError if it is not YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:

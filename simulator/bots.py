@@ -5,9 +5,8 @@ import polars as pl
 
 from simulator.calendar import DAY_MS, day_start
 from simulator.clicks import as_rows
-from simulator.draws import keys, poisson, uniform
-from simulator.people import PLATFORMS
-from simulator.rows import CODE, VISIT, unique_ids
+from simulator.draws import keys, numbered, poisson, uniform
+from simulator.rows import CODE, PLATFORMS, VISIT, unique_ids
 from simulator.visits import MOST_MEAN
 from simulator.world import World
 
@@ -28,16 +27,14 @@ def bot_rows(world: World, day: int) -> pl.DataFrame:
     bot = plan.users + np.arange(bots_of(world))
     mean = np.full(bot.size, min(WALKS_A_DAY * world.scale, MOST_MEAN))
     count = poisson(uniform(keys(plan.seed, "bot day", bot, day), 0), mean)
-    who = np.repeat(bot, count)
-    number = np.arange(who.size) - np.repeat(np.cumsum(count) - count, count)
+    of, number = numbered(count)
+    who = bot[of]
     key = keys(plan.seed, "walk", who, day, number)
     size = _SHORTEST + (uniform(key, 0) * (_LONGEST + 1 - _SHORTEST)).astype(np.int64)
     start = day_start(plan.start, day) + (uniform(key, 1) * DAY_MS).astype(np.int64)
-    walk = np.repeat(np.arange(who.size), size)
-    nth = np.arange(walk.size) - np.repeat(np.cumsum(size) - size, size)
+    walk, nth = numbered(size)
     own = keys(plan.seed, "step", who[walk], day, number[walk], nth)
-    low, high = _GAP_MS
-    gap = low + (uniform(own, 0) * (high - low)).astype(np.int64)
+    gap = _GAP_MS[0] + (uniform(own, 0) * (_GAP_MS[1] - _GAP_MS[0])).astype(np.int64)
     before = np.cumsum(gap) - gap
     on_sale = np.flatnonzero(world.catalogue.launch <= day)
     item = on_sale[(uniform(own, 1) * on_sale.size).astype(np.int64)]

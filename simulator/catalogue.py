@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from simulator.draws import Floats, Ints, Keys, keys, normal, uniform
+from simulator.draws import Floats, Ints, Keys, keys, normal, normals, uniform
 from simulator.plan import Plan
 
 TASTES = 8  # latent dimensions of what people like and of what articles are
@@ -33,40 +33,22 @@ _TAIL = 0.8  # exponent of popularity within a category (Zipf)
 
 @dataclass(frozen=True)
 class Assortment:
-    """Articles in order of category, then launch; index = place.
+    """Articles in order of category, then launch; index = place."""
 
-    Attributes:
-        category: Index into LEAVES. (items,)
-        brand: Index into BRANDS. (items,)
-        place: What an article is, in the dimensions of taste. (items, TASTES)
-        category_place: What a category is. (categories, TASTES)
-        level: log of price over the category's median. (items,)
-        price: In EUR, before promotions. (items,)
-        launch: Day, from the first; -1 is before it. (items,)
-        weight: How often an article is shown, beside others of its category. (items,)
-        first: Index of the first article of every category, and the end. (categories + 1,)
-        skus: Their ids.
-    """
-
-    category: Ints
-    brand: Ints
-    place: Floats
-    category_place: Floats
-    level: Floats
-    price: Floats
-    launch: Ints
-    weight: Floats
-    first: Ints
-    skus: pl.Series
+    category: Ints  # index into LEAVES, (items,)
+    brand: Ints  # index into BRANDS, (items,)
+    place: Floats  # what an article is, in the dimensions of taste, (items, TASTES)
+    category_place: Floats  # what a category is, (categories, TASTES)
+    level: Floats  # log of price over the category's median, (items,)
+    price: Floats  # in EUR, before promotions, (items,)
+    launch: Ints  # day, from the first; -1 is before it, (items,)
+    weight: Floats  # how often an article is shown, beside others of its category, (items,)
+    first: Ints  # index of the first article of every category, and the end, (categories + 1,)
+    skus: pl.Series  # their ids
 
     def launched(self, day: int) -> Ints:
         """Return how many articles of each category are sold on a day, at least one: (categories,)."""
         return np.asarray(np.add.reduceat((self.launch <= day).astype(np.int64), self.first[:-1]))
-
-
-def _vectors(seed: int, what: str, count: int) -> Floats:
-    key = keys(seed, what, np.arange(count))
-    return np.asarray(np.stack([normal(key, lane) for lane in range(TASTES)], axis=1) / np.sqrt(TASTES))
 
 
 def _launches(plan: Plan, key: Keys, category: Ints) -> Ints:
@@ -86,9 +68,9 @@ def build_assortment(plan: Plan) -> Assortment:
     order = np.lexsort((index, launch, category))  # what is not sold yet comes last in its category
     key, launch = key[order], launch[order]
     brand = (uniform(key, 3) * len(BRANDS)).astype(np.int64)
-    category_place = _vectors(plan.seed, "category", categories)
-    brand_place = _vectors(plan.seed, "brand", len(BRANDS))
-    own = np.stack([normal(key, 10 + lane) for lane in range(TASTES)], axis=1) / np.sqrt(TASTES)
+    category_place = normals(keys(plan.seed, "category", np.arange(categories)), 0, TASTES) / np.sqrt(TASTES)
+    brand_place = normals(keys(plan.seed, "brand", np.arange(len(BRANDS))), 0, TASTES) / np.sqrt(TASTES)
+    own = normals(key, 10, TASTES) / np.sqrt(TASTES)
     level = _SPREAD * normal(key, 4)
     median = 8.0 + 72.0 * uniform(keys(plan.seed, "price", np.arange(categories)), 0)
     first = np.searchsorted(category, np.arange(categories + 1))
@@ -109,22 +91,20 @@ def build_assortment(plan: Plan) -> Assortment:
 
 def items_table(plan: Plan, catalogue: Assortment) -> pl.DataFrame:
     """Return the shop's own table of articles, with the day since when one is sold that came in later."""
-    section = pl.Series(LEAVES).gather(catalogue.category)
-    maker = pl.Series(BRANDS).gather(catalogue.brand)
-    since = pl.Series(catalogue.launch)
+    since = pl.lit(pl.Series(catalogue.launch))
     frame = pl.DataFrame(
         {
             "sku": catalogue.skus,
             "department": pl.Series(DEPARTMENTS).gather(catalogue.category),
-            "section": section,
-            "maker": maker,
+            "section": pl.Series(LEAVES).gather(catalogue.category),
+            "maker": pl.Series(BRANDS).gather(catalogue.brand),
             "list_price": catalogue.price.round(2),
         }
     )
     singular = pl.col("section").str.strip_suffix("s")
-    launched = pl.lit(plan.start) + pl.duration(days=pl.lit(since))
+    launched = pl.lit(plan.start) + pl.duration(days=since)
     return frame.with_columns(
         pl.concat_str(["maker", singular, pl.lit(1) + pl.int_range(pl.len())], separator=" ").alias("name"),
         pl.concat_str([singular, pl.lit("by"), "maker"], separator=" ").alias("blurb"),
-        pl.when(pl.lit(since) >= 0).then(launched.cast(pl.Date)).alias("on_sale_since"),
+        pl.when(since >= 0).then(launched.cast(pl.Date)).alias("on_sale_since"),
     )

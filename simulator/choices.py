@@ -10,7 +10,6 @@ its own, so the expected units of an article in a visit are, exactly,
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from simulator.calendar import season
 from simulator.catalogue import TASTES
@@ -30,46 +29,27 @@ _VIEWS, _MORE_VIEWS, _MOST_VIEWS = 1.6, 1.2, 8
 
 @dataclass(frozen=True)
 class Shop:
-    """What is the same for all visits of a day.
+    """What is the same for all visits of a day."""
 
-    Attributes:
-        wanted: Season of each category. (categories,)
-        until: Cumulative weight of articles on sale, with a 0 before. (items + 1,)
-        launched: Articles on sale of each category. (categories,)
-        price: In EUR. (items,)
-        level: log of price over the category's median. (items,)
-        bargain: Articles of the day's campaign. (items,)
-    """
-
-    wanted: Floats
-    until: Floats
-    launched: Ints
-    price: Floats
-    level: Floats
-    bargain: Flags
+    wanted: Floats  # season of each category, (categories,)
+    until: Floats  # cumulative weight of articles on sale, with a 0 before, (items + 1,)
+    launched: Ints  # articles on sale of each category, (categories,)
+    price: Floats  # in EUR, (items,)
+    level: Floats  # log of price over the category's median, (items,)
+    bargain: Flags  # articles of the day's campaign, (items,)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the visits of a day come to. A place is one of PAGES * PLACES.
+    """What the visits of a day come to. A place is one of PAGES * PLACES."""
 
-    Attributes:
-        pages: Pages looked at. (visits,)
-        category: Of each page. (visits, PAGES)
-        item: Articles. (visits, places)
-        shown: Places that hold an article; no article is shown twice. (visits, places)
-        chance: Of each place, for one unit. (visits, places)
-        viewed: Articles looked at. (visits, places)
-        units: Bought. (visits, places)
-    """
-
-    pages: Ints
-    category: Ints
-    item: Ints
-    shown: Flags
-    chance: Floats
-    viewed: Flags
-    units: Ints
+    pages: Ints  # pages looked at, (visits,)
+    category: Ints  # of each page, (visits, PAGES)
+    item: Ints  # articles, (visits, places)
+    shown: Flags  # places that hold an article; no article is shown twice, (visits, places)
+    chance: Floats  # of each place, for one unit, (visits, places)
+    viewed: Flags  # articles looked at, (visits, places)
+    units: Ints  # bought, (visits, places)
 
 
 def open_shop(world: World, day: int) -> Shop:
@@ -154,7 +134,7 @@ def choose(world: World, shop: Shop, visits: Visits) -> Choices:
     return Choices(pages, category, item, shown, chance, viewed, units)
 
 
-def add_demand(demand: npt.NDArray[np.float64], world: World, visits: Visits, choices: Choices) -> None:
+def add_demand(demand: Floats, world: World, visits: Visits, choices: Choices) -> None:
     """Add the expected units of every article, given who came and what they saw, to `demand`: (items,).
 
     Row by row: partial sums of chunks would differ in the last bit.

@@ -1,5 +1,6 @@
 """The command `shoplens simulate`."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,17 +14,19 @@ def simulate(
     days: Annotated[int, typer.Option(help="Whole days, UTC.")],
     seed: Annotated[int, typer.Option(help="The same arguments give the same bytes.")],
     events: Annotated[int | None, typer.Option(help="About how many rows the log shall have.")] = None,
-    start: Annotated[str, typer.Option(help="The first day.")] = "2025-01-01",
+    start: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day; default 2025-01-01.")
+    ] = None,
     dirt: Annotated[
         list[str] | None, typer.Option(help="KIND=RATE: a share of the rows is made wrong in a named way; repeatable.")
     ] = None,
     bots: Annotated[float, typer.Option(help="Bots, as a share of the users.")] = 0.0,
 ) -> None:
     """Simulate a shop whose truth is known: for load, faults and demonstrations, never instead of real data."""
-    from simulator.plan import Plan, read_day, read_dirt
+    from simulator.plan import Plan, read_dirt
     from simulator.run import simulate as run
 
-    plan = Plan(users, items, days, seed, read_day(start), events, read_dirt(dirt or []), bots)
+    plan = Plan(users, items, days, seed, start.date() if start else Plan.start, events, read_dirt(dirt or []), bots)
     counts = run(plan, out)
     typer.echo(f"{out}: {counts.rows:,} rows of {counts.visits:,} visits with {counts.orders:,} orders")
     for kind, rows in sorted(counts.dirt.items()):

@@ -7,22 +7,16 @@ from simulator.calendar import DAY_MS
 from simulator.catalogue import BRANDS, DEPARTMENTS, LEAVES
 from simulator.choices import PAGES, PLACES, Choices, Shop
 from simulator.draws import Floats, Ints, Keys, again, keys, normal, uniform
-from simulator.people import STORE
 from simulator.promotions import campaign_id
-from simulator.rows import AFTER, CODE, ORDER, ROWS, VISIT, unique_ids
+from simulator.rows import AFTER, CODE, ORDER, ROWS, STORE, VISIT, unique_ids
 from simulator.timeline import PAGE_STEP, Steps, known_from, steps_of
 from simulator.visits import Visits
 from simulator.world import World
 
 _OFFLINE_SHARE, _OFFLINE_MS, _ONLINE_MS = 0.02, 1_200_000, 2_000  # a phone in a tunnel: up to 20 minutes
 _NAMES_A_BRAND = 0.5
-PATHS = [f"/{department}/{leaf}".lower() for department, leaf in zip(DEPARTMENTS, LEAVES, strict=True)]
+_PATHS = pl.Series([f"/{department}/{leaf}".lower() for department, leaf in zip(DEPARTMENTS, LEAVES, strict=True)])
 _TRACKED = pl.col("platform") != STORE
-
-
-def taken(labels: list[str] | pl.Series, index: Ints) -> pl.Series:
-    """Return the labels at the places of an index."""
-    return pl.Series(labels).gather(index)
 
 
 def _common(world: World, visits: Visits, steps: Steps, at: Ints) -> pl.DataFrame:
@@ -58,12 +52,12 @@ def _page_rows(world: World, visits: Visits, choices: Choices, steps: Steps) -> 
     articles = {}
     for place in range(PLACES):
         seat = page * PLACES + place
-        articles[f"a{place}"] = taken(
-            world.catalogue.skus, np.where(choices.shown[visit, seat], choices.item[visit, seat], 0)
-        )
-        articles[f"s{place}"] = pl.Series(choices.shown[visit, seat])
-    leaf, brand = taken(LEAVES, category), taken(BRANDS, world.catalogue.brand[first])
-    frame = pl.DataFrame({"leaf": leaf, "brand": brand, "names": names, "path": taken(PATHS, category), **articles})
+        held = choices.shown[visit, seat]
+        articles[f"a{place}"] = world.catalogue.skus.gather(np.where(held, choices.item[visit, seat], 0))
+        articles[f"s{place}"] = pl.Series(held)
+    leaf, path = pl.Series(LEAVES).gather(category), _PATHS.gather(category)
+    brand = pl.Series(BRANDS).gather(world.catalogue.brand[first])
+    frame = pl.DataFrame({"leaf": leaf, "brand": brand, "names": names, "path": path, **articles})
     shown = [pl.when(f"s{place}").then(f"a{place}") for place in range(PLACES)]
     searches = pl.lit(pl.Series(steps.action[at] == CODE["search"]))
     text = pl.concat_str([pl.when("names").then("brand"), "leaf"], separator=" ", ignore_nulls=True).str.to_lowercase()
@@ -81,7 +75,6 @@ def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, st
     at = np.flatnonzero(steps.place >= 0)
     visit, place, action = steps.visit[at], steps.place[at], steps.action[at]
     item = choices.item[visit, place]
-    sku = taken(world.catalogue.skus, item)
     campaign = world.campaigns.on(visits.day)
     columns = pl.DataFrame(
         {
@@ -90,13 +83,13 @@ def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, st
             "price": shop.price[item],
             "order_no": unique_ids(world.plan.seed, visits.user[visit], visits.day, visits.number[visit], ORDER),
             "rank": (place % PLACES + 1).astype(np.int32),
-            "page": "/p/" + sku,
+            "page": "/p/" + world.catalogue.skus.gather(item),
             "seconds": steps.gap[at] / 1000,
             "notified": visits.notified[visit] & shop.bargain[item],
         }
     )
     frame = _common(world, visits, steps, at).hstack(columns)
-    kind, online = pl.lit(pl.Series(action)), _TRACKED
+    kind = pl.lit(pl.Series(action))
 
     def only(column: str, *names: str) -> pl.Expr:
         return pl.when(kind.is_in([CODE[name] for name in names])).then(column).alias(column)
@@ -106,7 +99,7 @@ def _article_rows(world: World, shop: Shop, visits: Visits, choices: Choices, st
         only("order_no", "order"),
         only("rank", "click"),
         only("seconds", "product"),
-        pl.when(online).then("page"),
+        pl.when(_TRACKED).then("page"),
         pl.when(pl.col("notified") & (kind == CODE["order"])).then(pl.lit(campaign_id(campaign))).alias("promo"),
     ).drop("notified")
 
@@ -130,36 +123,25 @@ def as_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
 def visit_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
     """Return ROWS of the visits of a day, in no order."""
     steps = steps_of(visits, choices)
-    return as_rows(
-        [
-            _page_rows(world, visits, choices, steps),
-            _article_rows(world, shop, visits, choices, steps),
-            _other_rows(world, visits, steps),
-        ]
-    )
+    pages = _page_rows(world, visits, choices, steps)
+    return as_rows([pages, _article_rows(world, shop, visits, choices, steps), _other_rows(world, visits, steps)])
 
 
-RETURNS, REVIEWS = 0.05, 0.12  # of order lines
+_RETURNS, _REVIEWS = 0.05, 0.12  # of order lines
 _RETURN_DAYS, _REVIEW_DAYS = (2, 14), (3, 21)
 _STARS, _STARS_SPREAD = 3.6, 1.1
-_COMMENTS = [
-    "Broken on arrival.",
-    "Not what I hoped for.",
-    "It is all right.",
-    "Good, would buy again.",
-    "Exactly right!",
-]
+_COMMENTS = (
+    "Broken on arrival.", "Not what I hoped for.", "It is all right.", "Good, would buy again.", "Exactly right!",
+)  # fmt: skip
 
 
-def _wait(draw: Floats, days: tuple[int, int]) -> Ints:
-    low, high = days
-    return ((low + (high - low) * draw) * DAY_MS).astype(np.int64)
-
-
-def _rows(world: World, visits: Visits, at: tuple[Ints, ...], first: int, wait: Ints) -> dict[str, Ints | Keys]:
-    """Return the columns that every late row has: of the order lines at `at`, `wait` milliseconds after the visit."""
+def _late(
+    world: World, visits: Visits, at: tuple[Ints, ...], first: int, draw: Floats, days: tuple[int, int]
+) -> dict[str, Ints | Keys]:
+    """Return the columns that every late row has: of the order lines at `at`, some days after the visit."""
     visit, place = at
     user, number = visits.user[visit], visits.number[visit]
+    wait = ((days[0] + (days[1] - days[0]) * draw) * DAY_MS).astype(np.int64)
     return {
         "id": unique_ids(world.plan.seed, user, visits.day, number, first + place),
         "ts": visits.start[visit] + wait,
@@ -174,12 +156,12 @@ def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl
     places = np.arange(PAGES * PLACES, dtype=np.uint64)
     key = again(again(visits.key, "later")[:, None] + places, "places")  # (visits, places)
     bought = choices.units > 0
-    back = np.nonzero(bought & (uniform(key, 0) < RETURNS))
-    rated = np.nonzero(bought & (uniform(key, 1) < REVIEWS))
+    back = np.nonzero(bought & (uniform(key, 0) < _RETURNS))
+    rated = np.nonzero(bought & (uniform(key, 1) < _REVIEWS))
     returned, reviewed = choices.item[back], choices.item[rated]
     stars = np.clip(np.rint(_STARS + _STARS_SPREAD * normal(key[rated], 2)), 1, 5).astype(np.int64)
     returns = {
-        **_rows(world, visits, back, AFTER, _wait(uniform(key[back], 3), _RETURN_DAYS)),
+        **_late(world, visits, back, AFTER, uniform(key[back], 3), _RETURN_DAYS),
         "action": np.full(returned.size, CODE["return"]),
         "item": returned,
         "qty": choices.units[back],
@@ -187,7 +169,7 @@ def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl
         "order_no": unique_ids(world.plan.seed, visits.user[back[0]], visits.day, visits.number[back[0]], ORDER),
     }
     reviews = {
-        **_rows(world, visits, rated, AFTER + places.size, _wait(uniform(key[rated], 4), _REVIEW_DAYS)),
+        **_late(world, visits, rated, AFTER + places.size, uniform(key[rated], 4), _REVIEW_DAYS),
         "action": np.full(reviewed.size, CODE["review"]),
         "item": reviewed,
         "stars": stars,

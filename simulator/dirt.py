@@ -12,19 +12,13 @@ from simulator.rows import CODE
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of dirt.
+    """One kind of dirt."""
 
-    Attributes:
-        affects: Which rows of the log.
-        at: Where it is detected: by ingest, by the stage validate, or nowhere, because such a row is valid.
-        becomes: The reason in quarantine, or what it counts as.
-        why: What happens in a shop.
-    """
-
-    affects: Literal["all", "priced", "review", "purchase"]
+    affects: Literal["all", "priced", "review", "purchase"]  # which rows of the log
+    # where it is detected: by ingest, by the stage validate, or nowhere, because such a row is valid
     at: Literal["ingest", "validate", "nowhere"]
-    becomes: str
-    why: str
+    becomes: str  # the reason in quarantine, or what it counts as
+    why: str  # what happens in a shop
 
 
 KINDS: dict[str, Kind] = {
@@ -44,7 +38,6 @@ KINDS: dict[str, Kind] = {
     "late": Kind("all", "nowhere", "accepted", "A phone without a network delivers days later."),
     "out_of_order": Kind("all", "nowhere", "accepted", "A row that lies after later ones in the file."),
 }
-
 
 _HOUR_MS = 3_600_000
 _CLEAN = -1
@@ -73,12 +66,9 @@ def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
 
 
 def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame:
-    """Return the rows with their `kind` of dirt (null: clean), shifted times, and places in the file changed.
+    """Return sorted ROWS with their `kind` of dirt (null: clean), shifted times, and places in the file changed.
 
-    Args:
-        rows: ROWS, sorted.
-        seed: Of the simulation.
-        rates: Share of the rows that each kind can affect.
+    `rates` gives, for each kind, the share of the rows that it can affect.
     """
     if not rates:
         return rows.with_columns(pl.lit(None, dtype=pl.String).alias("kind"))
@@ -129,8 +119,7 @@ def write_wrong(log: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
         pl.when(is_kind["rating_out_of_range"]).then(pl.lit(10)).otherwise("stars").alias("stars"),
     )
     times = pl.when(is_kind["duplicate"] | is_kind["id_with_other_content"]).then(2).otherwise(1)
-    twice = dirty.with_columns(times.alias("_times"), pl.int_range(pl.len()).alias("_row"))
-    counted = np.repeat(np.arange(twice.height), twice["_times"].to_numpy())
-    whole = twice[counted]
+    twice = dirty.with_columns(pl.int_range(pl.len()).alias("_row"))
+    whole = twice[np.repeat(np.arange(twice.height), twice.select(times).to_series().to_numpy())]
     other = is_kind["id_with_other_content"] & ~pl.col("_row").is_first_distinct()
     return whole.with_columns(pl.when(other).then(pl.lit("/moved")).otherwise("page").alias("page")).select(log.columns)

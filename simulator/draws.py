@@ -34,12 +34,9 @@ def word(seed: int, purpose: str) -> np.uint64:
 
 
 def keys(seed: int, purpose: str, *parts: npt.ArrayLike) -> Keys:
-    """Return one key for every element of `parts`, whole numbers that are broadcast together.
+    """Return one key per element of `parts`, numbers from 0 such as user and day that are broadcast together.
 
-    Args:
-        seed: Of the whole simulation.
-        purpose: What is drawn; two purposes share no numbers.
-        parts: Numbers from 0, such as the user and the day.
+    Two purposes of one seed share no numbers.
     """
     key = np.atleast_1d(word(seed, purpose))
     for part in parts:
@@ -65,6 +62,17 @@ def normal(key: Keys, lane: int) -> Floats:
     return radius * np.cos(2.0 * np.pi * uniform(key, lane + _PAIR))
 
 
+def normals(key: Keys, lane: int, count: int) -> Floats:
+    """Return standard normal numbers from the lanes `lane`, `lane` + 1, …: (keys, count)."""
+    return np.stack([normal(key, lane + more) for more in range(count)], axis=1)
+
+
+def numbered(count: Ints) -> tuple[Ints, Ints]:
+    """Return, for `count[i]` things of each i, the i of each thing and its number from 0 among those of its i."""
+    of = np.repeat(np.arange(count.size), count)
+    return of, np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
+
+
 def poisson(draw: Floats, mean: Floats) -> Ints:
     """Return Poisson counts by inversion of uniform draws; means up to 20, where 63 is beyond any draw."""
     count = np.zeros(draw.shape, dtype=np.int64)
@@ -81,12 +89,7 @@ def poisson(draw: Floats, mean: Floats) -> Ints:
 
 
 def pick(draw: Floats, cumulative: Floats) -> Ints:
-    """Return, for every row, the first column whose cumulative chance is above the draw.
-
-    Args:
-        draw: In [0, 1). (rows,)
-        cumulative: Growing to about 1. (rows, columns) or (columns,)
-    """
+    """Return the first column of each row whose cumulative chance, (rows, columns) or (columns,), is above the draw."""
     above = (draw[:, None] >= cumulative[..., :-1]).sum(axis=1)
     return np.asarray(above, dtype=np.int64)
 

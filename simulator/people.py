@@ -7,11 +7,10 @@ import numpy.typing as npt
 import polars as pl
 
 from simulator.catalogue import TASTES, Assortment
-from simulator.draws import Floats, Ints, keys, logistic, normal, pick, uniform
+from simulator.draws import Floats, Ints, keys, logistic, normal, normals, pick, uniform
 from simulator.plan import Plan
+from simulator.rows import PLATFORMS
 
-PLATFORMS = ("web", "ios", "android", "store")
-STORE = 3
 _TASTE = 2.0  # how far tastes are apart; the preferred category of most people has several times the average's chance
 _ACTIVITY = 0.35  # visits per day of the median person
 _ACTIVITY_SPREAD = 0.7
@@ -24,27 +23,16 @@ _GENDERS = ("f", "m", "d")
 
 @dataclass(frozen=True)
 class People:
-    """One row per person.
+    """One row per person."""
 
-    Attributes:
-        joined: Day of registration, from the first day; negative is before it. (users,)
-        taste: What a person likes. (users, TASTES)
-        preference: Chance of each category in a visit, in an average season. (users, categories)
-        budget: log of the price over a category's median that a person is at ease with. (users,)
-        activity: Visits per day, in an average season and mood. (users,)
-        propensity: Added to the log-odds of a purchase. (users,)
-        platforms: Share of each platform in a person's visits. (users, 4)
-        extra: Chance of each of three more units in an order. (users,)
-    """
-
-    joined: Ints
-    taste: Floats
-    preference: npt.NDArray[np.float32]
-    budget: Floats
-    activity: Floats
-    propensity: Floats
-    platforms: Floats
-    extra: Floats
+    joined: Ints  # day of registration, from the first day; negative is before it, (users,)
+    taste: Floats  # what a person likes, (users, TASTES)
+    preference: npt.NDArray[np.float32]  # chance of each category in a visit, in an average season, (users, categories)
+    budget: Floats  # log of the price over a category's median that a person is at ease with, (users,)
+    activity: Floats  # visits per day, in an average season and mood, (users,)
+    propensity: Floats  # added to the log-odds of a purchase, (users,)
+    platforms: Floats  # share of each platform in a person's visits, (users, 4)
+    extra: Floats  # chance of each of three more units in an order, (users,)
 
 
 def dot(left: Floats, right: Floats) -> Floats:
@@ -75,7 +63,7 @@ def build_people(plan: Plan, catalogue: Assortment) -> People:
     """Return the people of a simulation."""
     users = np.arange(plan.users)
     key = keys(plan.seed, "person", users)
-    taste = _TASTE * np.stack([normal(key, 20 + lane) for lane in range(TASTES)], axis=1)
+    taste = _TASTE * normals(key, 20, TASTES)
     before = -1 - (uniform(key, 1) * 730).astype(np.int64)
     within = (uniform(key, 2) * plan.days).astype(np.int64)
     budget = 0.4 * normal(key, 3)
@@ -105,8 +93,8 @@ def users_table(plan: Plan, people: People) -> pl.DataFrame:
     born = plan.start.year - 18 - (uniform(key, 1) * 62).astype(np.int64)
     silent = pl.lit(pl.Series(uniform(key, 2) < 0.2))  # one in five states nothing about themselves
     return pl.select(
-        customers(np.arange(plan.users)).alias("customer"), since.cast(pl.Date).alias("member_since")
-    ).with_columns(
+        customers(np.arange(plan.users)).alias("customer"),
+        since.cast(pl.Date).alias("member_since"),
         pl.when(~silent).then(pl.lit(pl.Series(_GENDERS).gather(sex))).alias("sex"),
         pl.when(~silent).then(pl.lit(pl.Series(born))).alias("born"),
         pl.lit(pl.Series(uniform(key, 3) < 0.4)).alias("newsletter"),

@@ -1,7 +1,7 @@
 """The arguments of a simulation, checked once."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,16 @@ def _reject(name: str, rule: str, received: Any, remedy: str) -> SettingsError:
 
 @dataclass(frozen=True)
 class Plan:
-    """The arguments of `shoplens simulate`.
+    """The arguments of `shoplens simulate`."""
 
-    Attributes:
-        users: People who could visit.
-        items: Articles, launched ones included.
-        days: Whole days, UTC.
-        seed: The same arguments give the same bytes.
-        start: The first day.
-        events: About how many rows the log shall have; None leaves people as active as they are.
-        dirt: Kind of dirt -> its share of the rows that it can affect.
-        bots: Bots, as a share of the users.
-    """
-
-    users: int
-    items: int
-    days: int
-    seed: int
-    start: date = date(2025, 1, 1)
-    events: int | None = None
-    dirt: dict[str, float] = field(default_factory=dict)
-    bots: float = 0.0
+    users: int  # people who could visit
+    items: int  # articles, launched ones included
+    days: int  # whole days, UTC
+    seed: int  # the same arguments give the same bytes
+    start: date = date(2025, 1, 1)  # the first day
+    events: int | None = None  # about how many rows the log shall have; None leaves people as active as they are
+    dirt: dict[str, float] = field(default_factory=dict)  # kind of dirt -> its share of the rows that it can affect
+    bots: float = 0.0  # bots, as a share of the users
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -69,24 +58,8 @@ class Plan:
         return {**self.__dict__, "start": self.start.isoformat(), "dirt": dict(self.dirt)}
 
 
-def read_day(text: str) -> date:
-    """Return a date given as text.
-
-    Raises:
-        SettingsError: it is none.
-    """
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007  (a day has no zone)
-    except ValueError as error:
-        raise _reject("start", "a day as in 2025-01-31", text, "Correct it") from error
-
-
 def read_dirt(pairs: list[str]) -> dict[str, float]:
-    """Return the rates of KIND=RATE texts.
-
-    Raises:
-        SettingsError: a text is no such pair, or a kind is given twice.
-    """
+    """Return the rates of KIND=RATE texts; raise a SettingsError for another text or a kind that is given twice."""
     rates: dict[str, float] = {}
     for pair in pairs:
         kind, _, rate = pair.partition("=")

@@ -1,7 +1,6 @@
 """Campaigns: for some days one category is cheaper, and some people are notified."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,7 +8,7 @@ import polars as pl
 from simulator.calendar import DAY_MS, day_start
 from simulator.catalogue import LEAVES, Assortment
 from simulator.draws import Flags, Floats, Ints, keys, uniform
-from simulator.people import People, customers
+from simulator.people import People
 from simulator.plan import Plan
 
 _EVERY = 14  # days from one campaign to the next; the longest lasts 10, so that there is at most one at a time
@@ -20,21 +19,13 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Campaigns:
-    """One row a campaign.
+    """One row a campaign."""
 
-    Attributes:
-        seed: Of the simulation.
-        start: First day. (campaigns,)
-        end: The day after the last. (campaigns,)
-        category: What is cheaper. (campaigns,)
-        discount: Share of the price that is taken off. (campaigns,)
-    """
-
-    seed: int
-    start: Ints
-    end: Ints
-    category: Ints
-    discount: Floats
+    seed: int  # of the simulation
+    start: Ints  # first day, (campaigns,)
+    end: Ints  # the day after the last, (campaigns,)
+    category: Ints  # what is cheaper, (campaigns,)
+    discount: Floats  # share of the price that is taken off, (campaigns,)
 
     def on(self, day: int) -> int:
         """Return the campaign of a day, or NONE."""
@@ -76,26 +67,26 @@ def campaign_id(campaign: int) -> str | None:
 
 def campaigns_table(plan: Plan, campaigns: Campaigns, people: People) -> pl.DataFrame:
     """Return the shop's table of notifications: promo, customer, title, discount, from_day, to_day."""
+    everybody, number = np.arange(plan.users), np.arange(campaigns.start.size)
+    notified = [np.flatnonzero(campaigns.exposed(n, everybody, people.joined)) for n in number.tolist()]
     first = day_start(plan.start, 0)
-    parts = []
-    for n in range(campaigns.start.size):
-        notified = np.flatnonzero(campaigns.exposed(n, np.arange(plan.users), people.joined))
-        title = f"{round(campaigns.discount[n] * 100)}% off {LEAVES[campaigns.category[n]]}"
-        parts.append(
-            pl.select(customers(notified).alias("customer")).with_columns(
-                pl.lit(campaign_id(n)).alias("promo"),
-                pl.lit(title).alias("title"),
-                pl.lit(campaigns.discount[n]).alias("discount"),
-                pl.lit(first + campaigns.start[n] * DAY_MS).cast(pl.Datetime("ms")).alias("from_day"),
-                pl.lit(first + campaigns.end[n] * DAY_MS).cast(pl.Datetime("ms")).alias("to_day"),
-            )
-        )
-    schema: dict[str, Any] = {
-        "customer": pl.String,
-        "promo": pl.String,
-        "title": pl.String,
-        "discount": pl.Float64,
-        "from_day": pl.Datetime("ms"),
-        "to_day": pl.Datetime("ms"),
-    }
-    return pl.concat([pl.DataFrame(schema=schema), *parts])
+    about = pl.DataFrame(
+        {
+            "promo": "c" + pl.Series(number).cast(pl.String),
+            "title": [
+                f"{round(discount * 100)}% off {LEAVES[category]}"
+                for discount, category in zip(campaigns.discount, campaigns.category, strict=True)
+            ],
+            "discount": campaigns.discount,
+            "from_day": first + campaigns.start * DAY_MS,
+            "to_day": first + campaigns.end * DAY_MS,
+            "customer": pl.Series(notified, dtype=pl.List(pl.Int64)),
+        }
+    )
+    return about.explode("customer").select(
+        ("u" + pl.col("customer").cast(pl.String)).alias("customer"),
+        "promo",
+        pl.col("title").cast(pl.String),
+        "discount",
+        pl.col("from_day", "to_day").cast(pl.Datetime("ms")),
+    )

@@ -8,8 +8,8 @@ FOLDER/truth/                                          see `truth`; a folder, wh
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,27 @@ import numpy as np
 import polars as pl
 from rich.progress import track
 
+from shoplens.errors import SettingsError
 from shoplens.files import whole_folder, write_json
 from shoplens.stage import console
-from simulator.bots import bot_rows
-from simulator.calendar import day_start
+from simulator.bots import MEAN_ROWS, WALKS_A_DAY, bot_rows, bots_of
+from simulator.calendar import day_start, traffic
 from simulator.catalogue import items_table
 from simulator.choices import add_demand, choose, open_shop
 from simulator.clicks import later_rows, visit_rows
 from simulator.dirt import KINDS, soil, write_wrong
 from simulator.draws import Floats
-from simulator.log import LOG, as_log, parts
 from simulator.people import next_mood, users_table
 from simulator.plan import DONE, Plan, require_place
 from simulator.promotions import campaigns_table
-from simulator.rows import ACTIONS, CODE, SORTED_BY
-from simulator.size import scaled
+from simulator.rows import ACTIONS, CODE, LOG, SORTED_BY, GrowingFile, as_log
 from simulator.truth import Truth
-from simulator.visits import user_days, visits_of
+from simulator.visits import MOST_MEAN, user_days, visits_of
 from simulator.world import World, build_world
 
 _LATER = [CODE["return"], CODE["review"]]
 _CHUNK = 1 << 16  # users at a time: some 100,000 visits of 16 places
+_SAMPLE_USERS, _SAMPLE_DAYS, _SAMPLE_SCALE = 20_000, 5, 3.0
 
 
 @dataclass
@@ -61,7 +61,53 @@ class Counts:
         return {"arguments": plan.as_json(), **counts, "actions": dict(self.actions), "dirt": dirt}
 
 
-def day_rows(world: World, day: int, mood: Floats, truth: Truth | None, chunk: int) -> list[pl.DataFrame]:
+def _rows_a_visit(world: World) -> float:
+    """Return how many rows a visit leaves on average, from visits of a few days spread over the period."""
+    plan = world.plan
+    busy = replace(world, scale=_SAMPLE_SCALE)
+    visits_seen = rows_seen = 0
+    mood = next_mood(plan.seed, 0, None, plan.users)
+    for day in np.unique(np.linspace(0, plan.days - 1, _SAMPLE_DAYS).astype(np.int64)).tolist():
+        users = np.arange(min(plan.users, _SAMPLE_USERS))
+        visits = visits_of(busy, day, user_days(busy, day, mood, users))
+        shop = open_shop(busy, day)
+        choices = choose(busy, shop, visits)
+        end = day_start(plan.start, plan.days)
+        later = later_rows(busy, shop, visits, choices).filter(pl.col("ts") < end)
+        visits_seen += visits.user.size
+        rows_seen += visit_rows(busy, shop, visits, choices).height + later.height
+    return rows_seen / max(visits_seen, 1)
+
+
+def _expected_visits(world: World) -> float:
+    """Return the expected visits of people over the whole period, at the scale 1."""
+    people, days = world.people, world.plan.days
+    still = np.cumsum([traffic(world.plan.start, day) for day in range(days)][::-1])[::-1]  # from a day to the end
+    return float((people.activity * still[np.maximum(people.joined, 0)]).sum())
+
+
+def _scaled(world: World) -> World:
+    """Return the world with people as busy as `plan.events` needs.
+
+    Raises:
+        SettingsError: some people would have to come more often than `MOST_MEAN` times per day.
+    """
+    plan = world.plan
+    if plan.events is None:
+        return world
+    rows = _expected_visits(world) * _rows_a_visit(world) + plan.days * bots_of(world) * WALKS_A_DAY * MEAN_ROWS
+    scale = plan.events / rows
+    usual = scale * float(np.quantile(world.people.activity, 0.9))
+    if usual > MOST_MEAN / 4:
+        most = int(plan.events * MOST_MEAN / 4 / usual)
+        raise SettingsError(
+            f"--events: must be at most about {most:,} for {plan.users:,} users on {plan.days:,} days, who would come "
+            f"more than {MOST_MEAN / 4:g} times a day otherwise; received {plan.events}. Ask for more users or days"
+        )
+    return replace(world, scale=scale)
+
+
+def _day_rows(world: World, day: int, mood: Floats, truth: Truth, chunk: int) -> list[pl.DataFrame]:
     """Return ROWS of a day's visits and of what follows them; keep what is true of them."""
     shop = open_shop(world, day)
     demand = np.zeros(world.plan.items)
@@ -71,12 +117,10 @@ def day_rows(world: World, day: int, mood: Floats, truth: Truth | None, chunk: i
         visits = visits_of(world, day, today)
         choices = choose(world, shop, visits)
         found += [visit_rows(world, shop, visits, choices), later_rows(world, shop, visits, choices)]
-        if truth is not None:
-            truth.add_people(day, today)
-            truth.add_visits(visits)
-            add_demand(demand, world, visits, choices)
-    if truth is not None:
-        truth.add_demand(day, demand)
+        truth.add_people(day, today)
+        truth.add_visits(visits)
+        add_demand(demand, world, visits, choices)
+    truth.add_demand(day, demand)
     return found
 
 
@@ -93,17 +137,17 @@ def _write_log(world: World, folder: Path, days: Iterable[int], chunk: int) -> C
     plan, counts, mood = world.plan, Counts(), None
     waiting = pl.DataFrame()
     with ExitStack() as stack:
-        log = stack.enter_context(parts(folder / "log.parquet", LOG))
+        log = stack.enter_context(closing(GrowingFile(folder / "log.parquet", LOG)))
         truth = Truth(world, folder / "truth", stack)
         for day in days:
             mood = next_mood(plan.seed, day, mood, plan.users)
-            known = pl.concat([waiting, *day_rows(world, day, mood, truth, chunk)], how="diagonal")
+            known = pl.concat([waiting, *_day_rows(world, day, mood, truth, chunk)], how="diagonal")
             due = _due(plan, day)
             waiting = known.filter(~due)
             dirty = soil(known.filter(due).sort(SORTED_BY), plan.seed, plan.dirt)
-            log.add(write_wrong(as_log(dirty, world.catalogue), dirty["kind"]))
+            log.add(write_wrong(as_log(dirty, world.catalogue.skus), dirty["kind"]))
             _count(counts, dirty)
-        counts.rows, counts.visits = log.rows, truth.visits.rows
+    counts.rows, counts.visits = log.rows, truth.visits.rows
     return counts
 
 
@@ -117,18 +161,15 @@ def _count(counts: Counts, dirty: pl.DataFrame) -> None:
 
 
 def simulate(plan: Plan, out: Path, chunk: int = _CHUNK) -> Counts:
-    """Write a simulation into the folder `out`, whole or not at all.
+    """Write a simulation into the folder `out`, whole or not at all; an earlier simulation there is replaced.
 
-    Args:
-        plan: What is asked for.
-        out: A new or an empty folder, or an earlier simulation, which is replaced.
-        chunk: Users at a time; it changes the memory that is used and nothing else.
+    `chunk`, the users simulated at a time, changes the memory that is used and nothing else.
 
     Raises:
         SettingsError: `out` holds something else, or so many events need more visits than a day has.
     """
     require_place(out)
-    world = scaled(build_world(plan))
+    world = _scaled(build_world(plan))
     with whole_folder(out) as folder:
         days = track(range(plan.days), description="simulating", console=console)
         counts = _write_log(world, folder, days, chunk)

@@ -21,25 +21,15 @@ _DWELL, _DWELL_SPREAD, _INTEREST, _LONGEST = 2.8, 0.8, 0.7, 900.0  # log seconds
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of visits, in order of visit and time: (steps,).
+    """Steps of visits, in order of visit and time: (steps,)."""
 
-    Attributes:
-        visit: Row in Visits.
-        step: Position in the visit; grows within a visit.
-        action: Place in ACTIONS.
-        place: In the choices of the visit; -1 where the step is about no article.
-        gap: Milliseconds to the next step.
-        ts: Milliseconds since 1970.
-        nth: From 0, within the visit.
-    """
-
-    visit: Ints
-    step: Ints
-    action: Ints
-    place: Ints
-    gap: Ints
-    ts: Ints
-    nth: Ints
+    visit: Ints  # row in Visits
+    step: Ints  # position in the visit; grows within a visit
+    action: Ints  # place in ACTIONS
+    place: Ints  # in the choices of the visit; -1 where the step is about no article
+    gap: Ints  # milliseconds to the next step
+    ts: Ints  # milliseconds since 1970
+    nth: Ints  # from 0, within the visit
 
 
 def _steps(action: str, at: Flags, step: Ints, gap: Floats | float) -> tuple[Ints, ...]:

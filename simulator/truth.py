@@ -10,7 +10,7 @@ visits.parquet       visit_id, user_id, start_time, platform, purchase_probabili
 demand.parquet       date (of the visit), item_id, expected_units: given who came and what they were shown
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ import polars as pl
 from simulator.catalogue import LEAVES
 from simulator.choices import expected_units
 from simulator.draws import Floats
-from simulator.log import Parts, parts
-from simulator.people import PLATFORMS, customers
-from simulator.rows import VISIT, unique_ids
+from simulator.people import customers
+from simulator.rows import PLATFORMS, VISIT, GrowingFile, unique_ids
 from simulator.visits import UserDays, Visits
 from simulator.world import World
 
@@ -52,46 +51,48 @@ class Truth:
     def __init__(self, world: World, folder: Path, stack: ExitStack) -> None:
         folder.mkdir()
         self._world = world
-        self._user_days: Parts = stack.enter_context(parts(folder / "user_days.parquet", _USER_DAYS))
-        self.visits: Parts = stack.enter_context(parts(folder / "visits.parquet", _VISITS))
-        self._demand: Parts = stack.enter_context(parts(folder / "demand.parquet", _DEMAND))
+
+        def grows(name: str, schema: dict[str, Any]) -> GrowingFile:
+            return stack.enter_context(closing(GrowingFile(folder / f"{name}.parquet", schema)))
+
+        self._user_days = grows("user_days", _USER_DAYS)
+        self.visits = grows("visits", _VISITS)
+        self._demand = grows("demand", _DEMAND)
         _write_standing(world, folder)
 
-    def _date(self, day: int) -> pl.Expr:
-        return pl.lit(self._world.plan.start + timedelta(days=day)).alias("date")
+    def _date(self, day: int, rows: int) -> pl.Series:
+        return pl.repeat(self._world.plan.start + timedelta(days=day), rows, dtype=pl.Date, eager=True)
 
     def add_people(self, day: int, today: UserDays) -> None:
         """Keep what is true of people on a day."""
-        frame = pl.DataFrame(
-            {
-                "user_id": customers(today.user),
-                "mood": today.mood,
-                "visits": today.visits,
-                "purchase_rate": today.rate,
-                "purchase_probability": -np.expm1(-today.rate),
-            }
-        )
-        self._user_days.add(frame.with_columns(self._date(day)))
+        columns = {
+            "date": self._date(day, today.user.size),
+            "user_id": customers(today.user),
+            "mood": today.mood,
+            "visits": today.visits,
+            "purchase_rate": today.rate,
+            "purchase_probability": -np.expm1(-today.rate),
+        }
+        self._user_days.add(pl.DataFrame(columns))
 
     def add_visits(self, visits: Visits) -> None:
         """Keep what is true of visits."""
-        frame = pl.DataFrame(
-            {
-                "visit_id": unique_ids(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT),
-                "user_id": customers(visits.user),
-                "start_time": visits.start,
-                "platform": pl.Series(PLATFORMS).gather(visits.platform),
-                "purchase_probability": visits.chance,
-                "buys": visits.buys,
-            }
-        )
-        self.visits.add(frame)
+        columns = {
+            "visit_id": unique_ids(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT),
+            "user_id": customers(visits.user),
+            "start_time": visits.start,
+            "platform": pl.Series(PLATFORMS).gather(visits.platform),
+            "purchase_probability": visits.chance,
+            "buys": visits.buys,
+        }
+        self.visits.add(pl.DataFrame(columns))
 
     def add_demand(self, day: int, demand: Floats) -> None:
         """Keep the expected units of every article that anybody was shown on a day."""
         shown = np.flatnonzero(demand)
-        frame = pl.DataFrame({"item_id": self._world.catalogue.skus.gather(shown), "expected_units": demand[shown]})
-        self._demand.add(frame.with_columns(self._date(day)))
+        items = self._world.catalogue.skus.gather(shown)
+        columns = {"date": self._date(day, shown.size), "item_id": items, "expected_units": demand[shown]}
+        self._demand.add(pl.DataFrame(columns))
 
 
 def _write_standing(world: World, folder: Path) -> None:
@@ -106,13 +107,12 @@ def _write_standing(world: World, folder: Path) -> None:
         "propensity": people.propensity,
         "expected_units": expected_units(world, everybody),
     }
-    pl.DataFrame(users).write_parquet(folder / "users.parquet")
     places = {"category": LEAVES[: len(catalogue.category_place)], "place": catalogue.category_place}
-    pl.DataFrame(places).write_parquet(folder / "categories.parquet")
     items = {
         "item_id": catalogue.skus,
         "place": catalogue.place,
         "weight": catalogue.weight,
         "launch_day": catalogue.launch,
     }
-    pl.DataFrame(items).write_parquet(folder / "items.parquet")
+    for name, columns in {"users": users, "categories": places, "items": items}.items():
+        pl.DataFrame(columns).write_parquet(folder / f"{name}.parquet")

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.calendar import day_start, moment_of_day, traffic
-from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, pick, poisson, uniform
-from simulator.people import STORE
-from simulator.rows import MOST_VISITS
+from simulator.draws import Flags, Floats, Ints, Keys, again, keys, logistic, numbered, pick, poisson, uniform
+from simulator.rows import MOST_VISITS, STORE
 from simulator.world import World
 
 MOST_MEAN = 20.0  # visits of one person on one day; `draws.poisson` is exact up to here
@@ -28,50 +27,29 @@ _ODDS = np.array([-2.8, -3.1, -3.2, 1.2])
 
 @dataclass(frozen=True)
 class UserDays:
-    """What is true of people on a day, before anything happens: (users of the chunk,).
+    """What is true of people on a day, before anything happens: (users of the chunk,)."""
 
-    Attributes:
-        user: Index of the person.
-        visits: Expected visits.
-        chance: Chance that a visit leads to an order, by platform. (users, 4)
-        notified: Who is notified of the day's campaign.
-        mood: The mood.
-        rate: Expected visits that lead to an order.
-    """
-
-    user: Ints
-    visits: Floats
-    chance: Floats
-    notified: Flags
-    mood: Floats
-    rate: Floats
+    user: Ints  # index of the person
+    visits: Floats  # expected visits
+    chance: Floats  # chance that a visit leads to an order, by platform, (users, 4)
+    notified: Flags  # who is notified of the day's campaign
+    mood: Floats  # the mood
+    rate: Floats  # expected visits that lead to an order
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Visits of a day, in order of user and number: (visits,).
+    """Visits of a day, in order of user and number: (visits,)."""
 
-    Attributes:
-        day: From the first.
-        user: Index of the person.
-        number: From 0, of this person on this day.
-        key: For the visit's own draws.
-        start: Milliseconds since 1970.
-        platform: Index into PLATFORMS.
-        notified: Whether the person is notified of the day's campaign.
-        chance: The true chance of an order.
-        buys: Whether there is one.
-    """
-
-    day: int
-    user: Ints
-    number: Ints
-    key: Keys
-    start: Ints
-    platform: Ints
-    notified: Flags
-    chance: Floats
-    buys: Flags
+    day: int  # from the first
+    user: Ints  # index of the person
+    number: Ints  # from 0, of this person on this day
+    key: Keys  # for the visit's own draws
+    start: Ints  # milliseconds since 1970
+    platform: Ints  # index into PLATFORMS
+    notified: Flags  # whether the person is notified of the day's campaign
+    chance: Floats  # the true chance of an order
+    buys: Flags  # whether there is one
 
     @property
     def online(self) -> Flags:
@@ -80,13 +58,9 @@ class Visits:
 
 
 def user_days(world: World, day: int, mood: Floats, user: Ints) -> UserDays:
-    """Return what is true of people on a day.
+    """Return what is true of the people `user` on a day; those who are not registered yet are left out.
 
-    Args:
-        world: The shop.
-        day: From the first.
-        mood: Of all people.
-        user: Indices of the people asked about; those who are not registered yet are left out.
+    `mood` is that of all people.
     """
     people = world.people
     user = user[people.joined[user] <= day]
@@ -107,8 +81,7 @@ def visits_of(world: World, day: int, today: UserDays) -> Visits:
     """Draw the visits of a day."""
     seed = world.plan.seed
     count = np.minimum(poisson(uniform(keys(seed, "day", today.user, day), 0), today.visits), MOST_VISITS)
-    row = np.repeat(np.arange(count.size), count)
-    number = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
+    row, number = numbered(count)
     user = today.user[row]
     key = keys(seed, "visit", user, day, number)
     own = again(key, "visits")

@@ -10,20 +10,13 @@ from simulator.promotions import Campaigns, build_campaigns
 
 @dataclass(frozen=True)
 class World:
-    """The shop and its people.
+    """The shop and its people."""
 
-    Attributes:
-        plan: What was asked for.
-        catalogue: What is sold.
-        people: Who could visit.
-        campaigns: What is cheaper when.
-        scale: Times as many visits as people are inclined to, so that the log has the size that was asked for.
-    """
-
-    plan: Plan
-    catalogue: Assortment
-    people: People
-    campaigns: Campaigns
+    plan: Plan  # what was asked for
+    catalogue: Assortment  # what is sold
+    people: People  # who could visit
+    campaigns: Campaigns  # what is cheaper when
+    # times as many visits as people are inclined to, so that the log has the size that was asked for
     scale: float = 1.0
 
 

@@ -46,40 +46,31 @@ _INDEX_SPREAD = (2 / 9 / (_BINS - 1)) ** 0.5
 
 @dataclass(frozen=True)
 class Reference:
-    """How a day is compared with the days before it.
+    """How a day is compared with the days before it."""
 
-    Attributes:
-        days: Number of preceding days used, a multiple of 14: one half predicts the day, the other half measures the
-            prediction errors.
-        tolerance: Allowed deviation, in multiples of the spread of the prediction errors.
-    """
-
+    # number of preceding days used, a multiple of 14: one half predicts the day, the other half measures the prediction
+    # errors
     days: int
-    tolerance: float
+    tolerance: float  # allowed deviation, in multiples of the spread of the prediction errors
 
     @property
     def half(self) -> int:
         """The number of days that a prediction is based on."""
         return self.days // 2
 
+    @property
+    def noise(self) -> float:
+        """The spread of a prediction error that is due to counting noise alone, of the day and of the median."""
+        return float(np.sqrt(1 + np.pi / 2 / (self.half // WEEK)))
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Daily counts of one measure, including days without any.
+    """Daily counts of one measure, including days without any."""
 
-    Attributes:
-        first: The first day.
-        keys: Sorted keys.
-        values: Counts, (days, keys).
-    """
-
-    first: date
-    keys: list[str]
-    values: Floats
-
-    def days(self) -> list[date]:
-        """Return the days in order."""
-        return [self.first + timedelta(days=offset) for offset in range(len(self.values))]
+    first: date  # the first day
+    keys: list[str]  # sorted keys
+    values: Floats  # counts, (days, keys)
 
 
 def counts_of(profile: pl.DataFrame, measure: str) -> Counts:
@@ -121,22 +112,15 @@ def _limits(errors: Floats, reference: Reference, least: float) -> tuple[Floats,
     return low, high
 
 
-def _noise(reference: Reference) -> float:
-    """Return the spread of a prediction error that is due to counting noise alone, of the day and of the median."""
-    weeks = reference.half // WEEK
-    return float(np.sqrt(1 + np.pi / 2 / weeks))
-
-
 def _frame(counts: Counts, measure: str, reference: Reference, *columns: Floats) -> pl.DataFrame:
     """Return COMPARISON_SCHEMA for the days with a full reference period; NaN becomes null."""
-    days = counts.days()[reference.days :]
+    days = [counts.first + timedelta(days=offset) for offset in range(reference.days, len(counts.values))]
     flat = [np.asarray(column[reference.days :], dtype=np.float64).ravel() for column in columns]
-    values = dict(zip(("value", "expected", "low", "high"), flat, strict=True))
     content = {
         "day": np.repeat(np.array(days, dtype="datetime64[D]"), len(counts.keys)),
         "measure": [measure] * flat[0].size,
         "key": counts.keys * len(days),
-        **values,
+        **dict(zip(("value", "expected", "low", "high"), flat, strict=True)),
     }
     return pl.DataFrame(content, schema=COMPARISON_SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
 
@@ -149,7 +133,7 @@ def _volumes(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floa
     """Return (expected, low, high) for counts."""
     root = 2 * np.sqrt(counts.values + 3 / 8)
     typical = _typical(root, reference.half)
-    low, high = _limits(root - typical, reference, _noise(reference))
+    low, high = _limits(root - typical, reference, reference.noise)
     # Counts are whole numbers, so limits are rounded outwards.
     return _from_root(typical), np.floor(_from_root(typical + low)), np.ceil(_from_root(typical + high))
 
@@ -168,7 +152,7 @@ def _shares(counts: Counts, rows: Floats, reference: Reference) -> tuple[Floats,
     angle = np.arcsin(np.sqrt((counts.values + 3 / 8) / (rows + 3 / 4)))
     typical = _typical(angle, reference.half)
     scale = 2 * np.sqrt(rows + 1 / 2)
-    low, high = _limits(scale * (angle - typical), reference, _noise(reference))
+    low, high = _limits(scale * (angle - typical), reference, reference.noise)
     turn = np.pi / 2
     limits = [np.sin(np.clip(typical + by / scale, 0, turn)) ** 2 for by in (np.zeros_like(low), low, high)]
     # The offset of 3/8 keeps the angle away from 0 and 1; the limits must be able to reach them.
@@ -185,9 +169,7 @@ def _ordered(keys: list[str]) -> list[int]:
 def _index(day: Floats, before: Floats) -> tuple[float, float]:
     """Return the population stability index over deciles of the reference, and its expected value without drift.
 
-    Args:
-        day: Counts of the day per bin, in ascending order, (bins,).
-        before: Counts of the reference period per bin, (bins,).
+    Counts per ascending bin of the day and of the reference period: (bins,) each.
     """
     total, now = before.sum(), day.sum()
     if total == 0 or now == 0:
@@ -215,12 +197,7 @@ def _distribution(counts: Counts, reference: Reference) -> tuple[Floats, Floats,
 def compare_days(profile: pl.DataFrame, reference: Reference) -> pl.DataFrame:
     """Compare every count, share and index of each day that has `reference.days` days before it with its limits.
 
-    Args:
-        profile: Daily counts, PROFILE_SCHEMA.
-        reference: How days are compared.
-
-    Returns:
-        COMPARISON_SCHEMA. A null value is not compared; a null limit does not apply.
+    Returns COMPARISON_SCHEMA: a null value is not compared; a null limit does not apply.
     """
     profile = profile.filter(pl.col("day") > pl.col("day").max() - timedelta(days=_MOST_DAYS))
     rows = counts_of(profile, ROWS)

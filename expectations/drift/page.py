@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from expectations.drift.bands import DISTRIBUTIONS, SHARES, VOLUMES
+from expectations.drift.bands import DISTRIBUTIONS, SHARES, VOLUMES, outside_limits
 from expectations.drift.profile import HOUR
 from expectations.drift.report import Drift
 from shoplens.templates import load_template
@@ -39,13 +39,12 @@ def _drawing(rows: pl.DataFrame, title: str) -> dict[str, Any] | None:
     high = [(day, up(value, most)) for day, value in rows.select("day", "high").iter_rows()]
     low = [(day, up(value)) for day, value in rows.select("day", "low").iter_rows()]
     values = list(rows.select("day", "value").iter_rows())
-    outside = rows.filter((pl.col("value") < pl.col("low")) | (pl.col("value") > pl.col("high")))
     marks = zip((days[0], days[len(days) // 2], days[-1]), ("start", "middle", "end"), strict=True)
     return {
         "title": title,
         "band": points([*high, *reversed(low)]),
         "values": points((day, up(value)) for day, value in values),
-        "outside": [(across(d), up(v), d, v) for d, v in outside.select("day", "value").iter_rows()],
+        "outside": [(across(d), up(v), d, v) for d, v in outside_limits(rows).select("day", "value").iter_rows()],
         "days": [(across(day), day, anchor) for day, anchor in marks],
         "lines": [(up(v), f"{v:,.4g}" if v < 10_000 else f"{v:,.0f}") for v in (0.0, most / 2, most)],
     }

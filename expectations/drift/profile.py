@@ -51,13 +51,9 @@ def _missing(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def count_rows(events: pl.DataFrame, categories: pl.DataFrame) -> pl.DataFrame:
-    """Return PROFILE_SCHEMA for a batch of events.
+    """Return PROFILE_SCHEMA for a batch of events (COLUMNS) and the `item_categories`.
 
     Events that were ingested before they happened are not counted: their day is wrong.
-
-    Args:
-        events: Events with the columns COLUMNS.
-        categories: From `item_categories`.
     """
     dated = events.lazy().filter(pl.col("event_time") <= pl.col("ingested_at"))
     frame = dated.with_columns(pl.col("event_time").dt.date().alias("day"))

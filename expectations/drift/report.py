@@ -10,33 +10,23 @@ from expectations.drift.bands import DISTRIBUTIONS, MEASURES, SHARES, VOLUMES, R
 from expectations.drift.profile import HOUR, NUMBERS, bin_value
 
 What = Literal["vanished", "new", "too low", "too high"]
-_ORDER = {"vanished": 0, "new": 1, "too low": 2, "too high": 3}
+_ORDER = ("vanished", "new", "too low", "too high")
+_RATIOS = (*SHARES.values(), *DISTRIBUTIONS.values())  # measures that are not counts
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One value outside its limits.
+    """One value outside its limits."""
 
-    Attributes:
-        day: The day.
-        measure: One of `bands.MEASURES`.
-        key: The hour, name, value or column that was counted; empty for the whole day.
-        what: How the value deviates.
-        value: The observed value.
-        expected: The predicted value.
-        low: Lower limit, None if there is none.
-        high: Upper limit, None if there is none.
-        median: For a distribution, the median of the day and of the reference period, accurate to 9%.
-    """
-
-    day: date
-    measure: str
-    key: str
-    what: What
-    value: float
-    expected: float
-    low: float | None
-    high: float | None
+    day: date  # the day
+    measure: str  # one of `bands.MEASURES`
+    key: str  # the hour, name, value or column that was counted; empty for the whole day
+    what: What  # how the value deviates
+    value: float  # the observed value
+    expected: float  # the predicted value
+    low: float | None  # lower limit, None if there is none
+    high: float | None  # upper limit, None if there is none
+    # for a distribution, the median of the day and of the reference period, accurate to 9%
     median: tuple[float, float] | None = None
 
     def line(self) -> str:
@@ -53,7 +43,7 @@ class Finding:
         return f"{self._number(self.low)} to {self._number(self.high)}"
 
     def _number(self, value: float) -> str:
-        return f"{value:,.0f}" if self.measure not in (*SHARES.values(), *DISTRIBUTIONS.values()) else f"{value:.3g}"
+        return f"{value:.3g}" if self.measure in _RATIOS else f"{value:,.0f}"
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON-serializable values."""
@@ -64,21 +54,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Drift:
-    """The result of drift detection.
+    """The result of drift detection."""
 
-    Attributes:
-        reference: How days are compared.
-        comparisons: COMPARISON_SCHEMA for every day with a full reference period.
-        days: The days that this run reports on.
-        findings: Findings on `days`, sorted by day and severity.
-        earlier: Findings on all other days.
-    """
-
-    reference: Reference
-    comparisons: pl.DataFrame
-    days: list[date]
-    findings: list[Finding]
-    earlier: list[Finding]
+    reference: Reference  # how days are compared
+    comparisons: pl.DataFrame  # COMPARISON_SCHEMA for every day with a full reference period
+    days: list[date]  # the days that this run reports on
+    findings: list[Finding]  # findings on `days`, sorted by day and severity
+    earlier: list[Finding]  # findings on all other days
 
     def reported(self) -> pl.DataFrame:
         """Return the comparisons of the days that this run reports on."""
@@ -113,7 +95,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _what(row: dict[str, Any]) -> What:
-    counted = row["measure"] not in (*SHARES.values(), *DISTRIBUTIONS.values())
+    counted = row["measure"] not in _RATIOS
     if row["low"] is not None and row["value"] < row["low"]:
         return "vanished" if counted and row["value"] == 0 else "too low"
     return "new" if counted and row["measure"] not in VOLUMES.values() else "too high"
@@ -139,12 +121,6 @@ def _medians(profile: pl.DataFrame, found: dict[str, Any], half: int) -> tuple[f
     return None if now is None or was is None else (now, was)
 
 
-def _findings(profile: pl.DataFrame, comparisons: pl.DataFrame, half: int) -> list[Finding]:
-    rows = outside_limits(comparisons).to_dicts()
-    found = [Finding(**row, what=_what(row), median=_medians(profile, row, half)) for row in rows]
-    return sorted(found, key=lambda one: (one.day, _ORDER[one.what], MEASURES.index(one.measure), one.key))
-
-
 def last_complete_day(profile: pl.DataFrame) -> date | None:
     """Return the last complete day of a log: a day without events in its last hour is still in progress."""
     last = profile["day"].max()
@@ -155,17 +131,15 @@ def last_complete_day(profile: pl.DataFrame) -> date | None:
 
 
 def find_drift(profile: pl.DataFrame, reference: Reference, first: date, last: date) -> Drift:
-    """Compare the days of a log and split the findings into reported days and earlier ones.
+    """Compare the days of a log and split the findings into those from `first` to `last` and earlier ones.
 
-    Args:
-        profile: The complete profile of the log, PROFILE_SCHEMA.
-        reference: How days are compared.
-        first: The first day to report on.
-        last: The last day to report on; later days of the profile are ignored.
+    `profile` is that of the complete log, PROFILE_SCHEMA; its days after `last` are ignored.
     """
     until = profile.filter(pl.col("day") <= last)
     comparisons = compare_days(until, reference)
-    findings = _findings(until, comparisons, reference.half)
+    rows = outside_limits(comparisons).to_dicts()
+    findings = [Finding(**row, what=_what(row), median=_medians(until, row, reference.half)) for row in rows]
+    findings.sort(key=lambda one: (one.day, _ORDER.index(one.what), MEASURES.index(one.measure), one.key))
     days = [day for day in comparisons["day"].unique().sort().to_list() if day >= first]
     reported = [found for found in findings if found.day >= first]
     return Drift(reference, comparisons, days, reported, [found for found in findings if found.day < first])

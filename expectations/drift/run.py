@@ -12,7 +12,6 @@ from typing import Any
 import great_expectations.expectations as gxe
 import polars as pl
 from great_expectations import ExpectationSuite
-from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column
 
@@ -56,11 +55,6 @@ def drift_suite(*, fails_run: bool) -> ExpectationSuite:
     return ExpectationSuite(TABLE, expectations=expectations)
 
 
-def failing(results: list[ExpectationValidationResult]) -> int:
-    """Return the number of values outside their limits; no value is counted twice, as it cannot violate both limits."""
-    return sum(int(result.result.get("unexpected_count") or 0) for result in results)
-
-
 def create_empty_table(path: Path) -> None:
     """Write an empty comparison table, so that a view of it can be created before it has rows."""
     pl.DataFrame(schema=COMPARISON_SCHEMA).write_parquet(path)
@@ -78,14 +72,9 @@ def detect_drift(
     first: date | None = None,
     last: date | None = None,
 ) -> Drift:
-    """Profile a log and compare its days.
+    """Profile batches of events (`expectations.drift.profile.COLUMNS`) and compare their days.
 
-    Args:
-        events: Batches of events with the columns `expectations.drift.profile.COLUMNS`.
-        items: Items, ITEM_SCHEMA.
-        params: How days are compared.
-        first: The first day to report on; default: the last `params.judge_days` days are reported.
-        last: The last day to report on; default: the last complete day.
+    The report is on the days from `first` to `last`; default: the last `params.judge_days` complete days.
     """
     profile = build_profile(events, item_categories(items))
     last = last or last_complete_day(profile) or date.max
@@ -96,11 +85,7 @@ def detect_drift(
 def run_drift_suite(drift: Drift, table: Path, validator: TableValidator, params: DriftParams) -> None:
     """Run the drift suite over the comparisons, so that they appear in Data Docs.
 
-    Args:
-        drift: The result of drift detection.
-        table: The Parquet file behind the view `drift` of the validator's database; see `create_empty_table`.
-        validator: Runs the suite.
-        params: Determines the severity of a violation.
+    `table` is the Parquet file behind the view `drift` of the validator's database; see `create_empty_table`.
 
     Raises:
         BrokenTableError: the suite cannot be computed, or its number of violations differs from the findings.
@@ -110,9 +95,11 @@ def run_drift_suite(drift: Drift, table: Path, validator: TableValidator, params
     drift.reported().write_parquet(table)
     results = validator.run(TABLE, drift_suite(fails_run=params.on_drift == "fail"), KEYS)
     check_errors(TABLE, results)
-    if failing(results) != len(drift.findings):
+    # No value is counted twice: it cannot violate both limits.
+    outside = sum(int(result.result.get("unexpected_count") or 0) for result in results)
+    if outside != len(drift.findings):
         raise BrokenTableError(
-            f"drift: Great Expectations found {failing(results)} values outside their limits, but the report has "
+            f"drift: Great Expectations found {outside} values outside their limits, but the report has "
             f"{len(drift.findings)}. This is a bug: please report it with the version of great-expectations"
         )
 
@@ -130,11 +117,7 @@ def report_drift(drift: Drift, source: str, settings: Settings) -> None:
 
 
 def require_no_drift(drift: Drift, params: DriftParams) -> None:
-    """Fail the run if there are findings and `on_drift` is `fail`.
-
-    Raises:
-        BrokenTableError: listing the findings.
-    """
+    """Raise a BrokenTableError that lists the findings, if there are any and `on_drift` is `fail`."""
     if params.on_drift == "fail" and drift.findings:
         raise BrokenTableError(
             "\n".join(drift.lines())

@@ -18,7 +18,6 @@ BOTS_SCHEMA: dict[str, Any] = {
     "dwells_expected": pl.Float64,
     "most_hours_a_day": pl.Int64,
 }
-WHO = pl.coalesce("user_id", "anonymous_id")
 # Lines of one order share a timestamp, so only page views, clicks and searches are counted per minute.
 _MEASURES = """
 WITH seen AS (
@@ -66,18 +65,11 @@ ORDER BY user
 
 
 def find_bots(events: Path, params: BotsParams) -> pl.DataFrame:
-    """Return the users who behave like bots, with the reasons, sorted by user.
+    """Return the users who behave like bots, BOTS_SCHEMA, sorted by user; a measure is null below its threshold.
 
     too_fast: at least `events_a_minute` pages, clicks and searches within one minute. never_dwells: no view has a dwell
     time, although at least `dwells_expected` would have one at the average share of their platforms. never_sleeps:
-    events in at least `hours_a_day` different hours of one day.
-
-    Args:
-        events: Parquet file, EVENT_SCHEMA. It may be larger than memory.
-        params: The thresholds.
-
-    Returns:
-        BOTS_SCHEMA; a measure is null unless it reaches its threshold.
+    events in at least `hours_a_day` different hours of one day. The file `events` may be larger than memory.
     """
     limits = params.model_dump(exclude={"action"})
     with bounded_connection() as connection:
@@ -87,4 +79,4 @@ def find_bots(events: Path, params: BotsParams) -> pl.DataFrame:
 
 def is_bot(bots: pl.DataFrame) -> pl.Expr:
     """Return an expression that is true for the events of bots."""
-    return WHO.is_in(bots["user"].implode())
+    return pl.coalesce("user_id", "anonymous_id").is_in(bots["user"].implode())

@@ -10,8 +10,8 @@ import polars as pl
 
 from events.lake.table import GroupedWriter
 from expectations.preparation.bots import BOTS_SCHEMA, find_bots, is_bot
-from expectations.preparation.sketch import Sketch
-from expectations.preparation.steps import Step, changes, missing_step, outlier_step
+from expectations.preparation.sketch import Sketch, sketch_of
+from expectations.preparation.steps import Step, missing_step, outlier_step
 from expectations.quarantine import RowSplit, add_reason_counts, quarantine_rows, read_batches
 from expectations.row_rules import reasons_of
 from shoplens.params import PrepareParams
@@ -21,15 +21,10 @@ _TABLES = ("events", "items", "users")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result of preparation.
+    """The result of preparation."""
 
-    Attributes:
-        report: JSON-serializable values, identical for identical rows.
-        rows: Table -> remaining rows.
-    """
-
-    report: dict[str, Any]
-    rows: dict[str, int]
+    report: dict[str, Any]  # JSON-serializable values, identical for identical rows
+    rows: dict[str, int]  # table -> remaining rows
 
     def lines(self) -> list[str]:
         """Return the report as text."""
@@ -53,29 +48,16 @@ def _fit_until(events: Path, share: float) -> datetime | None:
     return None if first is None else first + (last - first) * share
 
 
-def _sketches(path: Path, columns: Sequence[str], until: datetime | None) -> dict[str, Sketch]:
-    """Return the distribution of each column, of the rows up to a time if one is given."""
-    sketches = {column: Sketch() for column in columns}
-    if not columns:
-        return sketches
-    needed = list(dict.fromkeys([*columns, *(["event_time"] if until else [])]))
-    for frame in read_batches(path, needed):
-        fitted = frame if until is None else frame.filter(pl.col("event_time") <= until)
-        for column, sketch in sketches.items():
-            sketch.add(fitted[column])
-    return sketches
-
-
 def _steps(table: str, path: Path, params: PrepareParams) -> tuple[list[Step], list[Step], datetime | None]:
     """Return the steps for missing values and outliers of a table, and the time up to which they were fitted."""
     schema = dict(pl.read_parquet_schema(path))
     missing = [step for step in params.missing if step.table == table]
     outliers = params.outliers if table == "events" else ()
     until = _fit_until(path, params.fit_share) if table == "events" else None
-    medians = [step.column for step in missing if step.action == "median"]
-    fitted = [name for name in medians if name in schema and schema[name].is_numeric()]
-    fitted += [step.column for step in outliers if step.column in schema]
-    known = _sketches(path, list(dict.fromkeys(fitted)), until)
+    fitted = {step.column for step in outliers} | {step.column for step in missing if step.action == "median"}
+    rows = pl.scan_parquet(path)
+    rows = rows if until is None else rows.filter(pl.col("event_time") <= until)
+    known = {name: sketch_of(rows, name) for name in fitted if name in schema and schema[name].is_numeric()}
     return (
         [missing_step(step, schema, known.get(step.column)) for step in missing],
         [outlier_step(step, schema, known.get(step.column, Sketch())) for step in outliers],
@@ -112,10 +94,8 @@ def _rewrite(
     """Rewrite a table; return the rows affected per step, the rows quarantined per reason, and the remaining rows."""
     counts, quarantined, start = [0] * len(steps), dict.fromkeys([s.reason for s in steps if s.reason], 0), 0
     work = path.with_name(f".{path.name}")
-    added = {step.column: pl.String for step in steps if step.value is not None}
-    schema = {**dict.fromkeys(added, pl.String), **dict(pl.read_parquet_schema(path))}
-    ordered = {name: schema[name] for name in [*pl.read_parquet_schema(path), *schema]}
-    writer = GroupedWriter(work, ordered)
+    prepared = _apply(pl.DataFrame(schema=pl.read_parquet_schema(path)), steps, [0] * len(steps)).drop("_reasons")
+    writer = GroupedWriter(work, prepared.schema)
     for raw in read_batches(path):
         done = _apply(raw, steps, counts)
         is_bad = done["_reasons"].list.len() > 0
@@ -137,7 +117,7 @@ def _prepare_table(
     steps = [*missing, *outliers]
     if table == "events" and params.bots.action == "exclude":
         steps.append(Step({}, "user_id", is_bot(bots), reason="bot_like"))
-    if changes(steps):
+    if any(step.reason is not None or step.value is not None for step in steps):
         counts, quarantined, remaining = _rewrite(table, path, steps, split, quarantine)
     else:
         counts, quarantined, remaining = _count(path, steps), {}, split.good
@@ -151,14 +131,10 @@ def _prepare_table(
 
 
 def prepare(folder: Path, params: PrepareParams, splits: dict[str, RowSplit], quarantine: GroupedWriter) -> Prepared:
-    """Apply the declared steps to the tables in a folder.
+    """Apply the declared steps to the accepted rows of `events`, `items` and `users` in a folder.
 
-    Args:
-        folder: Holds the accepted rows of `events`, `items` and `users`. A table that a step changes is rewritten, and
-            `bots.parquet` (BOTS_SCHEMA) is added.
-        params: The steps.
-        splits: How each table was split before, so that quarantined rows keep their row numbers in `outs/events`.
-        quarantine: Receives QUARANTINE_SCHEMA.
+    A table that a step changes is rewritten, and `bots.parquet` (BOTS_SCHEMA) is added. By `splits`, quarantined rows
+    keep their row numbers in `outs/events`.
 
     Raises:
         SettingsError: a step names a column that does not exist or whose type does not suit it.

@@ -1,7 +1,6 @@
 """Steps for missing values and outliers, built from their declarations and applied to frames."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +16,13 @@ FLAG_KEY = "missing"  # of an event's attributes; the value is the column
 
 @dataclass(frozen=True)
 class Step:
-    """One step, ready to be applied.
+    """One step, ready to be applied."""
 
-    Attributes:
-        about: The declaration and the fitted values, for the report.
-        column: The column that it reads or replaces.
-        affected: True for the affected rows; null counts as false.
-        reason: The reason under which affected rows are quarantined; None keeps them.
-        value: The new value of the column for all rows; None leaves it unchanged.
-    """
-
-    about: dict[str, Any]
-    column: str
-    affected: pl.Expr
-    reason: str | None = None
-    value: pl.Expr | None = None
+    about: dict[str, Any]  # the declaration and the fitted values, for the report
+    column: str  # the column that it reads or replaces
+    affected: pl.Expr  # true for the affected rows; null counts as false
+    reason: str | None = None  # the reason under which affected rows are quarantined; None keeps them
+    value: pl.Expr | None = None  # the new value of the column for all rows; None leaves it unchanged
 
 
 def _require_column(step: MissingParams | OutlierParams, table: str, schema: dict[str, Any]) -> None:
@@ -39,14 +30,6 @@ def _require_column(step: MissingParams | OutlierParams, table: str, schema: dic
         raise SettingsError(
             f"prepare: column must exist in table {table}; received {step.column!r}. "
             f"Choose one of {', '.join(sorted(schema))}"
-        )
-
-
-def _require_number(step: MissingParams, schema: dict[str, Any]) -> None:
-    if not schema[step.column].is_numeric():
-        raise SettingsError(
-            f"prepare.missing: action median requires a numeric column; {step.column!r} of {step.table} is "
-            f"{schema[step.column]}. Use action constant or flag instead"
         )
 
 
@@ -72,12 +55,7 @@ def _flagged(step: MissingParams, missing: pl.Expr) -> tuple[str, pl.Expr]:
 
 
 def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | None) -> Step:
-    """Return the step for the missing values of a column.
-
-    Args:
-        step: The declaration.
-        schema: Schema of the table.
-        known: Distribution of the known values, for a median.
+    """Return the step for the missing values of a column; `known`, its distribution, is needed for a median.
 
     Raises:
         SettingsError: the column does not exist or its type does not suit the action.
@@ -93,7 +71,11 @@ def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | No
     if step.action == "constant":
         about["value"] = step.value
         return Step(about, step.column, missing, value=pl.col(step.column).fill_null(_constant(step, schema)))
-    _require_number(step, schema)
+    if not schema[step.column].is_numeric():
+        raise SettingsError(
+            f"prepare.missing: action median requires a numeric column; {step.column!r} of {step.table} is "
+            f"{schema[step.column]}. Use action constant or flag instead"
+        )
     if known is None or not known.count:
         return Step(about | {"value": None}, step.column, missing)
     about["value"] = float(f"{number_at(known.quantile(0.5)):.6g}")
@@ -117,12 +99,7 @@ def _limits(step: OutlierParams, known: Sketch) -> tuple[float, float]:
 
 
 def outlier_step(step: OutlierParams, schema: dict[str, Any], known: Sketch) -> Step:
-    """Return the step for the outliers of a column.
-
-    Args:
-        step: The declaration.
-        schema: Schema of the events.
-        known: Distribution of the values that the limits are fitted on.
+    """Return the step for the outliers of a column of the events, whose limits are fitted on `known`.
 
     Raises:
         SettingsError: the column does not exist.
@@ -147,8 +124,3 @@ def outlier_step(step: OutlierParams, schema: dict[str, Any], known: Sketch) -> 
         return Step(about, step.column, outside)
     capped = pl.when(outside).then(column.clip(low, high)).otherwise(column).cast(schema[step.column])
     return Step(about, step.column, outside, value=capped)
-
-
-def changes(steps: Sequence[Step]) -> bool:
-    """Return whether any step changes or quarantines rows."""
-    return any(step.reason is not None or step.value is not None for step in steps)

@@ -41,13 +41,9 @@ of the field. Types and an example: `/openapi.json`.
 
 
 def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
-    """Build the package in the empty folder `out`; return its version.
+    """Build the package of a model in the empty folder `out`; return its version.
 
-    Args:
-        model: Folder of the model.
-        content: Content of metrics.json.
-        lock: Path of uv.lock.
-        out: Folder of the package.
+    `content` is that of metrics.json, `lock` is uv.lock.
     """
     shutil.copytree(model, out / "model")
     for name in CODE:

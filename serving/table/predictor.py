@@ -23,11 +23,7 @@ _TYPES: dict[str, Any] = {
 
 
 def table_version(package: Path) -> str:
-    """Return the version of a package: the first 16 hexadecimal digits of the digest of its manifest.
-
-    Raises:
-        ReleaseError: there is no package.
-    """
+    """Return the version of a package, as `serving.package.model_version` does; no package is a ReleaseError."""
     manifest = package / MANIFEST
     if not manifest.is_file():
         raise ReleaseError(
@@ -37,20 +33,15 @@ def table_version(package: Path) -> str:
 
 
 class TablePredictions:
-    """A loaded package.
-
-    Attributes:
-        row: The type of a request.
-        dropped: Columns of the table that the model does not use -> reason.
-    """
+    """A loaded package."""
 
     def __init__(self, package: Path) -> None:
         self.version = table_version(package)
         self.model = load(package / "model")
         about = read_json(package / ABOUT)
         self.data: dict[str, str] = about["data"]
-        self.dropped: dict[str, str] = about["dropped"]
-        self.row = row_model(self.model.columns, self.model.example)
+        self.dropped: dict[str, str] = about["dropped"]  # columns that the model does not use -> reason
+        self.row = row_model(self.model.columns, self.model.example)  # the type of a request
         self._schema = {column.name: _TYPES[column.kind] for column in self.model.columns}
 
     def warm(self) -> None:

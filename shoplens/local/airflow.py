@@ -31,25 +31,22 @@ ACTIVE = ("queued", "running")
 _UP_SECONDS = 180.0
 
 
-def _secret(path: Path) -> str:
-    """Return the secret kept in a file that only its owner reads; made when missing."""
+def _kept(path: Path, text: str) -> str:
+    """Return the content of a file that only its owner reads; a missing file is written with `text`."""
     if not path.exists():
-        _write_private(path, secrets.token_urlsafe(32))
+        with whole_file(path) as work:
+            work.touch(mode=0o600)
+            work.write_text(text, encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()
 
 
-def _write_private(path: Path, text: str) -> None:
-    with whole_file(path) as work:
-        work.touch(mode=0o600)
-        work.write_text(text, encoding="utf-8")
+def _secret(path: Path) -> str:
+    return _kept(path, secrets.token_urlsafe(32))
 
 
 def password(home: Path) -> str:
     """Return the generated password of the one user, in the file that Airflow's simple auth manager reads."""
-    path = home / "passwords.json"
-    if not path.exists():
-        _write_private(path, json.dumps({USER: secrets.token_urlsafe(12)}))
-    return str(json.loads(path.read_text(encoding="utf-8"))[USER])
+    return str(json.loads(_kept(home / "passwords.json", json.dumps({USER: secrets.token_urlsafe(12)})))[USER])
 
 
 def airflow_environment(settings: Settings, airflow_port: int, service_port: int) -> dict[str, str]:
@@ -93,11 +90,7 @@ def airflow_environment(settings: Settings, airflow_port: int, service_port: int
 
 
 def prepare(settings: Settings, environment: dict[str, str]) -> None:
-    """Make or migrate the database; WAL, so that readers and the writer do not wait for each other.
-
-    Raises:
-        LocalRunError: the migration failed.
-    """
+    """Make or migrate the database; WAL, so that readers and the writer do not wait for each other."""
     home = settings.var_dir / "airflow"
     log = settings.var_dir / "run/airflow-migrate.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -149,11 +142,7 @@ class AirflowApi:
         self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def require_components(self) -> None:
-        """Check that every component is running.
-
-        Raises:
-            LocalRunError: one ended; the message holds the end of its log.
-        """
+        """Raise a LocalRunError with the end of its log if a component has ended."""
         for part in COMPONENTS:
             if leader(self._settings, part) is None:
                 log = self._settings.var_dir / "run" / f"{part}.log"
@@ -180,7 +169,7 @@ class AirflowApi:
 
     def _parsed(self, dag: str, written: datetime) -> bool:
         """Return whether Airflow has parsed the current files of a DAG; a paused DAG is unpaused."""
-        answer = self._get(f"/dags/{dag}")
+        answer = self._call("GET", f"/dags/{dag}")
         if answer.status_code == httpx.codes.OK:
             about = answer.json()
             if about["is_paused"]:
@@ -193,7 +182,7 @@ class AirflowApi:
         return False
 
     def _ensure_pool(self) -> None:
-        if self._get(f"/pools/{POOL}").status_code == httpx.codes.NOT_FOUND:
+        if self._call("GET", f"/pools/{POOL}").status_code == httpx.codes.NOT_FOUND:
             about = {"name": POOL, "slots": 1, "description": "Who reads or writes outs/", "include_deferred": False}
             self._checked("POST", "/pools", json=about)
 
@@ -206,9 +195,6 @@ class AirflowApi:
             return False
         self._client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
         return True
-
-    def _get(self, path: str, **query: Any) -> httpx.Response:
-        return self._call("GET", path, params=query)
 
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Call; a token that has run out is renewed, a connection that broke is tried again."""

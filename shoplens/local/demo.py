@@ -57,12 +57,7 @@ def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
 
 
 def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
-    """Start what is not running; return the ports, and whether Airflow was running, whole, before.
-
-    Raises:
-        PortInUseError: a port is taken; nothing was started.
-        LocalRunError: a part does not start, or the platform runs on other ports.
-    """
+    """Start what is not running; return the ports, and whether Airflow was running, whole, before."""
     parts = (*COMPONENTS, SERVICE)
     ports = choose_ports(settings, running=any(leader(settings, part) is not None for part in parts))
     for name, port, part in (("AIRFLOW_PORT", ports.airflow, COMPONENTS[0]), ("SERVICE_PORT", ports.service, SERVICE)):
@@ -127,21 +122,12 @@ def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[
     raise LocalRunError(f"{dag}: no run followed its Asset within two minutes; see {api.url}/dags/{dag}")
 
 
-def _a_user(settings: Settings) -> str:
-    """Return a real user of the held-out rows."""
+def _ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
+    """Wait up to three minutes for the service to answer a real prediction; return the user and the answer."""
     import polars as pl
 
-    rows = pl.read_parquet(settings.outs_dir / "evaluation/predictions/purchase.parquet", columns=["user_id"])
-    return str(rows["user_id"][-1])
-
-
-def ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
-    """Wait until the service answers a real prediction; return the user and the answer.
-
-    Raises:
-        LocalRunError: it does not within three minutes.
-    """
-    user, last = _a_user(settings), ""
+    held_out = settings.outs_dir / "evaluation/predictions/purchase.parquet"
+    user, last = str(pl.read_parquet(held_out, columns=["user_id"])["user_id"][-1]), ""
     deadline = time.monotonic() + _ANSWER_SECONDS
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
         while time.monotonic() < deadline:
@@ -235,7 +221,7 @@ def run_demo(settings: Settings, console: Console) -> None:
             "the gate rejected the model and no other was in service, so nothing answers; the verdict is in "
             f"{settings.var_dir / 'service/verdicts'}: fix the cause and run `make demo` again"
         )
-    user, answer = ask_service(settings, ports.service)
+    user, answer = _ask_service(settings, ports.service)
     console.print(f"\nPOST /predict_purchase {json.dumps({'user_id': user})}")
     console.print_json(json.dumps(answer))
     _times(tasks, time.monotonic() - began, console)

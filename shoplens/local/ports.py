@@ -56,11 +56,7 @@ def choose_ports(settings: Settings, running: bool) -> Ports:
 
 
 def port_setting(name: str, default: int) -> int:
-    """Read a port from the environment.
-
-    Raises:
-        SettingsError: it is no port number.
-    """
+    """Read a port from the environment; raise a SettingsError if it is none."""
     given = os.environ.get(name, str(default))
     if not given.isdigit() or not 1 <= int(given) <= 65535:
         raise SettingsError(f"{name}: must be a port number from 1 to 65535; received {given!r}")
@@ -68,11 +64,7 @@ def port_setting(name: str, default: int) -> int:
 
 
 def require_free(name: str, port: int, host: str = "127.0.0.1") -> None:
-    """Check that no process listens on a port of an address.
-
-    Raises:
-        PortInUseError: one does.
-    """
+    """Raise a PortInUseError if a process listens on a port of an address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -16,9 +16,9 @@ of the session's leader beside its number, and the session is a sign only
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,55 +175,36 @@ def start(settings: Settings, part: str, command: list[str], environment: dict[s
     return process
 
 
-def end(processes: Iterable[psutil.Process]) -> int:
-    """End processes: SIGTERM, then SIGKILL for those that stay; return how many there were.
-
-    Raises:
-        LocalRunError: one survives.
-    """
-    listed = list(processes)
-    for process in listed:
-        _signal(process, "terminate")
-    _, alive = psutil.wait_procs(listed, timeout=_GRACE_SECONDS)
-    for process in alive:
-        _signal(process, "kill")
-    _, alive = psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+def _end(processes: list[psutil.Process]) -> None:
+    """End processes: SIGTERM, then SIGKILL for those that stay; raise a LocalRunError if one survives."""
+    alive = processes
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        _, alive = psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
     if alive:
         raise LocalRunError(f"process {alive[0].pid} does not end, not even with SIGKILL; look at it by hand")
-    return len(listed)
-
-
-def _signal(process: psutil.Process, how: str) -> None:
-    try:
-        getattr(process, how)()
-    except psutil.NoSuchProcess:
-        return
 
 
 def end_all(settings: Settings, parts: set[str] | None = None) -> int:
     """End the marked processes, all or those of some components, until none is left; return how many there were.
 
-    The pid files of the components go with them.
-
-    Raises:
-        LocalRunError: one survives, or others keep appearing.
+    The pid files of the components go with them. One that survives, or others that keep appearing: a LocalRunError.
     """
     total = 0
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = [process for process, part in marked(settings) if parts is None or part in parts]
         if not found:
-            _forget(settings, parts)
+            for path in (settings.var_dir / "run").glob("*.pid"):
+                # Not of a component that has just been started.
+                if (parts is None or path.stem in parts) and leader(settings, path.stem) is None:
+                    path.unlink(missing_ok=True)
             return total
-        total += end(found)  # again: a process may have started another meanwhile
+        _end(found)
+        total += len(found)  # again: a process may have started another meanwhile
     raise LocalRunError("processes of the platform keep appearing; look at `shoplens status`")
-
-
-def _forget(settings: Settings, parts: set[str] | None) -> None:
-    """Remove the pid files of components that ended; not of one that has just been started."""
-    for path in (settings.var_dir / "run").glob("*.pid"):
-        if (parts is None or path.stem in parts) and leader(settings, path.stem) is None:
-            path.unlink(missing_ok=True)
 
 
 def log_tail(path: Path, lines: int = 15) -> str:

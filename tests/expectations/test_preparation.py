@@ -14,7 +14,7 @@ from events.lake.table import GroupedWriter
 from events.mapping import load_mapping
 from expectations.preparation.bots import find_bots
 from expectations.preparation.run import Prepared, prepare
-from expectations.preparation.sketch import Sketch, number_at
+from expectations.preparation.sketch import Sketch, number_at, sketch_of
 from expectations.quarantine import RowSplit
 from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
@@ -211,8 +211,7 @@ def test_a_step_that_does_not_suit_the_table_is_rejected(tmp_path: Path, steps: 
 
 
 def test_a_sketch_is_accurate_to_one_percent() -> None:
-    sketch = Sketch()
-    sketch.add(pl.Series([12.34, None, math.nan, math.inf]))
+    sketch = sketch_of(pl.LazyFrame({"price": [12.34, None, math.nan, math.inf]}), "price")
     assert sketch.count == 1
     assert number_at(sketch.quantile(0.5)) == pytest.approx(12.34, rel=0.01)
     assert math.isnan(Sketch().quantile(0.5))

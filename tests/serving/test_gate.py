@@ -12,7 +12,7 @@ import pytest
 from features.catalogue import Catalogue
 from serving.gate import Verdict, evaluate_package
 from serving.package import model_version
-from serving.release import locations, point_current_to
+from serving.release import Locations, point_current_to
 from shoplens.errors import ReleaseError
 from shoplens.files import read_json, write_json
 from shoplens.params import load_params
@@ -54,7 +54,7 @@ class Shop:
     def release(self) -> None:
         """Put the package into service as it is."""
         folder = self.settings.outs_dir / "package"
-        release = locations(self.settings).releases / model_version(folder)
+        release = Locations(self.settings).releases / model_version(folder)
         shutil.copytree(folder, release / "src")
         point_current_to(self.settings, release)
 
@@ -78,7 +78,7 @@ def test_with_nothing_in_service_the_floor_must_be_beaten(shop: Shop) -> None:
     verdict = shop.evaluate()
     assert verdict.accepted
     assert {head.task: head.rival for head in verdict.heads} == FLOOR
-    kept = read_json(locations(shop.settings).verdicts / f"{version}.json")
+    kept = read_json(Locations(shop.settings).verdicts / f"{version}.json")
     assert kept == json.loads(json.dumps(verdict.as_json()))
     for head in kept["heads"].values():
         assert head["difference"]["low"] > 0
@@ -137,7 +137,7 @@ def test_without_such_rows_the_floor_is_used_and_the_verdict_says_why(shop: Shop
 def test_an_unreadable_model_in_service_is_replaced_by_the_floor(shop: Shop) -> None:
     shop.package(GOOD)
     shop.release()
-    (locations(shop.settings).current / "src/models/purchase/model.json").write_text("{}")
+    (Locations(shop.settings).current / "src/models/purchase/model.json").write_text("{}")
     shop.package(FLOOR)
     verdict = shop.evaluate()
     assert [head.rival for head in verdict.heads] == ["base_rate", "personal_frequency"]

@@ -60,12 +60,16 @@ def test_a_missing_file_says_which(tmp_path: Path) -> None:
         load_params(tmp_path / "nowhere.yaml")
 
 
-def test_the_root_is_found_from_below_and_its_absence_is_explained(tmp_path: Path) -> None:
+def test_the_root_is_found_from_below_and_its_absence_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     (tmp_path / "a" / "b").mkdir(parents=True)
-    assert find_root(tmp_path / "a" / "b") == tmp_path
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert find_root() == tmp_path
+    monkeypatch.chdir("/")
     with pytest.raises(SettingsError, match="SHOPLENS_ROOT"):
-        find_root(Path("/"))
+        find_root()
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
