@@ -108,7 +108,7 @@ def _across(found: Numbers, percentile: int) -> float:
 def template(name: str) -> Template:
     """Return one of the templates beside this module."""
     functions = {"short": short, "share": share, "sentence": sentence, "bars": _bars, "across": _across}
-    return load_template(Path(__file__).with_name(name), **functions)
+    return load_template(Path(__file__).with_name(name), functions=functions)
 
 
 def build_page(connection: Any, folder: Path, about: Mapping[str, Any]) -> str:

@@ -38,15 +38,14 @@ def write_pages(name: str, content: dict[str, Any], folder: Path, serve: str | N
         serve: Shell commands that start the service and query it; None if there is no Bento.
     """
     importance = sorted(content["importance"].items(), key=lambda one: (-one[1]["value"], one[0]))[:_SHOWN]
+    functions = {
+        "cell": _cell,
+        "count": "{:,}".format,
+        "interval": _interval,
+        "mark": _mark,
+        "base64": lambda file: base64.b64encode((folder / file).read_bytes()).decode(),
+    }
     for page in ("report.md", "report.html"):
-        template = load_template(
-            Path(__file__).with_name(page),
-            escape=page.endswith(".html"),
-            cell=_cell,
-            count="{:,}".format,
-            interval=_interval,
-            mark=_mark,
-            base64=lambda file: base64.b64encode((folder / file).read_bytes()).decode(),
-        )
+        template = load_template(Path(__file__).with_name(page), escape=page.endswith(".html"), functions=functions)
         text = template.render(name=name, content=content, importance=importance, serve=serve)
         (folder / page).write_text(text.strip() + "\n", encoding="utf-8")
