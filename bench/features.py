@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,10 @@ def _moment(events: Path) -> datetime:
     return end.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _stage(history_days: int | None) -> Callable[[Path, Path], Callable[[], None]]:
-    def prepared(events: Path, out: Path) -> Callable[[], None]:
-        from features.stages import compute
+def _stage(events: Path, out: Path, history_days: int | None = None) -> Callable[[], None]:
+    from features.stages import compute
 
-        return lambda: print(compute(events, out, _params(history_days)), file=sys.stderr)  # noqa: T201
-
-    return prepared
+    return lambda: print(compute(events, out, _params(history_days)), file=sys.stderr)  # noqa: T201
 
 
 def _views() -> list[Any]:
@@ -128,8 +126,8 @@ def _sql(events: Path, out: Path) -> Callable[[], None]:
 WAYS: dict[str, Callable[[Path, Path], Callable[[], None]]] = {
     OURS: _ours,
     SQL: _sql,
-    STAGE: _stage(1),
-    HISTORY: _stage(None),
+    STAGE: partial(_stage, history_days=1),
+    HISTORY: _stage,
 }
 
 
