@@ -50,8 +50,6 @@ class _Text:
         path: The file as it was given, for messages.
         place: The file that holds the text.
         skip: Lines before the first row.
-        names: The columns.
-        dialect: The dialect in which the mapping declares it.
     """
 
     path: Path
