@@ -52,10 +52,7 @@ def content_key(event: Mapping[str, Any]) -> int:
 
 
 def json_text(value: Any) -> str:
-    """Return a JSON value as the text that attributes hold: keys sorted, nulls left out, 2.0 as 2.
-
-    So the text of one record depends neither on the fields and types of its neighbours nor on how it was sent.
-    """
+    """Return a JSON value as the text that attributes hold, however it was sent: keys sorted, no nulls, 2.0 as 2."""
     return to_json(_canonical(value)).decode()
 
 

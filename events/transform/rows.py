@@ -51,7 +51,7 @@ class TableState:
             spec.negative_amount == "refund" and "order_id" in spec.columns
         )
         self.findings = Findings()
-        self.currency = mapping.currency
+        self.currency: str | None = None  # the first that the source has, where the mapping names none
         self.orders = Seen()
         self.start_file()
 
@@ -229,10 +229,10 @@ def _reduced(mapped: _Mapped, state: TableState) -> tuple[pl.DataFrame, list[tup
     return events, [(reason, pl.lit(test)) for reason, test in tests]
 
 
-def _one_currency(events: pl.DataFrame, state: TableState, *, declared: bool) -> tuple[pl.DataFrame, pl.Series]:
+def _one_currency(events: pl.DataFrame, state: TableState, declared: str | None) -> tuple[pl.DataFrame, pl.Series]:
     """Return events in one currency, and those that have no rate; undeclared, the first currency is the shop's."""
-    if declared and state.currency is not None:
-        return in_currency(events, state.currency, state.rates)
+    if declared is not None:
+        return in_currency(events, declared, state.rates)
     money = pl.any_horizontal(pl.col("price", "amount").is_not_null())
     used = events.select(pl.when(money).then(pl.col("currency").str.to_uppercase()).alias("currency")).to_series()
     found = used.drop_nulls()
@@ -251,10 +251,8 @@ def _with_rest(
     more.append(attributes(frame, list(extra)))
     seconds = mapping.ingest_delay_seconds if spec.ingest_delay_seconds is None else spec.ingest_delay_seconds
     booked = (pl.col("event_time") + pl.duration(microseconds=int(seconds * 1_000_000))).cast(UTC_TIME)
-    person = [name for name in mapping.person if name in events.columns]
-    return events.with_columns(
-        *more, pl.coalesce("ingested_at", booked).alias("ingested_at"), pl.coalesce(person).alias("user_id")
-    )
+    people = pl.coalesce(mapping.person).alias("user_id")
+    return events.with_columns(*more, pl.coalesce("ingested_at", booked).alias("ingested_at"), people)
 
 
 def _ids(mapped: _Mapped, extra: Sequence[str], spec: EventTable, salt: str) -> tuple[pl.Series, pl.Series | None]:
@@ -299,7 +297,7 @@ def transform(
             state.learn(rows)
     mapped = _map(rows, spec, mapping)
     events, discounts = _reduced(mapped, state)
-    events, lacking = _one_currency(events, state, declared=mapping.currency is not None)
+    events, lacking = _one_currency(events, state, mapping.currency)
     tests = [*discounts, *mapped.tests, (CURRENCY_WITHOUT_RATE, pl.lit(lacking))]
     bad, reasons = failed_tests(mapped.frame, tests)
     used = {name for source in sources_of(spec) for name in columns_of(source)} | {*spec.ignore, *rows.derived}

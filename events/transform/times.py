@@ -91,7 +91,8 @@ def _found(micro: pl.Series, *, aware: bool) -> pl.DataFrame:
 
 
 def _strptime(values: pl.Series, form: str, *, aware: bool) -> pl.DataFrame:
-    parsed = values.str.to_datetime(form, strict=False, time_unit="us", exact=True)
+    repeated = "%S" not in form and "%T" not in form  # a cache of times to the second costs more than it saves
+    parsed = values.str.to_datetime(form, strict=False, time_unit="us", exact=True, cache=repeated)
     if aware and parsed.dtype == _NAIVE:
         parsed = parsed.dt.replace_time_zone("UTC")
     elif aware:
@@ -130,7 +131,7 @@ def _from_text(values: pl.Series, formats: Sequence[str]) -> pl.DataFrame:
     for form, aware in readers:
         if left.is_empty():
             break
-        part = values.gather(left)
+        part = values if left.len() == len(values) else values.gather(left)
         found = _read_as(part, form) if aware is None else _strptime(part, form, aware=aware)
         if left.len() == len(values):
             done = found
