@@ -74,13 +74,6 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         yield name, result
 
 
-def _cell(result: dict[str, Any] | None, metric: str) -> str:
-    if result is None:
-        return "n/a"
-    found = result["metrics"][metric]
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-
-
 def _section(task: Task, results: dict[str, dict[str, Any]]) -> list[str]:
     metrics = _METRICS[task]
     train, validation, test = next(iter(results.values()))["rows"]
@@ -93,10 +86,13 @@ def _section(task: Task, results: dict[str, dict[str, Any]]) -> list[str]:
         "|---" * (len(metrics) + 3) + "|",
     ]
     for name in model_names():
-        result = results.get(name)
-        size = "n/a" if result is None else f"{result['parameters']:,}"
-        seconds = "n/a" if result is None else f"{result['seconds']:.1f}"
-        lines.append(f"| {name} | " + " | ".join(_cell(result, m) for m in metrics) + f" | {size} | {seconds} |")
+        cells = ["n/a"] * (len(metrics) + 2)
+        if name in results:
+            result = results[name]
+            found = [result["metrics"][metric] for metric in metrics]
+            cells = [f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in found]
+            cells += [f"{result['parameters']:,}", f"{result['seconds']:.1f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

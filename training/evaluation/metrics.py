@@ -28,11 +28,8 @@ def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, t
     Args:
         label: 0 or 1, (rows,).
         score: Probabilities, (rows,).
-        weight: Non-negative weight of each row, (weightings, rows).
+        weight: Non-negative weight of each row, (weightings, rows); each metric has one value per weighting.
         threshold: Lowest probability at which a purchase is predicted.
-
-    Returns:
-        Metric -> (weightings,).
     """
     order = np.argsort(-score, kind="stable")
     y, s, w = label[order].astype(np.float64), score[order], weight[:, order].astype(np.float64)
@@ -44,8 +41,7 @@ def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, t
     precision, recall = _divide(true, called), _divide(true, positives[:, None])
     step = np.diff(recall, axis=1, prepend=0)
     rate = _divide(called - true, negatives[:, None])
-    above = s[last] >= threshold
-    at = int(above.sum()) - 1
+    at = int((s[last] >= threshold).sum()) - 1
     tp = true[:, at] if at >= 0 else np.zeros_like(positives)
     call = called[:, at] if at >= 0 else np.zeros_like(positives)
     clipped = np.clip(s.astype(np.float64), _CLIP, 1 - _CLIP)
@@ -55,11 +51,7 @@ def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, t
         "precision": _divide(tp, call),
         "recall": _divide(tp, positives),
         "f1": _divide(2 * tp, call + positives),
-        "roc_auc": np.trapezoid(
-            np.concatenate([np.zeros((len(w), 1)), recall], axis=1),
-            np.concatenate([np.zeros((len(w), 1)), rate], axis=1),
-            axis=1,
-        ),
+        "roc_auc": np.trapezoid(np.pad(recall, ((0, 0), (1, 0))), np.pad(rate, ((0, 0), (1, 0))), axis=1),
         "average_precision": (step * precision).sum(axis=1),
         "log_loss": _divide(w @ losses, total),
     }
@@ -90,9 +82,6 @@ def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int3
     Args:
         ranked: Catalogue indexes, best first, (rows, k); k is 20, or the size of a smaller catalogue.
         targets: One non-empty set of catalogue indexes per row.
-
-    Returns:
-        Metric -> (rows,).
     """
     hits = np.stack([np.isin(row, wanted) for row, wanted in zip(ranked, targets, strict=True)])
     counts = np.array([len(wanted) for wanted in targets], dtype=np.float64)

@@ -61,15 +61,9 @@ def save(model: Model, feature_names: tuple[str, ...], learned_until: np.datetim
     with whole_folder(folder) as work:
         kept = model.export(work)
         model.catalogue.frame.write_parquet(work / _CATALOGUE)
-        card = {
-            "name": model.name,
-            "task": model.recipe.task,
-            "feature_names": list(feature_names),
-            "learned_until": str(learned_until),
-            "recipe": _RECIPE.dump_python(model.recipe, mode="json", exclude={"task"}),
-            "kept": kept,
-        }
-        write_json(work / _CARD, card)
+        card = {"name": model.name, "task": model.recipe.task, "feature_names": list(feature_names), "kept": kept}
+        recipe = _RECIPE.dump_python(model.recipe, mode="json", exclude={"task"})
+        write_json(work / _CARD, card | {"learned_until": str(learned_until), "recipe": recipe})
 
 
 def load(folder: Path) -> Predictor:
@@ -85,11 +79,5 @@ def load(folder: Path) -> Predictor:
     recipe = _RECIPE.validate_python({"task": card["task"], **card["recipe"]})
     model = model_class(card["name"])(recipe, Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
-    return Predictor(
-        card["name"],
-        card["task"],
-        tuple(card["feature_names"]),
-        folder_digest(folder),
-        np.datetime64(card["learned_until"], "us"),
-        model,
-    )
+    names, until = tuple(card["feature_names"]), np.datetime64(card["learned_until"], "us")
+    return Predictor(card["name"], card["task"], names, folder_digest(folder), until, model)

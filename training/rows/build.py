@@ -89,10 +89,6 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
             f"{'No user has a purchase' if label == 0 else 'Every user always buys'}: check event_names in the "
             f"mapping, and train.rows"
         )
-    return Rows(**parts, learned_until=_learned_until(parts, dataset["identity"], params))
-
-
-def _learned_until(parts: dict[str, RowSet], identity: str, params: Params) -> np.datetime64:
     last = max(parts[name].inputs.now.max() for name in ("train", "validation"))
-    horizon = np.timedelta64(params.train.rows.horizon_days, "D") if identity == "user" else np.timedelta64(0, "D")
-    return np.datetime64(last + horizon, "us")
+    days = params.train.rows.horizon_days if dataset["identity"] == "user" else 0
+    return Rows(**parts, learned_until=np.datetime64(last + np.timedelta64(days, "D"), "us"))

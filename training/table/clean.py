@@ -33,10 +33,10 @@ class Account:
     exact_duplicates: int
 
     def __str__(self) -> str:
-        set_aside = sum(self.quarantined.values())
+        quarantined = sum(self.quarantined.values())
         reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(self.quarantined.items()))
         return (
-            f"{self.rows:,} rows in = {self.used:,} used + {set_aside:,} quarantined"
+            f"{self.rows:,} rows in = {self.used:,} used + {quarantined:,} quarantined"
             f"{f' ({reasons})' if reasons else ''} + {self.exact_duplicates:,} exact duplicates"
         )
 
@@ -149,10 +149,10 @@ def clean(
     use = np.ones_like(first) if keep_duplicates else first
     rows = pl.DataFrame(list(typed.values())).filter(good)
     labels = label.filter(good).cast(pl.Int8).to_numpy()
-    set_aside = frame.with_row_index(ROW, offset=1).with_columns(reason.alias(REASON)).filter(~good)
+    quarantine = frame.with_row_index(ROW, offset=1).with_columns(reason.alias(REASON)).filter(~good)
     counts = dict(sorted(Counter(reason.drop_nulls().to_list()).items()))
     account = Account(len(frame), int(use.sum()), counts, int((~use).sum()))
     return Cleaned(
-        rows.filter(use), labels[use], copies[use], tuple(columns), time, person, set_aside, account, copies, labels,
+        rows.filter(use), labels[use], copies[use], tuple(columns), time, person, quarantine, account, copies, labels,
         nested,
     )  # fmt: skip

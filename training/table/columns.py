@@ -124,10 +124,7 @@ def _candidates(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | 
 def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tuple[Column, pl.Series]:
     """Return a column's kind and its values: Float64, Boolean, String, or Datetime in UTC; null where missing.
 
-    Args:
-        frame: The table as the file holds it.
-        name: A column that is not nested.
-        dates: "day-first" or "month-first", for dates whose values do not prove it.
+    `dates` is "day-first" or "month-first", for dates whose values do not prove it.
 
     Raises:
         SettingsError: dates can be read in two ways, and `dates` is None.

@@ -92,21 +92,15 @@ def analyse(request: Request) -> Analysis:
         SettingsError: a named column does not exist, or its type does not suit the option.
         BrokenTableError: the target does not have two values, or there are too few rows or columns.
     """
-    cleaned = clean(
-        read_flat(request.data),
-        request.target,
-        request.time,
-        request.keep_duplicates,
-        group=request.group,
-        dates=request.dates,
-    )
+    frame, target = read_flat(request.data), request.target
+    cleaned = clean(frame, target, request.time, request.keep_duplicates, group=request.group, dates=request.dates)
     console.print(f"{request.data.name}: {cleaned.account}")
     divided = split(cleaned, request.seed)
     console.print(f"split {divided.how}")
     selection = select_columns(cleaned, divided, request.keep, request.seed)
     columns = selection.columns
     console.print(f"{len(columns)} input columns, {divided.where('train').sum():,} training rows")
-    trained = list(train_all(cleaned, columns, divided, request.target, request.seed, request.models))
+    trained = list(train_all(cleaned, columns, divided, target, request.seed, request.models))
     chosen = best(trained)
     console.print(f"selected on the validation rows: {chosen.model.name}")
     importances = _importances(chosen.model, cleaned, divided, request.seed)
@@ -118,20 +112,18 @@ def _columns(found: Analysis) -> list[dict[str, Any]]:
     """Return a description of each column: its kind, its strength on its own, and whether it was dropped."""
     total = len(found.cleaned.frame)
     dropped = found.cleaned.dropped | found.selection.dropped
-    lines: list[dict[str, Any]] = []
-    for column in found.cleaned.columns:
-        missing = found.cleaned.frame[column.name].null_count()
-        lines.append(
-            {
-                "column": column.name,
-                "kind": column.kind,
-                "missing": round(missing / total, 6),
-                "unreadable_cells": column.unreadable,
-                "roc_auc_alone": round(found.selection.strengths[column.name].roc_auc, 6),
-                "dropped": dropped.get(column.name),
-                "kept_although": found.selection.kept.get(column.name),
-            }
-        )
+    lines: list[dict[str, Any]] = [
+        {
+            "column": column.name,
+            "kind": column.kind,
+            "missing": round(found.cleaned.frame[column.name].null_count() / total, 6),
+            "unreadable_cells": column.unreadable,
+            "roc_auc_alone": round(found.selection.strengths[column.name].roc_auc, 6),
+            "dropped": dropped.get(column.name),
+            "kept_although": found.selection.kept.get(column.name),
+        }
+        for column in found.cleaned.columns
+    ]
     nested = [{"column": name, "kind": "nested", "dropped": why} for name, why in found.cleaned.dropped.items()]
     return sorted(lines, key=lambda one: -one["roc_auc_alone"]) + nested
 
