@@ -22,7 +22,7 @@ STAGES: dict[str, str] = {
     "train_next_item": "training.stages:train_next_item",  # -> outs/next_item
     "evaluate": "training.stages:evaluate",  # -> outs/evaluation
     "explain": "training.stages:explain",  # -> outs/explanation
-    "package": "serving.stages:package",  # -> outs/package
+    "package": "serving.package:package",  # -> outs/package
 }
 
 
