@@ -25,16 +25,6 @@ from shoplens.stage import console
 TABLES = ("events", "items", "users", "campaigns")
 
 
-def _summary(result: TableResult, split: RowSplit) -> dict[str, Any]:
-    return {
-        "rows_in": split.rows,
-        "accepted": split.good,
-        "quarantined": len(split.bad),
-        "reasons": result.failed,
-        "expectations": [f"{kind}({column}): {count} fail" for kind, column, count in result.expectations],
-    }
-
-
 def _require_readable(account: dict[str, Any], max_bad_share: float) -> None:
     """Fail the run if too many rows of the source could not be read; rows that the mapping rejects do not count."""
     for table, counts in account["tables"].items():
@@ -102,7 +92,17 @@ def validate(params: Params, settings: Settings) -> None:
         prepared = prepare(out, params.prepare, splits, quarantine)
         quarantine.close()
         console.print("\n".join(prepared.lines()))
-        write_json(out / "validation.json", {r.table: _summary(r, splits[r.table]) for r in results})
+        summary = {
+            result.table: {
+                "rows_in": splits[result.table].rows,
+                "accepted": splits[result.table].good,
+                "quarantined": len(splits[result.table].bad),
+                "reasons": result.failed,
+                "expectations": [f"{kind}({column}): {count} fail" for kind, column, count in result.expectations],
+            }
+            for result in results
+        }
+        write_json(out / "validation.json", summary)
         write_json(out / "drift.json", drift.as_json())
         write_json(out / "preparation.json", prepared.report)
         events = {"rows": prepared.rows["events"], "digest": file_digest(out / "events.parquet")}

@@ -21,6 +21,7 @@ from shoplens.errors import ReleaseError
 from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
+from shoplens.stage import console
 from training.evaluation.ranking import top_items
 from training.models import artifact
 from training.rows.inputs import Inputs
@@ -37,6 +38,7 @@ _NEEDS = (
 )  # fmt: skip
 _POPULAR = 100  # the largest k that a request may have
 VERSION_LENGTH = 16
+CODE_ROOT = Path(__file__).resolve().parents[1]  # the folder that contains our Python packages
 
 
 def model_version(package: Path) -> str:
@@ -144,8 +146,11 @@ def _manifest(params: Params, settings: Settings) -> dict[str, Any]:
     }
 
 
-def build_package(params: Params, settings: Settings) -> Path:
-    """Build outs/package; the same inputs at one git revision give the same bytes."""
+def package(params: Params, settings: Settings) -> None:
+    """Collect code, weights, feature definitions and digests in outs/package: the stage `package`.
+
+    The same inputs at one git revision give the same bytes.
+    """
     outs = settings.outs_dir
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
     with whole_folder(outs / "package") as out:
@@ -156,12 +161,7 @@ def build_package(params: Params, settings: Settings) -> Path:
         base_rate = round(float(np.mean(buyers, dtype=np.float64)), 6)
         write_json(out / "fallback.json", {"base_rate": base_rate, "popular": _popular_items(outs)})
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
-        _copy_code(code_root(), out)
+        _copy_code(CODE_ROOT, out)
         files = {p.relative_to(out).as_posix(): file_digest(p) for p in sorted(out.rglob("*")) if p.is_file()}
         write_json(out / "manifest.json", {**_manifest(params, settings), "files": files})
-    return outs / "package"
-
-
-def code_root() -> Path:
-    """Return the folder that contains our Python packages."""
-    return Path(__file__).resolve().parents[1]
+    console.print(f"model version {model_version(outs / 'package')}")

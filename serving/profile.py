@@ -26,15 +26,10 @@ def _activity(state: UserState) -> list[str]:
     rate, basket = _number(state, "weekly_orders_90d"), _number(state, "mean_basket_90d")
     if rate and basket:
         sentences.append(f"Over 90 days: {rate:.1f} orders per week, {basket:,.2f} per order on average.")
+    top, share = state.features.get("top_category_90d"), _number(state, "top_category_share_90d")
+    if isinstance(top, str) and top:
+        sentences.append(f"Buys mostly from {top}{f', {share:.0%} of order lines' if share else ''}.")
     return sentences
-
-
-def _taste(state: UserState) -> list[str]:
-    top = state.features.get("top_category_90d")
-    if not isinstance(top, str) or not top:
-        return []
-    share = _number(state, "top_category_share_90d")
-    return [f"Buys mostly from {top}{f', {share:.0%} of order lines' if share else ''}."]
 
 
 def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[str]:
@@ -55,14 +50,11 @@ def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[
     return sentences
 
 
-def _declared(state: UserState, profile_names: tuple[str, ...]) -> list[str]:
-    known = {name: state.features.get(name) for name in profile_names if state.features.get(name) not in (None, "")}
-    if not known:
-        return []
-    return ["Declared: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in known.items()) + "."]
-
-
 def summary(state: UserState, now: np.datetime64, catalogue: Catalogue, profile_names: tuple[str, ...]) -> list[str]:
     """Return sentences that describe a user at the time `now` (UTC), from declared features of `profile_names`, too."""
-    sentences = [*_latest(state, now, catalogue), *_activity(state), *_taste(state), *_declared(state, profile_names)]
+    sentences = [*_latest(state, now, catalogue), *_activity(state)]
+    known = {name: state.features.get(name) for name in profile_names if state.features.get(name) not in (None, "")}
+    if known:
+        declared = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in known.items())
+        sentences.append(f"Declared: {declared}.")
     return sentences or ["Only the ID is known: there are no recent events, orders or declarations."]

@@ -41,12 +41,6 @@ def _end_with(parent: psutil.Process) -> None:
     os._exit(_ORPHAN_EXIT)
 
 
-def _watch_launcher() -> None:
-    launcher = _launcher()
-    if launcher is not None and launcher.pid != 1:
-        threading.Thread(target=_end_with, args=(launcher,), daemon=True, name="launcher-watch").start()
-
-
 @contextmanager
 def stage(name: str, settings: Settings) -> Iterator[None]:
     """Run a stage's work as the only writer of its outs, for no longer than whatever started it lives.
@@ -54,7 +48,9 @@ def stage(name: str, settings: Settings) -> Iterator[None]:
     Raises:
         StageBusyError: another process holds the stage for longer than half a minute.
     """
-    _watch_launcher()
+    launcher = _launcher()
+    if launcher is not None and launcher.pid != 1:
+        threading.Thread(target=_end_with, args=(launcher,), daemon=True, name="launcher-watch").start()
     lock_path = settings.var_dir / "locks" / f"{name}.lock"
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_path, timeout=_LOCK_PATIENCE_SECONDS, poll_interval=0.2)

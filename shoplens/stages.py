@@ -22,7 +22,7 @@ STAGES: dict[str, str] = {
     "train_next_item": "training.fit:train_next_item",  # -> outs/next_item
     "evaluate": "training.evaluation.stage:evaluate",  # -> outs/evaluation
     "explain": "training.explanation.stage:explain",  # -> outs/explanation
-    "package": "serving.stages:package",  # -> outs/package
+    "package": "serving.package:package",  # -> outs/package
 }
 
 

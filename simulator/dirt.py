@@ -44,22 +44,18 @@ _CLEAN = -1
 _BAD_DAY = "2025-02-30 25:61:00"
 
 
-def _affects(kind: str) -> pl.Expr:
-    of = {
+def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
+    """Return the place of its kind in `rates` for every row, or -1 for a clean one."""
+    draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
+    affected = {
         "all": pl.lit(value=True),
         "priced": pl.col("price").is_not_null(),
         "review": pl.col("action") == CODE["review"],
         "purchase": pl.col("action") == CODE["order"],
     }
-    return of[KINDS[kind].affects]
-
-
-def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
-    """Return the place of its kind in `rates` for every row, or -1 for a clean one."""
-    draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
     start, chosen = 0.0, pl.lit(_CLEAN)
     for place, (kind, rate) in enumerate(rates.items()):
-        hit = (draw >= start) & (draw < start + rate) & _affects(kind)
+        hit = (draw >= start) & (draw < start + rate) & affected[KINDS[kind].affects]
         chosen = pl.when(hit).then(pl.lit(place)).otherwise(chosen)
         start += rate
     return rows.select(chosen.cast(pl.Int64).alias("kind"))["kind"].to_numpy()

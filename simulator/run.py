@@ -79,13 +79,6 @@ def _rows_a_visit(world: World) -> float:
     return rows_seen / max(visits_seen, 1)
 
 
-def _expected_visits(world: World) -> float:
-    """Return the expected visits of people over the whole period, at the scale 1."""
-    people, days = world.people, world.plan.days
-    still = np.cumsum([traffic(world.plan.start, day) for day in range(days)][::-1])[::-1]  # from a day to the end
-    return float((people.activity * still[np.maximum(people.joined, 0)]).sum())
-
-
 def _scaled(world: World) -> World:
     """Return the world with people as busy as `plan.events` needs.
 
@@ -95,7 +88,9 @@ def _scaled(world: World) -> World:
     plan = world.plan
     if plan.events is None:
         return world
-    rows = _expected_visits(world) * _rows_a_visit(world) + plan.days * bots_of(world) * WALKS_A_DAY * MEAN_ROWS
+    still = np.cumsum([traffic(plan.start, day) for day in range(plan.days)][::-1])[::-1]  # from a day to the end
+    visits = float((world.people.activity * still[np.maximum(world.people.joined, 0)]).sum())
+    rows = visits * _rows_a_visit(world) + plan.days * bots_of(world) * WALKS_A_DAY * MEAN_ROWS
     scale = plan.events / rows
     usual = scale * float(np.quantile(world.people.activity, 0.9))
     if usual > MOST_MEAN / 4:

@@ -26,14 +26,8 @@ from simulator.rows import PLATFORMS, VISIT, GrowingFile, unique_ids
 from simulator.visits import UserDays, Visits
 from simulator.world import World
 
-_USER_DAYS: dict[str, Any] = {
-    "date": pl.Date,
-    "user_id": pl.String,
-    "mood": pl.Float32,
-    "visits": pl.Float64,
-    "purchase_rate": pl.Float64,
-    "purchase_probability": pl.Float64,
-}
+_RATES = dict.fromkeys(("visits", "purchase_rate", "purchase_probability"), pl.Float64)
+_USER_DAYS: dict[str, Any] = {"date": pl.Date, "user_id": pl.String, "mood": pl.Float32, **_RATES}
 _VISITS: dict[str, Any] = {
     "visit_id": pl.String,
     "user_id": pl.String,

@@ -27,11 +27,7 @@ _ALWAYS = re.compile(r"SHOPLENS_.*|AWS_.*")
 
 
 def command_environment() -> dict[str, str]:
-    """Return the environment of a command: this one without what concerns Airflow alone.
-
-    A command runs the code of the pipeline's packages and of the person who changes the pipeline; it needs neither the
-    key to Airflow's database nor the ones to its tokens.
-    """
+    """Return the environment of a command: this one without Airflow's interpreter, database and keys."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -46,32 +42,21 @@ def _end_with_task() -> None:
 
 
 class CommandOperator(BaseOperator):
-    """Runs a command in the project folder and logs what it prints, line by line.
-
-    Args:
-        command: As typed in a shell, without shell syntax.
-        refusal: An exit status that is an answer, not a failure.
-        digest_of: A stage whose digest in dvc.lock every outlet event carries; else that of the last line's JSON.
-        beside: State that a stage leaves in addition to its outs. DVC does not track it: when it is missing, the stage
-            runs even if nothing changed, and leaves the same outs.
-    """
+    """Runs a command in the project folder and logs what it prints, line by line."""
 
     template_fields: Sequence[str] = ("command",)
 
     def __init__(
         self,
         *,
-        command: str,
-        refusal: int | None = None,
-        digest_of: str | None = None,
-        beside: Path | None = None,
+        command: str,  # as typed in a shell, without shell syntax
+        refusal: int | None = None,  # an exit status that is an answer, not a failure
+        digest_of: str | None = None,  # the stage whose digest outlet events carry; else the last line has it
+        beside: Path | None = None,  # state that DVC does not track: while it is missing, the stage runs in any case
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        self.command = command
-        self.refusal = refusal
-        self.digest_of = digest_of
-        self.beside = beside
+        self.command, self.refusal, self.digest_of, self.beside = command, refusal, digest_of, beside
         self._process: subprocess.Popen[str] | None = None
 
     def _run(self) -> tuple[int, str]:

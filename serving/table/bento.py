@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from serving.package import code_root, pinned_requirements
+from serving.package import CODE_ROOT, pinned_requirements
 from serving.release import build_bento
 from serving.table.predictor import ABOUT, MANIFEST, table_version
 from shoplens.digest import file_digest
@@ -49,7 +49,7 @@ def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -
     for name in CODE:
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(code_root() / name, target)
+        shutil.copyfile(CODE_ROOT / name, target)
     dropped = {one["column"]: one["dropped"] for one in content["columns"] if one["dropped"]}
     dropped[content["target"]] = "it is the target"
     write_json(out / ABOUT, {"data": content["data"], "dropped": dropped})

@@ -6,7 +6,6 @@ import secrets
 import sqlite3
 import subprocess
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,15 +123,6 @@ def _last_written(root: Path) -> datetime:
     return datetime.fromtimestamp(min(time.time(), max(path.stat().st_mtime for path in files)), UTC)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A DAG run, as REST gives it."""
-
-    run_id: str
-    state: str
-    run_after: str
-
-
 class AirflowApi:
     """Airflow's REST API, as a user would call it."""
 
@@ -218,10 +208,10 @@ class AirflowApi:
             raise LocalRunError(f"Airflow {method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()
 
-    def runs(self, dag: str) -> list[Run]:
+    def runs(self, dag: str) -> list[dict[str, Any]]:
         """Return the latest runs of a DAG, newest first."""
         found = self._checked("GET", f"/dags/{dag}/dagRuns", params={"order_by": "-run_after", "limit": 20})
-        return [Run(r["dag_run_id"], r["state"], r["run_after"]) for r in found["dag_runs"]]
+        return list(found["dag_runs"])
 
     def run_state(self, dag: str, run_id: str) -> str:
         """Return the state of a run."""

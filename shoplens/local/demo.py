@@ -94,14 +94,14 @@ def _clear_stale(api: AirflowApi, console: Console) -> None:
     """Mark runs failed that an Airflow that ended left behind: no process works on them."""
     for dag in DAGS:
         for run in api.runs(dag):
-            if run.state in ACTIVE:
-                console.print(f"{dag}: run {run.run_id} was interrupted; marked failed")
-                api.fail(dag, run.run_id)
+            if run["state"] in ACTIVE:
+                console.print(f"{dag}: run {run['dag_run_id']} was interrupted; marked failed")
+                api.fail(dag, run["dag_run_id"])
 
 
 def _current_run(settings: Settings, api: AirflowApi, console: Console) -> str:
     """Return the run of the computation that is going on, or choose the device and trigger one."""
-    active = [run.run_id for run in api.runs("computation") if run.state in ACTIVE]
+    active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in ACTIVE]
     if active:
         console.print(f"computation: run {active[0]} is going on, with the parameters that it began with")
         return active[0]
@@ -115,9 +115,9 @@ def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[
     """Wait for the run of `dag` that an Asset started at or after `since`, and follow it."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        later = [r for r in api.runs(dag) if datetime.fromisoformat(r.run_after) >= datetime.fromisoformat(since)]
+        later = [r for r in api.runs(dag) if datetime.fromisoformat(r["run_after"]) >= datetime.fromisoformat(since)]
         if later:
-            return Follower(api, console, dag, later[-1].run_id).follow()
+            return Follower(api, console, dag, later[-1]["dag_run_id"]).follow()
         time.sleep(1)
     raise LocalRunError(f"{dag}: no run followed its Asset within two minutes; see {api.url}/dags/{dag}")
 
