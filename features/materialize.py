@@ -18,8 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
+from features.engine.shards import row_count
 from features.load import freeze, load_view
 from features.online_stores.rows import RowStore
 from features.store import (
@@ -141,11 +140,6 @@ def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
     }
 
 
-def _rows(folder: Path, name: str) -> int:
-    count: int = pl.scan_parquet(folder / f"{name}.parquet").select(pl.len()).collect().item()
-    return count
-
-
 def _load(
     settings: Settings, where: Places, features_dir: Path, digest: str, old: StoreState | None, report: Report
 ) -> tuple[StoreState, int]:
@@ -164,12 +158,11 @@ def _load(
     lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
     state = StoreState(
         digest=digest,
-        definitions=repo.digest(),
         lineage=lineage.hexdigest()[:16],
         high_water=dataset["high_water"],
         last_n=about["last_n"],
-        users=_rows(copy, "recent_events"),
-        rows=sum(_rows(copy, view.name) for view in online),
+        users=row_count(copy / "recent_events.parquet"),
+        rows=sum(row_count(copy / f"{view.name}.parquet") for view in online),
         load=uuid.uuid4().hex,
     )
     file = where.online_store(settings, name)

@@ -11,14 +11,23 @@ import polars as pl
 import pyarrow as pa
 
 from features.catalogue import read_catalogue
-from features.definitions import COMPUTED, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, unit, window
+from features.definitions import (
+    COMPUTED,
+    RECENT_DESCRIPTIONS,
+    SLOW_VIEWS,
+    VIEW_MEANING,
+    VIEWS,
+    check_owners,
+    owner_of,
+    unit,
+    window,
+)
 from features.engine.contract import EngineName
 from features.engine.duck import duckdb
 from features.engine.job import Job, Progress
 from features.engine.shards import Pieces, SplitLog, row_count
 from features.engine.spark import spark
 from features.engine.write import TableWriter, write_parts, write_whole
-from features.owners import check_owners, owner_of
 from features.page.page import build_page
 from features.recent import recent_lists
 from features.sentiment import score_reviews

@@ -34,7 +34,6 @@ class StoreState:
 
     Attributes:
         digest: Of the features, their definitions and the store they were loaded into.
-        definitions: Digest of the Feast definitions that are applied.
         lineage: Source, mapping and kind of user: data of another lineage never mixes with it.
         high_water: The first moment after the last event (UTC, ISO 8601).
         last_n: Events kept per user.
@@ -44,7 +43,6 @@ class StoreState:
     """
 
     digest: str
-    definitions: str
     lineage: str
     high_water: str
     last_n: int
@@ -53,55 +51,24 @@ class StoreState:
     load: str
 
 
-@dataclass(frozen=True)
 class Places:
-    """Paths of the feature store."""
+    """Paths of the feature store, as described at the top of this module."""
 
-    home: Path
-
-    @property
-    def registry(self) -> Path:
-        """Feast's registry file."""
-        return self.home / "registry.db"
-
-    @property
-    def offline(self) -> Path:
-        """Immutable copies, one folder per digest."""
-        return self.home / "offline"
-
-    @property
-    def current(self) -> Path:
-        """Link to the copy that the online store was loaded from."""
-        return self.offline / "current"
-
-    @property
-    def online(self) -> Path:
-        """Link to the online store in use."""
-        return self.home / "online.db"
-
-    @property
-    def previous(self) -> Path:
-        """Link to the online store that was in use before."""
-        return self.home / "previous.db"
+    def __init__(self, home: Path) -> None:
+        """Name the paths; nothing is created."""
+        self.home = home
+        self.registry = home / "registry.db"
+        self.offline = home / "offline"
+        self.current = self.offline / "current"
+        self.online = home / "online.db"
+        self.previous = home / "previous.db"
+        self.erased = home / "erased.json"
+        self.state = home / "state.json"
+        self.live = home / "live.json"
 
     def online_store(self, settings: Settings, name: str) -> Path:
-        """File of an online store; with Redis it is empty, and says that keys of this store may exist."""
+        """File of an online store; with Redis it is empty, and marks that keys of this store may exist."""
         return self.home / "online" / f"{name}.{settings.online_store}"
-
-    @property
-    def erased(self) -> Path:
-        """Tombstones of people who were erased."""
-        return self.home / "erased.json"
-
-    @property
-    def state(self) -> Path:
-        """What the online store holds."""
-        return self.home / "state.json"
-
-    @property
-    def live(self) -> Path:
-        """Until when collected events were pushed."""
-        return self.home / "live.json"
 
 
 def places(settings: Settings) -> Places:
