@@ -246,6 +246,21 @@ def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
     return _unnested(_names(key), ends, days)
 
 
+def while_active(key: str, recent: ir.Table, reach: int, days: Days, *measures: Measure) -> ir.Table:
+    """Return what `trailing` does of `measures`, for the days on which an event of the key is at most `reach` days old.
+
+    Args:
+        key: The entity's column.
+        recent: Has every event of the last `reach` days.
+        reach: Days after an event that a key stays active.
+        days: Which days are asked for.
+        measures: What is summed.
+    """
+    events = recent.group_by(key, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
+    alive = Measure(events, {"alive": (reach,)})
+    return trailing(key, span_days(key, recent, reach, days), alive, *measures, only=column("alive", reach))
+
+
 def active_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
     """Return (key, day): every day on which a known event of the key is at most `reach` days old."""
     names = _names(key)

@@ -16,27 +16,13 @@ from features.engine.log import READ
 _FLUSH_ROWS = 1 << 16  # rows of a piece that a thread holds before it writes them
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Files of events; `whole` when it is the log itself."""
-
-    files: tuple[Path, ...]
-    whole: bool
-
-
 def row_count(events: Path) -> int:
     """Return the number of events in a file."""
     rows: int = pq.read_metadata(events).num_rows
     return rows
 
 
-def _assigned(counts: pl.DataFrame, key: str, rows: int) -> pl.DataFrame:
-    """Number the pieces: (key, piece) of every key, from its count of events."""
-    before = pl.col("events").cum_sum() - pl.col("events")
-    return counts.sort(key).select(key, piece=(before // rows).cast(pl.Int32))
-
-
-def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> Pieces:
+def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> list[Path]:
     """Cut the events that have a `key` into pieces of about `rows` events below `folder`.
 
     Args:
@@ -47,18 +33,17 @@ def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> 
         folder: Does not exist yet.
     """
     if row_count(events) <= rows:
-        return Pieces((events,), whole=True)
+        return [events]
     source = connection.read_parquet(str(events))
     there = [name for name in READ if name in source.columns]
     counts = source.filter(f"{key} IS NOT NULL").aggregate(f"{key}, count(*) AS events", key).pl()
-    pieces = _assigned(counts, key, rows)
-    connection.register("pieces", pieces)
+    before = pl.col("events").cum_sum() - pl.col("events")
+    connection.register("pieces", counts.sort(key).select(key, piece=(before // rows).cast(pl.Int32)))
     connection.execute(f"SET partitioned_write_flush_threshold = {_FLUSH_ROWS}")
     cut = source.join(connection.table("pieces"), key).project(", ".join([*there, "piece"]))
     cut.write_parquet(str(folder), partition_by=["piece"], compression="lz4")
     connection.unregister("pieces")
-    found = sorted(folder.glob("piece=*"), key=lambda path: int(path.name.removeprefix("piece=")))
-    return Pieces(tuple(found), whole=False)
+    return sorted(folder.glob("piece=*"), key=lambda path: int(path.name.removeprefix("piece=")))
 
 
 @dataclass
@@ -70,9 +55,9 @@ class SplitLog:
     folder: Path
 
     def __post_init__(self) -> None:
-        self._cut: dict[tuple[str, int], Pieces] = {}
+        self._cut: dict[tuple[str, int], list[Path]] = {}
 
-    def by(self, key: str, rows: int) -> Pieces:
+    def by(self, key: str, rows: int) -> list[Path]:
         """Return the pieces, of about `rows` events each, that together hold all events with a `key`."""
         if (key, rows) not in self._cut:
             target = self.folder / f"{key}-{rows}"
