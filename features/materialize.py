@@ -34,12 +34,11 @@ from features.store import (
     read_state,
     store_errors,
     store_name,
-    write_state,
 )
 from features.tombstones import lift_tombstones, read_tombstones
 from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import FeatureError, StoreUnavailableError
-from shoplens.files import read_json
+from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def _load(
         rows.close()
     _register(settings, name, repo, windows)
     _use(where, file)
-    write_state(where, state)
+    write_json(where.state, asdict(state))
     _prune(settings, where)
     return state, values
 

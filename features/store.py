@@ -9,7 +9,6 @@ state.json                  what the online store in use holds; written last, so
 live.json                   the first moment after the last event that was collected and pushed
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,15 +82,11 @@ def read_state(where: Places) -> StoreState | None:
         StoreUnavailableError: the state cannot be understood.
     """
     try:
-        content = read_json(where.state)
+        return StoreState(**read_json(where.state))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: other fields than ours
         raise StoreUnavailableError(f"{where.state}: cannot be read ({error}); run `shoplens materialize`") from error
-    try:
-        return StoreState(**content)
-    except TypeError as error:
-        raise StoreUnavailableError(f"{where.state}: has other fields ({error}); run `shoplens materialize`") from error
 
 
 def data_moment(where: Places, state: StoreState) -> datetime:
@@ -109,11 +104,6 @@ def write_live(where: Places, state: StoreState, moment: datetime) -> None:
     """Move the data's clock forward to just after a collected event; it never goes back."""
     if moment > data_moment(where, state):
         write_json(where.live, {"lineage": state.lineage, "high_water": moment.isoformat()})
-
-
-def write_state(where: Places, state: StoreState) -> None:
-    """Keep what the online store holds, whole or not at all."""
-    write_json(where.state, dataclasses.asdict(state))
 
 
 def point(link: Path, target: Path) -> None:
