@@ -146,13 +146,16 @@ def _rows(events: Path) -> int:
 
 def _catalogue(events: Path, folder: Path) -> Path:
     """Return the catalogue of a log, made if it is not there."""
+    import polars as pl
+
     from features.catalogue import read_catalogue
     from features.engine.duck import duckdb
 
     path = folder / f"catalogue-{events.name}.parquet"
     if not path.is_file():
         with duckdb(folder / ".work") as duck, whole_file(path) as work:
-            found = read_catalogue(duck.connection, events / "events.parquet", events / "items.parquet")
+            log = duck.connection.read_parquet(str(events / "events.parquet"))
+            found = read_catalogue(log, pl.read_parquet(events / "items.parquet"))
             found.frame.write_parquet(work)
     return path
 

@@ -102,45 +102,18 @@ def _price_band(price: str) -> pl.Expr:
     return (place * PRICE_BANDS // pl.col(price).count() + 1).fill_null(0).cast(pl.Int32).alias("price_band")
 
 
-def read_catalogue(connection: Any, events: Path, items: Path) -> Catalogue:
-    """Return the catalogue of all items in a log of any size; only item IDs and first prices leave DuckDB.
-
-    Args:
-        connection: DuckDB's own.
-        events: `events.parquet`.
-        items: `items.parquet`.
-    """
-    log = connection.read_parquet(str(events)).filter("item_id IS NOT NULL")
-    first = log.aggregate("item_id, min(event_time) FILTER (WHERE price IS NOT NULL) AS first_time", "item_id")
-    seen = first.pl()
-    lines = log.filter("price IS NOT NULL").set_alias("l").join(first.set_alias("f"), "l.item_id = f.item_id")
-    lines = lines.filter("l.event_time = f.first_time")
-    prices = first_prices(lines.project("l.item_id, l.event_time, l.event_id, l.price").pl())
-    return number_items(seen.select("item_id"), prices, pl.read_parquet(items))
-
-
-def build_catalogue(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
-    """Number every item of `events`, sorted by id, and attach the content that `items` has for it."""
-    seen = events.select("item_id", "event_time", "event_id", "price").filter(pl.col("item_id").is_not_null())
-    return number_items(seen.select("item_id").unique(), first_prices(seen), items)
-
-
-def first_prices(lines: pl.DataFrame) -> pl.DataFrame:
-    """Return (item_id, first_price) of the lines (item_id, event_time, event_id, price) that have a price."""
-    return (
-        lines.filter(pl.col("price").is_not_null())
-        .sort("item_id", "event_time", "event_id")
-        .group_by("item_id", maintain_order=True)
-        .agg(pl.col("price").first().alias("first_price"))
-    )
-
-
-def number_items(seen: pl.DataFrame, first_price: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
-    """Number the items of `seen` (item_id), sorted by id, and attach the content that `items` has for them.
+def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
+    """Number every item of a log of any size, sorted by ID, and attach the content that `items` has for it.
 
     The price behind `price_band` is the item's own list price, else the one it was first seen at: an average over
     the whole log would leak later prices into a training row.
+
+    Args:
+        events: A relation of DuckDB; only item IDs and first prices leave it.
+        items: To the contract.
     """
+    first_price = "arg_min(price, (event_time, event_id)) FILTER (WHERE price IS NOT NULL) AS first_price"
+    seen: pl.DataFrame = events.filter("item_id IS NOT NULL").aggregate(f"item_id, {first_price}", "item_id").pl()
     path = pl.col("category").str.split(" > ")
     content = items.unique("item_id", keep="first", maintain_order=True).select(
         "item_id",
@@ -152,7 +125,6 @@ def number_items(seen: pl.DataFrame, first_price: pl.DataFrame, items: pl.DataFr
     )
     frame = (
         seen.join(content, on="item_id", how="left")
-        .join(first_price, on="item_id", how="left")
         .sort("item_id")
         .with_row_index("item_index", FIRST_INDEX)
         .with_columns(

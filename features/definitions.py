@@ -1,6 +1,8 @@
-"""Every feature by name: its view, its meaning, its unit, and the service that reads it. No Feast in this module."""
+"""Every feature by name: its view, meaning, unit and owner, and the service that reads it. No Feast in this module."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from features import (
     item_activity,
@@ -14,60 +16,38 @@ from features import (
 )
 from features.fast import FAST_DESCRIPTIONS
 from features.views import View
+from shoplens.errors import FeatureError
+
+DEFAULT_OWNER = "default"
+
+
+def _view(module: Any, meaning: str, **more: Any) -> View:
+    """Return the view that a module builds, under the module's name."""
+    name = module.__name__.rpartition(".")[2]
+    return View(name, (module.KEY,), meaning, module.DESCRIPTIONS, module.build, **more)
+
 
 # In the order in which they are computed; `features.json` and the catalogue page list them in this order.
 VIEWS: tuple[View, ...] = (
-    View(
-        "user_behaviour",
-        (user_behaviour.KEY,),
-        "What a user did over trailing days, each day at 00:00 UTC while the user is active.",
-        user_behaviour.DESCRIPTIONS,
-        user_behaviour.build,
-    ),
-    View(
-        "user_preference",
-        (user_preference.KEY,),
-        "What a user prefers, each day at 00:00 UTC while the user is active.",
-        user_preference.DESCRIPTIONS,
-        user_preference.build,
-    ),
-    View(
-        "user_sessions",
-        (user_sessions.KEY,),
-        "How a user's sessions go, each day at 00:00 UTC while the user is active.",
-        user_sessions.DESCRIPTIONS,
-        user_sessions.build,
-    ),
-    View(
-        "user_search",
-        (user_search.KEY,),
+    _view(user_behaviour, "What a user did over trailing days, each day at 00:00 UTC while the user is active."),
+    _view(user_preference, "What a user prefers, each day at 00:00 UTC while the user is active."),
+    _view(user_sessions, "How a user's sessions go, each day at 00:00 UTC while the user is active."),
+    _view(
+        user_search,
         "What a user searches for and how well it is found, each day at 00:00 UTC while the user is active.",
-        user_search.DESCRIPTIONS,
-        user_search.build,
     ),
-    View(
-        "user_reviews",
-        (user_reviews.KEY,),
-        "How a user rates what was bought, each day at 00:00 UTC while the user is active.",
-        user_reviews.DESCRIPTIONS,
-        user_reviews.build,
-        reviews=True,
+    _view(
+        user_reviews, "How a user rates what was bought, each day at 00:00 UTC while the user is active.", reviews=True
     ),
-    View(
-        "item_activity",
-        (item_activity.KEY,),
+    _view(
+        item_activity,
         "How an item performs, every seventh day at 00:00 UTC while it had an event in the week before.",
-        item_activity.DESCRIPTIONS,
-        item_activity.build,
         online=False,
         every=item_activity.EVERY,
     ),
-    View(
-        "item_pairs",
-        (item_pairs.KEY,),
+    _view(
+        item_pairs,
         "What is bought in the same orders as an item, at the start of the last day, best companion first.",
-        item_pairs.DESCRIPTIONS,
-        item_pairs.build,
         online=False,
         every=None,
         whole=True,
@@ -165,3 +145,22 @@ def may_show_values(unit: str) -> bool:
     column of the source's own, whose content is unknown here, nor a unit that is new.
     """
     return unit == _SHOWN_UNIT
+
+
+def check_owners(owners: Mapping[str, str]) -> None:
+    """Check that every owner is of a view that there is; which views there are, the parameters cannot know.
+
+    Raises:
+        FeatureError: a name is neither a view's nor `default`.
+    """
+    for name in owners:
+        if name != DEFAULT_OWNER and name not in VIEW_MEANING:
+            raise FeatureError(
+                f"features.owners: must name views ({', '.join(VIEW_MEANING)}) or {DEFAULT_OWNER}; received {name!r}; "
+                "correct the name in params.yaml"
+            )
+
+
+def owner_of(view: str, owners: Mapping[str, str]) -> str:
+    """Return whom to ask about a view."""
+    return owners.get(view, owners[DEFAULT_OWNER])

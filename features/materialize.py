@@ -18,8 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
+from features.engine.shards import row_count
 from features.load import freeze, load_view
 from features.online_stores.rows import RowStore
 from features.store import (
@@ -35,12 +34,11 @@ from features.store import (
     read_state,
     store_errors,
     store_name,
-    write_state,
 )
 from features.tombstones import lift_tombstones, read_tombstones
 from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import FeatureError, StoreUnavailableError
-from shoplens.files import read_json
+from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:
@@ -141,11 +139,6 @@ def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
     }
 
 
-def _rows(folder: Path, name: str) -> int:
-    count: int = pl.scan_parquet(folder / f"{name}.parquet").select(pl.len()).collect().item()
-    return count
-
-
 def _load(
     settings: Settings, where: Places, features_dir: Path, digest: str, old: StoreState | None, report: Report
 ) -> tuple[StoreState, int]:
@@ -164,12 +157,11 @@ def _load(
     lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
     state = StoreState(
         digest=digest,
-        definitions=repo.digest(),
         lineage=lineage.hexdigest()[:16],
         high_water=dataset["high_water"],
         last_n=about["last_n"],
-        users=_rows(copy, "recent_events"),
-        rows=sum(_rows(copy, view.name) for view in online),
+        users=row_count(copy / "recent_events.parquet"),
+        rows=sum(row_count(copy / f"{view.name}.parquet") for view in online),
         load=uuid.uuid4().hex,
     )
     file = where.online_store(settings, name)
@@ -185,7 +177,7 @@ def _load(
         rows.close()
     _register(settings, name, repo, windows)
     _use(where, file)
-    write_state(where, state)
+    write_json(where.state, asdict(state))
     _prune(settings, where)
     return state, values
 

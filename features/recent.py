@@ -18,6 +18,10 @@ from features.catalogue import Catalogue
 from shoplens.errors import FeatureError
 
 EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 pads
+EVENT_COLUMNS = (  # that recent events are made of
+    *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
+    *("item_id", "quantity", "amount", "order_id", "session_id"),
+)
 _CHUNK = 8192  # keys per pass: bounds the memory of (rows, n) index arrays
 
 
@@ -135,18 +139,7 @@ class _Log:
     def build(cls, events: pl.DataFrame, users: NDArray[Any], catalogue: Catalogue) -> "_Log":
         wanted = pl.DataFrame({"user_id": pl.Series(np.unique(users).tolist(), dtype=pl.String)})
         log = (
-            events.select(
-                "user_id",
-                "event_time",
-                "event_id",
-                "ingested_at",
-                "event_name",
-                "item_id",
-                "quantity",
-                "amount",
-                "order_id",
-                "session_id",
-            )
+            events.select(EVENT_COLUMNS)
             .with_columns(pl.col("user_id").cast(pl.String), pl.col("event_name").cast(pl.String))
             .join(wanted, on="user_id", how="semi")
             .sort("user_id", "event_time", "event_id")
@@ -240,18 +233,7 @@ def recent_from_arrays(
     n: int,
     catalogue: Catalogue,
 ) -> RecentEvents:
-    """Build one row from the lists of the online store, oldest first.
-
-    Args:
-        item_ids: Item of each event; an empty string where it has none.
-        event_names: Names of the contract.
-        event_times: Microseconds since 1970, UTC.
-        quantities: Pieces; 0 where none.
-        amounts: Money of the line; 0 where none.
-        order_keys: As `order_key` gives them.
-        n: Events to keep, the last ones.
-        catalogue: Numbers the items.
-    """
+    """Build one row of `n` events from the lists of the online store, oldest first, as `recent_lists` makes them."""
     kept = min(n, len(event_times))
 
     def row(values: Any, dtype: Any, pad: Any) -> NDArray[Any]:

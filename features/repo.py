@@ -4,8 +4,6 @@ The same definitions serve a throw-away registry (training), the registry below 
 command line. A feature's type is that of its column, so a source's own profile columns become features by themselves.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,13 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
 from feast.types import Array, Float32, Float64, Int32, Int64, String
-from google.protobuf.json_format import MessageToDict
 
-from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS
-from features.owners import owner_of
+from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, owner_of
 from features.services import SERVICES
 from features.user_profile import describe
-from features.views import View
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
 
@@ -50,18 +45,6 @@ class Definitions:
         """Return everything that is to be applied, in a fixed order."""
         sources = [view.stream_source for view in self.views.values() if view.stream_source is not None]
         return [*self.entities.values(), *sources, *self.views.values(), *self.services.values()]
-
-    def digest(self) -> str:
-        """Return a digest that changes when a definition does."""
-        content = [_undated(MessageToDict(thing.to_proto())) for thing in self.objects()]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _undated(content: Any) -> Any:
-    """Return a definition without the times that Feast stamps on it."""
-    if isinstance(content, dict):
-        return {k: _undated(v) for k, v in content.items() if k not in {"createdTimestamp", "lastUpdatedTimestamp"}}
-    return [_undated(one) for one in content] if isinstance(content, list) else content
 
 
 def _dtype(kind: pa.DataType) -> Any:
@@ -105,11 +88,6 @@ def _view(
     )
 
 
-def _ttl(view: View) -> timedelta:
-    """Return how old a snapshot may be: that of snapshots a day apart, and longer if they are further apart."""
-    return SNAPSHOT_TTL + timedelta(days=(view.every or 1) - 1)
-
-
 def definitions(folder: Path) -> Definitions:
     """Define the repo over the tables in `folder` (absolute), as the stage `features` leaves them.
 
@@ -121,31 +99,21 @@ def definitions(folder: Path) -> Definitions:
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="One person.")
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING, description="One thing on sale.")
     by_key = {one.join_key: one for one in (user, item)}
-    views = {
-        **{
-            view.name: _view(
-                view.name,
-                [by_key[key] for key in view.keys],
-                folder,
-                _ttl(view),
-                owner_of(view.name, owners),
-                view.online,
-            )
-            for view in VIEWS
-        },
-        "user_profile": _view("user_profile", [user], folder, NEVER_EXPIRES, owner_of("user_profile", owners)),
-        "recent_events": _view("recent_events", [user], folder, active, owner_of("recent_events", owners)),
-    }
-    return Definitions({"user": user, "item": item}, views, _services(views))
 
+    def defined(name: str, entities: list[Entity], ttl: timedelta, online: bool = True) -> FeatureView:
+        return _view(name, entities, folder, ttl, owner_of(name, owners), online)
 
-def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
-    """Define what is read together."""
+    views = {}
+    for view in VIEWS:  # snapshots that are further apart live longer
+        ttl = SNAPSHOT_TTL + timedelta(days=(view.every or 1) - 1)
+        views[view.name] = defined(view.name, [by_key[key] for key in view.keys], ttl, view.online)
+    views["user_profile"] = defined("user_profile", [user], NEVER_EXPIRES)
+    views["recent_events"] = defined("recent_events", [user], active)
 
     def chosen(view: FeatureView, names: frozenset[str] | None) -> Any:
         return view if names is None else view[[f.name for f in view.features if f.name in names]]
 
-    return {
+    services = {
         one.name: FeatureService(
             name=one.name,
             features=[chosen(views[name], names) for name, names in one.reads.items()],
@@ -153,6 +121,7 @@ def _services(views: dict[str, FeatureView]) -> dict[str, FeatureService]:
         )
         for one in SERVICES
     }
+    return Definitions({"user": user, "item": item}, views, services)
 
 
 def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConfig:

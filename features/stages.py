@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,28 @@ import polars as pl
 import pyarrow as pa
 
 from features.catalogue import read_catalogue
-from features.definitions import COMPUTED, RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, unit, window
+from features.definitions import (
+    COMPUTED,
+    RECENT_DESCRIPTIONS,
+    SLOW_VIEWS,
+    VIEW_MEANING,
+    VIEWS,
+    check_owners,
+    owner_of,
+    unit,
+    window,
+)
 from features.engine.contract import EngineName
 from features.engine.duck import duckdb
 from features.engine.job import Job, Progress
-from features.engine.shards import Pieces, SplitLog, row_count
+from features.engine.shards import SplitLog, row_count
 from features.engine.spark import spark
-from features.engine.write import TableWriter, write_parts, write_whole
-from features.owners import check_owners, owner_of
+from features.engine.write import Written, write_parts, write_whole
 from features.page.page import build_page
-from features.recent import recent_lists
+from features.recent import EVENT_COLUMNS, recent_lists
 from features.sentiment import score_reviews
 from features.user_profile import describe, user_profile
-from features.windows import DAY_US, Days
+from features.windows import Days
 from shoplens.errors import FeatureError
 from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
@@ -31,44 +40,35 @@ from shoplens.settings import Settings
 from shoplens.stage import console
 
 RECENT_ROWS = 2_000_000  # events per piece of the log, while lists of recent events are built
-_RECENT = (
-    *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
-    *("item_id", "quantity", "amount", "order_id", "session_id"),
-)
 _NO_FEATURES = frozenset({"user_id", "item_id", "event_timestamp"})
 
 
 def _described(view: str, columns: Mapping[str, float | None], owner: str) -> list[dict[str, Any]]:
     """Return the entries of `features.json` for one view: `columns` holds the share of nulls in each."""
     known = {**SLOW_VIEWS.get(view, {}), **RECENT_DESCRIPTIONS, **COMPUTED.get(view, {})}
-    entries = []
-    for name, share in columns.items():
-        if name in _NO_FEATURES:
-            continue
-        meaning = known.get(name) or describe(name)
-        entries.append(
-            {
-                "name": name,
-                "view": view,
-                "meaning": meaning,
-                "unit": unit(meaning),
-                "window": window(name),
-                "owner": owner,
-                "null_share": share,
-            }
-        )
-    return entries
+    meanings = {name: known.get(name) or describe(name) for name in columns if name not in _NO_FEATURES}
+    return [
+        {
+            "name": name,
+            "view": view,
+            "meaning": meaning,
+            "unit": unit(meaning),
+            "window": window(name),
+            "owner": owner,
+            "null_share": columns[name],
+        }
+        for name, meaning in meanings.items()
+    ]
 
 
-def _moments(dataset: dict[str, Any]) -> tuple[datetime, int]:
-    """Return when the data begins, and the last day (since 1970) whose start is not after the high-water mark."""
-    start, end = (datetime.fromisoformat(dataset[name]).astimezone(UTC) for name in ("start", "high_water"))
-    return start, int((end - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1_000_000 // DAY_US
+def _day(moment: datetime) -> int:
+    """Return the UTC day of a moment, since 1970."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(days=1)
 
 
 def _days(start: datetime, last: int, history_days: int | None) -> Days:
     """Return the days that get a snapshot: all since the first event, or the last ones."""
-    first = int((start - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1_000_000 // DAY_US + 1
+    first = _day(start) + 1
     return Days(min(first if history_days is None else max(first, last - history_days + 1), last), last)
 
 
@@ -82,35 +82,36 @@ def _progress(name: str) -> Progress:
     return report
 
 
-def _recent_parts(pieces: Pieces, n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
+def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
     """Yield the last `n` events of every user, sorted by user, one piece of the log after the other."""
     progress = _progress("recent_events")
-    for number, piece in enumerate(pieces.files, 1):
+    for number, piece in enumerate(pieces, 1):
         source = str(piece / "*.parquet") if piece.is_dir() else piece
-        events = pl.scan_parquet(source, hive_partitioning=False).select(_RECENT).collect()
+        events = pl.scan_parquet(source, hive_partitioning=False).select(EVENT_COLUMNS).collect()
         yield recent_lists(events, n, high_water).to_arrow().to_reader()
-        progress(number, len(pieces.files))
+        progress(number, len(pieces))
 
 
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
     """Write every table of `outs/features` into `out`, and the page about them; return rows per table."""
     check_owners(params.features.owners)
     dataset = read_json(validated / "dataset.json")
-    start, last_day = _moments(dataset)
-    events, high_water = validated / "events.parquet", datetime.fromisoformat(dataset["high_water"])
+    start, high_water = (datetime.fromisoformat(dataset[name]) for name in ("start", "high_water"))
+    events = validated / "events.parquet"
     if row_count(events) == 0:
         raise FeatureError(f"{events}: must have at least one event; it has none")
     work = out / ".work"
     work.mkdir()
     with duckdb(work) as duck:
-        catalogue = read_catalogue(duck.connection, events, validated / "items.parquet")
+        items = pl.read_parquet(validated / "items.parquet")
+        catalogue = read_catalogue(duck.connection.read_parquet(str(events)), items)
         write_whole(out / "catalogue.parquet", catalogue.frame.to_arrow())
-        profile = user_profile(pl.read_parquet(validated / "users.parquet"), start).to_arrow()
-        tables: dict[str, TableWriter] = {"user_profile": write_whole(out / "user_profile.parquet", profile)}
+        profile = user_profile(pl.read_parquet(validated / "users.parquet"), start.astimezone(UTC)).to_arrow()
+        tables: dict[str, Written] = {"user_profile": write_whole(out / "user_profile.parquet", profile)}
         log = SplitLog(duck.connection, events, work)
         lists = _recent_parts(log.by("user_id", RECENT_ROWS), params.features.last_n, high_water)
         tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
-        days = _days(start, last_day, params.features.history_days)
+        days = _days(start, _day(high_water), params.features.history_days)
         sentiment = score_reviews(duck.connection, events, work / "sentiment.parquet")
         with nullcontext(duck) if engine == "duckdb" else spark() as chosen:
             job = Job(chosen, log, out, days, params.features.active_days, sentiment)
@@ -123,7 +124,7 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
     return {**about["rows"], "catalogue": catalogue.frame.height}
 
 
-def _about(tables: Mapping[str, TableWriter], dataset: dict[str, Any], params: Params) -> dict[str, Any]:
+def _about(tables: Mapping[str, Written], dataset: dict[str, Any], params: Params) -> dict[str, Any]:
     """Return `features.json`: what each column of each view means, whom to ask, and how much of it is missing."""
     shares: dict[str, Mapping[str, float | None]] = {name: table.null_shares() for name, table in tables.items()}
     shares |= {name: dict.fromkeys(columns) for name, columns in COMPUTED.items()}

@@ -9,7 +9,6 @@ state.json                  what the online store in use holds; written last, so
 live.json                   the first moment after the last event that was collected and pushed
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +33,6 @@ class StoreState:
 
     Attributes:
         digest: Of the features, their definitions and the store they were loaded into.
-        definitions: Digest of the Feast definitions that are applied.
         lineage: Source, mapping and kind of user: data of another lineage never mixes with it.
         high_water: The first moment after the last event (UTC, ISO 8601).
         last_n: Events kept per user.
@@ -44,7 +42,6 @@ class StoreState:
     """
 
     digest: str
-    definitions: str
     lineage: str
     high_water: str
     last_n: int
@@ -53,55 +50,24 @@ class StoreState:
     load: str
 
 
-@dataclass(frozen=True)
 class Places:
-    """Paths of the feature store."""
+    """Paths of the feature store, as described at the top of this module."""
 
-    home: Path
-
-    @property
-    def registry(self) -> Path:
-        """Feast's registry file."""
-        return self.home / "registry.db"
-
-    @property
-    def offline(self) -> Path:
-        """Immutable copies, one folder per digest."""
-        return self.home / "offline"
-
-    @property
-    def current(self) -> Path:
-        """Link to the copy that the online store was loaded from."""
-        return self.offline / "current"
-
-    @property
-    def online(self) -> Path:
-        """Link to the online store in use."""
-        return self.home / "online.db"
-
-    @property
-    def previous(self) -> Path:
-        """Link to the online store that was in use before."""
-        return self.home / "previous.db"
+    def __init__(self, home: Path) -> None:
+        """Name the paths; nothing is created."""
+        self.home = home
+        self.registry = home / "registry.db"
+        self.offline = home / "offline"
+        self.current = self.offline / "current"
+        self.online = home / "online.db"
+        self.previous = home / "previous.db"
+        self.erased = home / "erased.json"
+        self.state = home / "state.json"
+        self.live = home / "live.json"
 
     def online_store(self, settings: Settings, name: str) -> Path:
-        """File of an online store; with Redis it is empty, and says that keys of this store may exist."""
+        """File of an online store; with Redis it is empty, and marks that keys of this store may exist."""
         return self.home / "online" / f"{name}.{settings.online_store}"
-
-    @property
-    def erased(self) -> Path:
-        """Tombstones of people who were erased."""
-        return self.home / "erased.json"
-
-    @property
-    def state(self) -> Path:
-        """What the online store holds."""
-        return self.home / "state.json"
-
-    @property
-    def live(self) -> Path:
-        """Until when collected events were pushed."""
-        return self.home / "live.json"
 
 
 def places(settings: Settings) -> Places:
@@ -116,15 +82,11 @@ def read_state(where: Places) -> StoreState | None:
         StoreUnavailableError: the state cannot be understood.
     """
     try:
-        content = read_json(where.state)
+        return StoreState(**read_json(where.state))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: other fields than ours
         raise StoreUnavailableError(f"{where.state}: cannot be read ({error}); run `shoplens materialize`") from error
-    try:
-        return StoreState(**content)
-    except TypeError as error:
-        raise StoreUnavailableError(f"{where.state}: has other fields ({error}); run `shoplens materialize`") from error
 
 
 def data_moment(where: Places, state: StoreState) -> datetime:
@@ -142,11 +104,6 @@ def write_live(where: Places, state: StoreState, moment: datetime) -> None:
     """Move the data's clock forward to just after a collected event; it never goes back."""
     if moment > data_moment(where, state):
         write_json(where.live, {"lineage": state.lineage, "high_water": moment.isoformat()})
-
-
-def write_state(where: Places, state: StoreState) -> None:
-    """Keep what the online store holds, whole or not at all."""
-    write_json(where.state, dataclasses.asdict(state))
 
 
 def point(link: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views import ViewInput
-from features.windows import MONEY_UNITS, Measure, active_days, column, span_days, trailing, whole, whole_days
+from features.windows import MONEY_UNITS, Measure, column, span_days, trailing, while_active, whole, whole_days
 
 KEY = "user_id"
 WINDOW = 90
@@ -113,7 +113,7 @@ def build(inputs: ViewInput) -> ir.Table:
     log = inputs.within(WINDOW)
     liked = log.filter(log.event_name.notin(_NOT_LIKED))
     content = liked.join(inputs.catalogue.select("item_id", *_CONTENT), "item_id")
-    days = active_days(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days).table
+    days = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days)
     on = [KEY, "day"]
     category, brand = (_top_content(content, name, inputs) for name in ("category_1", "brand"))
     t = days.select(*on).left_join(category, on).drop("user_id_right", "day_right")

@@ -7,7 +7,7 @@ Stars are read as given, out of five where the source has five. The sentiment co
 import ibis.expr.types as ir
 
 from features.views import ViewInput
-from features.windows import EVER, Measure, column, span_days, trailing, whole
+from features.windows import EVER, Measure, column, while_active, whole
 
 KEY = "user_id"
 WINDOWS = (90, EVER)
@@ -45,15 +45,8 @@ def _reviews(log: ir.Table) -> ir.Table:
 
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    recent = inputs.within(inputs.reach)
-    days = recent.group_by(KEY, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
-    t = trailing(
-        KEY,
-        span_days(KEY, recent, inputs.reach, inputs.days),
-        Measure(days, {"alive": (inputs.reach,)}),
-        Measure(_reviews(inputs.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS)),
-        only=column("alive", inputs.reach),
-    )
+    counted = Measure(_reviews(inputs.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS))
+    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, counted)
     values: dict[str, ir.Value] = {}
     for w in WINDOWS:
         count, stars, low, texts, tones = (t[column(name, w)] for name in ("ratings", "stars", "low", "texts", "tones"))

@@ -10,7 +10,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views import ViewInput
-from features.windows import Measure, column, span_days, trailing, whole
+from features.windows import Measure, column, span_days, trailing, while_active, whole
 
 KEY = "user_id"
 WINDOW = 90
@@ -121,15 +121,7 @@ def _top(log: ir.Table, inputs: ViewInput) -> ir.Table:
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     log = inputs.within(WINDOW)
-    recent = inputs.within(inputs.reach)
-    days = recent.group_by(KEY, "event_day", "known_day").agg(alive=_number(recent.count()))
-    t = trailing(
-        KEY,
-        span_days(KEY, recent, inputs.reach, inputs.days),
-        Measure(days, {"alive": (inputs.reach,)}),
-        *_luck(log),
-        only=column("alive", inputs.reach),
-    )
+    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, *_luck(log))
     on = [KEY, "day"]
     t = t.left_join(_top(log, inputs), on).drop("user_id_right", "day_right")
     values = {

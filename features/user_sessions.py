@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views import ViewInput
-from features.windows import Measure, column, span_days, trailing, whole, whole_days
+from features.windows import Measure, while_active, whole, whole_days
 
 KEY = "user_id"
 WINDOWS = (7, 30, 90)
@@ -96,33 +96,24 @@ def _sessions(log: ir.Table) -> ir.Table:
     return added.union(removed)
 
 
-def _days(log: ir.Table) -> ir.Table:
-    """Return what is counted by the day of the event: that there was one, and the time on viewed items."""
-    dwelt = (log.event_name == "view_item") & log.dwell.notnull()
-    return log.group_by(KEY, "event_day", "known_day").agg(
-        alive=log.count().cast("float64"),
-        dwell=log.dwell.sum(where=dwelt).fill_null(whole(0)),
-        dwelt=log.count(where=dwelt).cast("float64"),
-    )
+def _dwells(log: ir.Table) -> ir.Table:
+    """Return the time on viewed items, by the day of the event."""
+    t = log.filter((log.event_name == "view_item") & log.dwell.notnull())
+    return t.group_by(KEY, "event_day", "known_day").agg(dwell=t.dwell.sum(), dwelt=t.count().cast("float64"))
 
 
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
-    recent = inputs.within(max(LONGEST, inputs.reach))
-    t = trailing(
-        KEY,
-        span_days(KEY, recent, inputs.reach, inputs.days),
-        Measure(_days(recent), {"dwell": WINDOWS, "dwelt": WINDOWS, "alive": (inputs.reach,)}),
-        Measure(_sessions(inputs.log), {**_COUNTED, **_FUNNEL}),
-        only=column("alive", inputs.reach),
-    )
+    dwells = Measure(_dwells(inputs.within(LONGEST)), {"dwell": WINDOWS, "dwelt": WINDOWS})
+    sessions = Measure(_sessions(inputs.log), {**_COUNTED, **_FUNNEL})
+    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, dwells, sessions)
     values: dict[str, ir.Value] = {}
     for w in WINDOWS:
-        sessions = t[f"sessions_{w}d"].nullif(0.0)
+        begun = t[f"sessions_{w}d"].nullif(0.0)
         values[f"sessions_{w}d"] = t[f"sessions_{w}d"].cast("int32")
-        values[f"session_minutes_{w}d"] = t[f"length_us_{w}d"] / _MINUTE_US / sessions
-        values[f"session_conversion_{w}d"] = t[f"bought_{w}d"] / sessions
-        values[f"bounce_share_{w}d"] = t[f"bounced_{w}d"] / sessions
+        values[f"session_minutes_{w}d"] = t[f"length_us_{w}d"] / _MINUTE_US / begun
+        values[f"session_conversion_{w}d"] = t[f"bought_{w}d"] / begun
+        values[f"bounce_share_{w}d"] = t[f"bounced_{w}d"] / begun
         values[f"dwell_seconds_{w}d"] = t[f"dwell_{w}d"] / _SECOND_MS
         values[f"mean_dwell_seconds_{w}d"] = t[f"dwell_{w}d"] / _SECOND_MS / t[f"dwelt_{w}d"].nullif(0.0)
     values["view_to_cart_90d"] = t.view_cart_90d / t.viewed_90d.nullif(0.0)

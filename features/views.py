@@ -12,8 +12,6 @@ import ibis.expr.types as ir
 
 from features.windows import Days
 
-__all__ = ["Days", "View", "ViewInput"]
-
 
 @dataclass(frozen=True)
 class ViewInput:

@@ -224,8 +224,13 @@ def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
     return parts
 
 
-def _unnested(keys: list[str], ends: ir.Table, days: Days) -> Spine:
-    """Return (key, day) for every day from `first` to `last` of each row, within `days`."""
+def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
+    """Return (key, day): every day from when a key was first known until `reach` days after its last event.
+
+    Days in the middle without an event that young are among them: filter by a sum over `reach` days.
+    """
+    keys = _names(key)
+    ends = table.group_by(*keys).agg(first=table.known_day.min() + 1, last=table.event_day.max() + reach)
     first = ibis.greatest(ends["first"], ibis.literal(days.first)).cast("int32")
     last = ibis.least(ends["last"], ibis.literal(days.last)).cast("int32")
     inside = ends.select(*keys, first=first, last=last)
@@ -237,23 +242,16 @@ def _unnested(keys: list[str], ends: ir.Table, days: Days) -> Spine:
     return Spine(each.select(*keys, day=each.each.cast("int32")), days)
 
 
-def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
-    """Return (key, day): every day from when a key was first known until `reach` days after its last event.
+def while_active(key: str, recent: ir.Table, reach: int, days: Days, *measures: Measure) -> ir.Table:
+    """Return what `trailing` does of `measures`, for the days on which an event of the key is at most `reach` days old.
 
-    Days in the middle without an event that young are among them: filter by a sum over `reach` days.
+    Args:
+        key: The entity's column.
+        recent: Has every event of the last `reach` days.
+        reach: Days after an event that a key stays active.
+        days: Which days are asked for.
+        measures: What is summed.
     """
-    ends = table.group_by(*_names(key)).agg(first=table.known_day.min() + 1, last=table.event_day.max() + reach)
-    return _unnested(_names(key), ends, days)
-
-
-def active_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
-    """Return (key, day): every day on which a known event of the key is at most `reach` days old."""
-    names = _names(key)
-    recent = table.filter(table.event_day >= days.first - reach)
-    if days.single:
-        recent = recent.filter(recent.known_day < days.last)
-        return Spine(recent.select(*names).distinct().mutate(day=ibis.literal(days.last, "int32")), days)
-    seen = recent.select(*names, "event_day", "known_day").distinct()
-    ends = seen.select(*names, first=seen.known_day + 1, last=seen.event_day + reach)
-    spine = _unnested(names, ends, days)
-    return Spine(spine.table.distinct(), days)
+    events = recent.group_by(key, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
+    alive = Measure(events, {"alive": (reach,)})
+    return trailing(key, span_days(key, recent, reach, days), alive, *measures, only=column("alive", reach))

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import ibis
+import ibis.expr.types as ir
 import pyarrow as pa
 
-from features.engine.contract import Engine
-from features.engine.plan import CATALOGUE, EVENTS, SENTIMENT, Schemas, compiled
-from features.engine.shards import Pieces, SplitLog
-from features.engine.write import ROW_GROUP, TableWriter, dated, write_parts
-from features.views import View
+from features.engine.contract import Engine, EngineName
+from features.engine.log import read_log
+from features.engine.shards import SplitLog
+from features.engine.write import ROW_GROUP, Written, dated, write_parts
+from features.views import View, ViewInput
 from features.windows import Days
 
+_EVENTS, _CATALOGUE, _SENTIMENT = "events", "catalogue", "sentiment"  # names that the SQL reads
+_DIALECTS = {"duckdb": "duckdb", "spark": "pyspark"}
 Progress = Callable[[int, int], None]  # parts done, parts in all
 
 # Events at once. One day's snapshot holds one state per key; a history holds the changes of every key and day.
@@ -40,18 +45,15 @@ class Job:
     reach: int
     sentiment: Path | None = None
 
-    def _pieces(self, view: View) -> Pieces:
-        """Return the events in pieces; Spark cuts for itself."""
-        if view.whole or self.engine.name == "spark":
-            return Pieces((self.log.events,), whole=True)
-        return self.log.by(view.keys[0], _ONE_DAY_ROWS if self.days.single else _HISTORY_ROWS)
-
-    def write(self, view: View, progress: Progress) -> TableWriter:
+    def write(self, view: View, progress: Progress) -> Written:
         """Write NAME.parquet: keys, event_timestamp, features; rows by piece of the keys, then day, then key."""
         return write_parts(self.out / f"{view.name}.parquet", self._parts(view, progress))
 
     def _parts(self, view: View, progress: Progress) -> Iterator[pa.RecordBatchReader]:
-        pieces = self._pieces(view).files
+        if view.whole or self.engine.name == "spark":  # Spark cuts for itself
+            pieces = [self.log.events]
+        else:
+            pieces = self.log.by(view.keys[0], _ONE_DAY_ROWS if self.days.single else _HISTORY_ROWS)
         for place, piece in enumerate(pieces):
             files = tuple(sorted(piece.glob("*.parquet"))) if piece.is_dir() else (piece,)
             yield dated(self._rows(view, files), len(view.keys))
@@ -59,11 +61,29 @@ class Job:
 
     def _rows(self, view: View, files: tuple[Path, ...]) -> pa.RecordBatchReader:
         """Return the snapshots of some files of events, by day and then keys."""
-        sentiment = (self.sentiment,) if view.reviews and self.sentiment is not None else None
-        schemas = Schemas(
-            self.engine.read(EVENTS, files),
-            self.engine.read(CATALOGUE, (self.out / "catalogue.parquet",)),
-            None if sentiment is None else self.engine.read(SENTIMENT, sentiment),
-        )
-        sql, schema = compiled(self.engine.name, view.build, view.keys, self.days, self.reach, schemas)
+        sources = {_EVENTS: files, _CATALOGUE: (self.out / "catalogue.parquet",)}
+        if view.reviews and self.sentiment is not None:
+            sources[_SENTIMENT] = (self.sentiment,)
+        tables = tuple((name, self.engine.read(name, found)) for name, found in sources.items())
+        sql, schema = _compiled(self.engine.name, view.build, view.keys, self.days, self.reach, tables)
         return self.engine.run(sql, schema, ROW_GROUP)
+
+
+@lru_cache(maxsize=512)
+def _compiled(
+    engine: EngineName,
+    build: Callable[[ViewInput], ir.Table],
+    keys: tuple[str, ...],
+    days: Days,
+    reach: int,
+    tables: tuple[tuple[str, ibis.Schema], ...],
+) -> tuple[str, ibis.Schema]:
+    """Return the SQL of a view, rows by day and then keys, and its columns: a pure function, and a slow one."""
+    # Fusing takes a third of the time of compiling, and helps no engine: both flatten subqueries themselves.
+    ibis.options.sql.fuse_selects = False
+    inputs = {name: ibis.table(schema, name=name) for name, schema in tables}
+    log = read_log(inputs[_EVENTS], engine, inputs.get(_SENTIMENT))
+    if keys[0] == "user_id":
+        log = log.filter(log.user_id.notnull())
+    rows = build(ViewInput(log, inputs[_CATALOGUE], days, reach)).order_by("day", *keys)
+    return str(ibis.to_sql(rows, dialect=_DIALECTS[engine], pretty=False)), rows.schema()

@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from events.contract import EVENT_SCHEMA
 from features.engine.contract import EngineName
 from features.windows import MONEY_UNITS, QUANTITY_UNITS, whole_days
 
@@ -22,29 +23,8 @@ def unix_micros(moment: Any) -> int:  # type: ignore[empty-body]
     """Microseconds since 1970, as Spark counts them."""
 
 
-# Columns of the contract that an engine reads, and a shard keeps.
-READ: tuple[str, ...] = (
-    "event_id",
-    "event_time",
-    "ingested_at",
-    "event_name",
-    "user_id",
-    "anonymous_id",
-    "platform",
-    "session_id",
-    "item_id",
-    "quantity",
-    "price",
-    "amount",
-    "order_id",
-    "query",
-    "results",
-    "list_id",
-    "position",
-    "dwell_seconds",
-    "rating",
-    "campaign_id",
-)
+# Columns of the contract that an engine reads, and a shard keeps: those that a view uses.
+READ = tuple(name for name in EVENT_SCHEMA if name not in {"currency", "url", "text", "experiment_id", "attributes"})
 _TEXT = ("anonymous_id", "platform", "query", "results", "list_id", "campaign_id")
 
 

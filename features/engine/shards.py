@@ -16,65 +16,36 @@ from features.engine.log import READ
 _FLUSH_ROWS = 1 << 16  # rows of a piece that a thread holds before it writes them
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Files of events; `whole` when it is the log itself."""
-
-    files: tuple[Path, ...]
-    whole: bool
-
-
 def row_count(events: Path) -> int:
     """Return the number of events in a file."""
     rows: int = pq.read_metadata(events).num_rows
     return rows
 
 
-def _assigned(counts: pl.DataFrame, key: str, rows: int) -> pl.DataFrame:
-    """Number the pieces: (key, piece) of every key, from its count of events."""
-    before = pl.col("events").cum_sum() - pl.col("events")
-    return counts.sort(key).select(key, piece=(before // rows).cast(pl.Int32))
-
-
-def _split(connection: Any, events: Path, key: str, rows: int, folder: Path) -> Pieces:
-    """Cut the events that have a `key` into pieces of about `rows` events below `folder`.
-
-    Args:
-        connection: DuckDB's own.
-        events: `events.parquet`.
-        key: user_id or item_id.
-        rows: Events per piece; a key with more events than that makes its piece larger.
-        folder: Does not exist yet.
-    """
-    if row_count(events) <= rows:
-        return Pieces((events,), whole=True)
-    source = connection.read_parquet(str(events))
-    there = [name for name in READ if name in source.columns]
-    counts = source.filter(f"{key} IS NOT NULL").aggregate(f"{key}, count(*) AS events", key).pl()
-    pieces = _assigned(counts, key, rows)
-    connection.register("pieces", pieces)
-    connection.execute(f"SET partitioned_write_flush_threshold = {_FLUSH_ROWS}")
-    cut = source.join(connection.table("pieces"), key).project(", ".join([*there, "piece"]))
-    cut.write_parquet(str(folder), partition_by=["piece"], compression="lz4")
-    connection.unregister("pieces")
-    found = sorted(folder.glob("piece=*"), key=lambda path: int(path.name.removeprefix("piece=")))
-    return Pieces(tuple(found), whole=False)
-
-
 @dataclass
 class SplitLog:
     """Events, and their pieces by key as they are asked for: cut once, kept below `folder`."""
 
-    connection: Any
+    connection: Any  # DuckDB's own
     events: Path
     folder: Path
 
-    def __post_init__(self) -> None:
-        self._cut: dict[tuple[str, int], Pieces] = {}
+    def by(self, key: str, rows: int) -> list[Path]:
+        """Return the pieces, of about `rows` events each, that together hold all events with a `key`.
 
-    def by(self, key: str, rows: int) -> Pieces:
-        """Return the pieces, of about `rows` events each, that together hold all events with a `key`."""
-        if (key, rows) not in self._cut:
-            target = self.folder / f"{key}-{rows}"
-            self._cut[key, rows] = _split(self.connection, self.events, key, rows, target)
-        return self._cut[key, rows]
+        A key with more events than that makes its piece larger; a log with fewer is one piece, the file itself.
+        """
+        if row_count(self.events) <= rows:
+            return [self.events]
+        target = self.folder / f"{key}-{rows}"
+        if not target.exists():
+            source = self.connection.read_parquet(str(self.events))
+            there = [name for name in READ if name in source.columns]
+            counts = source.filter(f"{key} IS NOT NULL").aggregate(f"{key}, count(*) AS events", key).pl()
+            before = pl.col("events").cum_sum() - pl.col("events")
+            self.connection.register("pieces", counts.sort(key).select(key, piece=(before // rows).cast(pl.Int32)))
+            self.connection.execute(f"SET partitioned_write_flush_threshold = {_FLUSH_ROWS}")
+            cut = source.join(self.connection.table("pieces"), key).project(", ".join([*there, "piece"]))
+            cut.write_parquet(str(target), partition_by=["piece"], compression="lz4")
+            self.connection.unregister("pieces")
+        return sorted(target.glob("piece=*"), key=lambda path: int(path.name.removeprefix("piece=")))

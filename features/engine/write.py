@@ -1,10 +1,9 @@
 """One Parquet file from a view that may be larger than memory."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,52 +15,15 @@ ROW_GROUP = 1 << 17
 
 
 @dataclass
-class TableWriter:
-    """Writes batches of one schema, in row groups of `ROW_GROUP` rows: the file depends on nothing but the rows.
+class Written:
+    """A table that was written: its rows, and the missing values in each column."""
 
-    Attributes:
-        rows: Rows written.
-        nulls: Column -> missing values in it.
-    """
-
-    path: Path
-    schema: pa.Schema
-    rows: int = 0
-    nulls: dict[str, int] = field(default_factory=dict)
-    _waiting: list[pa.RecordBatch] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.nulls = dict.fromkeys(self.schema.names, 0)
-        self._writer = pq.ParquetWriter(self.path, self.schema, compression="zstd", store_schema=False)
-
-    def __enter__(self) -> "TableWriter":
-        return self
-
-    def write(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Append rows."""
-        for batch in batches:
-            self.rows += batch.num_rows
-            for name, values in zip(batch.schema.names, batch.columns, strict=True):
-                self.nulls[name] += values.null_count
-            self._waiting.append(batch)
-            self._flush(ROW_GROUP)
-
-    def _flush(self, least: int) -> None:
-        while sum(batch.num_rows for batch in self._waiting) >= least:
-            table = pa.Table.from_batches(self._waiting)
-            self._writer.write_table(table.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
-            self._waiting = table.slice(ROW_GROUP).to_batches()
+    rows: int
+    nulls: dict[str, int]
 
     def null_shares(self) -> dict[str, float]:
         """Return which share of each column is missing."""
         return {name: count / self.rows if self.rows else 0.0 for name, count in self.nulls.items()}
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush(1)
-        self._writer.close()
 
 
 def dated(rows: pa.RecordBatchReader, keys: int) -> pa.RecordBatchReader:
@@ -79,16 +41,33 @@ def dated(rows: pa.RecordBatchReader, keys: int) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, changed())
 
 
-def write_parts(path: Path, parts: Iterable[pa.RecordBatchReader]) -> TableWriter:
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Yield tables of `ROW_GROUP` rows, the last of fewer: the file depends on nothing but the rows."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        while sum(one.num_rows for one in waiting) >= ROW_GROUP:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, ROW_GROUP)
+            waiting = table.slice(ROW_GROUP).to_batches()
+    if any(batch.num_rows for batch in waiting):
+        yield pa.Table.from_batches(waiting)
+
+
+def write_parts(path: Path, parts: Iterable[pa.RecordBatchReader]) -> Written:
     """Write at least one part after the other, all of one schema."""
     left = iter(parts)
     first = next(left)
-    with TableWriter(path, first.schema) as writer:
-        for part in chain([first], left):
-            writer.write(part)
-    return writer
+    written = Written(0, dict.fromkeys(first.schema.names, 0))
+    with pq.ParquetWriter(path, first.schema, compression="zstd", store_schema=False) as writer:
+        for table in _row_groups(chain(first, chain.from_iterable(left))):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+            written.rows += table.num_rows
+            for name, values in zip(table.column_names, table.columns, strict=True):
+                written.nulls[name] += values.null_count
+    return written
 
 
-def write_whole(path: Path, table: pa.Table) -> TableWriter:
+def write_whole(path: Path, table: pa.Table) -> Written:
     """Write a table that is in memory."""
     return write_parts(path, [table.to_reader()])

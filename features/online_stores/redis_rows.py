@@ -18,7 +18,7 @@ from typing import Any
 from redis import Redis
 
 from features.online_stores.live_events import LiveEvent
-from features.online_stores.rows import RowStore, not_erased
+from features.online_stores.rows import RowStore, chunks, not_erased
 from features.online_stores.views import Encoded, View
 from shoplens.errors import SettingsError, StoreUnavailableError
 
@@ -35,10 +35,6 @@ for i = 1, #KEYS do
   end
 end
 """
-
-
-def _chunks(items: Sequence[Any], size: int = _CHUNK_ROWS) -> Iterator[Sequence[Any]]:
-    return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
 def _events(members: Iterable[bytes]) -> Iterator[LiveEvent]:
@@ -97,7 +93,7 @@ class RedisRows(RowStore):
             pipeline.multi()
             pipeline.eval(_NEWEST_WINS, len(keys), *keys, *(_TIME.pack(row[2]) + row[3] for row in kept))
 
-        for chunk in _chunks(rows, max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(size, 1)))):
+        for chunk in chunks(rows, max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(size, 1)))):
             self._client.transaction(partial(queue, chunk), self._erased)
 
     def append(self, events: Iterable[LiveEvent]) -> None:  # noqa: D102
@@ -120,7 +116,7 @@ class RedisRows(RowStore):
     def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Encoded], list[LiveEvent]]:
         rows: list[Encoded] = []
         events: list[LiveEvent] = []
-        for chunk in _chunks(keys):
+        for chunk in chunks(keys, _CHUNK_ROWS):
             with self._client.pipeline(transaction=False) as pipeline:
                 for view in views:
                     pipeline.mget([self._view(view) + key.encode() for key in chunk])
@@ -160,7 +156,7 @@ class RedisRows(RowStore):
     def remove(self) -> None:
         """See `RowStore`. The state goes first, so that nothing is appended to what is being removed."""
         self._client.unlink(self._texts)
-        for chunk in _chunks(self._suffixes(self._prefix)):
+        for chunk in chunks(self._suffixes(self._prefix), _CHUNK_ROWS):
             self._client.unlink(*(self._prefix + suffix for suffix in chunk))
 
     def close(self) -> None:  # noqa: D102

@@ -14,6 +14,7 @@ from features.online_stores.views import Encoded, Row, View
 from features.tombstones import tombstone
 from shoplens.errors import FeatureError, StoreUnavailableError
 
+S = TypeVar("S")
 T = TypeVar("T", bound=tuple[Any, ...])
 
 
@@ -157,6 +158,11 @@ class RowStore(ABC):
         removed = self._delete([name for name, view in self.views().items() if view.of_people], user_id)
         self.flush()
         return removed
+
+
+def chunks(items: Sequence[S], size: int) -> Iterator[Sequence[S]]:
+    """Yield consecutive parts of `size` items each; the last may be shorter."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
 def not_erased(rows: Sequence[T], user_place: int, erased: set[str]) -> Sequence[T]:

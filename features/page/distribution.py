@@ -121,13 +121,13 @@ def table_distribution(
             moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
             table = table.filter(f"{_MOMENT} = make_timestamptz({micros})")
     texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
-    rows, filled = _counts(table, texts)
+    ((rows, *filled),) = table.aggregate(", ".join(["count(*)", *(f"count({quoted(n)})" for n in texts)])).fetchall()
     ids = [name for name, kind in kinds.items() if _is_list(kind) and units[name] == "id"]
     different = {name: _count_distinct(table.project(f"unnest({quoted(name)}) AS one"), "one") for name in ids}
     found: dict[str, Numbers | Texts] = {}
-    for name in texts:
+    for name, count in zip(texts, filled, strict=True):
         top = _most_frequent(table, name) if name in shown else None
-        found[name] = Texts(rows, rows - filled[name], _count_distinct(table, name), top)
+        found[name] = Texts(rows, rows - count, _count_distinct(table, name), top)
     for name, values in _read(table, {n: k for n, k in kinds.items() if n not in texts}, rows):
         found[name] = numbers(values, rows, lengths=_is_list(kinds[name]), different=different.get(name))
     return TableDistribution(moment, rows, {name: found[name] for name in units})
@@ -135,13 +135,6 @@ def table_distribution(
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _counts(table: Any, texts: list[str]) -> tuple[int, dict[str, int]]:
-    """Return the rows, and how many of them have each text."""
-    counts = ", ".join(["count(*)", *(f"count({quoted(name)})" for name in texts)])
-    ((rows, *filled),) = table.aggregate(counts).fetchall()
-    return rows, dict(zip(texts, filled, strict=True))
 
 
 def _count_distinct(table: Any, name: str) -> int:

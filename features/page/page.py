@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Template
 
 from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values, sentence
-from features.page.distribution import Numbers, TableDistribution, Texts, table_distribution
+from features.page.distribution import Numbers, TableDistribution, table_distribution
 from features.services import readers
 from shoplens.templates import load_template
 
@@ -18,20 +18,6 @@ _GAP = 1.5  # between bars
 _LEAST = 1.5  # so that a bin with one value among millions is visible
 _NOT_DAILY = {"user_profile": "once, as declared", "recent_events": "at the last event of each user"}
 _BY_NAME = {view.name: view for view in VIEWS}
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One feature; `null_share` and `distribution` are None where it is in no table."""
-
-    name: str
-    meaning: str
-    unit: str
-    window: str
-    owner: str
-    null_share: float | None
-    read_by: tuple[str, ...]
-    distribution: Numbers | Texts | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,7 @@ class Section:
         owner: Whom to ask.
         rows: In its table; None: it has none.
         table: The distributions of its table; None: it has none.
-        features: In the order of the table.
+        features: In the order of the table: the entries of `features.json`, with `read_by` and `distribution`.
     """
 
     name: str
@@ -58,7 +44,7 @@ class Section:
     owner: str
     rows: int | None
     table: TableDistribution | None
-    features: tuple[Feature, ...]
+    features: list[dict[str, Any]]
 
 
 def rhythm(name: str) -> str:
@@ -142,14 +128,14 @@ def _section(connection: Any, folder: Path, name: str, entries: list[Mapping[str
         shown = frozenset(feature for feature, unit in units.items() if may_show_values(unit))
         path = folder / f"{name}.parquet"
         table = table_distribution(connection, path, units, shown, all_rows=name in _NOT_DAILY)
-    features = (
-        Feature(
-            **{key: entry[key] for key in ("name", "meaning", "unit", "window", "owner", "null_share")},
-            read_by=readers(entry["view"], entry["name"]),
-            distribution=table.features[entry["name"]] if table else None,
-        )
+    features = [
+        {
+            **entry,
+            "read_by": readers(name, entry["name"]),
+            "distribution": table.features[entry["name"]] if table else None,
+        }
         for entry in entries
-    )
+    ]
     keys = view.keys if view else ("user_id",) if name in _NOT_DAILY else ()
     online, owner = view.online if view else True, entries[0]["owner"]
-    return Section(name, VIEW_MEANING[name], keys, rhythm(name), online, owner, rows, table, tuple(features))
+    return Section(name, VIEW_MEANING[name], keys, rhythm(name), online, owner, rows, table, features)

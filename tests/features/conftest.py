@@ -9,10 +9,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
 from events.contract import EVENT_SCHEMA
+from features.catalogue import Catalogue, read_catalogue
 from features.definitions import VIEWS
 from shoplens.files import write_json
 from shoplens.params import Params, load_params
@@ -57,6 +59,11 @@ def contract_log(*rows: dict[str, Any]) -> pl.DataFrame:
     """Events with every column of the contract, in its order; ids are given in the order of `rows`."""
     filled = [dict.fromkeys(EVENT_SCHEMA) | {"event_id": f"e{n:04}"} | row for n, row in enumerate(rows)]
     return pl.DataFrame(filled, schema=EVENT_SCHEMA, orient="row").sort("event_time", "event_id")
+
+
+def catalogue_of(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
+    """The catalogue of some events."""
+    return read_catalogue(duckdb.from_arrow(events.to_arrow()), items)
 
 
 ITEMS = pl.DataFrame(

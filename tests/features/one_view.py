@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from features.catalogue import build_catalogue
 from features.engine.duck import duckdb
 from features.engine.job import Job
 from features.engine.shards import SplitLog
 from features.views import View
 from features.windows import Days
-from tests.features.conftest import ITEMS
+from tests.features.conftest import ITEMS, catalogue_of
 
 _TIME = pl.Datetime("us", "UTC")
 SCHEMA: dict[str, Any] = {
@@ -31,7 +30,7 @@ def put(folder: Path, rows: Iterable[Mapping[str, Any]]) -> tuple[Path, Path]:
     place = folder / f"view{next(_FOLDERS)}"
     (place / "out").mkdir(parents=True)
     frame.write_parquet(place / "events.parquet")
-    build_catalogue(frame, ITEMS).frame.write_parquet(place / "out/catalogue.parquet")
+    catalogue_of(frame, ITEMS).frame.write_parquet(place / "out/catalogue.parquet")
     return place / "events.parquet", place / "out/catalogue.parquet"
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.catalogue import build_catalogue
 from features.definitions import VIEWS
 from features.fast import FAST_FEATURES, fast_features
 from features.recent import recent_as_of
 from tests.features import naive
+from tests.features.conftest import catalogue_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 100  # longer than the longest window
@@ -94,7 +94,7 @@ def test_every_fast_feature(items: list[Any], events: list[Any], n: int, hours: 
     content = pl.DataFrame(items, schema_overrides={"price": pl.Float64})
     moment, users = START + timedelta(hours=hours), ["ann", "bob", "nobody"]
     now = np.array([moment.replace(tzinfo=None)] * 3, dtype="datetime64[us]")
-    recent = recent_as_of(frame, users, now, n, build_catalogue(frame, content))
+    recent = recent_as_of(frame, users, now, n, catalogue_of(frame, content))
     found = fast_features(recent, now)
     known = naive.Known.at(events, items, moment, active=9)
     for row, user in enumerate(users):

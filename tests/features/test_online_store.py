@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,46 @@ def test_killed_anywhere_and_run_again(story: Any, catalogue: Catalogue, root: P
         assert one.recent.item_index.tolist() == other.recent.item_index.tolist()
 
 
+@pytest.mark.parametrize("lost", ["registry.db", "online.db", "the store", "state.json", "all"])
+def test_a_load_restores_whatever_was_deleted(story: Any, catalogue: Catalogue, lost: str) -> None:
+    first = materialize(story.settings)
+    where = places(story.settings)
+    before, digest = OnlineReader(story.settings).read("ann", catalogue), store_digest(story.settings)
+    if lost == "all":
+        shutil.rmtree(where.home)
+    else:
+        (where.online.resolve() if lost == "the store" else where.home / lost).unlink()
+    again = materialize(story.settings)
+    assert (again.changed, again.digest, again.rows) == (True, first.digest, first.rows)
+    assert store_digest(story.settings) == digest
+    after = OnlineReader(story.settings).read("ann", catalogue)
+    assert before is not None
+    assert after is not None
+    assert after.features == before.features
+    feast = open_store(story.settings)
+    answer = feast.get_online_features(feast.get_feature_service("user_state"), [{"user_id": "ann"}]).to_dict()
+    assert answer["recent_item_ids"][0] == ["bread", "milk", "pen", "bread"]
+    assert not materialize(story.settings).changed
+
+
+def test_a_load_applies_a_changed_definition(story: Any, catalogue: Catalogue) -> None:
+    first = materialize(story.settings)
+    reader = OnlineReader(story.settings)
+    assert "street" not in reader.read("ann", catalogue).features  # type: ignore[union-attr]
+    users = pl.read_parquet(story.validated / "users.parquet").with_columns(street=pl.lit("Main St"))
+    story.put(pl.read_parquet(story.validated / "events.parquet"), users)
+    story.build()
+    path = story.features_dir / "features.json"
+    write_json(path, read_json(path) | {"owners": {"default": "data-team"}})
+    again = materialize(story.settings)
+    assert again.changed
+    assert again.digest != first.digest
+    assert reader.read("ann", catalogue).features["street"] == "Main St"  # type: ignore[union-attr]
+    view = open_store(story.settings).get_feature_view("user_profile")
+    assert "street" in {field.name for field in view.features}
+    assert view.owner == "data-team"
+
+
 def test_feasts_own_command_line_applies_the_same_repo(story: Any, catalogue: Catalogue, root: Path) -> None:
     materialize(story.settings)
     repo = story.settings.root / "features"
@@ -261,7 +302,6 @@ def test_definitions_have_short_lives_and_meanings(story: Any, new_shop: Callabl
     from features.repo import definitions
 
     repo = definitions(story.features_dir)
-    assert repo.digest() == definitions(story.features_dir).digest()
     assert {name: view.ttl.days for name, view in repo.views.items()} == {
         **{view.name: 8 if view.name == "item_activity" else 2 for view in VIEWS},
         "user_profile": 0,

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.catalogue import Catalogue, build_catalogue
+from features.catalogue import Catalogue
 from features.fast import FAST_FEATURES, fast_features
 from features.recent import EVENT_CODES, RecentEvents, recent_as_of, recent_from_arrays
 from shoplens.errors import FeatureError
+from tests.features.conftest import catalogue_of
 
 BUY, VIEW = EVENT_CODES["purchase"], EVENT_CODES["view_item"]
 
@@ -53,7 +54,7 @@ def test_catalogue_has_items_that_only_events_know(events: pl.DataFrame) -> None
             "price": pl.Float64,
         }
     )
-    assert build_catalogue(events, nothing).frame["item_id"].to_list() == ["bread", "ink", "milk", "pen"]
+    assert catalogue_of(events, nothing).frame["item_id"].to_list() == ["bread", "ink", "milk", "pen"]
 
 
 def test_recent_events_as_of_a_moment(events: pl.DataFrame, catalogue: Catalogue) -> None:
