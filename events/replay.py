@@ -7,16 +7,18 @@ Whoever corrects it changes columns only; `_batch`, `_table` and `_row` identify
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from events.account import TableAccount
-from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.contract import QUARANTINE_SCHEMA
 from events.entries import Entry
-from events.ingest import Ingested
-from events.lake import Place, append, lake_quarantine
+from events.lake import Place, Snapshot
+from events.lake.commit import append_incoming
+from events.lake.ingest import in_order
+from events.lake.table import created, existing
 from events.mapping import EventTable, Mapping
 from events.reading import Reading
 from events.sources.files import Size, table_name
@@ -37,7 +39,7 @@ def quarantined(lake: Place, reason: str | None = None) -> pl.DataFrame:
     Raises:
         SourceError: there is no lake.
     """
-    rows = lake_quarantine(lake)
+    rows = Snapshot(lake).quarantine()
     return rows if reason is None else rows.filter(pl.col("reasons").list.contains(reason))
 
 
@@ -139,24 +141,22 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         SourceError: no lake, no such file, or a line that does not say which row it stands for.
         MappingError: the mapping reads something that the rows lack.
     """
-    quarantined(lake)
+    place = created(existing(lake).name, mapping.identity, f"mapping {mapping.name}")
     frame = _read(corrected)
     frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
     entries = [_corrected(rows, table, mapping, corrected) for table, rows in frames.items()]
-    with tempfile.TemporaryDirectory(prefix="shoplens-replay-") as folder:
-        reading = Reading(mapping, [], Path(folder), None, lambda line: None, entries)
-        events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA | {"table": pl.String}), *reading.labelled()])
+    with tempfile.TemporaryDirectory(prefix="shoplens-replay-") as name:
+        folder = Path(name, "reading")
+        folder.mkdir()
+        reading = Reading(mapping, [], folder, None, lambda line: None, entries)
+        incoming = in_order(mapping, reading, Path(name, "events.parquet"))
         rejected = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()])
-    done = Ingested(
-        events=events.drop("table"),
-        items=reading.items(events["item_id"]),
-        users=reading.users,
-        campaigns=reading.campaigns,
-        quarantined=_in_quarantine(rejected, frames),
-        accounts=reading.accounts(),
-        origin=events.select("event_id", "table"),
-        item_content=reading.content,
-        digest=file_digest(corrected),
-        replayed=frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64)),
-    )
-    return append(lake, mapping, done)
+        still_wrong = _in_quarantine(rejected, frames)
+        incoming = replace(
+            incoming,
+            inputs=file_digest(corrected),
+            quarantined=lambda: [still_wrong],
+            replayed=frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64)).to_dicts(),
+        )
+        account, fresh = append_incoming(place, incoming, mapping)
+    return account.table_accounts(again=not fresh)

@@ -4,23 +4,21 @@ A new, missing, wider or renamed column shows a change at the shop that nobody m
 store is reported; what would put other values under the same name is rejected before anything is read.
 """
 
-import gzip
-import io
 import json
+import tempfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from re import split as split_at
-from typing import Any
 
 import polars as pl
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA, UTC_TIME
 from events.lake.table import ACCOUNTS, Lake
-from events.mapping import EventTable, Mapping, SideTable
-from events.sources.files import find_files, kind_of, select_files
+from events.mapping import Csv, EventTable, Mapping, SideTable
+from events.sources.files import find_files, kind_of, open_unpacked, select_files
+from events.sources.readers import read_table
 from events.transform.numbers import columns_of
 from shoplens.errors import SourceError
 
@@ -47,14 +45,6 @@ class Column:
 
 
 Sources = dict[str, dict[str, Column]]  # by table and column
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    UnicodeDecodeError,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-)
 _ROWS = 1000
 _BYTES = 1 << 20
 _MOST = 0.5  # of the values: a few bad ones are rows for the quarantine, not another type
@@ -83,28 +73,17 @@ _SHAPES = {  # of text, the narrowest first; a number with a leading zero is a n
 }
 
 
-def _start(path: Path) -> bytes:
-    """Return the whole lines at the start of a text file."""
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
-        start = stream.read(_BYTES)
-    return start if len(start) < _BYTES else start[: start.rfind(b"\n") + 1]
-
-
-def _head(path: Path, spec: Any) -> pl.DataFrame:
-    """Return the first rows of a file; none of one that cannot be read: reading all of it says why."""
-    kind = kind_of(path) or ""
+def _head(path: Path, dialect: Csv) -> pl.DataFrame:
+    """Return the first rows of a file; none of one that cannot be read: reading all of it reports why."""
     try:
-        if kind == ".parquet":
+        if kind_of(path) == ".parquet":
             return pl.read_parquet(path, n_rows=_ROWS, glob=False, hive_partitioning=False)
-        content = io.BytesIO(_start(path))
-        if "json" in kind:
-            return pl.read_ndjson(content, infer_schema_length=None).head(_ROWS)
-        header = spec.csv.header
-        frame = pl.read_csv(
-            content, infer_schema=False, separator=spec.csv.separator, has_header=not header, truncate_ragged_lines=True
-        )
-        return (frame.rename(dict(zip(frame.columns, header, strict=False))) if header else frame).head(_ROWS)
-    except _UNREADABLE:
+        with tempfile.TemporaryDirectory(prefix="shoplens-head-") as folder, open_unpacked(path) as stream:
+            # A copy: the reader of a text file goes through all of it before it returns the first row.
+            copy, start = Path(folder, path.name), stream.read(_BYTES)
+            copy.write_bytes(start if len(start) < _BYTES else start[: start.rfind(b"\n") + 1])
+            return read_table(copy, dialect).head(_ROWS)
+    except (SourceError, OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return pl.DataFrame()
 
 
@@ -154,13 +133,6 @@ def _column(values: pl.Series, rows: int) -> Column:
     )
 
 
-def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any]]:
-    specs: tuple[EventTable | SideTable, ...] = (*mapping.events, *mapping.sides.values())
-    for spec in specs:
-        yield spec.table, spec
-        yield from ((join.table, join) for join in spec.joins)
-
-
 def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
     """Return what the tables of a source look like, from the first rows of their files.
 
@@ -169,10 +141,11 @@ def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
     """
     found: Sources = {}
     files = find_files(inputs)
-    for table, spec in _specs(mapping):
-        columns = found.setdefault(table, {})
-        for path in select_files(files, table):
-            head = _head(path, spec)
+    tables: tuple[EventTable | SideTable, ...] = (*mapping.events, *mapping.sides.values())
+    for spec in (one for table in tables for one in (table, *table.joins)):
+        columns = found.setdefault(spec.table, {})
+        for path in select_files(files, spec.table):
+            head = _head(path, spec.csv)
             for name in head.columns:
                 column = _column(head[name], head.height)
                 columns[name] = _widest(columns[name], column) if name in columns else column
