@@ -1,4 +1,4 @@
-"""Quarantined rows of a lake: written out to be corrected, and brought in again.
+"""Quarantined rows of a lake: written out to be corrected, and replayed.
 
 A row is written as one line of JSON: its `_batch`, `_table`, `_row` and `_reasons`, then the columns of the source.
 Whoever corrects it changes columns only; `_batch`, `_table` and `_row` identify the quarantined row it replaces.
@@ -52,8 +52,8 @@ def reasons_by_table(rows: pl.DataFrame) -> list[tuple[str, str, int]]:
 def write_rows(rows: pl.DataFrame, target: Path) -> int:
     """Write QUARANTINE_SCHEMA rows to be corrected; return how many.
 
-    Events whose id the lake holds with other content have no row number and are left out: there is nothing to correct
-    in them by themselves, the source is right or the lake is.
+    Events whose ID the lake holds with other content have no row number and are left out: nothing in them can be
+    corrected, either the source is right or the lake.
     """
     chosen = rows.filter(pl.col("row").is_not_null())
     with whole_file(target) as work, work.open("w", encoding="utf-8") as stream:
@@ -64,7 +64,7 @@ def write_rows(rows: pl.DataFrame, target: Path) -> int:
 
 
 def _entry(table: str, mapping: Mapping) -> tuple[EventTable, str]:
-    """Return the entry of the mapping that read the table of that label, and the salt of its ids."""
+    """Return the entry of the mapping that read the table of that label, and the salt of its IDs."""
     file, _, place = table.removesuffix(")").partition(" (events ")
     fitting = [
         (spec, n) for n, spec in enumerate(mapping.events) if spec.table in ("*", table_name(Path(file))) or place
@@ -118,10 +118,10 @@ def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) ->
     return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)
 
 
-def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+def _in_quarantine(rejected: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Return QUARANTINE_SCHEMA rows under the row numbers that the lake's quarantine knows them by."""
     named = [
-        aside.filter(pl.col("table") == table).with_columns(
+        rejected.filter(pl.col("table") == table).with_columns(
             pl.col("row").replace_strict(dict(enumerate(frame["_row"])), return_dtype=pl.Int64)
         )
         for table, frame in frames.items()
@@ -130,7 +130,7 @@ def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.D
 
 
 def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
-    """Bring corrected rows into their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
+    """Append corrected rows to their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
 
     Args:
         lake: The lake, a folder or an fsspec URL.
@@ -138,7 +138,7 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         corrected: What `write_rows` wrote, corrected.
 
     Raises:
-        SourceError: no lake, no such file, or a line that does not say which row it stands for.
+        SourceError: no lake, no such file, or a line that does not name the row it replaces.
         MappingError: the mapping reads something that the rows lack.
     """
     place = created(existing(lake).name, mapping.identity, f"mapping {mapping.name}")

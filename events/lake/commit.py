@@ -250,10 +250,8 @@ def commit_account(
     try:
         events.update_incremental()
         return record(lake, events, account, before)
-    except (
-        *STORE_ERRORS,
-        SourceError,
-    ) as error:  # it is committed: readers find the account in `pending`, the next writer records it
+    except (*STORE_ERRORS, SourceError) as error:
+        # It is committed: readers find the account in `pending`, and the next writer records it.
         _log.warning("lake %s: batch %s is committed, its account will follow: %s", lake.name, account.batch, error)
         return account
 
@@ -287,11 +285,9 @@ def _version_of(lake: Lake, events: DeltaTable, account: Account, before: int) -
     low, high = before + 1, events.version()
     while low < high:
         middle = (low + high) // 2
-        try:
+        has = None
+        with contextlib.suppress(DeltaError):  # log entries so old are cleaned up
             has = lake.find(EVENTS, middle)
-        except DeltaError:  # log entries so old are cleaned up
-            low = middle + 1
-            continue
         if has is not None and has.transaction_version(account.inputs) == account.number:
             high = middle
         else:
@@ -303,11 +299,9 @@ def pending_accounts(lake: Lake) -> list[Account]:
     """Return the accounts of commits in progress; of those, the committed ones have their number in the events."""
     found = []
     for name in lake.names("pending"):
-        if name.endswith(".json") and not name.startswith("."):
-            try:
+        if name.endswith(".json"):
+            with contextlib.suppress(FileNotFoundError):  # recorded meanwhile
                 found.append(Account(**json.loads(lake.files.cat_file(f"pending/{name}"))))
-            except FileNotFoundError:  # recorded meanwhile
-                continue
     return found
 
 

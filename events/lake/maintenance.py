@@ -64,7 +64,7 @@ def compact(lake: Lake, target_size: int = _LARGE) -> None:
 def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[date | None, list[dict[str, Any]]]]:
     """Yield days with the files to merge into one, two or more each; without a day for a table without days."""
     files = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("size_bytes") < target_size)
-    by_day: dict[Any, list[dict[str, Any]]] = {}
+    by_day: dict[date | None, list[dict[str, Any]]] = {}
     for file in files.sort("modification_time", "path").iter_rows(named=True):
         by_day.setdefault(file.get("partition.day"), []).append(file)
     for day, small in by_day.items():

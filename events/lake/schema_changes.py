@@ -147,14 +147,13 @@ def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
         for path in select_files(files, spec.table):
             head = _head(path, spec.csv)
             for name in head.columns:
-                column = _column(head[name], head.height)
-                columns[name] = _widest(columns[name], column) if name in columns else column
+                columns[name] = _widest(columns.get(name), _column(head[name], head.height))
     return {table: columns for table, columns in found.items() if columns}
 
 
-def _root(address: str) -> str:
+def _known_root(address: str, columns: dict[str, Column]) -> str:
     """Return the column of the file that an address inside a record starts with."""
-    return split_at(r"[.\[]", address)[0]
+    return address if address in columns else split_at(r"[.\[]", address)[0]
 
 
 def _read_as(mapping: Mapping, table: str, columns: dict[str, Column]) -> tuple[dict[str, str], set[str]]:
@@ -186,10 +185,6 @@ def _with_alternatives(mapping: Mapping, table: str, new: dict[str, Column]) -> 
     return {name for names in roots if names & set(new) for name in names}
 
 
-def _known_root(address: str, columns: dict[str, Column]) -> str:
-    return address if address in columns else _root(address)
-
-
 def _guess(gone: str, was: Column, new: dict[str, Column]) -> str | None:
     """Return the new column that is most like the one that is gone, by kind, values and name; None for no such."""
 
@@ -203,10 +198,10 @@ def _guess(gone: str, was: Column, new: dict[str, Column]) -> str | None:
 
 
 def _refusal(old: Column, new: Column, role: str) -> str | None:
-    """Say in a word why a column that is read so cannot have become that; None where it can."""
+    """Return how a change of type breaks a column that is read, `narrower` or `another`; None where it does not."""
     if not new.declared and new.values < _ENOUGH:
-        return None  # rows that do not fit are set aside one by one
-    # As text, text is whatever it says; and a column of bad values can only become better.
+        return None  # rows that do not fit are quarantined one by one
+    # Any value is text; and a column of bad values can only become better.
     if (role == "text" and not new.declared) or (role != "text" and old.kind == "text"):
         return None
     if role == "time" and (old.kind, new.kind) != ("date", "timestamp"):
@@ -224,17 +219,15 @@ def _changes_of(mapping: Mapping, table: str, old: dict[str, Column], new: dict[
     where = f"mapping {mapping.name}, table {table}"
     added = {name: column for name, column in new.items() if name not in old}
     free = {name: column for name, column in added.items() if name not in roles}
-    said = []
+    lines = []
     for name, was in old.items():
         if name not in new:
-            said.append(_gone(where, name, was, free, added, read=name in roles and name not in optional))
+            lines.append(_gone(where, name, was, free, added, read=name in roles and name not in optional))
         elif new[name].kind not in (was.kind, "empty") and was.kind != "empty":
-            said += _typed(where, name, was, new[name], roles.get(name))
-    events = table in {spec.table for spec in mapping.events}
-    for name, column in free.items():
-        kept = "kept in attributes" if events else "not read"
-        said.append(f"{table}: new column {name} ({column.kind}), {kept}")
-    return [line.removeprefix("mapping ") for line in said]
+            lines += _typed(where, name, was, new[name], roles.get(name))
+    kept = "kept in attributes" if table in {spec.table for spec in mapping.events} else "not read"
+    lines += [f"{table}: new column {name} ({column.kind}), {kept}" for name, column in free.items()]
+    return [line.removeprefix("mapping ") for line in lines]
 
 
 def _gone(where: str, name: str, was: Column, free: dict[str, Column], added: dict[str, Column], *, read: bool) -> str:
@@ -300,16 +293,15 @@ def known_sources(lake: Lake, mapping: str) -> Sources:
 def merged_sources(before: Sources, sources: Sources) -> Sources:
     """Return what is known of all tables with these in it: of every column the widest type that it has had."""
     tables = {
-        table: {
-            name: _widest(before[table][name], column) if name in before.get(table, {}) else column
-            for name, column in columns.items()
-        }
+        table: {name: _widest(before.get(table, {}).get(name), column) for name, column in columns.items()}
         for table, columns in sources.items()
     }
     return before | tables
 
 
-def _widest(was: Column, now: Column) -> Column:
+def _widest(was: Column | None, now: Column) -> Column:
+    if was is None:
+        return now
     if not now.declared and now.values < min(_ENOUGH, was.values):
         return was
     return now if was.kind == now.kind or now.kind in _WIDER[was.kind] else was
