@@ -7,24 +7,19 @@ them out of the files first.
 
 import hashlib
 import json
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 from deltalake import Transaction
-from deltalake.exceptions import CommitFailedError
 
 from events.lake.commit import commit_account, new_account, new_batch, repair
 from events.lake.known_ids import KnownIds
 from events.lake.maintenance import REWRITES, vacuum, vacuum_replaced, without
 from events.lake.snapshot import Snapshot
-from events.lake.table import EVENTS, QUARANTINE, SCHEMAS, Lake, Place, clear_errors, commit
-from shoplens.errors import SourceError
+from events.lake.table import EVENTS, QUARANTINE, SCHEMAS, Lake, Place, clear_errors, commit, retried
 
-_TRIES = 100
 _OTHERS = tuple(name for name, schema in SCHEMAS.items() if name not in (EVENTS, QUARANTINE) and "user_id" in schema)
 
 
@@ -75,29 +70,25 @@ def _raw_names(raw: str, user_id: str) -> bool:
 
 def _take_out(lake: Lake, name: str, column: str, gone: Callable[[pl.Series], pl.Series]) -> tuple[int, list[str]]:
     """Commit a table without some rows; return how many those were, and their days."""
-    for tries in range(_TRIES):
+
+    def attempt() -> tuple[int, list[str]]:  # fails where a compaction replaces the files
         table = lake.find(name)
         if table is None:
             return 0, []
         if name == EVENTS:
             repair(lake, table)
-            KnownIds(lake, table).catch_up(table)
+            KnownIds(lake, table).catch_up()
         actions, count, days = without(lake, name, table, column, gone)
-        if not actions:
-            return 0, []
         guard = Transaction(REWRITES, table.version())
-        try:
-            if name == EVENTS:
-                batch = new_batch()
-                account = new_account(table, batch=batch, inputs=f"erase:{batch}", mapping="erase", days=days)
-                commit_account(lake, table, account, actions, [guard], exclusive=False)
-            else:
-                commit(table, actions, [guard])
-        except CommitFailedError:  # a compaction replaced the files
-            time.sleep(random.uniform(0, 0.01 * 2 ** min(tries, 7)))  # noqa: S311  (no secret)
-            continue
+        if actions and name == EVENTS:
+            batch = new_batch()
+            account = new_account(table, batch=batch, inputs=f"erase:{batch}", mapping="erase", days=days)
+            commit_account(lake, table, account, actions, [guard], exclusive=False)
+        elif actions:
+            commit(table, actions, [guard])
         return count, days
-    raise SourceError(f"lake: {lake.name}: other writers were first {_TRIES} times. Run it again")
+
+    return retried(lake.name, attempt)
 
 
 def erase_from_lake(place: Place, user_id: str) -> LakeErasure:

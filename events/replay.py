@@ -1,4 +1,4 @@
-"""Quarantined rows of a lake: written out to be corrected, and brought in again.
+"""Quarantined rows of a lake: written out to be corrected, and replayed.
 
 A row is written as one line of JSON: its `_batch`, `_table`, `_row` and `_reasons`, then the columns of the source.
 Whoever corrects it changes columns only; `_batch`, `_table` and `_row` identify the quarantined row it replaces.
@@ -7,16 +7,18 @@ Whoever corrects it changes columns only; `_batch`, `_table` and `_row` identify
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from events.account import TableAccount
-from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.contract import QUARANTINE_SCHEMA
 from events.entries import Entry
-from events.ingest import Ingested
-from events.lake import Place, append, lake_quarantine
+from events.lake import Place, Snapshot
+from events.lake.commit import append_incoming
+from events.lake.ingest import in_order
+from events.lake.table import created, existing
 from events.mapping import EventTable, Mapping, columns_of
 from events.reading import Reading
 from events.sources.files import Size, table_name
@@ -37,7 +39,7 @@ def quarantined(lake: Place, reason: str | None = None) -> pl.DataFrame:
     Raises:
         SourceError: there is no lake.
     """
-    rows = lake_quarantine(lake)
+    rows = Snapshot(lake).quarantine()
     return rows if reason is None else rows.filter(pl.col("reasons").list.contains(reason))
 
 
@@ -50,8 +52,8 @@ def reasons_by_table(rows: pl.DataFrame) -> list[tuple[str, str, int]]:
 def write_rows(rows: pl.DataFrame, target: Path) -> int:
     """Write QUARANTINE_SCHEMA rows to be corrected; return how many.
 
-    Events whose id the lake holds with other content have no row number and are left out: there is nothing to correct
-    in them by themselves, the source is right or the lake is.
+    Events whose ID the lake holds with other content have no row number and are left out: nothing in them can be
+    corrected, either the source is right or the lake.
     """
     chosen = rows.filter(pl.col("row").is_not_null())
     with whole_file(target) as work, work.open("w", encoding="utf-8") as stream:
@@ -62,7 +64,7 @@ def write_rows(rows: pl.DataFrame, target: Path) -> int:
 
 
 def _entry(table: str, mapping: Mapping) -> tuple[EventTable, str]:
-    """Return the entry of the mapping that read the table of that label, and the salt of its ids."""
+    """Return the entry of the mapping that read the table of that label, and the salt of its IDs."""
     file, _, place = table.removesuffix(")").partition(" (events ")
     fitting = [
         (spec, n) for n, spec in enumerate(mapping.events) if spec.table in ("*", table_name(Path(file))) or place
@@ -116,10 +118,10 @@ def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) ->
     return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)
 
 
-def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+def _in_quarantine(rejected: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Return QUARANTINE_SCHEMA rows under the row numbers that the lake's quarantine knows them by."""
     named = [
-        aside.filter(pl.col("table") == table).with_columns(
+        rejected.filter(pl.col("table") == table).with_columns(
             pl.col("row").replace_strict(dict(enumerate(frame["_row"])), return_dtype=pl.Int64)
         )
         for table, frame in frames.items()
@@ -128,7 +130,7 @@ def _in_quarantine(aside: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.D
 
 
 def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
-    """Bring corrected rows into their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
+    """Append corrected rows to their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
 
     Args:
         lake: The lake, a folder or an fsspec URL.
@@ -136,27 +138,25 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         corrected: What `write_rows` wrote, corrected.
 
     Raises:
-        SourceError: no lake, no such file, or a line that does not say which row it stands for.
+        SourceError: no lake, no such file, or a line that does not name the row it replaces.
         MappingError: the mapping reads something that the rows lack.
     """
-    quarantined(lake)
+    place = created(existing(lake).name, mapping.identity, f"mapping {mapping.name}")
     frame = _read(corrected)
     frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
     entries = [_corrected(rows, table, mapping, corrected) for table, rows in frames.items()]
-    with tempfile.TemporaryDirectory(prefix="shoplens-replay-") as folder:
-        reading = Reading(mapping, [], Path(folder), None, lambda line: None, entries)
-        events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA | {"table": pl.String}), *reading.labelled()])
+    with tempfile.TemporaryDirectory(prefix="shoplens-replay-") as name:
+        folder = Path(name, "reading")
+        folder.mkdir()
+        reading = Reading(mapping, [], folder, None, lambda line: None, entries)
+        incoming = in_order(mapping, reading, Path(name, "events.parquet"))
         rejected = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()])
-    done = Ingested(
-        events=events.drop("table"),
-        items=reading.items(events["item_id"]),
-        users=reading.sides["users"],
-        campaigns=reading.sides["campaigns"],
-        quarantined=_in_quarantine(rejected, frames),
-        accounts=reading.accounts(),
-        origin=events.select("event_id", "table"),
-        item_content=reading.content,
-        digest=file_digest(corrected),
-        replayed=frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64)),
-    )
-    return append(lake, mapping, done)
+        still_wrong = _in_quarantine(rejected, frames)
+        incoming = replace(
+            incoming,
+            inputs=file_digest(corrected),
+            quarantined=lambda: [still_wrong],
+            replayed=frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64)).to_dicts(),
+        )
+        account, fresh = append_incoming(place, incoming, mapping)
+    return account.table_accounts(again=not fresh)

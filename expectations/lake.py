@@ -45,29 +45,19 @@ class Days:
         return meant
 
 
-def _write_events(snapshot: Snapshot, days: list[date], folder: Path) -> list[Path]:
-    """Write the events of each day to a file; return the files."""
-    paths = [folder / f"events-{day}.parquet" for day in days]
-    for day, path in zip(days, paths, strict=True):
-        snapshot.day(day).write_parquet(path, compression="lz4")
-    return paths
-
-
-def _write_sides(snapshot: Snapshot, folder: Path, seen: pl.Series) -> dict[str, Path]:
-    """Write items, users and campaigns as `shoplens fetch` freezes them; return the file of each."""
-    frames = {"items": snapshot.items(seen), **{name: snapshot.side(name) for name in ("users", "campaigns")}}
-    paths = {name: folder / f"{name}.parquet" for name in frames}
-    for name, frame in frames.items():
-        frame.write_parquet(paths[name])
-    return paths
-
-
-def _seen_items(paths: list[Path]) -> pl.Series:
+def _write_tables(snapshot: Snapshot, days: list[date], folder: Path) -> dict[str, list[Path]]:
+    """Write the events of each day to a file, and items, users and campaigns as `shoplens fetch` freezes them."""
+    paths = {"events": [folder / f"events-{day}.parquet" for day in days]}
     seen = pl.Series("item_id", [], dtype=pl.String)
-    for path in paths:
-        for frame in read_batches(path, ["item_id"]):
-            seen = pl.concat([seen, frame["item_id"].drop_nulls()]).unique()
-    return seen
+    for day, path in zip(days, paths["events"], strict=True):
+        events = snapshot.day(day)
+        events.write_parquet(path, compression="lz4")
+        seen = pl.concat([seen, events["item_id"].drop_nulls()]).unique()
+    sides = {"items": snapshot.items(seen), "users": snapshot.side("users"), "campaigns": snapshot.side("campaigns")}
+    for name, frame in sides.items():
+        paths[name] = [folder / f"{name}.parquet"]
+        frame.write_parquet(paths[name][0])
+    return paths
 
 
 def _season(snapshot: Snapshot, days: list[date], reference_days: int) -> Iterator[pl.DataFrame]:
@@ -79,7 +69,7 @@ def _season(snapshot: Snapshot, days: list[date], reference_days: int) -> Iterat
 
 
 def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> int:
-    """Return how many rows are bad; stop where they are too many, before they are looked for if that is plain."""
+    """Return how many rows are bad; raise where they are too many, without reading the rows if the counts show it."""
     counts = result.failed.values()
     require_few_bad(result, max(counts, default=0), share)
     if len(counts) < 2:
@@ -99,13 +89,13 @@ def _table(results: list[TableResult], bad: dict[str, int]) -> None:
 
 
 def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings: Settings) -> Drift:
-    """Hold days of a lake against the suites and their season; build Data Docs and print what was found.
+    """Validate days of a lake against the suites and their season; build Data Docs and print what was found.
 
     Args:
         place: The lake, a folder or a URL.
-        days: Which.
-        params: What is too much.
-        settings: Where the pages go.
+        days: The days to validate.
+        params: The limits.
+        settings: Where the pages are written.
 
     Raises:
         SettingsError: the lake has no event on these days.
@@ -115,21 +105,19 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
     meant = days.of(snapshot)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        events = _write_events(snapshot, meant, folder)
-        sides = _write_sides(snapshot, folder, _seen_items(events))
+        paths = _write_tables(snapshot, meant, folder)
         judged, database = folder / "drift.parquet", folder / "tables.duckdb"
         create_empty_table(judged)
-        with open_tables(database, {"events": events, **sides, "drift": judged}) as context:
+        with open_tables(database, {**paths, "drift": judged}) as context:
             validator = TableValidator(context, database)
             try:
-                results = [validator.validate(table) for table in ("events", *sides)]
+                results = [validator.validate(table) for table in paths]
                 season = _season(snapshot, meant, params.drift.reference_days)
-                drift = detect_drift(season, pl.read_parquet(sides["items"]), params.drift, meant[0], days.last)
+                drift = detect_drift(season, pl.read_parquet(paths["items"]), params.drift, meant[0], days.last)
                 run_drift_suite(drift, judged, validator, params.drift)
                 report_drift(drift, snapshot.name, settings)
             finally:
                 console.print(f"Data Docs: {build_data_docs(context, settings)}")
-        paths = {"events": events, **{name: [path] for name, path in sides.items()}}
         _table(results, {r.table: _require_few_bad(r, paths[r.table], params.max_bad_share) for r in results})
     require_no_drift(drift, params.drift)
     return drift

@@ -6,8 +6,8 @@ once it is written, so readers see a lake before a batch or after it. Ingesting 
 known by their ID, and the same inputs are committed once.
 """
 
-from events.lake.commit import LIVE, append, append_chunks, append_events
-from events.lake.ingest import Brought, bring, ingest_files
+from events.lake.commit import append_events
+from events.lake.ingest import ingest_files
 from events.lake.maintenance import vacuum_lake
 from events.lake.revert import revert
 from events.lake.snapshot import (
@@ -16,40 +16,27 @@ from events.lake.snapshot import (
     freeze_lake,
     is_lake,
     known_since,
-    lake_accounts,
-    lake_quarantine,
-    open_lake,
     read_events,
-    read_frozen,
 )
 from events.lake.status import lake_digest, lake_status, lake_version, late_days, touched_days
 from events.lake.table import GroupedWriter, Place, is_url
 
 __all__ = [
-    "LIVE",
-    "Brought",
     "GroupedWriter",
     "Place",
     "Snapshot",
-    "append",
-    "append_chunks",
     "append_events",
-    "bring",
     "check_identity",
     "freeze_lake",
     "ingest_files",
     "is_lake",
     "is_url",
     "known_since",
-    "lake_accounts",
     "lake_digest",
-    "lake_quarantine",
     "lake_status",
     "lake_version",
     "late_days",
-    "open_lake",
     "read_events",
-    "read_frozen",
     "revert",
     "touched_days",
     "vacuum_lake",

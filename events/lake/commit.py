@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -29,8 +29,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from events.account import TableAccount, count_reasons
 from events.content import OTHER_CONTENT, content_hash
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.ingest import Ingested
-from events.lake.known_ids import Ids, KnownIds, hashed, known_events
+from events.lake.known_ids import Ids, KnownIds, hashed
 from events.lake.maintenance import GRACE_HOURS, maintain
 from events.lake.schema_changes import Sources, changes, known_sources, merged_sources
 from events.lake.table import (
@@ -45,6 +44,7 @@ from events.lake.table import (
     clear_errors,
     commit,
     created,
+    retried,
 )
 from events.mapping import Mapping
 from shoplens.errors import SourceError
@@ -53,9 +53,6 @@ LIVE = "live"  # the mapping, and the table, of events that arrive one by one
 Chunks = Callable[[], Iterable[pl.DataFrame]]
 _APPENDS = "shoplens:appends"
 _log = logging.getLogger(__name__)
-_CHUNK = 1 << 20
-_TRIES = 1000
-_SHORT, _LONG = 0.01, 1.0  # seconds between tries
 _LONGEST = GRACE_HOURS * 1800.0  # seconds: half of the time after which a vacuum deletes files that nothing names
 _ABANDONED = 24 * 3600.0  # seconds after which a pending account belongs to a killed writer
 
@@ -104,11 +101,10 @@ class Account:
 
     def frame(self) -> pl.DataFrame:
         """Return the account as one row of the table."""
-        row = asdict(self) | {
-            "committed_at": datetime.fromisoformat(self.committed_at),
-            "tables": json.dumps(self.tables, sort_keys=True, ensure_ascii=False),
-            "sources": json.dumps(self.sources, sort_keys=True) if self.sources else None,
-        }
+        row = asdict(self)
+        row["committed_at"] = datetime.fromisoformat(self.committed_at)
+        row["tables"] = json.dumps(self.tables, sort_keys=True, ensure_ascii=False)
+        row["sources"] = json.dumps(row["sources"], sort_keys=True) if self.sources else None
         return pl.DataFrame([row], schema={"batch": pl.String} | ACCOUNT_SCHEMA)
 
     @property
@@ -116,19 +112,10 @@ class Account:
         """The number of the batch, which its transaction carries."""
         return int(self.batch, 16)
 
-
-@dataclass
-class _Written:
-    """The files that an append has written, kept while it tries to commit them."""
-
-    batch: str
-    accounts: dict[str, TableAccount]
-    started: float = field(default_factory=time.time)
-    actions: list[AddAction] = field(default_factory=list)
-    ids: list[Ids] = field(default_factory=list)
-    days: set[str] = field(default_factory=set)
-    clashing: list[pl.DataFrame] = field(default_factory=list)
-    duplicates_of: set[str] = field(default_factory=set)
+    def table_accounts(self, *, again: bool = False) -> dict[str, TableAccount]:
+        """Return the account of each table; of inputs that are read again, what was accepted is a duplicate now."""
+        accounts = {table: TableAccount(**one) for table, one in self.tables.items()}
+        return {table: one.moved(one.accepted, None) for table, one in accounts.items()} if again else accounts
 
 
 def new_batch() -> str:
@@ -152,69 +139,78 @@ def as_quarantine(clashing: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def split_known(
-    chunk: pl.DataFrame, events: DeltaTable, index: KnownIds
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def split_known(chunk: pl.DataFrame, index: KnownIds) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Return the new events of a chunk, those that the lake holds, and those that conflict with what it holds.
 
     The second and third have the `held_by` batch.
     """
-    known = known_events(events, index, chunk).rename({"batch": "held_by"})
+    known = index.known_events(chunk).rename({"batch": "held_by"})
     met = chunk.join(known, on="event_id", how="inner", maintain_order="left")
     new = chunk.join(known, on="event_id", how="anti", maintain_order="left")
     return new, met.filter("same"), met.filter(~pl.col("same"))
 
 
-def _write_chunk(lake: Lake, events: DeltaTable, index: KnownIds, chunk: pl.DataFrame, written: _Written) -> None:
-    new, repeated, clashing = split_known(chunk, events, index)
-    written.accounts = moved(written.accounts, repeated["table"], None)
-    written.accounts = moved(written.accounts, clashing["table"], OTHER_CONTENT)
-    written.duplicates_of.update(repeated["held_by"], clashing["held_by"])
-    if clashing.height:
-        written.clashing.append(clashing.select("event_id", as_quarantine(clashing).to_struct("row")))
-    written.ids.append(hashed(new["event_id"]))
-    dated = new.select(*EVENT_SCHEMA, pl.col("event_time").dt.date().alias("_day"))
-    for (day,), rows in dated.partition_by("_day", as_dict=True, include_key=False).items():
-        written.actions.append(lake.write(EVENTS, rows.sort("event_time", "event_id"), written.batch, day))
-        written.days.add(str(day))
+class _Written:
+    """The files of a batch, written but not yet committed."""
 
+    def __init__(self, lake: Lake, index: KnownIds, incoming: Incoming) -> None:
+        """Write the new events and, to the other tables, all other rows of the batch."""
+        self.started, self.batch, self.accounts = time.time(), new_batch(), incoming.accounts
+        self.actions: list[AddAction] = []
+        self.days: set[str] = set()
+        self._duplicates_of: set[str] = set()
+        self._ids: list[Ids] = []
+        clashing = [
+            pl.DataFrame(schema={"event_id": pl.String, "row": pl.Struct(QUARANTINE_SCHEMA)}),
+            *(self._write_events(lake, index, chunk) for chunk in incoming.events() if chunk.height),
+        ]
+        conflicts = pl.concat(clashing)
+        for rows in chain(incoming.quarantined(), [conflicts["row"].struct.unnest()]):
+            lake.append(QUARANTINE, rows.select(list(QUARANTINE_SCHEMA)), self.batch)
+        for name, rows in incoming.sides.items():
+            # Nothing that a quarantined event carried is believed.
+            believed = rows.join(conflicts, on="event_id", how="anti") if name == CONTENT else rows
+            lake.append(name, believed, self.batch)
 
-def _write(lake: Lake, events: DeltaTable, index: KnownIds, incoming: Incoming) -> _Written:
-    """Write the new events and, to the other tables, all other rows of the batch."""
-    written = _Written(new_batch(), incoming.accounts)
-    for chunk in incoming.events():
-        if chunk.height:
-            _write_chunk(lake, events, index, chunk, written)
-    empty = pl.DataFrame(schema={"event_id": pl.String, "row": pl.Struct(QUARANTINE_SCHEMA)})
-    clashing = pl.concat([empty, *written.clashing])
-    for rows in chain(incoming.quarantined(), [clashing["row"].struct.unnest()]):
-        lake.append(QUARANTINE, rows.select(list(QUARANTINE_SCHEMA)), written.batch)
-    for name, rows in incoming.sides.items():
-        # Nothing that a quarantined event carried is believed.
-        believed = rows.join(clashing, on="event_id", how="anti") if name == CONTENT else rows
-        lake.append(name, believed, written.batch)
-    return written
+    def _write_events(self, lake: Lake, index: KnownIds, chunk: pl.DataFrame) -> pl.DataFrame:
+        """Write the new events; return the ID of each conflicting one, and its `row` for the quarantine."""
+        new, repeated, clashing = split_known(chunk, index)
+        self.accounts = moved(moved(self.accounts, repeated["table"], None), clashing["table"], OTHER_CONTENT)
+        self._duplicates_of.update(repeated["held_by"], clashing["held_by"])
+        self._ids.append(hashed(new["event_id"]))
+        dated = new.select(
+            *EVENT_SCHEMA, pl.lit(self.batch).alias("batch"), pl.col("event_time").dt.date().alias("_day")
+        )
+        for (day,), rows in dated.partition_by("_day", as_dict=True, include_key=False).items():
+            self.actions.append(lake.write(EVENTS, rows.sort("event_time", "event_id"), self.batch, day))
+            self.days.add(str(day))
+        return clashing.select("event_id", as_quarantine(clashing).to_struct("row"))
+
+    def is_outdated(self, events: DeltaTable, index: KnownIds, since: int) -> bool:
+        """Return whether others added events of ours since a version, or reverted a batch that made ours duplicates."""
+        reverted = any(events.transaction_version(f"revert:{batch}") is not None for batch in self._duplicates_of)
+        return reverted or any(True for ids in self._ids for _ in index.find(ids, since))
+
+    def account(self, events: DeltaTable, incoming: Incoming, known: Sources) -> Account:
+        """Return the account of the batch, to be committed next."""
+        held = pl.DataFrame(events.get_add_actions(flatten=True))["partition.day"].max()
+        return new_account(
+            events,
+            batch=self.batch,
+            inputs=incoming.inputs,
+            mapping=incoming.mapping,
+            tables={table: asdict(account) for table, account in self.accounts.items()},
+            days=sorted(self.days),
+            late_days=sorted(day for day in self.days if held is not None and day < str(held)),
+            duplicates_of=sorted(self._duplicates_of),
+            replayed=incoming.replayed,
+            sources=merged_sources(known, incoming.sources),
+        )
 
 
 def new_account(events: DeltaTable, **values: Any) -> Account:
     """Return the account of a batch that is to be committed next."""
     return Account(version=events.version() + 1, committed_at=datetime.now(UTC).isoformat(), **{"tables": {}} | values)
-
-
-def _account(events: DeltaTable, incoming: Incoming, written: _Written, known: Sources) -> Account:
-    held = pl.DataFrame(events.get_add_actions(flatten=True))["partition.day"].max()
-    return new_account(
-        events,
-        batch=written.batch,
-        inputs=incoming.inputs,
-        mapping=incoming.mapping,
-        tables={table: account.as_json() for table, account in written.accounts.items()},
-        days=sorted(written.days),
-        late_days=sorted(day for day in written.days if held is not None and day < str(held)),
-        duplicates_of=sorted(written.duplicates_of),
-        replayed=incoming.replayed,
-        sources=merged_sources(known, incoming.sources),
-    )
 
 
 def commit_account(
@@ -226,7 +222,7 @@ def commit_account(
     *,
     exclusive: bool = True,
 ) -> Account:
-    """Commit a batch with its account, and record it; the account is returned with the version it got.
+    """Commit a batch with its account, and record it; return the account with the version it got.
 
     Args:
         lake: The lake.
@@ -254,7 +250,8 @@ def commit_account(
     try:
         events.update_incremental()
         return record(lake, events, account, before)
-    except STORE_ERRORS as error:  # it is committed: readers find the account in `pending`, the next writer records it
+    except (*STORE_ERRORS, SourceError) as error:
+        # It is committed: readers find the account in `pending`, and the next writer records it.
         _log.warning("lake %s: batch %s is committed, its account will follow: %s", lake.name, account.batch, error)
         return account
 
@@ -271,16 +268,14 @@ def record(lake: Lake, events: DeltaTable, account: Account, before: int) -> Acc
     version = _version_of(lake, events, account, before)
     with contextlib.suppress(FileNotFoundError):  # cleaned up: long on the disk
         lake.sync(f"{EVENTS}/_delta_log/{version:020}.json")
-    account = Account(**asdict(account) | {"version": version})
-    for _ in range(_TRIES):
+    account = replace(account, version=version)
+
+    def attempt() -> None:  # fails where another writer records it, or where the table gains a column
         table = lake.open(ACCOUNTS)
-        if table.transaction_version(account.batch) is not None:
-            break
-        try:
+        if table.transaction_version(account.batch) is None:
             commit(table, [lake.write(ACCOUNTS, account.frame(), account.batch)], [Transaction(account.batch, 1)])
-            break
-        except CommitFailedError:
-            continue  # recorded by another writer, or the table gained a column
+
+    retried(lake.name, attempt)
     lake.delete(f"pending/{account.batch}.json")
     return account
 
@@ -290,11 +285,9 @@ def _version_of(lake: Lake, events: DeltaTable, account: Account, before: int) -
     low, high = before + 1, events.version()
     while low < high:
         middle = (low + high) // 2
-        try:
+        has = None
+        with contextlib.suppress(DeltaError):  # log entries so old are cleaned up
             has = lake.find(EVENTS, middle)
-        except DeltaError:  # log entries so old are cleaned up
-            low = middle + 1
-            continue
         if has is not None and has.transaction_version(account.inputs) == account.number:
             high = middle
         else:
@@ -306,11 +299,9 @@ def pending_accounts(lake: Lake) -> list[Account]:
     """Return the accounts of commits in progress; of those, the committed ones have their number in the events."""
     found = []
     for name in lake.names("pending"):
-        if name.endswith(".json") and not name.startswith("."):
-            try:
-                found.append(Account(**json.loads(lake.read_bytes(f"pending/{name}"))))
-            except FileNotFoundError:  # recorded meanwhile
-                continue
+        if name.endswith(".json"):
+            with contextlib.suppress(FileNotFoundError):  # recorded meanwhile
+                found.append(Account(**json.loads(lake.files.cat_file(f"pending/{name}"))))
     return found
 
 
@@ -335,128 +326,43 @@ def recorded(lake: Lake, number: int) -> Account | None:
     return Account(**row | {"sources": json.loads(row["sources"] or "{}")})
 
 
-def _outdated(written: _Written, events: DeltaTable, index: KnownIds, since: int) -> bool:
-    """Return whether others added events of ours since a version, or reverted a batch that made ours duplicates."""
-    reverted = any(events.transaction_version(f"revert:{batch}") is not None for batch in written.duplicates_of)
-    return reverted or any(True for ids in written.ids for _ in index.find(ids, since))
-
-
 def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = None) -> tuple[Account, bool]:
-    """Commit a batch; return its account, and whether this call committed it.
+    """Commit a batch, all or nothing; return its account, and whether this call committed it.
 
     Raises:
         SourceError: the lake cannot be read or written, or a column of the source does not fit (`changes`).
     """
-    with clear_errors(lake.name):
-        written: _Written | None = None
+    written: _Written | None = None
+    since = 0
+
+    def attempt() -> tuple[Account, bool]:
+        nonlocal written, since
+        events = lake.open(EVENTS)
+        repair(lake, events)
+        number = events.transaction_version(incoming.inputs)
+        if number and (before := recorded(lake, number)) is not None:
+            return before, False
         known: Sources = {}
-        since = 0
-        for tries in range(_TRIES):
-            events = lake.open(EVENTS)
-            repair(lake, events)
-            number = events.transaction_version(incoming.inputs)
-            if number and (before := recorded(lake, number)) is not None:
-                return before, False
-            if mapping is not None:
-                known = known_sources(lake, mapping.name)
-                changes(known, mapping, incoming.sources)
-            index = KnownIds(lake, events)
-            index.catch_up(events)
-            if written is not None and _outdated(written, events, index, since):
-                written = None
-            since = events.version()
-            if written is None:
-                written = _write(lake, events, index, incoming)
-            if time.time() - written.started > _LONGEST:
-                raise SourceError(
-                    f"lake: {lake.name}: an append must end within {_LONGEST / 3600:.0f} hours, before its files "
-                    f"count as left behind; this one took longer. Ingest less at a time"
-                )
-            account = _account(events, incoming, written, known)
-            try:
-                account = commit_account(lake, events, account, list(written.actions))
-            except CommitFailedError:
-                time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
-                continue
+        if mapping is not None:
+            known = known_sources(lake, mapping.name)
+            changes(known, mapping, incoming.sources)
+        index = KnownIds(lake, events)
+        index.catch_up()
+        if written is None or written.is_outdated(events, index, since):
+            written = _Written(lake, index, incoming)
+        since = events.version()
+        if time.time() - written.started > _LONGEST:
+            raise SourceError(
+                f"lake: {lake.name}: an append must end within {_LONGEST / 3600:.0f} hours, before its files "
+                f"count as left behind; this one took longer. Ingest less at a time"
+            )
+        return commit_account(lake, events, written.account(events, incoming, known), list(written.actions)), True
+
+    with clear_errors(lake.name):
+        account, fresh = retried(lake.name, attempt)
+        if fresh:
             maintain(lake, account.version)
-            return account, True
-    raise SourceError(f"lake: {lake.name}: other writers were first {_TRIES} times. Run it again")
-
-
-def as_again(account: Account) -> dict[str, TableAccount]:
-    """Return the account of inputs that are read again: what was accepted is a duplicate now."""
-    first = {table: TableAccount(**one) for table, one in account.tables.items()}
-    return {table: one.moved(one.accepted, None) for table, one in first.items()}
-
-
-def _tables(account: Account) -> dict[str, TableAccount]:
-    return {table: TableAccount(**one) for table, one in account.tables.items()}
-
-
-def append_chunks(
-    place: Place,
-    mapping: Mapping,
-    done: Ingested,
-    events: Chunks,
-    sources: Sources | None = None,
-    quarantined: Chunks | None = None,
-) -> dict[str, TableAccount]:
-    """Add what was read to the lake as `append` does, its events a chunk at a time: memory is that of a chunk.
-
-    Args:
-        place: A folder or an object-store URL; the lake is created if it is new.
-        mapping: What the files were read through.
-        done: What was read; its own `events` and `origin` do not count, its accounts are those of all chunks.
-        events: Returns the chunks, each time it is called: EVENT_SCHEMA and the `table` (a label) that each event is
-            of, one row per ID over all chunks. Chunks in the order of time make the fewest files.
-        sources: See `append`.
-        quarantined: Returns the quarantined rows in chunks, in place of what `done` holds.
-
-    Raises:
-        SourceError: see `append`.
-    """
-    lake = created(place, mapping.identity, f"mapping {mapping.name}")
-    incoming = Incoming(
-        mapping=mapping.name,
-        inputs=done.digest or new_batch(),
-        accounts=done.accounts,
-        events=events,
-        quarantined=quarantined or (lambda: [done.quarantined]),
-        sides={
-            "items": done.item_table,
-            "users": done.users,
-            "campaigns": done.campaigns,
-            "promotions": done.promotions,
-            "stock": done.stock,
-            CONTENT: done.item_content,
-        },
-        sources=sources or {},
-        replayed=done.replayed.rows(named=True),
-    )
-    account, fresh = append_incoming(lake, incoming, mapping)
-    return _tables(account) if fresh else as_again(account)
-
-
-def append(place: Place, mapping: Mapping, done: Ingested, sources: Sources | None = None) -> dict[str, TableAccount]:
-    """Add what was read to the lake, all or nothing; return the accounts, with events that it holds as duplicates.
-
-    Args:
-        place: A folder or an object-store URL; the lake is created if it is new.
-        mapping: What the files were read through.
-        done: What was read. Of the same inputs, nothing is added a second time.
-        sources: The columns of the files (`events.lake.schema_changes`), compared with those of earlier batches.
-
-    Raises:
-        SourceError: the lake holds another kind of identity, cannot be read or written, or a column of the source
-            does not fit.
-    """
-
-    def chunks() -> Iterable[pl.DataFrame]:
-        for start in range(0, done.events.height, _CHUNK):
-            chunk = done.events.slice(start, _CHUNK)
-            yield chunk.join(done.origin, on="event_id", how="left", maintain_order="left")
-
-    return append_chunks(place, mapping, done, chunks, sources)
+        return account, fresh
 
 
 def append_events(
@@ -481,18 +387,14 @@ def append_events(
     if not batch_id:
         raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
     place = created(lake, identity, f"batch {batch_id}")
-    account, _ = append_incoming(place, _live_batch(events, quarantined, batch_id))
-    return _tables(account)[LIVE]
-
-
-def _live_batch(events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str) -> Incoming:
     marked = events.select(*EVENT_SCHEMA, content_hash().alias("_content"), pl.lit(LIVE).alias("table"))
     first = marked.with_columns(pl.col("_content").first().over("event_id").alias("_first"))
     is_first = pl.col("event_id").is_first_distinct()
     again = first.filter(~is_first)
     clashing = again.filter(pl.col("_content") != pl.col("_first"))
-    aside = pl.concat([quarantined.select(list(QUARANTINE_SCHEMA)), as_quarantine(clashing)])
+    rejected = pl.concat([quarantined.select(list(QUARANTINE_SCHEMA)), as_quarantine(clashing)])
     kept = first.filter(is_first).select(*EVENT_SCHEMA, "table")
-    rows_in = events.height + quarantined.height
-    account = TableAccount(rows_in, kept.height, count_reasons(aside), again.height - clashing.height)
-    return Incoming(LIVE, batch_id, {LIVE: account}, lambda: [kept], lambda: [aside])
+    rows_in, repeated = events.height + quarantined.height, again.height - clashing.height
+    accounts = {LIVE: TableAccount(rows_in, kept.height, count_reasons(rejected), repeated)}
+    account, _ = append_incoming(place, Incoming(LIVE, batch_id, accounts, lambda: [kept], lambda: [rejected]))
+    return account.table_accounts()[LIVE]

@@ -6,7 +6,7 @@ again where another writer was first.
 
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from events.account import TableAccount
 from events.content import OTHER_CONTENT
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake.commit import Incoming, append_incoming, as_again, as_quarantine, moved, split_known
+from events.lake.commit import Incoming, append_incoming, as_quarantine, moved, new_batch, split_known
 from events.lake.known_ids import KnownIds
 from events.lake.schema_changes import changes, known_sources, source_columns
 from events.lake.snapshot import is_lake
@@ -31,7 +31,7 @@ _SAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Brought:
+class IngestReport:
     """What became of files that were ingested.
 
     Attributes:
@@ -72,13 +72,23 @@ class Brought:
         return lines
 
 
-def _in_order(reading: Reading, place: Path) -> int:
-    """Write the events with their tables to a file, in order; return how many there are."""
-    writer = GroupedWriter(place, _LABELLED, _CHUNK)
+def in_order(mapping: Mapping, reading: Reading, file: Path) -> Incoming:
+    """Write the events of a reading to a file, in order; return the batch, which reads them from there.
+
+    The caller replaces its `inputs`, which are random.
+    """
+    writer = GroupedWriter(file, _LABELLED, _CHUNK)
     for frame in reading.labelled():
         writer.add(frame)
     writer.close()
-    return writer.rows
+    return Incoming(
+        mapping=mapping.name,
+        inputs=new_batch(),
+        accounts=reading.accounts(),
+        events=lambda: _chunks(file),
+        quarantined=reading.quarantined,
+        sides=reading.sides | {CONTENT: reading.content},
+    )
 
 
 def _chunks(file: Path) -> Iterable[pl.DataFrame]:
@@ -95,7 +105,7 @@ def ingest_files(
     size: Size | None = None,
     *,
     dry_run: bool = False,
-) -> Brought:
+) -> IngestReport:
     """Read files through a mapping and append them to a lake, all or nothing.
 
     Args:
@@ -111,58 +121,46 @@ def ingest_files(
             lake knows of the source, or the lake cannot be written.
         MappingError: a table lacks columns that the mapping reads.
     """
-    columns = source_columns(mapping, inputs)
+    whose, columns = f"mapping {mapping.name}", source_columns(mapping, inputs)
     lake = None
     if place is not None and is_lake(place):
-        lake = Lake(place) if dry_run else created(place, mapping.identity, f"mapping {mapping.name}")
+        lake = Lake(place) if dry_run else created(place, mapping.identity, whose)
     changed = changes(known_sources(lake, mapping.name), mapping, columns) if lake else []
     with tempfile.TemporaryDirectory(prefix="shoplens-ingest-") as name:
-        folder = Path(name)
-        (folder / "reading").mkdir()
-        reading = Reading(mapping, inputs, folder / "reading", size, say)
-        rows = _in_order(reading, folder / "events.parquet")
-        accounts = reading.accounts()
-        if not rows:
-            require_events(accounts, mapping)
-        incoming = Incoming(
-            mapping=mapping.name,
-            inputs=inputs_digest(mapping, find_files(inputs), list(accounts)),
-            accounts=accounts,
-            events=lambda: _chunks(folder / "events.parquet"),
-            quarantined=reading.quarantined,
-            sides=reading.sides | {CONTENT: reading.content},
-            sources=columns,
-        )
+        folder = Path(name, "reading")
+        folder.mkdir()
+        reading = Reading(mapping, inputs, folder, size, say)
+        incoming = in_order(mapping, reading, Path(name, "events.parquet"))
+        if not pq.read_metadata(Path(name, "events.parquet")).num_rows:
+            require_events(incoming.accounts, mapping)
+        digest = inputs_digest(mapping, find_files(inputs), list(incoming.accounts))
+        incoming = replace(incoming, inputs=digest, sources=columns)
         if dry_run or place is None:
             return _dry_run(lake, incoming, reading, changed)
         # A new lake is created last: a mapping that reads nothing leaves none.
-        lake = lake or created(place, mapping.identity, f"mapping {mapping.name}")
+        lake = lake or created(place, mapping.identity, whose)
         account, fresh = append_incoming(lake, incoming, mapping)
-    tables = {table: TableAccount(**one) for table, one in account.tables.items()} if fresh else as_again(account)
-    late = account.late_days if fresh else []
-    return Brought(tables, reading.unread, reading.notes, changed, late, account.batch, again=not fresh)
+    tables, late = account.table_accounts(again=not fresh), account.late_days if fresh else []
+    return IngestReport(tables, reading.unread, reading.notes, changed, late, account.batch, again=not fresh)
 
 
-def _dry_run(lake: Lake | None, incoming: Incoming, reading: Reading, changed: list[str]) -> Brought:
+def _dry_run(lake: Lake | None, incoming: Incoming, reading: Reading, changed: list[str]) -> IngestReport:
     """Return the account and samples of what an ingest would add to a lake, or to a new one."""
     accounts = incoming.accounts
     accepted = pl.DataFrame(schema=_LABELLED)
     quarantined = [rows.group_by("reasons", maintain_order=True).head(2) for rows in incoming.quarantined()]
     events = lake.find(EVENTS) if lake else None
     index = KnownIds(lake, events) if lake and events else None
-    if index and events:
-        index.catch_up(events)
+    if index:
+        index.catch_up()
     for chunk in incoming.events():
         new = chunk
-        if index and events:
-            new, repeated, clashing = split_known(chunk, events, index)
+        if index:
+            new, repeated, clashing = split_known(chunk, index)
             accounts = moved(moved(accounts, repeated["table"], None), clashing["table"], OTHER_CONTENT)
             quarantined.append(as_quarantine(clashing.head(_SAMPLES)))
         accepted = pl.concat([accepted, new.head(_SAMPLES)]).head(_SAMPLES)
     columns = list(QUARANTINE_SCHEMA)
     rows = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *(one.select(columns) for one in quarantined)])
     shown = rows.group_by("reasons", maintain_order=True).head(2).select(columns)
-    return Brought(accounts, reading.unread, reading.notes, changed, [], samples=(accepted, shown))
-
-
-bring = ingest_files
+    return IngestReport(accounts, reading.unread, reading.notes, changed, [], samples=(accepted, shown))

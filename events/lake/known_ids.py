@@ -64,21 +64,21 @@ class KnownIds:
             key = hashlib.sha256(f"{lake.uri} {events.metadata().id} {pl.__version__}".encode()).hexdigest()[:24]
             self._folder = Path(tempfile.gettempdir()) / f"shoplens-known-ids-{os.getuid()}" / key
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.version = 0
+        self._events = events
 
-    def catch_up(self, events: DeltaTable) -> None:
+    def catch_up(self) -> None:
         """Cover all commits to the events up to the version at which the table is open."""
+        events = self._events
         runs = self._cover(events.version())
         covered = max((last for _, last, _ in runs), default=0)
         if covered < events.version():
             try:
-                new = [self._committed(events, version) for version in range(covered + 1, events.version() + 1)]
+                new = [self._committed(version) for version in range(covered + 1, events.version() + 1)]
             except FileNotFoundError:  # a log entry or a file is cleaned up already: start over from what there is
                 runs, covered = [], 0
-                new = [self._of_file(*file) for file in _live_files(events)]
+                new = [self._of_file(path) for path in pl.DataFrame(events.get_add_actions(flatten=True))["path"]]
             runs.append((covered + 1, events.version(), np.sort(np.concatenate([*new, np.empty(0, np.uint64)]))))
             self._write_merged(runs)
-        self.version = events.version()
 
     def find(self, ids: Ids, since: int = 0) -> Iterator[tuple[Ids, Ids]]:
         """Yield positions in `ids` (hashes, see `hashed`) that the index seems to hold, and their days.
@@ -89,7 +89,7 @@ class KnownIds:
         """
         order = np.argsort(ids)
         asked = ids[order]
-        for _, last, run in self._cover(self.version):
+        for _, last, run in self._cover(self._events.version()):
             if last <= since:
                 continue
             at, where = np.searchsorted(run, asked), order
@@ -103,6 +103,28 @@ class KnownIds:
                 if not len(where):
                     break
                 yield where, found[hit] & _DAY
+
+    def known_events(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Return the events that the lake holds: event_id, `same` (whether their content is equal), and their `batch`.
+
+        Args:
+            batch: EVENT_SCHEMA, one row per event ID.
+        """
+        marks = [pl.DataFrame(schema={"event_id": pl.String, "same": pl.Boolean, "batch": pl.String})]
+        suspects: dict[int, list[Any]] = {}
+        for positions, days in self.find(hashed(batch["event_id"])):
+            for day in np.unique(days):
+                suspects.setdefault(int(day), []).append(positions[days == day])
+        if not suspects:
+            return marks[0]
+        for day in pl.DataFrame(self._events.get_add_actions(flatten=True))["partition.day"].unique():
+            places = suspects.get((day - _EPOCH).days & 0xFFFF)
+            if places is not None:
+                asked = batch[np.unique(np.concatenate(places))]
+                held = held_rows(self._events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
+                both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
+                marks.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
+        return pl.concat(marks).unique("event_id", keep="first", maintain_order=True)
 
     def _cover(self, version: int) -> list[tuple[int, int, Ids]]:
         """Return the fewest runs that cover the versions from 1, with their first and last version."""
@@ -128,18 +150,18 @@ class KnownIds:
             if _RUN.fullmatch(name) and not (self._folder / name).exists():
                 work = self._folder / f".{uuid.uuid4().hex}.tmp"
                 with contextlib.suppress(FileNotFoundError):  # merged by another writer meanwhile
-                    work.write_bytes(self._lake.read_bytes(f"{self._name}/{name}"))
+                    work.write_bytes(self._lake.files.cat_file(f"{self._name}/{name}"))
                     work.replace(self._folder / name)
 
-    def _committed(self, events: DeltaTable, version: int) -> Ids:
+    def _committed(self, version: int) -> Ids:
         """Return the numbers of the events that a commit added; none of one that only rewrote files."""
-        text = self._lake.read_bytes(f"{EVENTS}/_delta_log/{version:020}.json").decode()
+        text = self._lake.files.cat_file(f"{EVENTS}/_delta_log/{version:020}.json").decode()
         adds = [entry["add"] for line in text.splitlines() if "add" in (entry := json.loads(line))]
         found = [self._of_file(add["path"]) for add in adds if add["dataChange"]]
         return np.concatenate([*found, np.empty(0, np.uint64)])
 
     def _of_file(self, path: str) -> Ids:
-        with self._lake.files.open_input_file(f"{EVENTS}/{path}") as file:
+        with self._lake.files.open(f"{EVENTS}/{path}") as file:
             frame = pl.from_arrow(pq.read_table(file, columns=["event_id", "event_time"]))
         return with_days(frame)  # type: ignore[arg-type]
 
@@ -177,37 +199,6 @@ def _blocks(runs: list[Ids]) -> Iterator[Ids]:
     cuts = [[0, *(int(np.searchsorted(run, bound)) for bound in bounds), len(run)] for run in runs]
     for n in range(count):
         yield np.sort(np.concatenate([run[cut[n] : cut[n + 1]] for run, cut in zip(runs, cuts, strict=True)]))
-
-
-def _live_files(events: DeltaTable) -> list[tuple[str]]:
-    return [(path,) for path in pl.DataFrame(events.get_add_actions(flatten=True))["path"]]
-
-
-def known_events(events: DeltaTable, index: KnownIds, batch: pl.DataFrame) -> pl.DataFrame:
-    """Return the events that the lake holds: event_id, `same` (whether their content is equal), and their `batch`.
-
-    Args:
-        events: The table of events, at a version that the index covers.
-        index: The index.
-        batch: EVENT_SCHEMA, one row per event ID.
-    """
-    schema = {"event_id": pl.String, "same": pl.Boolean, "batch": pl.String}
-    suspects: dict[int, list[Any]] = {}
-    for positions, days in index.find(hashed(batch["event_id"])):
-        for day in np.unique(days):
-            suspects.setdefault(int(day), []).append(positions[days == day])
-    marks = [pl.DataFrame(schema=schema)]
-    if not suspects:
-        return marks[0]
-    held_days = pl.DataFrame(events.get_add_actions(flatten=True))["partition.day"].unique()
-    for day in held_days:
-        places = suspects.get((day - _EPOCH).days & 0xFFFF)
-        if places is not None:
-            asked = batch[np.unique(np.concatenate(places))]
-            held = held_rows(events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
-            both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
-            marks.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
-    return pl.concat(marks).unique("event_id", keep="first", maintain_order=True)
 
 
 def held_rows(events: DeltaTable, day: date) -> pl.LazyFrame:

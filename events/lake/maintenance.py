@@ -2,7 +2,6 @@
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
@@ -14,7 +13,7 @@ from deltalake import DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from events.lake.known_ids import KnownIds
-from events.lake.table import EVENTS, SCHEMAS, STORE_ERRORS, Lake, Place, clear_errors, commit, existing
+from events.lake.table import EVENTS, SCHEMAS, STORE_ERRORS, Lake, Place, clear_errors, commit, existing, partition_of
 
 REWRITES = "shoplens:rewrites"
 """The transaction ID that compactions and rewrites share: Delta does not notice that files to be replaced are replaced
@@ -52,50 +51,42 @@ def compact(lake: Lake, target_size: int = _LARGE) -> None:
         if table is None:
             continue
         if name == EVENTS:
-            KnownIds(lake, table).catch_up(table)  # while the files that were added are still there
+            KnownIds(lake, table).catch_up()  # while the files that were added are still there
         actions: list[AddAction | RemoveAction] = []
-        for partition, files in _mergeable(table, target_size):
+        for day, files in _mergeable(table, target_size):
             rows = pl.concat([_read(lake, f"{name}/{file['path']}") for file in files], how="diagonal")
-            actions += [replace(_rewritten(lake, name, rows, partition), data_change=False)]
-            actions += [_removed(file, partition, data_change=False) for file in files]
+            actions += [replace(lake.write(name, rows, "rewritten", day), data_change=False)]
+            actions += [_removed(file, data_change=False) for file in files]
         if actions:
             commit(table, actions, [Transaction(REWRITES, table.version())])
 
 
-def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[dict[str, str | None], list[dict[str, Any]]]]:
-    """Yield partitions with the files to merge into one, two or more each."""
+def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[date | None, list[dict[str, Any]]]]:
+    """Yield days with the files to merge into one, two or more each; without a day for a table without days."""
     files = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("size_bytes") < target_size)
-    by_day: dict[Any, list[dict[str, Any]]] = {}
+    by_day: dict[date | None, list[dict[str, Any]]] = {}
     for file in files.sort("modification_time", "path").iter_rows(named=True):
         by_day.setdefault(file.get("partition.day"), []).append(file)
     for day, small in by_day.items():
         size, merged = 0, list[dict[str, Any]]()
         for file in small:
             if size + file["size_bytes"] > target_size and len(merged) > 1:
-                yield _partition(day), merged
+                yield day, merged
                 size, merged = 0, []
             merged.append(file)
             size += file["size_bytes"]
         if len(merged) > 1:
-            yield _partition(day), merged
-
-
-def _partition(day: date | None) -> dict[str, str | None]:
-    return {} if day is None else {"day": str(day)}
+            yield day, merged
 
 
 def _read(lake: Lake, path: str) -> pl.DataFrame:
-    with lake.files.open_input_file(path) as stream, pq.ParquetFile(stream) as source:
+    with lake.files.open(path) as stream, pq.ParquetFile(stream) as source:
         return pl.DataFrame(source.read())
 
 
-def _rewritten(lake: Lake, name: str, rows: pl.DataFrame, partition: dict[str, str | None]) -> AddAction:
-    folder = f"day={partition['day']}/" if partition else ""
-    return lake.write_as(name, f"{folder}rewritten-{uuid.uuid4().hex[:12]}.parquet", rows, partition)
-
-
-def _removed(file: dict[str, Any], partition: dict[str, str | None], *, data_change: bool) -> RemoveAction:
-    return RemoveAction(file["path"], data_change, int(time.time() * 1000), file["size_bytes"], partition)
+def _removed(file: dict[str, Any], *, data_change: bool) -> RemoveAction:
+    now, partition = int(time.time() * 1000), partition_of(file.get("partition.day"))
+    return RemoveAction(file["path"], data_change, now, file["size_bytes"], partition)
 
 
 def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS) -> int:
@@ -143,16 +134,15 @@ def without(
     count, days = 0, set()
     for file in pl.DataFrame(table.get_add_actions(flatten=True)).iter_rows(named=True):
         path, day = file["path"], file.get("partition.day")
-        with lake.files.open_input_file(f"{name}/{path}") as stream, pq.ParquetFile(stream) as source:
+        with lake.files.open(f"{name}/{path}") as stream, pq.ParquetFile(stream) as source:
             if column not in source.schema_arrow.names:
                 continue  # the column was added to the table later
             mask = gone(pl.Series(source.read([column])[column])).fill_null(value=False)
             if not mask.any():
                 continue
             kept = pl.DataFrame(source.read()).filter(~mask)
-        partition = _partition(day)
-        actions += [_rewritten(lake, name, kept, partition)] if kept.height else []
-        actions.append(_removed(file, partition, data_change=True))
+        actions += [lake.write(name, kept, "rewritten", day)] if kept.height else []
+        actions.append(_removed(file, data_change=True))
         count += int(mask.sum())
-        days |= {str(day)} if partition else set()
+        days |= {str(day)} if day else set()
     return actions, count, sorted(days)

@@ -1,12 +1,9 @@
 """One ingest undone, so that its files can be ingested again through a corrected mapping."""
 
-import random
-import time
 from typing import Any
 
 import polars as pl
 from deltalake import Transaction
-from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from events.lake.commit import commit_account, new_account, new_batch, repair
@@ -14,10 +11,8 @@ from events.lake.known_ids import KnownIds
 from events.lake.maintenance import REWRITES, without
 from events.lake.snapshot import Snapshot
 from events.lake.status import history_line
-from events.lake.table import EVENTS, Place, clear_errors
+from events.lake.table import EVENTS, Place, clear_errors, retried
 from shoplens.errors import SourceError
-
-_TRIES = 100
 
 
 def revert(place: Place, batch: str) -> int:
@@ -30,38 +25,37 @@ def revert(place: Place, batch: str) -> int:
     Raises:
         SourceError: there is no such batch, or later batches dropped duplicates of it, which are reverted first.
     """
-    rewritten: int | None = None
+    rewritten: int | None = -1
     actions: list[AddAction | RemoveAction] = []
     count, days = 0, list[str]()
-    for tries in range(_TRIES):
+
+    def attempt() -> int:
+        nonlocal rewritten, actions, count, days
         snapshot = Snapshot(place)
+        lake, events = snapshot.lake, snapshot.events
         row = _revertible(snapshot, batch)
-        with clear_errors(snapshot.name):
-            lake, events = snapshot.lake, snapshot.events
-            repair(lake, events)
-            newest = events.transaction_version(REWRITES)
-            if not tries or newest != rewritten:  # else only appends were first: the files are as they were
-                rewritten = newest
-                KnownIds(lake, events).catch_up(events)
-                actions, count, days = without(lake, EVENTS, events, "batch", lambda values: values == batch)
-            account = new_account(
-                events,
-                batch=new_batch(),
-                inputs=f"revert:{batch}",
-                mapping="revert",
-                days=days,
-                late_days=days,
-                reverts=batch,
-            )
-            # 0: the lake does not hold these inputs any more, and takes them again.
-            freed = [Transaction(row["inputs"], 0), Transaction(REWRITES, events.version())]
-            try:
-                commit_account(lake, events, account, actions, freed)
-            except CommitFailedError:
-                time.sleep(random.uniform(0, 0.01 * 2 ** min(tries, 5)))  # noqa: S311  (no secret)
-                continue
-            return count
-    raise SourceError(f"lake: {place}: other writers were first {_TRIES} times. Run it again")
+        repair(lake, events)
+        newest = events.transaction_version(REWRITES)
+        if newest != rewritten:  # else only appends were first: the files are as they were
+            rewritten = newest
+            KnownIds(lake, events).catch_up()
+            actions, count, days = without(lake, EVENTS, events, "batch", lambda values: values == batch)
+        account = new_account(
+            events,
+            batch=new_batch(),
+            inputs=f"revert:{batch}",
+            mapping="revert",
+            days=days,
+            late_days=days,
+            reverts=batch,
+        )
+        # 0: the lake does not hold these inputs any more, and takes them again.
+        freed = [Transaction(row["inputs"], 0), Transaction(REWRITES, events.version())]
+        commit_account(lake, events, account, actions, freed)
+        return count
+
+    with clear_errors(str(place)):
+        return retried(str(place), attempt)
 
 
 def _revertible(snapshot: Snapshot, batch: str) -> dict[str, Any]:

@@ -4,23 +4,21 @@ A new, missing, wider or renamed column shows a change at the shop that nobody m
 store is reported; what would put other values under the same name is rejected before anything is read.
 """
 
-import gzip
-import io
 import json
+import tempfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from re import split as split_at
-from typing import Any
 
 import polars as pl
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA, UTC_TIME
 from events.lake.table import ACCOUNTS, Lake
-from events.mapping import EventTable, Mapping, SideTable, columns_of
-from events.sources.files import find_files, kind_of, select_files
+from events.mapping import Csv, EventTable, Mapping, SideTable, columns_of
+from events.sources.files import find_files, kind_of, open_unpacked, select_files
+from events.sources.readers import read_table
 from shoplens.errors import SourceError
 
 
@@ -46,14 +44,6 @@ class Column:
 
 
 Sources = dict[str, dict[str, Column]]  # by table and column
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    UnicodeDecodeError,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-)
 _ROWS = 1000
 _BYTES = 1 << 20
 _MOST = 0.5  # of the values: a few bad ones are rows for the quarantine, not another type
@@ -82,28 +72,17 @@ _SHAPES = {  # of text, the narrowest first; a number with a leading zero is a n
 }
 
 
-def _start(path: Path) -> bytes:
-    """Return the whole lines at the start of a text file."""
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
-        start = stream.read(_BYTES)
-    return start if len(start) < _BYTES else start[: start.rfind(b"\n") + 1]
-
-
-def _head(path: Path, spec: Any) -> pl.DataFrame:
-    """Return the first rows of a file; none of one that cannot be read: reading all of it says why."""
-    kind = kind_of(path) or ""
+def _head(path: Path, dialect: Csv) -> pl.DataFrame:
+    """Return the first rows of a file; none of one that cannot be read: reading all of it reports why."""
     try:
-        if kind == ".parquet":
+        if kind_of(path) == ".parquet":
             return pl.read_parquet(path, n_rows=_ROWS, glob=False, hive_partitioning=False)
-        content = io.BytesIO(_start(path))
-        if "json" in kind:
-            return pl.read_ndjson(content, infer_schema_length=None).head(_ROWS)
-        header = spec.csv.header
-        frame = pl.read_csv(
-            content, infer_schema=False, separator=spec.csv.separator, has_header=not header, truncate_ragged_lines=True
-        )
-        return (frame.rename(dict(zip(frame.columns, header, strict=False))) if header else frame).head(_ROWS)
-    except _UNREADABLE:
+        with tempfile.TemporaryDirectory(prefix="shoplens-head-") as folder, open_unpacked(path) as stream:
+            # A copy: the reader of a text file goes through all of it before it returns the first row.
+            copy, start = Path(folder, path.name), stream.read(_BYTES)
+            copy.write_bytes(start if len(start) < _BYTES else start[: start.rfind(b"\n") + 1])
+            return read_table(copy, dialect).head(_ROWS)
+    except (SourceError, OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return pl.DataFrame()
 
 
@@ -153,13 +132,6 @@ def _column(values: pl.Series, rows: int) -> Column:
     )
 
 
-def _specs(mapping: Mapping) -> Iterator[tuple[str, EventTable | SideTable | Any]]:
-    specs: tuple[EventTable | SideTable, ...] = (*mapping.events, *mapping.sides.values())
-    for spec in specs:
-        yield spec.table, spec
-        yield from ((join.table, join) for join in spec.joins)
-
-
 def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
     """Return what the tables of a source look like, from the first rows of their files.
 
@@ -168,19 +140,19 @@ def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
     """
     found: Sources = {}
     files = find_files(inputs)
-    for table, spec in _specs(mapping):
-        columns = found.setdefault(table, {})
-        for path in select_files(files, table):
-            head = _head(path, spec)
+    tables: tuple[EventTable | SideTable, ...] = (*mapping.events, *mapping.sides.values())
+    for spec in (one for table in tables for one in (table, *table.joins)):
+        columns = found.setdefault(spec.table, {})
+        for path in select_files(files, spec.table):
+            head = _head(path, spec.csv)
             for name in head.columns:
-                column = _column(head[name], head.height)
-                columns[name] = _widest(columns[name], column) if name in columns else column
+                columns[name] = _widest(columns.get(name), _column(head[name], head.height))
     return {table: columns for table, columns in found.items() if columns}
 
 
-def _root(address: str) -> str:
+def _known_root(address: str, columns: dict[str, Column]) -> str:
     """Return the column of the file that an address inside a record starts with."""
-    return split_at(r"[.\[]", address)[0]
+    return address if address in columns else split_at(r"[.\[]", address)[0]
 
 
 def _read_as(mapping: Mapping, table: str, columns: dict[str, Column]) -> tuple[dict[str, str], set[str]]:
@@ -212,10 +184,6 @@ def _with_alternatives(mapping: Mapping, table: str, new: dict[str, Column]) -> 
     return {name for names in roots if names & set(new) for name in names}
 
 
-def _known_root(address: str, columns: dict[str, Column]) -> str:
-    return address if address in columns else _root(address)
-
-
 def _guess(gone: str, was: Column, new: dict[str, Column]) -> str | None:
     """Return the new column that is most like the one that is gone, by kind, values and name; None for no such."""
 
@@ -229,10 +197,10 @@ def _guess(gone: str, was: Column, new: dict[str, Column]) -> str | None:
 
 
 def _refusal(old: Column, new: Column, role: str) -> str | None:
-    """Say in a word why a column that is read so cannot have become that; None where it can."""
+    """Return how a change of type breaks a column that is read, `narrower` or `another`; None where it does not."""
     if not new.declared and new.values < _ENOUGH:
-        return None  # rows that do not fit are set aside one by one
-    # As text, text is whatever it says; and a column of bad values can only become better.
+        return None  # rows that do not fit are quarantined one by one
+    # Any value is text; and a column of bad values can only become better.
     if (role == "text" and not new.declared) or (role != "text" and old.kind == "text"):
         return None
     if role == "time" and (old.kind, new.kind) != ("date", "timestamp"):
@@ -250,17 +218,15 @@ def _changes_of(mapping: Mapping, table: str, old: dict[str, Column], new: dict[
     where = f"mapping {mapping.name}, table {table}"
     added = {name: column for name, column in new.items() if name not in old}
     free = {name: column for name, column in added.items() if name not in roles}
-    said = []
+    lines = []
     for name, was in old.items():
         if name not in new:
-            said.append(_gone(where, name, was, free, added, read=name in roles and name not in optional))
+            lines.append(_gone(where, name, was, free, added, read=name in roles and name not in optional))
         elif new[name].kind not in (was.kind, "empty") and was.kind != "empty":
-            said += _typed(where, name, was, new[name], roles.get(name))
-    events = table in {spec.table for spec in mapping.events}
-    for name, column in free.items():
-        kept = "kept in attributes" if events else "not read"
-        said.append(f"{table}: new column {name} ({column.kind}), {kept}")
-    return [line.removeprefix("mapping ") for line in said]
+            lines += _typed(where, name, was, new[name], roles.get(name))
+    kept = "kept in attributes" if table in {spec.table for spec in mapping.events} else "not read"
+    lines += [f"{table}: new column {name} ({column.kind}), {kept}" for name, column in free.items()]
+    return [line.removeprefix("mapping ") for line in lines]
 
 
 def _gone(where: str, name: str, was: Column, free: dict[str, Column], added: dict[str, Column], *, read: bool) -> str:
@@ -326,16 +292,15 @@ def known_sources(lake: Lake, mapping: str) -> Sources:
 def merged_sources(before: Sources, sources: Sources) -> Sources:
     """Return what is known of all tables with these in it: of every column the widest type that it has had."""
     tables = {
-        table: {
-            name: _widest(before[table][name], column) if name in before.get(table, {}) else column
-            for name, column in columns.items()
-        }
+        table: {name: _widest(before.get(table, {}).get(name), column) for name, column in columns.items()}
         for table, columns in sources.items()
     }
     return before | tables
 
 
-def _widest(was: Column, now: Column) -> Column:
+def _widest(was: Column | None, now: Column) -> Column:
+    if was is None:
+        return now
     if not now.declared and now.values < min(_ENOUGH, was.values):
         return was
     return now if was.kind == now.kind or now.kind in _WIDER[was.kind] else was

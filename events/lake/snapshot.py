@@ -1,21 +1,16 @@
 """A lake at one version: what readers see, and what the stages read, as of a moment."""
 
-import json
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from deltalake.exceptions import DeltaError
 
-from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS
-from events.ingest import Ingested
 from events.lake.commit import pending_accounts
 from events.lake.known_ids import held_rows
 from events.lake.table import (
-    ACCOUNT_SCHEMA,
     ACCOUNTS,
     CONTENT,
     EVENTS,
@@ -26,13 +21,11 @@ from events.lake.table import (
     Place,
     check_same_identity,
     clear_errors,
-    created,
     existing,
     identity_of,
 )
 from events.mapping import Mapping
 from events.sources.files import first_line
-from events.sources.readers import read_table
 from events.transform.items import every_item, merged_content
 from shoplens.errors import SourceError
 from shoplens.files import read_json, whole_file, write_json
@@ -163,8 +156,11 @@ class Snapshot:
 def is_lake(place: Place) -> bool:
     """Return whether there is a lake, or a frozen copy of one, at a path or URL."""
     lake = Lake(place)
-    frozen = lake.folder is not None and (lake.folder / FROZEN_MARKER).is_file()
-    return (frozen and lake.folder is not None and (lake.folder / FROZEN_EVENTS).is_file()) or bool(identity_of(lake))
+    return _is_frozen(lake.folder) or bool(identity_of(lake))
+
+
+def _is_frozen(folder: Path | None) -> bool:
+    return folder is not None and (folder / FROZEN_MARKER).is_file() and (folder / FROZEN_EVENTS).is_file()
 
 
 def check_identity(place: Place, mapping: Mapping) -> None:
@@ -174,20 +170,11 @@ def check_identity(place: Place, mapping: Mapping) -> None:
         SourceError: they differ, or there is no lake.
     """
     lake = Lake(place)
-    if lake.folder is not None and (lake.folder / FROZEN_EVENTS).is_file():
+    if lake.folder is not None and _is_frozen(lake.folder):
         held = str(read_json(lake.folder / FROZEN_MARKER)["identity"])
     else:
         held = Snapshot(place).identity
     check_same_identity(held, mapping.identity, f"mapping {mapping.name}", lake.name)
-
-
-def open_lake(place: Place, mapping: Mapping) -> None:
-    """Create the lake if it is new.
-
-    Raises:
-        SourceError: it holds another kind of identity, or the place cannot hold a lake.
-    """
-    created(place, mapping.identity, f"mapping {mapping.name}")
 
 
 def freeze_lake(place: Place, target: Path, until: datetime | None = None, version: int | None = None) -> None:
@@ -224,24 +211,6 @@ def freeze_lake(place: Place, target: Path, until: datetime | None = None, versi
     write_json(target / FROZEN_MARKER, {"identity": snapshot.identity})
 
 
-def read_frozen(folder: Path) -> Ingested:
-    """Read what `freeze_lake` wrote."""
-    tables = {name: read_table(folder / f"{name}.parquet") for name in (EVENTS, QUARANTINE, *SIDE_SCHEMAS)}
-    events, quarantined = tables[EVENTS], tables[QUARANTINE]
-    account = TableAccount(events.height + quarantined.height, events.height, count_reasons(quarantined), 0)
-    return Ingested(
-        events=events,
-        quarantined=quarantined,
-        accounts={"lake": account},
-        items=tables["items"],
-        users=tables["users"],
-        campaigns=tables["campaigns"],
-        promotions=tables["promotions"],
-        stock=tables["stock"],
-        origin=events.select("event_id", pl.lit("lake").alias("table")),
-    )
-
-
 def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
     """Yield, a day at a time, EVENT_SCHEMA of the events that became known at or after a moment.
 
@@ -259,14 +228,3 @@ def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
 def read_events(place: Place, version: int | None = None) -> pl.DataFrame:
     """Return EVENT_SCHEMA of a whole lake, sorted: for lakes that fit into memory."""
     return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *Snapshot(place, version).each_day()])
-
-
-def lake_quarantine(place: Place) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA and `batch` of a lake's quarantined rows."""
-    return Snapshot(place).quarantine()
-
-
-def lake_accounts(place: Place) -> list[dict[str, Any]]:
-    """Return what became of the rows of each batch, in the order of their commits: the columns of ACCOUNT_SCHEMA."""
-    rows = Snapshot(place).accounts.select("batch", *ACCOUNT_SCHEMA).iter_rows(named=True)
-    return [row | {"tables": json.loads(row["tables"])} for row in rows]

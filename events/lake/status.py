@@ -5,13 +5,14 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from typing import Any
 
 import polars as pl
 
 from events.contract import SIDE_SCHEMAS
 from events.lake.snapshot import Snapshot
-from events.lake.table import SCHEMAS, Place, clear_errors
+from events.lake.table import CONTENT, EVENTS, QUARANTINE, SCHEMAS, Place, clear_errors
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def lake_status(place: Place, since: int = 0, last: int = 20) -> LakeStatus:
     snapshot = Snapshot(place)
     events = snapshot.files()
     with clear_errors(snapshot.name):
-        others = [table for name in SCHEMAS if name != "events" and (table := snapshot.lake.find(name)) is not None]
+        others = [table for name in SCHEMAS if name != EVENTS and (table := snapshot.lake.find(name)) is not None]
         tables = [pl.DataFrame(table.get_add_actions(flatten=True)) for table in others]
         sizes = [size for files in (events, *tables) for size in files["size_bytes"]]
     days = snapshot.days()
@@ -103,19 +104,11 @@ def late_days(place: Place, since_version: int) -> list[date]:
     return _days(Snapshot(place), "late_days", since_version)
 
 
-def _add(total: Any, name: str, frame: pl.DataFrame, leave_out: Collection[str]) -> None:
-    columns = sorted(column for column in frame.columns if column not in leave_out)
-    # As text: what the rows hold, not how a file or a library stores them. A table of no rows is as none.
-    lines = frame.select(pl.struct(columns).struct.json_encode().alias("line"))["line"].sort()
-    for line in lines:
-        total.update(f"{name}\x1f{line}\n".encode())
-
-
 def lake_digest(place: Place, leave_out: Collection[str] = ()) -> str:
     """Return the SHA-256 of what a lake holds, however its files are cut and named and in which order they came.
 
     Its identity, events, side tables and quarantine count; accounts, batches and versions, which tell how they came
-    there, do not. Memory: the largest day, or the largest of the other tables.
+    there, do not. Memory: the largest day and the other tables.
 
     Args:
         place: The lake, a folder or an object-store URL.
@@ -126,10 +119,11 @@ def lake_digest(place: Place, leave_out: Collection[str] = ()) -> str:
     """
     snapshot = Snapshot(place)
     total = hashlib.sha256(snapshot.identity.encode())
-    for day in snapshot.each_day():
-        _add(total, "events", day, leave_out)
-    for name in SIDE_SCHEMAS:
-        _add(total, name, snapshot.side(name), leave_out)
-    _add(total, "item_content", snapshot.content(), leave_out)
-    _add(total, "quarantine", snapshot.quarantine().drop("batch"), leave_out)
+    others = {name: snapshot.side(name) for name in SIDE_SCHEMAS}
+    others |= {CONTENT: snapshot.content(), QUARANTINE: snapshot.quarantine().drop("batch")}
+    for name, frame in chain(((EVENTS, day) for day in snapshot.each_day()), others.items()):
+        columns = sorted(column for column in frame.columns if column not in leave_out)
+        # As text: what the rows hold, not how a file or a library stores them. A table of no rows is as none.
+        for line in frame.select(pl.struct(columns).struct.json_encode().alias("line"))["line"].sort():
+            total.update(f"{name}\x1f{line}\n".encode())
     return total.hexdigest()

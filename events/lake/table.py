@@ -14,29 +14,32 @@ import errno
 import io
 import json
 import os
+import random
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import polars as pl
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
 from events.sources.files import first_line
 from events.transform.items import CONTENT_SCHEMA
 from shoplens.errors import SourceError
+from shoplens.files import whole_file
 
 Place = str | Path
 EVENTS, CONTENT, QUARANTINE, ACCOUNTS = "events", "item_content", "quarantine", "accounts"
@@ -71,7 +74,8 @@ _OWN_NAMES = {*SCHEMAS, "known_ids", "pending", "live"}
 _OLD_NAMES = {"lake.json", "manifests"}
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _PROBES = 4
-_TRIES = 100
+_TRIES = 1000
+_SHORT, _LONG = 0.01, 1.0  # seconds between tries
 ROW_GROUP = 1 << 17
 
 
@@ -106,6 +110,23 @@ def clear_errors(name: str) -> Iterator[None]:
         text = f"{'no such file ' if isinstance(error, FileNotFoundError) else ''}{error}".lower()
         cause = next(cause for words, cause in _CAUSES if any(word in text for word in words))
         raise SourceError(f"lake: {name}: {first_line(error)}: {cause}") from error
+
+
+Result = TypeVar("Result")
+
+
+def retried(name: str, attempt: Callable[[], Result]) -> Result:
+    """Return what `attempt` returns; it is called again after a CommitFailedError, with pauses that grow.
+
+    Raises:
+        SourceError: other writers were always first.
+    """
+    for tries in range(_TRIES):
+        try:
+            return attempt()
+        except CommitFailedError:
+            time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
+    raise SourceError(f"lake: {name}: other writers were first {_TRIES} times. Run it again")
 
 
 def _storage_options(url: str) -> dict[str, str] | None:
@@ -146,47 +167,28 @@ class Lake:
         self.options = _storage_options(self.uri)
 
     @cached_property
-    def files(self) -> pafs.FileSystem:
-        """The files below the lake, as an Arrow file system with relative paths."""
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return pafs.SubTreeFileSystem(str(self.folder), pafs.LocalFileSystem())
+    def files(self) -> DirFileSystem:
+        """The files below the lake, by relative paths."""
         # Not deltalake's own file system, which keeps other threads from running while it waits for the store.
-        return pafs.SubTreeFileSystem(self.root, pafs.PyFileSystem(pafs.FSSpecHandler(self.store)))
-
-    @cached_property
-    def store(self) -> Any:
-        """The object store, as an fsspec file system."""
+        if self.folder is not None:
+            return DirFileSystem(str(self.folder.absolute()), LocalFileSystem(auto_mkdir=True))
         endpoint = {"endpoint_url": self.options.get("AWS_ENDPOINT_URL")} if self.options else {}
         try:
-            return fsspec.core.url_to_fs(self.uri, use_listings_cache=False, **endpoint)[0]
+            store, root = fsspec.core.url_to_fs(self.uri, use_listings_cache=False, **endpoint)
         except (ImportError, ValueError) as error:
             raise SourceError(
                 f"--lake: {self.name}: no file system for this URL: {first_line(error)}. Name a folder, or install "
                 f"the fsspec package of that store"
             ) from error
-
-    @property
-    def root(self) -> str:
-        """The bucket and prefix of an object store."""
-        return self.uri.partition("://")[2]
+        return DirFileSystem(root, store)
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of the files and folders in a folder of the lake; none where there is no such folder."""
         try:
-            if self.folder is not None:
-                return sorted(path.name for path in (self.folder / folder).iterdir())
-            paths = self.store.ls(f"{self.root}/{folder}".rstrip("/"), detail=False)
+            paths = self.files.ls(folder, detail=False)
         except FileNotFoundError:
             return []
         return sorted(name for path in paths if (name := path.rstrip("/").rpartition("/")[2]))
-
-    def read_bytes(self, path: str) -> bytes:
-        """Return the content of a file; raise FileNotFoundError where there is none."""
-        if self.folder is not None:
-            return (self.folder / path).read_bytes()
-        with self.files.open_input_stream(path) as stream:
-            return bytes(stream.read())
 
     def sync(self, path: str) -> None:
         """Put a file that was written to a folder, and its entry there, on the disk; an object store did already."""
@@ -201,28 +203,16 @@ class Lake:
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
         if self.folder is None:
-            with self.files.open_output_stream(path) as stream:
-                stream.write(content)
+            self.files.pipe_file(path, content)
             return
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with work.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            work.replace(target)
-        finally:
-            work.unlink(missing_ok=True)
+        with whole_file(self.folder / path) as work:
+            work.write_bytes(content)
+            self.sync(str(work.relative_to(self.folder)))
 
     def delete(self, path: str) -> None:
         """Delete a file, if there is one."""
-        if self.folder is not None:
-            (self.folder / path).unlink(missing_ok=True)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                self.store.rm_file(f"{self.root}/{path}")
+        with contextlib.suppress(FileNotFoundError):
+            self.files.rm_file(path)
 
     def find(self, name: str, version: int | None = None) -> DeltaTable | None:
         """Open a table of the lake, at its newest version by default; None where there is none."""
@@ -252,42 +242,31 @@ class Lake:
             table = DeltaTable(f"{self.uri}/{name}", storage_options=self.options)
         return with_columns(table, pl.DataFrame(schema=SCHEMAS[name]))
 
-    def write(self, name: str, frame: pl.DataFrame, batch: str, day: date | None = None) -> AddAction:
-        """Write rows as a new file that no version of the table names yet."""
-        folder = f"day={day}/" if day else ""
-        path = f"{folder}{batch}-{uuid.uuid4().hex[:12]}.parquet"
-        rows = frame if name == ACCOUNTS else frame.with_columns(pl.lit(batch).alias("batch"))
-        return self.write_as(name, path, rows, {"day": str(day)} if day else {})
-
-    def write_as(self, name: str, path: str, rows: pl.DataFrame, partition: dict[str, str | None]) -> AddAction:
-        """Write rows, their `batch` included, to a path below the table."""
+    def write(self, name: str, rows: pl.DataFrame, prefix: str, day: date | None = None) -> AddAction:
+        """Write rows, their `batch` included, as a new file of a table that no version of it names yet."""
+        path = f"{f'day={day}/' if day else ''}{prefix}-{uuid.uuid4().hex[:12]}.parquet"
         buffer = io.BytesIO()
         rows.write_parquet(buffer, compression="zstd", row_group_size=ROW_GROUP)
-        content = buffer.getbuffer()
-        if self.folder is None:
-            with self.files.open_output_stream(f"{name}/{path}") as stream:
-                stream.write(content)
-        else:
-            target = self.folder / name / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            self.sync(f"{name}/{path}")
+        content = buffer.getvalue()
+        self.files.pipe_file(f"{name}/{path}", content)
+        self.sync(f"{name}/{path}")
         now, stats = int(time.time() * 1000), json.dumps(_statistics(rows, _STATISTICS.get(name, ("batch",))))
-        return AddAction(path, content.nbytes, partition, now, True, stats)
+        return AddAction(path, len(content), partition_of(day), now, True, stats)
 
     def append(self, name: str, frame: pl.DataFrame, batch: str) -> None:
         """Append rows of a batch to a table other than the events, in one commit."""
-        if frame.is_empty():
-            return
-        for _ in range(_TRIES):
+
+        def attempt() -> None:  # fails where another writer adds a column
             table = with_columns(self.open(name), frame)
-            add = self.write(name, frame, batch)
-            try:
-                commit(table, [add], [])
-            except CommitFailedError:
-                continue  # another writer added a column
-            return
-        raise SourceError(f"lake: {self.name}: table {name}: other writers were first {_TRIES} times. Run it again")
+            commit(table, [self.write(name, frame.with_columns(pl.lit(batch).alias("batch")), batch)], [])
+
+        if frame.height:
+            retried(self.name, attempt)
+
+
+def partition_of(day: date | None) -> dict[str, str | None]:
+    """Return the partition of a file: of events, their day; none for the other tables."""
+    return {"day": str(day)} if day else {}
 
 
 def _delta_schema(frame: pl.DataFrame) -> Schema:
@@ -341,17 +320,13 @@ def identity_of(lake: Lake) -> str | None:
         table = lake.find(EVENTS)
         if table is not None:
             return str(table.metadata().configuration.get("shoplens.identity"))
-        if lake.folder is None or lake.folder.is_dir():
-            _reject_old(lake, set(lake.names()))
-    return None
-
-
-def _reject_old(lake: Lake, names: set[str]) -> None:
+        names = set(lake.names()) if lake.folder is None or lake.folder.is_dir() else set()
     if names >= _OLD_NAMES or (_OLD_NAMES & names and EVENTS in names):
         raise SourceError(
             f"lake: {lake.name} was written by an older ShopLens, in a format that is not read any more. Ingest the "
             f"files again into a new place"
         )
+    return None
 
 
 def existing(place: Place) -> Lake:
@@ -416,11 +391,11 @@ def _creates_once(lake: Lake) -> bool:
     Some stores do not know the condition, or check first and then write
     (https://github.com/seaweedfs/seaweedfs/issues/7153 and 8800).
     """
-    fs, path = lake.store, f"{lake.root}/.{uuid.uuid4().hex}.tmp"
+    path = f".{uuid.uuid4().hex}.tmp"
 
     def create(content: int) -> bool:
         try:
-            fs.pipe_file(path, b"%d" % content, mode="create")
+            lake.files.pipe_file(path, b"%d" % content, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -433,8 +408,7 @@ def _creates_once(lake: Lake) -> bool:
         with ThreadPoolExecutor(_PROBES) as pool:
             return sum(pool.map(create, range(_PROBES))) == 1
     finally:
-        if fs.exists(path):
-            fs.rm_file(path)
+        lake.delete(path)
 
 
 class GroupedWriter:

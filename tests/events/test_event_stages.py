@@ -7,14 +7,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from events.lake import append, freeze_lake
+from events.lake import freeze_lake
 from events.mapping import Mapping
 from events.stages import fetch, ingest
 from shoplens.errors import SourceError
 from shoplens.files import read_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
-from tests.read_source import read_source
+from tests.read_source import append, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]

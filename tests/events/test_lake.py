@@ -12,23 +12,18 @@ import pytest
 from events.account import TableAccount
 from events.lake import (
     Snapshot,
-    append,
     append_events,
     freeze_lake,
-    lake_accounts,
     lake_digest,
-    lake_quarantine,
     lake_version,
     late_days,
-    open_lake,
     read_events,
-    read_frozen,
     touched_days,
 )
-from events.lake.table import Lake
+from events.lake.table import Lake, created
 from events.mapping import Mapping
 from shoplens.errors import SourceError
-from tests.read_source import read_source
+from tests.read_source import append, lake_accounts, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]
@@ -66,7 +61,7 @@ def days_of(place: str) -> dict[str, tuple[str, ...]]:
 def frozen(place: str, target: Path, until: datetime | None = None) -> pl.DataFrame:
     target.mkdir()
     freeze_lake(place, target, until)
-    return read_frozen(target).events
+    return pl.read_parquet(target / "events.parquet")
 
 
 def test_events_lie_by_day_and_reading_again_changes_nothing(ingest: Ingest, place: str) -> None:
@@ -101,10 +96,10 @@ def test_an_id_that_the_lake_holds_with_another_content_is_set_aside(ingest: Ing
     # the same id: other item; nothing new; on another day
     account = ingest(ROWS[0].replace(",a", ",z"), ROWS[1], ROWS[2].replace("07-02", "07-09"))
     assert account == TableAccount(3, 0, {"event_id_with_other_content": 2}, 1)
-    assert any("z" in raw for raw in lake_quarantine(place)["raw"])
+    assert any("z" in raw for raw in Snapshot(place).quarantine()["raw"])
     assert list(days_of(place)) == ["2024-07-01", "2024-07-02"]
     ingest(ROWS[0].replace(",a", ",z"))
-    assert lake_quarantine(place).height == 2, "quarantined once"
+    assert Snapshot(place).quarantine().height == 2, "quarantined once"
 
 
 def test_a_frozen_lake_is_the_events_in_order_as_they_were_known(ingest: Ingest, place: str, tmp_path: Path) -> None:
@@ -157,7 +152,7 @@ def test_many_appends_to_a_day_are_few_files(ingest: Ingest, place: str) -> None
         assert len(table.file_uris()) == 2
     assert len(list((lake.folder / "known_ids").rglob("*.ids"))) <= 3
     assert read_events(place)["event_id"].to_list() == [str(n) for n in range(33)]
-    assert lake_quarantine(place).height == len(lake_accounts(place)) == 33
+    assert Snapshot(place).quarantine().height == len(lake_accounts(place)) == 33
     assert ingest("3,2024-07-01 10:00:03,ann,a", "19,2024-07-01 10:00:19,ann,a") == TableAccount(2, 0, {}, 2)
 
 
@@ -214,7 +209,7 @@ def test_writers_at_the_same_time_lose_nothing_and_know_each_other(ingest: Inges
 def test_a_lake_made_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
     mapping = mapping_of(TABLES)
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda _: open_lake(place, mapping), range(4))) == [None] * 4
+        assert len(list(pool.map(lambda _: created(place, mapping.identity, "a test"), range(4)))) == 4
     assert lake_version(place) == 0
     assert Lake(place).names() == ["events"]
 

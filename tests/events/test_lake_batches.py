@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,21 +10,11 @@ import pytest
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake import (
-    append,
-    append_chunks,
-    append_events,
-    freeze_lake,
-    ingest_files,
-    lake_accounts,
-    lake_digest,
-    lake_version,
-    read_frozen,
-)
+from events.lake import append_events, freeze_lake, ingest_files, lake_digest, lake_version
 from events.mapping import Mapping
 from events.sources.files import Size
 from shoplens.errors import SourceError
-from tests.read_source import Ingested, read_source
+from tests.read_source import Ingested, append, lake_accounts, read_source
 
 
 def events(*rows: tuple[str, int, str]) -> pl.DataFrame:
@@ -52,7 +41,7 @@ def held(lake: Path, tmp_path: Path) -> list[tuple[str, str]]:
     target = tmp_path / f"frozen-{len(list(tmp_path.iterdir()))}"
     target.mkdir()
     freeze_lake(lake, target)
-    return read_frozen(target).events.select("event_id", "item_id").rows()
+    return pl.read_parquet(target / "events.parquet").select("event_id", "item_id").rows()
 
 
 def test_a_batch_is_taken_once_whatever_is_in_it(tmp_path: Path) -> None:
@@ -116,14 +105,12 @@ def read(mapping_of, write) -> tuple[Mapping, Ingested]:
 
 
 def in_chunks(done: Ingested, size: int) -> Iterator[pl.DataFrame]:
-    labelled = done.events.join(done.origin, on="event_id", maintain_order="left")
-    yield from (labelled.slice(start, size) for start in range(0, labelled.height, size))
+    yield from done.labelled().iter_slices(size)
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
 def test_chunks_are_one_append(read: tuple[Mapping, Ingested], tmp_path: Path, size: int) -> None:
     mapping, done = read
-    hollow = replace(done, events=done.events.clear(), origin=done.origin.clear())
     for lake in (tmp_path / "whole", tmp_path / "chunked"):
         # 3 is held with other content, 5 just so
         some = done.events.filter(pl.col("event_id").is_in(["3", "5"]))
@@ -132,7 +119,7 @@ def test_chunks_are_one_append(read: tuple[Mapping, Ingested], tmp_path: Path, s
         )
         append_events(lake, "user", changed, NONE_ASIDE, "before")
     whole = append(tmp_path / "whole", mapping, done)
-    chunked = append_chunks(tmp_path / "chunked", mapping, hollow, lambda: in_chunks(done, size))
+    chunked = append(tmp_path / "chunked", mapping, done, chunks=lambda: in_chunks(done, size))
     assert chunked == whole
     # 21 rows = 18 accepted + 1 bad time + 1 clash + 1 duplicate
     reasons = {"event_time_not_a_time": 1, "event_id_with_other_content": 1}
@@ -158,7 +145,7 @@ def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
                 append_events(lake, "user", event, NONE_ASIDE, "other")
             yield chunk
 
-    account = append_chunks(lake, mapping, done, chunks)["log.csv"]
+    account = append(lake, mapping, done, chunks=chunks)["log.csv"]
     assert account == TableAccount(21, accepted, {"event_time_not_a_time": 1}, 20 - accepted)
     assert len(begun) == readings
     assert len(held(lake, tmp_path)) == accepted + 1

@@ -16,13 +16,10 @@ from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
 from events.erase import erase_from_lake
 from events.lake import (
     Snapshot,
-    append,
     append_events,
     freeze_lake,
     ingest_files,
-    lake_accounts,
     lake_digest,
-    lake_quarantine,
     lake_version,
     late_days,
     maintenance,
@@ -34,7 +31,7 @@ from events.lake.maintenance import compact, maintain
 from events.lake.table import Lake
 from events.mapping import Mapping
 from shoplens.errors import SettingsError, SourceError
-from tests.read_source import Ingested, read_source
+from tests.read_source import Ingested, append, lake_accounts, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]
@@ -98,7 +95,7 @@ def test_an_erased_person_is_in_no_file_any_more(ingest: Callable[..., TableAcco
     assert done.found
     assert read_events(lake)["event_id"].to_list() == ["2", "7"]
     assert Snapshot(lake).side("users")["user_id"].to_list() == ["bob"]
-    assert lake_quarantine(lake).height == 1
+    assert Snapshot(lake).quarantine().height == 1
     assert files_with(lake, b"ann") == []
     assert not erase_from_lake(lake, "ann").found
     assert not erase_from_lake(lake, "nobody").found

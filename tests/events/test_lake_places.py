@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, append, lake_digest
+from events.lake import Snapshot, lake_digest
 from events.lake.known_ids import KnownIds
 from events.lake.table import Lake
 from events.mapping import Mapping
@@ -17,7 +17,7 @@ from shoplens.digest import folder_digest
 from shoplens.errors import SourceError
 from shoplens.params import load_params
 from shoplens.settings import Settings
-from tests.read_source import read_source
+from tests.read_source import append, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]
@@ -107,7 +107,7 @@ def test_an_append_reads_the_days_that_it_shares_an_id_with_and_no_other(
 
     ingest(*(f"{n},2024-{1 + n // 28:02}-{1 + n % 28:02} 10:00:00,ann,a" for n in range(200)))
     events = Snapshot(lake).events
-    KnownIds(Lake(lake), events).catch_up(events)
+    KnownIds(Lake(lake), events).catch_up()
     # 5 is of the 6th of January, 30 of the 3rd of February: without the files of all other days it can be found
     for folder in (lake / "events").glob("day=*"):
         if folder.name not in ("day=2024-01-06", "day=2024-02-03"):

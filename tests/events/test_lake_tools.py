@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from events.lake import append, lake_accounts, read_events, revert
+from events.lake import read_events, revert
 from events.lake.maintenance import compact
 from events.lake.table import Lake
 from events.mapping import Mapping
-from tests.read_source import read_source
+from tests.read_source import append, lake_accounts, read_source
 
 TABLES = """\
 events:

@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, append, freeze_lake, lake_accounts, lake_digest, lake_version, read_events
+from events.lake import Snapshot, freeze_lake, lake_digest, lake_version, read_events
 from events.lake.maintenance import vacuum
 from events.lake.table import ACCOUNTS, EVENTS, Lake
 from events.mapping import Mapping
 from shoplens.errors import SourceError
-from tests.read_source import read_source
+from tests.read_source import append, lake_accounts, read_source
 
 Load = Callable[[str], Mapping]
 Write = Callable[..., Path]
@@ -36,8 +36,7 @@ ROWS = ["1,2024-07-01 10:00:00,ann,a,acme", "2,2024-07-02 10:00:00,bob,b,", "3,s
 CHILD = """\
 import os, signal, sys
 from pathlib import Path
-from tests.read_source import read_source
-from events.lake import append
+from tests.read_source import append, read_source
 from events.mapping import load_mapping
 
 mapping, lake, log, stop = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
@@ -73,7 +72,7 @@ def content(lake: Path | str) -> tuple[str, list[str]]:
 def copied(before: str, target: str) -> str:
     """Copy the files of one place to another."""
     if before.startswith("s3://"):
-        Lake(before).store.copy(before, target, recursive=True)
+        Lake(before).files.fs.copy(before, target, recursive=True)
     else:
         shutil.copytree(before, target)
     return target

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from events.account import TableAccount
-from events.lake import append, lake_accounts, lake_digest, lake_version, read_events
+from events.lake import lake_digest, lake_version, read_events
 from events.replay import quarantined, reasons_by_table, replay, write_rows
 from shoplens.errors import SettingsError, SourceError
-from tests.read_source import read_source
+from tests.read_source import append, lake_accounts, read_source
 
 TABLES = """events:
   - table: log

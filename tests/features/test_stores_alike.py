@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from events.lake import append_events, lake_quarantine, read_events
+from events.lake import Snapshot, append_events, read_events
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
 from features.erase import erase_user
@@ -230,7 +230,7 @@ def test_one_person_goes_from_everywhere_and_does_not_come_back(shop: Any) -> No
     assert (report.lake.events, report.lake.days) == (4, ["2024-01-01", "2024-01-05"])
     assert report.lake.quarantined == 3  # by name, in a list, and as a word of what is no JSON; 'annual' is nobody
     assert set(read_events(lake)["user_id"]) == {"bob"}
-    assert lake_quarantine(lake)["raw"].to_list() == ['{"user": "bob", "word": "annual"}']
+    assert Snapshot(lake).quarantine()["raw"].to_list() == ['{"user": "bob", "word": "annual"}']
     assert all(b"ann" not in path.read_bytes() for path in Path(lake).rglob("event_date=*/*.parquet"))
     assert "outs/features/recent_events.parquet" in report.recompute
     assert read(shop, "ann") is None
