@@ -1,7 +1,7 @@
 """Values of a source as text and numbers.
 
 The one reader of them: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`, `id_text`,
-`number` and `nobody`. For a single value of JSON, `number_as_text` and `is_nobody` do the same.
+`number` and `nobody`. For a single ID, `is_nobody` does the same.
 """
 
 import re
@@ -55,15 +55,6 @@ def held(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, str]:
     if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
         return frame.select(pl.coalesce(present).alias("value")), "value"
     return frame.select(pl.coalesce(text(frame, name) for name in present).alias("value")), "value"
-
-
-def number_as_text(value: float) -> str:
-    """Return a JSON number as `text` spells it in a column: 2.0 as 2."""
-    if isinstance(value, int):
-        return str(value)
-    if value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return str(pl.select(pl.lit(value, dtype=pl.Float64).cast(pl.String)).item())  # exponents differ from Python's
 
 
 def given(frame: pl.DataFrame, column: str) -> pl.Expr:

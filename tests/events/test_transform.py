@@ -12,7 +12,7 @@ from events.sources.files import Size
 from events.transform.ids import Seen
 from events.transform.items import carried_content, every_item, merged_content
 from events.transform.money import with_amounts
-from events.transform.numbers import is_nobody, nobody, number_as_text, text
+from events.transform.numbers import is_nobody, nobody
 from events.transform.times import read_times
 from shoplens.errors import MappingError, SourceError
 
@@ -369,12 +369,6 @@ def test_several_formats_in_one_column(shop: Shop) -> None:
     tables = PEOPLE + '    time_format: ["%m/%d/%Y %H:%M", iso]\n'
     shop.read(tables, log_csv="t,u,a\n12/1/2009 7:45,u,\n2009-12-01 07:46:00,u,\n")
     assert shop.events["event_time"].dt.strftime("%d %H:%M").to_list() == ["01 07:45", "01 07:46"]
-
-
-@pytest.mark.parametrize("value", [2.0, 2, 2.5, 0.1, 1e-7, 1e16, 123456789.25, 1e300, -3.0])
-def test_a_number_of_json_is_spelled_as_in_a_column(value: float) -> None:
-    frame = pl.DataFrame({"x": [value]})
-    assert number_as_text(value) == frame.select(text(frame, "x")).item()
 
 
 def test_declared_separators_decide_what_a_number_is(shop: Shop) -> None:
