@@ -59,8 +59,8 @@ def read_source(mapping: Mapping, inputs: list[Path], size: Size | None = None) 
             item_table=reading.sides["items"],
             item_content=reading.content,
             unread=reading.unread,
-            promotions=reading.promotions,
-            stock=reading.stock,
+            promotions=reading.sides["promotions"],
+            stock=reading.sides["stock"],
             digest=inputs_digest(mapping, find_files(inputs), list(reading.accounts())),
         )
 
