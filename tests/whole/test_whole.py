@@ -58,7 +58,7 @@ def released(project) -> dict[str, Any]:
     url = f"http://127.0.0.1:{free_port()}"  # where nothing answers
     failed = project.attempt("shoplens", "release", "--wait-ready", "0.1", "--url", url)
     assert failed.returncode == 1, failed.stdout + failed.stderr
-    assert "nothing is in service again" in failed.stderr
+    assert "Rolled back to no model" in failed.stderr
     assert not (project.folder / "var/service/current").exists()
     said["release"] = project.run("shoplens", "release")
     return {name: json.loads(text.strip().splitlines()[-1]) for name, text in said.items()}
