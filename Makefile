@@ -20,7 +20,7 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-live bench-materialize clean erase-lake
+.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-lake bench-live bench-materialize clean erase-lake
 
 help: ## List these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -82,6 +82,9 @@ bench-features: env ## Measure the daily views of one night, beside SQL written 
 
 bench-ingest: env ## Measure the stage ingest on simulated logs, beside Polars reading and writing
 	python -m bench.ingest $(ARGS)
+
+bench-lake: env ## Measure live appends into an empty lake and into a large one
+	python -m bench.lake $(ARGS)
 
 bench-materialize: env ## Measure values loaded online per second, ours beside Feast's own stores
 	python -m bench.materialize $(ARGS)
