@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
@@ -18,6 +17,7 @@ from events.fetch import fetch as fetch_source
 from events.lake import check_identity, freeze_lake, is_lake, is_url
 from events.lake.snapshot import FROZEN_EVENTS
 from events.mapping import Mapping, load_mapping
+from events.parquet import write_parquet
 from events.reading import Progress, Reading, require_events
 from events.sources.files import Size, kind_of
 from events.sources.readers import pieces, read_table
@@ -27,8 +27,6 @@ from shoplens.files import whole_folder, write_json
 from shoplens.params import DataParams, Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-
-ROW_GROUP = 1 << 17
 
 
 def fetch(params: Params, settings: Settings) -> None:
@@ -132,27 +130,6 @@ class _Slice:
             "rows": self.rows,
             "digest": digest,
         }
-
-
-def write_parquet(frames: Iterator[pl.DataFrame], schema: dict[str, Any], target: Path) -> None:
-    """Write consecutive frames of one schema to a Parquet file, whose bytes do not depend on how they are cut."""
-    oldest = pl.CompatLevel.oldest()
-    waiting = pl.DataFrame(schema=schema)
-    names = waiting.to_arrow(compat_level=oldest).schema
-    # A dictionary of values that hardly repeat takes time and space.
-    repeating = [name for name in names.names if name not in ("event_id", "event_time", "ingested_at", "raw")]
-    with pq.ParquetWriter(target, names, compression="zstd", use_dictionary=repeating) as writer:
-
-        def write(group: pl.DataFrame) -> None:
-            writer.write_table(group.rechunk().to_arrow(compat_level=oldest), row_group_size=ROW_GROUP)
-
-        for frame in frames:
-            waiting = pl.concat([waiting, frame])
-            while waiting.height >= ROW_GROUP:
-                write(waiting.head(ROW_GROUP))
-                waiting = waiting.slice(ROW_GROUP)
-        if waiting.height:
-            write(waiting)
 
 
 def _read_raw(raw: Path, mapping: Mapping, work: Path, size: Size | None) -> Reading | _Frozen:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from events.contract import QUARANTINE_SCHEMA
-from events.lake import GroupedWriter
+from events.parquet import GroupedWriter
 from expectations.duckdb_dialect import bounded_connection
 from expectations.row_rules import compile_rules, reasons_of, unique_columns
 from expectations.suites import build_suites

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from events.contract import QUARANTINE_SCHEMA
-from events.lake.table import GroupedWriter
+from events.parquet import GroupedWriter
 from expectations.data_docs import build_data_docs
 from expectations.drift.profile import COLUMNS
 from expectations.drift.report import Drift

@@ -19,10 +19,9 @@ from events.lake.snapshot import (
     read_events,
 )
 from events.lake.status import lake_digest, lake_status, lake_version, late_days, touched_days
-from events.lake.table import GroupedWriter, Place, is_url
+from events.lake.table import Place, is_url
 
 __all__ = [
-    "GroupedWriter",
     "Place",
     "Snapshot",
     "append_events",

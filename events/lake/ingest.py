@@ -20,8 +20,9 @@ from events.lake.commit import Incoming, append_incoming, as_quarantine, moved, 
 from events.lake.known_ids import KnownIds
 from events.lake.schema_changes import changes, known_sources, source_columns
 from events.lake.snapshot import is_lake
-from events.lake.table import CONTENT, EVENTS, GroupedWriter, Lake, Place, created
+from events.lake.table import CONTENT, EVENTS, Lake, Place, created
 from events.mapping import Mapping
+from events.parquet import GroupedWriter
 from events.reading import Reading, inputs_digest, require_events
 from events.sources.files import Size, find_files
 

@@ -16,7 +16,6 @@ from events.lake.table import (
     EVENTS,
     QUARANTINE,
     SCHEMAS,
-    GroupedWriter,
     Lake,
     Place,
     check_same_identity,
@@ -25,6 +24,7 @@ from events.lake.table import (
     identity_of,
 )
 from events.mapping import Mapping
+from events.parquet import GroupedWriter
 from events.sources.files import first_line
 from events.transform.items import every_item, merged_content
 from shoplens.errors import SourceError

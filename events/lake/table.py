@@ -28,7 +28,6 @@ from typing import Any, TypeVar
 import fsspec
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
@@ -36,6 +35,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
+from events.parquet import ROW_GROUP
 from events.sources.files import first_line
 from events.transform.items import CONTENT_SCHEMA
 from shoplens.errors import SourceError
@@ -76,7 +76,6 @@ _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _PROBES = 4
 _TRIES = 1000
 _SHORT, _LONG = 0.01, 1.0  # seconds between tries
-ROW_GROUP = 1 << 17
 
 
 def is_url(place: Place) -> bool:
@@ -409,31 +408,3 @@ def _creates_once(lake: Lake) -> bool:
             return sum(pool.map(create, range(_PROBES))) == 1
     finally:
         lake.delete(path)
-
-
-class GroupedWriter:
-    """Rows as they come, into a Parquet file of row groups of one size: the same rows give the same bytes."""
-
-    def __init__(self, place: Any, schema: Mapping[str, Any], group: int = ROW_GROUP) -> None:
-        self._schema, self._group = schema, group
-        self._kept = pl.DataFrame(schema=schema)
-        self._writer = pq.ParquetWriter(place, self._kept.to_arrow().schema, compression="zstd")
-        self.rows = 0
-
-    def add(self, frame: pl.DataFrame) -> None:
-        """Add the rows of a frame of the schema."""
-        self._kept = pl.concat([self._kept, frame.select(list(self._schema))])
-        whole = self._kept.height // self._group * self._group
-        for start in range(0, whole, self._group):
-            self._write(self._kept.slice(start, self._group))
-        self._kept = self._kept.slice(whole)
-
-    def _write(self, frame: pl.DataFrame) -> None:
-        self._writer.write_table(frame.rechunk().to_arrow(), row_group_size=self._group)
-        self.rows += frame.height
-
-    def close(self) -> None:
-        """Write what is left and end the file."""
-        if self._kept.height:
-            self._write(self._kept)
-        self._writer.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from events.lake.table import GroupedWriter
+from events.parquet import GroupedWriter
 from expectations.preparation.bots import BOTS_SCHEMA, find_bots, is_bot
 from expectations.preparation.sketch import Sketch, sketch_of
 from expectations.preparation.steps import Step, missing_step, outlier_step

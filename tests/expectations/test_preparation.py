@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
-from events.lake.table import GroupedWriter
 from events.mapping import load_mapping
+from events.parquet import GroupedWriter
 from expectations.preparation.bots import find_bots
 from expectations.preparation.run import Prepared, prepare
 from expectations.preparation.sketch import Sketch, number_at, sketch_of

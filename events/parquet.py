@@ -1,0 +1,69 @@
+"""Parquet files written as rows come."""
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+import pyarrow.parquet as pq
+
+ROW_GROUP = 1 << 17  # rows
+# A dictionary of values that hardly repeat takes time and space.
+_DISTINCT = ("event_id", "event_time", "ingested_at", "raw")
+
+
+class GroupedWriter:
+    """Writes frames of one schema into row groups of one size: the bytes do not depend on how the rows were cut.
+
+    Attributes:
+        rows: How many rows were added.
+    """
+
+    def __init__(self, place: Any, schema: Mapping[str, Any], group: int = ROW_GROUP) -> None:
+        """Open a file.
+
+        Args:
+            place: A path or a binary stream.
+            schema: The Polars types of the columns, by name.
+            group: Rows of a row group.
+        """
+        self._schema, self._group, self.rows = schema, group, 0
+        self._waiting = pl.DataFrame(schema=schema)
+        arrow = self._arrow(self._waiting).schema
+        repeating = [name for name in arrow.names if name not in _DISTINCT]
+        self._writer = pq.ParquetWriter(place, arrow, compression="zstd", use_dictionary=repeating)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        self.close()
+
+    @staticmethod
+    def _arrow(frame: pl.DataFrame) -> Any:
+        return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Add the rows of a frame that has the columns of the schema."""
+        self.rows += frame.height
+        self._waiting = pl.concat([self._waiting, frame.select(list(self._schema))])
+        while self._waiting.height >= self._group:
+            self._write(self._waiting.head(self._group))
+            self._waiting = self._waiting.slice(self._group)
+
+    def _write(self, group: pl.DataFrame) -> None:
+        self._writer.write_table(self._arrow(group.rechunk()), row_group_size=self._group)
+
+    def close(self) -> None:
+        """Write the rows that wait, and close the file."""
+        if self._waiting.height:
+            self._write(self._waiting)
+            self._waiting = self._waiting.clear()
+        self._writer.close()
+
+
+def write_parquet(frames: Iterable[pl.DataFrame], schema: Mapping[str, Any], target: Any) -> None:
+    """Write frames of one schema to a Parquet file."""
+    with GroupedWriter(target, schema) as writer:
+        for frame in frames:
+            writer.add(frame)
