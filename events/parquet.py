@@ -1,6 +1,7 @@
 """Parquet files written as rows come."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +32,8 @@ class GroupedWriter:
         self._waiting = pl.DataFrame(schema=schema)
         arrow = self._arrow(self._waiting).schema
         repeating = [name for name in arrow.names if name not in _DISTINCT]
+        self._pool = ThreadPoolExecutor(1)  # compresses and writes while the next rows are made
+        self._writing: Future[None] | None = None
         self._writer = pq.ParquetWriter(place, arrow, compression="zstd", use_dictionary=repeating)
 
     def __enter__(self) -> Self:
@@ -52,14 +55,24 @@ class GroupedWriter:
             self._waiting = self._waiting.slice(self._group)
 
     def _write(self, group: pl.DataFrame) -> None:
-        self._writer.write_table(self._arrow(group.rechunk()), row_group_size=self._group)
+        """Begin to write a row group, once the one before is written."""
+        self._written()
+        table = self._arrow(group.rechunk())
+        self._writing = self._pool.submit(self._writer.write_table, table, row_group_size=self._group)
+
+    def _written(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
     def close(self) -> None:
         """Write the rows that wait, and close the file."""
         if self._waiting.height:
             self._write(self._waiting)
             self._waiting = self._waiting.clear()
+        self._written()
         self._writer.close()
+        self._pool.shutdown()
 
 
 def write_parquet(frames: Iterable[pl.DataFrame], schema: Mapping[str, Any], target: Any) -> None:

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 
 from events.content import content_hash_sql
 from events.contract import EVENT_SCHEMA
@@ -16,6 +18,7 @@ from events.sources.files import Size
 
 MEMORY = "1500MB"  # of DuckDB; Polars needs about as much for the pieces, and both together stay below 4 GB
 _FRAME = 1 << 17  # rows
+_STRETCH = 4  # pieces
 
 # Rows whose ID a row before them has, in the order of files and rows, and whether the content is the same. IDs are
 # counted by their hashes, which take a third of the memory; the window compares the IDs themselves.
@@ -56,16 +59,24 @@ LEFT JOIN (SELECT * FROM starts WHERE moment BETWEEN $first AND $last)
     ON person = coalesce(user_id, anonymous_id) AND moment = event_time
 ORDER BY event_time, event_id
 """
+_CONFLICTING = "SELECT _part, _row FROM later WHERE NOT same ORDER BY _part, _row"
 _KEYS = ["event_time", "event_id", "session_id", "user_id", "anonymous_id", "_part", "_row"]
 
 
-def _arrow(rows: pl.DataFrame) -> pa.Table:
-    """Return rows for DuckDB without a copy of their texts."""
-    return rows.to_arrow(compat_level=pl.CompatLevel.newest())
+@dataclass(frozen=True)
+class _Run:
+    """A Parquet file of accepted rows, sorted by time, and its first and last time."""
+
+    file: Path
+    first: datetime
+    last: datetime
 
 
 class Resolver:
     """Accepted rows of all tables, to one event per ID.
+
+    Every piece that is added becomes a file of its own, sorted by time, so that a stretch of time is later read from
+    few row groups of few files. Memory: a few pieces, beside what DuckDB may take.
 
     Attributes:
         rows: How many rows were added.
@@ -77,89 +88,94 @@ class Resolver:
         """Start with no rows.
 
         Args:
-            folder: An existing folder for rows that exceed the memory.
+            folder: An existing folder for the rows.
             more: Text columns beside EVENT_SCHEMA that events carry.
-            size: Limits of a piece; about sixteen pieces are held in memory.
+            size: Limits of a piece.
         """
         self._folder, self._more, self._size = folder, more, size
         self._schema: dict[str, Any] = (
             {"_part": pl.Int32, "_row": pl.UInt32} | EVENT_SCHEMA | dict.fromkeys(more, pl.String)
         )
-        self._waiting: list[pl.DataFrame] = []
-        self._waiting_bytes = self._bytes = 0
-        self._files: list[Path] = []
-        self.rows = 0
+        self._runs: list[_Run] = []
+        self._pool = ThreadPoolExecutor(1)  # files are written and read while the main thread works on other rows
+        self._writing: Future[None] | None = None
+        self.rows = self._bytes = 0
         self.repeated: Counter[int] = Counter()
         self.conflicting = pl.DataFrame(schema={"_part": pl.Int32, "_row": pl.UInt32})
 
     def add(self, part: int, frame: pl.DataFrame) -> None:
         """Add rows of a part; of two rows with one ID, that of the lower part and row is the event."""
+        if frame.is_empty():
+            return
         absent = [pl.lit(None, dtype=pl.String).alias(name) for name in self._more if name not in frame.columns]
-        full = frame.with_columns(pl.lit(part, dtype=pl.Int32).alias("_part"), *absent).select(list(self._schema))
-        self._waiting.append(full)
-        size = int(full.estimated_size())
-        self._waiting_bytes, self._bytes = self._waiting_bytes + size, self._bytes + size
-        self.rows += full.height
-        if self._waiting_bytes >= 16 * self._size.bytes:
-            self._write()
-
-    def _write(self) -> None:
-        """Write waiting rows to a file, sorted by time: a stretch of time is then read from few row groups."""
-        rows = pl.concat(self._waiting)
+        rows = frame.with_columns(pl.lit(part, dtype=pl.Int32).alias("_part"), *absent).select(list(self._schema))
         if not rows["event_time"].is_sorted():
             rows = rows.sort("event_time", maintain_order=True)
-        self._files.append(self._folder / f"accepted-{len(self._files):06}.parquet")
-        rows.write_parquet(self._files[-1], compression="lz4", row_group_size=max(1, self._size.rows // 8))
-        self._waiting, self._waiting_bytes = [], 0
+        self.rows, self._bytes = self.rows + rows.height, self._bytes + int(rows.estimated_size())
+        run = _Run(self._folder / f"accepted-{len(self._runs):06}.parquet", *rows["event_time"][[0, -1]])
+        self._runs.append(run)
+        self._written()
+        group = max(1, self._size.rows // 8)
+        self._writing = self._pool.submit(rows.write_parquet, run.file, compression="lz4", row_group_size=group)
+
+    def _written(self) -> None:
+        """Wait for the file that is being written."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
     def events(self) -> Iterator[pl.DataFrame]:
         """Yield `_part`, EVENT_SCHEMA and the other columns, sorted by event_time and event_id, once."""
+        self._written()
         if not self.rows:
             return
         spilled = str(self._folder / "spilled")
         with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spilled}) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-            self._register(connection)
+            files = [str(run.file) for run in self._runs]
+            connection.read_parquet(files, hive_partitioning=False).create_view("accepted")
             connection.execute(_LATER)
             counted = connection.execute("SELECT _part, count(*) FROM later WHERE same GROUP BY _part").fetchall()
             self.repeated.update(dict(counted))
-            conflicting = connection.sql("SELECT _part, _row FROM later WHERE NOT same ORDER BY _part, _row")
-            self.conflicting = pl.DataFrame(conflicting.to_arrow_table())
+            self.conflicting = pl.DataFrame(connection.sql(_CONFLICTING).to_arrow_table())
             connection.execute(_STARTS)
-            for rows in filter(len, self._stretches(connection)):
-                connection.register("stretch", _arrow(rows.select(_KEYS).with_row_index("position")))
+            for rows in self._stretches(connection):
+                keys = rows.select(_KEYS).with_row_index("position")
+                connection.register("stretch", keys.to_arrow(compat_level=pl.CompatLevel.newest()))
                 ends = {"first": rows["event_time"].min(), "last": rows["event_time"].max()}
-                found = connection.sql(_ORDER, params=ends).to_arrow_table()
-                for part in pl.DataFrame(found).iter_slices(_FRAME):
+                found = pl.DataFrame(connection.sql(_ORDER, params=ends).to_arrow_table())
+                for part in found.iter_slices(_FRAME):
                     yield rows[part["position"]].with_columns(part["session_id"])
-
-    def _register(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the rows known to the database as `accepted`."""
-        if not self._files:
-            # In one chunk: rows of many chunks are slow to gather.
-            self._waiting = [pl.concat(self._waiting, rechunk=True)]
-            connection.register("accepted", _arrow(self._waiting[0]))
-            return
-        if self._waiting:
-            self._write()
-        files = connection.read_parquet([str(file) for file in self._files], hive_partitioning=False)
-        files.create_view("accepted")
 
     def _stretches(self, connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
         """Yield the rows in stretches of time, and of IDs where many rows are of one moment."""
-        if not self._files:
-            yield self._waiting.pop()
-            return
-        count = max(-(-self.rows // (8 * self._size.rows)), -(-self._bytes // (16 * self._size.bytes)))
-        sample = connection.sql(f"SELECT event_time, event_id FROM accepted USING SAMPLE reservoir({64 * count} ROWS)")  # noqa: S608
-        keys = pl.DataFrame(sample.to_arrow_table()).sort("event_time", "event_id").unique(maintain_order=True)
-        cuts = [None, *keys.gather_every(64, offset=63).rows(), None]
-        rows = pl.scan_parquet(self._files, glob=False, hive_partitioning=False)
+        count = max(-(-self.rows // (_STRETCH * self._size.rows)), -(-self._bytes // (4 * _STRETCH * self._size.bytes)))
+        cuts: list[tuple[datetime, str]] = []
+        if count > 1:
+            sample = f"SELECT event_time, event_id FROM accepted USING SAMPLE reservoir({64 * count} ROWS)"  # noqa: S608
+            keys = pl.DataFrame(connection.sql(sample).to_arrow_table()).sort("event_time", "event_id")
+            cuts = keys.unique(maintain_order=True).gather_every(64, offset=63).rows()
+        stretches = list(pairwise([None, *cuts, None]))
+        following = self._pool.submit(self._between, *stretches[0])
+        for stretch in [*stretches[1:], None]:
+            rows = following.result()
+            if stretch is not None:
+                following = self._pool.submit(self._between, *stretch)
+            if rows.height:
+                yield rows
+
+    def _between(self, low: tuple[datetime, str] | None, high: tuple[datetime, str] | None) -> pl.DataFrame:
+        """Return the rows from one time and ID to another, which is not included."""
         at, name = pl.col("event_time"), pl.col("event_id")
-        for low, high in pairwise(cuts):
-            inside = rows
-            if low is not None:
-                inside = inside.filter((at >= low[0]) & ((at > low[0]) | (name >= low[1])))
-            if high is not None:
-                inside = inside.filter((at <= high[0]) & ((at < high[0]) | (name < high[1])))
-            yield inside.collect().rechunk()
+        inside = [pl.lit(value=True)]
+        runs = self._runs
+        if low is not None:
+            inside.append((at >= low[0]) & ((at > low[0]) | (name >= low[1])))
+            runs = [run for run in runs if run.last >= low[0]]
+        if high is not None:
+            inside.append((at <= high[0]) & ((at < high[0]) | (name < high[1])))
+            runs = [run for run in runs if run.first <= high[0]]
+        if not runs:
+            return pl.DataFrame(schema=self._schema)
+        rows = pl.scan_parquet([run.file for run in runs], glob=False, hive_partitioning=False)
+        return rows.filter(*inside).collect().rechunk()
