@@ -10,8 +10,8 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from events.content import content_hash_sql
 from events.contract import EVENT_SCHEMA
+from events.identity import content_hash_sql
 from events.sources.files import Size
 
 MEMORY = "1500MB"  # of DuckDB; Polars needs about as much for the pieces, and both together stay below 4 GB

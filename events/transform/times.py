@@ -9,9 +9,10 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
+from events.account import Faults
 from events.contract import UTC_TIME
-from events.mapping import DateAndTime, Source, columns_of
-from events.transform.numbers import held, text
+from events.mapping import Category, DateAndTime, columns_of
+from events.transform.columns import held, text
 from shoplens.errors import MappingError
 
 # No shop's log is older or newer; a time outside is a number in the wrong unit, or a default of some program.
@@ -192,7 +193,7 @@ def _combined(frame: pl.DataFrame, source: DateAndTime, formats: Sequence[str]) 
 
 def read_times(
     frame: pl.DataFrame,
-    source: Source | DateAndTime,
+    source: Category | DateAndTime,
     time_zone: str,
     formats: Sequence[str] = (),
     earliest: datetime = EARLIEST,
@@ -208,7 +209,7 @@ def read_times(
     """
     if isinstance(source, DateAndTime):
         found = _combined(frame, source, formats)
-        parts = [source.date] if source.time is None else [source.date, source.time]
+        parts: list[Category] = [source.date] if source.time is None else [source.date, source.time]
     else:
         found, parts = _parse(*held(frame, source), formats), [source]
     local = pl.col("naive").clip(_FIRST, _LAST).cast(_NAIVE)
@@ -235,6 +236,11 @@ def read_times(
         .then(pl.lit(IMPLAUSIBLE))
         .alias("fault"),
     )
+
+
+def faults_of(name: str, fault: pl.Series) -> Faults:
+    """Return the faults of a column of times out of the `fault` of `read_times`."""
+    return [(f"{name}_{kind}", fault == kind) for kind in fault.drop_nulls().unique().sort()]
 
 
 def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Series:
