@@ -238,7 +238,9 @@ def test_the_complete_journey(stage: Stage, root: Path, tmp_path: Path) -> None:
     same_however_cut(stage, mapping, tmp_path / "cj", tmp_path, Size(rows=4000, bytes=1 << 22))
 
 
-def test_far_times_and_bytes_are_written_one_by_one_in_any_pieces(stage: Stage, mapping_of: Load, tmp_path: Path) -> None:
+def test_far_times_and_bytes_are_written_one_by_one_in_any_pieces(
+    stage: Stage, mapping_of: Load, tmp_path: Path
+) -> None:
     count = 40
     far = pl.Series([0] * (count - 1) + [2**60]).cast(pl.Datetime("us"))
     odd = pl.Series([b"text"] * (count - 1) + [b"\xff\xfe"])
