@@ -122,14 +122,6 @@ def _utf8_copy(path: Path, encoding: str, target: Path) -> Path:
     return target
 
 
-def _unique(row: list[str]) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for name in row:
-        again = (f"{name}_duplicated_{n}" for n in count())
-        names[name if name not in names else next(one for one in again if one not in names)] = None
-    return tuple(names)
-
-
 def _undeclared(path: Path, where: str) -> str:
     return (
         f"{path}: must be UTF-8 text; {where} is not. Declare the file's encoding in the mapping, for example "
@@ -172,7 +164,9 @@ def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
         for n, name in enumerate(row, start=1):
             if any("\udc80" <= one <= "\udcff" for one in name):
                 raise SourceError(_undeclared(path, f"the header, column {n}"))
-        return replace(text, skip=skip + rows.line_num, names=_unique(row))
+        again = [row[:n].count(name) for n, name in enumerate(row)]
+        names = [f"{name}_duplicated_{n - 1}" if n else name for name, n in zip(row, again, strict=True)]
+        return replace(text, skip=skip + rows.line_num, names=tuple(names))
     if len(row) != len(dialect.header):
         raise SourceError(
             f"{path}: csv.header: must name every column: it names {len(dialect.header)}, the file has {len(row)}. "

@@ -46,7 +46,7 @@ class Piece:
 
 def kind_of(path: Path) -> str | None:
     """Return the suffix that decides how a file is read, or None for an unknown kind."""
-    return next((kind for kind in sorted(KINDS, key=len, reverse=True) if path.name.lower().endswith(kind)), None)
+    return next((kind for kind in KINDS if path.name.lower().endswith(kind)), None)
 
 
 def table_name(path: Path) -> str:

@@ -50,29 +50,14 @@ _REMEDIES = {
 }
 
 
-def _cuts(groups: list[int], rows: int) -> Iterator[tuple[int, int]]:
-    """Yield start and length of pieces of at most `rows` rows: whole row groups, and parts of larger ones."""
-    start = length = 0
-    for group in groups:
-        if length and length + group > rows:
-            yield start, length
-            start, length = start + length, 0
-        length += group
-        while length > rows:
-            yield start, rows
-            start, length = start + rows, length - rows
-    if length or not start:
-        yield start, length
-
-
 def _parquet(path: Path, size: Size) -> Iterator[Piece]:
     scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     scan.collect_schema()
     with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
-        rows = [group.num_rows for group in groups]
-        a_row = sum(group.total_byte_size for group in groups) // max(1, sum(rows)) + 1
-    for start, length in _cuts(rows, min(size.rows, max(1, 4 * size.bytes // a_row))):
+        rows = file.metadata.num_rows
+        held = sum(file.metadata.row_group(n).total_byte_size for n in range(file.metadata.num_row_groups))
+    length = min(size.rows, max(1, 4 * size.bytes // (held // max(1, rows) + 1)))
+    for start in range(0, max(1, rows), length):
         yield Piece(scan.slice(start, length).collect())
 
 
