@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -130,7 +130,7 @@ class Findings:
         self._absent = absent if self._absent is None else self._absent & absent
         self._unread |= unread
 
-    def messages(self) -> Sequence[str]:
+    def messages(self) -> list[str]:
         """Return one line per finding."""
         found = []
         if self._rows and not self._identified:

@@ -8,12 +8,12 @@ import polars as pl
 
 from events.account import quarantine
 from events.identity import salt_of
-from events.mapping import Join, Mapping
+from events.mapping import Mapping
 from events.sources.files import Labels, Size, files_of
 from events.sources.readers import pieces, read_table
 from events.transform.columns import scalar_columns
 from events.transform.money import read_rates
-from events.transform.records import Filler, Rows, flat_rows, joined, second_table
+from events.transform.records import Filler, Rows, Seconds, flat_rows, joined, second_tables
 from events.transform.rows import Transformed, Transformer
 
 
@@ -32,7 +32,7 @@ class Entry:
     label: str
     path: Path
     table: Transformer
-    seconds: tuple[tuple[Join, pl.DataFrame], ...] = ()
+    seconds: Seconds = ()
     notes: list[str] = field(default_factory=list)
 
     def rows(self, size: Size | None = None) -> Iterator[Rows]:
@@ -47,9 +47,7 @@ class Entry:
             frame = piece.frame if filler is None else filler.fill(piece.frame)
             if piece.note and piece.note not in self.notes:
                 self.notes.append(piece.note)
-            for join, second in self.seconds:
-                frame = joined(scalar_columns(frame), second, join, spec.table, name)
-            yield flat_rows(frame, spec)
+            yield flat_rows(joined(frame, self.seconds, spec.table, name), spec)
 
     def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
         """Yield, for every piece, how many rows it has and what became of them.
@@ -90,8 +88,7 @@ def entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entr
         rates = read_rates(tables, mapping.rates) if tables else None
     for place, spec in enumerate(mapping.events, start=1):
         found = files_of(files, spec.table, mapping)
-        others = [(join, files_of(files, join.table, mapping)) for join in spec.joins] if found else []
-        seconds = tuple((join, second_table(join, paths, mapping.name)) for join, paths in others if paths)
+        seconds = second_tables(spec, files, mapping) if found else ()
         # The ID is derived from the name of the mapped table, so that the same rows in another file are duplicates.
         table = Transformer(spec, mapping, salt_of(spec.table, before.get(spec.table, 0)), rates)
         before[spec.table] = before.get(spec.table, 0) + 1

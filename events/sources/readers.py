@@ -70,13 +70,14 @@ def _dtype(structure: Any) -> pl.DataType:
 
 def _schema(place: Path, *, mixed: bool) -> pl.Schema | None:
     """Return the schema of the records, or None where a line is no record, or values are `mixed` and must not be."""
+    longest = 2 * LONGEST if mixed else LONGEST  # a copy may spell a number in more characters
     find = (
         "SELECT json_group_structure(json)::VARCHAR, count(*) = count(json) FROM read_ndjson_objects($place, "
         "ignore_errors=true, compression='uncompressed', maximum_object_size=$longest)"
     )
     try:
         with duckdb.connect() as connection:
-            ((found, all_json),) = connection.execute(find, {"place": str(place), "longest": 2 * LONGEST}).fetchall()
+            ((found, all_json),) = connection.execute(find, {"place": str(place), "longest": longest}).fetchall()
     except duckdb.Error:  # a record above the limit, or text that DuckDB cannot decode: read line by line
         return None
     if not found or not all_json or (not mixed and '"JSON"' in found):

@@ -8,7 +8,7 @@ need not have every field. An address that no record has is an empty column, and
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -18,8 +18,20 @@ import polars as pl
 
 from events.account import Faults
 from events.contract import UTC_TIME
-from events.mapping import NTH, Category, DateAndTime, Elapsed, EventTable, FillDown, Join, Test, columns_of
-from events.sources.files import MALFORMED
+from events.mapping import (
+    NTH,
+    Category,
+    DateAndTime,
+    Elapsed,
+    EventTable,
+    FillDown,
+    Join,
+    Mapping,
+    SideTable,
+    Test,
+    columns_of,
+)
+from events.sources.files import MALFORMED, files_of
 from events.sources.readers import read_table
 from events.transform.columns import held, id_text, number, scalar_columns, text
 from shoplens.errors import MappingError, SourceError
@@ -150,7 +162,7 @@ def _unfold(frame: pl.DataFrame, each: str, optional: tuple[str, ...]) -> tuple[
     return rows.drop(_RECORD, _WRONG), [("field_has_other_type", rows[_WRONG])]
 
 
-def _addresses(schema: Mapping[str, Any], start: str = "") -> Iterable[str]:
+def _addresses(schema: dict[str, Any], start: str = "") -> Iterable[str]:
     for name, kind in schema.items():
         yield f"{start}{name}"
         inner = kind.inner if isinstance(kind, pl.List) else kind
@@ -224,39 +236,50 @@ def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
     return ordered.with_columns(moment.cast(UTC_TIME).alias(elapsed.into)).drop("_by", "_order", "_days", "_hour")
 
 
-def second_table(join: Join, files: Sequence[Path], mapping: str) -> pl.DataFrame:
-    """Return the second table of a join, read from its files, one row per `_key`; it is held in memory.
+Seconds = tuple[tuple[Join, pl.DataFrame], ...]  # the joins of a table, each with its second table
+
+
+def second_tables(spec: EventTable | SideTable, files: list[Path], mapping: Mapping) -> Seconds:
+    """Return the second tables of a table's joins, read from their files, one row per `_key`; they are held in memory.
 
     Raises:
-        MappingError: the table lacks the key, or a column that its times are made of.
-        SourceError: the table has several rows for one key.
+        MappingError: a second table lacks the key, or a column that its times are made of.
+        SourceError: a second table is not there, or has several rows for one key.
     """
-    parts = [scalar_columns(read_table(file, join.csv)) for file in files]
-    more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
-    needed = [join.key]
-    if join.elapsed is not None:
-        needed += [join.elapsed.by, join.elapsed.order, join.elapsed.days, join.elapsed.hour]
-    require_columns(more.columns, needed, join.table, mapping)
-    more = more if join.elapsed is None else _with_time(more, join.elapsed)
-    right = more.with_columns(id_text(more, join.key).alias("_key")).drop(join.key).filter(pl.col("_key").is_not_null())
-    again = right.filter(pl.col("_key").is_duplicated())["_key"]
-    if not again.is_empty():
-        raise SourceError(
-            f"mapping {mapping}: {join.table}.{join.key}: a joined table must have one row per key; "
-            f"received several for {again[0]!r}. Keep one"
-        )
-    return right
+    found = []
+    for join in spec.joins:
+        parts = [scalar_columns(read_table(file, join.csv)) for file in files_of(files, join.table, mapping)]
+        if not parts:
+            continue
+        more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
+        needed = [join.key]
+        if join.elapsed is not None:
+            needed += [join.elapsed.by, join.elapsed.order, join.elapsed.days, join.elapsed.hour]
+        require_columns(more.columns, needed, join.table, mapping.name)
+        more = more if join.elapsed is None else _with_time(more, join.elapsed)
+        keyed = more.with_columns(id_text(more, join.key).alias("_key")).drop(join.key).drop_nulls("_key")
+        again = keyed.filter(pl.col("_key").is_duplicated())["_key"]
+        if not again.is_empty():
+            raise SourceError(
+                f"mapping {mapping.name}: {join.table}.{join.key}: a joined table must have one row per key; "
+                f"received several for {again[0]!r}. Keep one"
+            )
+        found.append((join, keyed))
+    return tuple(found)
 
 
-def joined(frame: pl.DataFrame, second: pl.DataFrame, join: Join, table: str, mapping: str) -> pl.DataFrame:
-    """Return a table, or a piece of it, with the columns of its `second_table`; the keys are compared as text.
+def joined(frame: pl.DataFrame, seconds: Seconds, table: str, mapping: str) -> pl.DataFrame:
+    """Return a table, or a piece of it, with the columns of its `second_tables`; the keys are compared as text.
 
     Raises:
-        MappingError: the table lacks the key.
+        MappingError: the table lacks a key.
     """
-    require_columns(frame.columns, [join.key], table, mapping)
-    left = frame.with_columns(id_text(frame, join.key).alias("_key"))
-    return left.join(second, on="_key", how="left", maintain_order="left", suffix=f"_{join.table}").drop("_key")
+    frame = scalar_columns(frame) if seconds else frame
+    for join, second in seconds:
+        require_columns(frame.columns, [join.key], table, mapping)
+        left = frame.with_columns(id_text(frame, join.key).alias("_key"))
+        frame = left.join(second, on="_key", how="left", maintain_order="left", suffix=f"_{join.table}").drop("_key")
+    return frame
 
 
 class Filler:

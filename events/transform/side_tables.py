@@ -17,7 +17,7 @@ from events.mapping import SIDE_KEYS, DateAndTime, Mapping, columns_of
 from events.sources.files import MALFORMED, Labels, files_of
 from events.sources.readers import pieces
 from events.transform.columns import id_text, path, read_number, require_scalars, scalar_columns, text
-from events.transform.records import joined, require_columns, second_table
+from events.transform.records import joined, require_columns, second_tables
 from events.transform.rows import CARRIED
 from events.transform.times import faults_of, read_times, require_times
 
@@ -60,25 +60,19 @@ def read_side(files: list[Path], name: str, mapping: Mapping, labels: Labels) ->
     found = [] if spec is None else files_of(files, spec.table, mapping)
     if spec is None or not found:
         return side
-    others = [(join, files_of(files, join.table, mapping)) for join in spec.joins]
-    joins = [(join, second_table(join, paths, mapping.name)) for join, paths in others if paths]
-
-    def with_joined(frame: pl.DataFrame) -> pl.DataFrame:
-        for join, second in joins:
-            frame = joined(frame, second, join, spec.table, mapping.name)
-        return frame
-
+    seconds = second_tables(spec, files, mapping)
     needed = [*(column for source in spec.columns.values() for column in columns_of(source)), *own]
-    heads = [scalar_columns(next(pieces(file, spec.csv)).frame.head(0)) for file in found]
+    heads = [joined(next(pieces(file, spec.csv)).frame.head(0), seconds, spec.table, mapping.name) for file in found]
     # Each file may lack some that another has.
-    require_columns([c for head in heads for c in with_joined(head).columns], needed, spec.table, mapping.name)
+    present = dict.fromkeys(c for head in heads for c in head.columns)
+    require_columns(list(present), needed, spec.table, mapping.name)
     seen, quarantined = Seen(), [side.quarantined]
     for file in found:
         label, account, reasons = labels.take(file, name), Counter[str](), Counter[str]()
         for piece in pieces(file, spec.csv):
             where = f"mapping {mapping.name}, table {spec.table}"
             require_scalars(piece.frame, [c for c in needed if c in piece.frame.columns], where)
-            raw = with_joined(scalar_columns(piece.frame))
+            raw = joined(scalar_columns(piece.frame), seconds, spec.table, mapping.name)
             absent = [pl.lit(None, dtype=pl.String).alias(c) for c in dict.fromkeys(needed) if c not in raw.columns]
             raw = raw.with_columns(absent)
             mapped, faults = _map(raw, name, mapping)

@@ -257,7 +257,7 @@ def test_far_times_and_bytes_are_written_one_by_one_in_any_pieces(
 
 
 @pytest.mark.parametrize("late", [0, 30])
-def test_a_day_or_month_first_is_refused_wherever_it_stands(
+def test_a_day_or_month_first_is_rejected_wherever_it_stands(
     late: int, stage: Stage, mapping_of: Load, tmp_path: Path
 ) -> None:
     mapping_of(LOG)
@@ -322,7 +322,7 @@ def test_a_file_that_breaks_off_after_many_pieces_leaves_what_was_there(
     } == {"events", "raw"}
 
 
-def test_many_rows_set_aside_are_kept_whole(stage: Stage, mapping_of: Load, tmp_path: Path) -> None:
+def test_many_quarantined_rows_are_kept_whole(stage: Stage, mapping_of: Load, tmp_path: Path) -> None:
     mapping_of(LOG)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/log.csv").write_text(rows(HEAD, FIRST, *[f"{n},soon,ann,a," for n in range(60)]))
@@ -340,7 +340,7 @@ def test_a_parquet_file_is_read_in_pieces_whatever_its_row_groups(tmp_path: Path
     assert pl.concat(read).equals(table)
 
 
-def test_progress_is_said_now_and_then() -> None:
+def test_progress_is_reported_now_and_then() -> None:
     said: list[str] = []
     often, rarely = Progress(said.append, 0.0), Progress(said.append, 3600.0)
     for n in range(3):
