@@ -7,7 +7,9 @@
 import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import polars as pl
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,7 +22,6 @@ from pydantic import (
 )
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, SIDE_SCHEMAS, UTC_TIME
-from events.rules import checked_pattern, checked_zone, require_constant
 from shoplens.errors import MappingError
 from shoplens.yaml_file import YamlFileError, line_of, read_yaml
 
@@ -34,19 +35,44 @@ SIDE_KEYS: dict[str, tuple[str, ...]] = {
 }
 NTH = "nth"  # in identified_by: the number of a line among the equal lines of its file
 _TEN_YEARS = 10 * 365.25 * 86_400  # no shop books later; more is a wrong unit
+# Times of single rows, what is derived from single rows, and what the source's other columns fill.
+_NEVER_CONSTANT = ("event_time", "ingested_at", "event_id", "attributes")
+
+Source = str | tuple[str, ...]  # alternatives: the first that holds a value
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _known(names: Any, schema: dict[str, Any]) -> None:
-    unknown = sorted(set(names) - set(schema))
-    if unknown:
-        raise ValueError(f"no column of the contract: {', '.join(unknown)}; it has {', '.join(schema)}")
+def _require_known(names: Any, known: Any, what: str) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"no {what} of the contract: {', '.join(unknown)}; it has {', '.join(known)}")
 
 
-Source = str | tuple[str, ...]  # alternatives: the first that holds a value
+def _require_times(columns: dict[str, Any], schema: dict[str, Any]) -> None:
+    for name, source in columns.items():
+        if isinstance(source, DateAndTime) and schema[name] != UTC_TIME:
+            raise ValueError(f"{name} is not a time: date, time and start are for times; name one column, or several")
+
+
+def _checked_pattern(pattern: str) -> str:
+    """Return `pattern` if the engine that will run it takes it."""
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError("must be a regular expression (Rust's syntax: no look-around, no back-references)") from error
+    return pattern
+
+
+def _checked_zone(zone: str) -> str:
+    """Return `zone` if it is a time zone for both Python and Polars, which has a list of its own."""
+    try:
+        ZoneInfo(zone)
+        pl.Series([datetime.datetime(2024, 1, 1)]).dt.replace_time_zone(zone)  # noqa: DTZ001  (it gets its zone here)
+    except (ZoneInfoNotFoundError, ValueError, OSError, pl.exceptions.PolarsError) as error:
+        raise ValueError("no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+    return zone
 
 
 class Test(_Strict):
@@ -56,7 +82,7 @@ class Test(_Strict):
 
     column: Source
     equals: str | None = None
-    matches: Annotated[str, AfterValidator(checked_pattern)] | None = None  # a regular expression it must contain
+    matches: Annotated[str, AfterValidator(_checked_pattern)] | None = None  # a regular expression it must contain
     at_most: float | None = Field(default=None, allow_inf_nan=False)
     above: float | None = Field(default=None, allow_inf_nan=False)
     empty: bool | None = None
@@ -219,17 +245,26 @@ class EventTable(_Table):
 
     @field_validator("columns", "constants")
     @classmethod
-    def _columns(cls, value: dict[str, Any]) -> dict[str, Any]:
-        _known(value, EVENT_SCHEMA)
-        if "attributes" in value:
+    def _columns(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        _require_known(value, EVENT_SCHEMA, "column")
+        if info.field_name == "columns" and "attributes" in value:
             raise ValueError("attributes are the columns that are not mapped: leave the column out of the mapping")
-        return value
-
-    @field_validator("constants")
-    @classmethod
-    def _castable(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, constant in value.items():
-            require_constant(name, constant)
+        _require_times(value, EVENT_SCHEMA)
+        for name, constant in value.items() if info.field_name == "constants" else ():
+            if name in _NEVER_CONSTANT:
+                raise ValueError(
+                    f"{name} must come from a column: it differs from row to row; map one, or leave it out"
+                )
+            if name == "event_name" and constant not in EVENT_NAMES:
+                raise ValueError(f"event_name: no event of the contract: {constant}; it has {', '.join(EVENT_NAMES)}")
+            kind = EVENT_SCHEMA[name]
+            try:
+                cast = pl.Series([constant]).cast(kind, strict=True)
+                same = not kind.is_numeric() or (cast.is_finite().all() and float(cast[0]) == float(constant))
+            except (pl.exceptions.PolarsError, ValueError, OverflowError):
+                same = False
+            if not same:
+                raise ValueError(f"{name} must be of type {kind}: {constant!r} is not")
         return value
 
     @field_validator("event_names")
@@ -237,17 +272,7 @@ class EventTable(_Table):
     def _names(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if not value and "event_name" in info.data.get("columns", {}):
             raise ValueError("must name the source's events where event_name is a column, as in {buy: purchase}")
-        unknown = sorted(set(value.values()) - set(EVENT_NAMES))
-        if unknown:
-            raise ValueError(f"no event of the contract: {', '.join(unknown)}; it has {', '.join(EVENT_NAMES)}")
-        return value
-
-    @field_validator("columns")
-    @classmethod
-    def _time_parts(cls, value: dict[str, Any]) -> dict[str, Any]:
-        wrong = [n for n, source in value.items() if isinstance(source, DateAndTime) and EVENT_SCHEMA[n] != UTC_TIME]
-        if wrong:
-            raise ValueError(f"not a time: {', '.join(wrong)}; date, time and start are for event_time and ingested_at")
+        _require_known(value.values(), EVENT_NAMES, "event")
         return value
 
     @model_validator(mode="after")
@@ -256,15 +281,13 @@ class EventTable(_Table):
         for name in ("event_time", "event_name"):
             if name not in given:
                 raise ValueError(f"{name} must be given, as a column or a constant")
-        twice = sorted(set(self.columns) & set(self.constants))
-        if twice:
+        if twice := sorted(set(self.columns) & set(self.constants)):
             raise ValueError(f"given twice, as a column and as a constant: {', '.join(twice)}; keep one")
         if not given & {"user_id", "anonymous_id"}:
             raise ValueError("user_id or anonymous_id must be given: who did it")
         if "event_id" in given and (self.identified_by or self.once_per):
             raise ValueError("columns.event_id is the ID already: leave out identified_by and once_per, or event_id")
-        unknown = sorted(set(self.once_per) - given)
-        if unknown:
+        if unknown := sorted(set(self.once_per) - given):
             raise ValueError(f"once_per: must name mapped columns; {', '.join(unknown)} is not mapped")
         if self.discounts and "order_id" not in given:
             raise ValueError("discounts: order_id must be mapped: a discount reduces the lines of its order")
@@ -301,7 +324,7 @@ class Mapping(_Strict):
     identity: Literal["user", "session"]
     person: tuple[Literal["user_id", "anonymous_id"], ...] = Field(default=("user_id",), min_length=1)
     nobody: tuple[str, ...] | None = Field(default=None, description="In place of the built-in words for nobody.")
-    time_zone: Annotated[str, AfterValidator(checked_zone)]
+    time_zone: Annotated[str, AfterValidator(_checked_zone)]
     earliest: datetime.date = datetime.date(1995, 1, 1)
     ingest_delay_seconds: Delay = 0.0
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
@@ -321,15 +344,12 @@ class Mapping(_Strict):
             return value
         table = str(info.field_name)
         schema = SIDE_SCHEMAS[table]
-        _known(value.columns, schema)
+        _require_known(value.columns, schema, "column")
+        _require_times(value.columns, schema)
         for name in SIDE_KEYS[table]:
             if name not in value.columns:
                 raise ValueError(f"columns: {name} must be mapped: no row of {table} is complete without it")
-        for name, source in value.columns.items():
-            if isinstance(source, DateAndTime) and schema[name] != UTC_TIME:
-                raise ValueError(f"columns: {name} is not a time: name one column, or several")
-        repeated = sorted(set(value.own) & set(schema))
-        if repeated:
+        if repeated := sorted(set(value.own) & set(schema)):
             raise ValueError(f"own: a column of the contract: {', '.join(repeated)}; map it under columns instead")
         return value
 
@@ -357,17 +377,6 @@ class Mapping(_Strict):
         return tuple(table for table in self.tables() if table not in self.optional_tables)
 
 
-def _own_problems(error: ValidationError) -> list[Any]:
-    """Return the problems of a mapping without those that are only what others come to: a list that lost its entry."""
-    found = error.errors()
-    return [
-        one
-        for one in found
-        if one["type"] != "too_short"
-        or all(other is one or other["loc"][: len(one["loc"])] != one["loc"] for other in found)
-    ]
-
-
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file.
 
@@ -384,8 +393,15 @@ def load_mapping(path: Path) -> Mapping:
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
-        lines = []
-        for problem in _own_problems(error):
+        found, lines = error.errors(), []
+        for problem in found:
+            inside = [
+                other
+                for other in found
+                if other is not problem and other["loc"][: len(problem["loc"])] == problem["loc"]
+            ]
+            if problem["type"] == "too_short" and inside:
+                continue  # the list is short only of the entry that has a problem itself
             where = ".".join(str(part) for part in problem["loc"]) or "the file"
             shown = " ".join(repr(problem.get("input")).split())
             lines.append(f"line {line_of(text, problem['loc'])}: {where}: {problem['msg']}; received {shown[:120]}")

@@ -10,14 +10,20 @@ from pathlib import Path
 import polars as pl
 
 from events.account import TableAccount, count_reasons
-from events.content import OTHER_CONTENT
 from events.contract import EVENT_SCHEMA, SIDE_SCHEMAS
 from events.entries import Entry, entries_of, findings_of
+from events.identity import OTHER_CONTENT
 from events.mapping import Mapping
 from events.resolve import Resolver
 from events.sources.files import Labels, Size, find_files, select_files, unread_files
-from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
-from events.transform.side_tables import read_side
+from events.transform.side_tables import (
+    CONTENT_SCHEMA,
+    carried_columns,
+    carried_content,
+    every_item,
+    merged_content,
+    read_side,
+)
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 

@@ -15,6 +15,7 @@ import polars as pl
 from events.account import TableAccount
 from events.contract import QUARANTINE_SCHEMA
 from events.entries import Entry
+from events.identity import salt_of
 from events.lake import Place, Snapshot
 from events.lake.commit import append_incoming
 from events.lake.ingest import in_order
@@ -23,9 +24,8 @@ from events.mapping import EventTable, Mapping, columns_of
 from events.reading import Reading
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
-from events.transform.ids import salt_of
 from events.transform.records import Rows, sources_of
-from events.transform.rows import TableState
+from events.transform.rows import Transformer
 from shoplens.digest import file_digest
 from shoplens.errors import SourceError
 from shoplens.files import whole_file
@@ -104,9 +104,9 @@ class _Corrected(Entry):
 
     frame: pl.DataFrame = field(default_factory=pl.DataFrame)
 
-    def rows(self, size: Size | None = None) -> Iterator[tuple[Rows, None]]:
+    def rows(self, size: Size | None = None) -> Iterator[Rows]:
         """Yield the rows."""
-        yield Rows(self.frame, frozenset()), None
+        yield Rows(self.frame, frozenset())
 
 
 def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
@@ -115,7 +115,7 @@ def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) ->
     read = dict.fromkeys(name for source in sources_of(spec) for name in columns_of(source))
     absent = [name for name in read if name not in own.columns]
     own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
-    return _Corrected(table, path, spec, mapping, salt, TableState(spec, mapping), frame=own)
+    return _Corrected(table, path, Transformer(spec, mapping, salt), frame=own)
 
 
 def _in_quarantine(rejected: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:

@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from events.content import content_hash_sql
 from events.contract import EVENT_SCHEMA
+from events.identity import content_hash_sql
 from events.sources.files import Size
 
 MEMORY = "1500MB"  # of DuckDB; Polars needs about as much for the pieces, and both together stay below 4 GB

@@ -17,7 +17,7 @@ from events.lake.table import ACCOUNT_SCHEMA, CONTENT, created
 from events.mapping import Mapping
 from events.reading import Reading, inputs_digest
 from events.sources.files import Size, find_files
-from events.transform.items import CONTENT_SCHEMA, every_item
+from events.transform.side_tables import CONTENT_SCHEMA, every_item
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from events.collector.log import EventLog
 from events.collector.records import Incoming, event_frame, events_of, quarantined
-from events.content import OTHER_CONTENT, content_key
+from events.identity import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
 
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row

@@ -9,10 +9,10 @@ from pydantic_core import from_json, to_json
 
 from events.collector.records import NOT_AN_OBJECT, NOT_JSON, Incoming, accept, rejected
 from events.contract import EVENT_SCHEMA
+from events.identity import salt_of
 from events.mapping import Mapping
-from events.transform.ids import salt_of
-from events.transform.records import flat_rows, only_rows
-from events.transform.rows import transform
+from events.transform.records import flat_rows
+from events.transform.rows import Transformer
 from shoplens.errors import MappingError, SourceError
 
 _NUMBER = "_number"  # of a record, while its rows are found
@@ -97,10 +97,12 @@ class MappedReader:
     def _transformed(self, records: Sequence[Any]) -> list[list[Incoming]]:
         lines = b"\n".join(to_json({**record, _NUMBER: number}) for number, record in enumerate(records))
         frame = pl.read_ndjson(lines, infer_schema_length=None)
-        rows = only_rows(flat_rows(frame, self._spec), self._spec)
+        rows = flat_rows(frame, self._spec)
         of_record = rows.frame[_NUMBER].to_list()
         rows = replace(rows, frame=rows.frame.drop(_NUMBER))
-        done = transform(rows, self._spec, self._mapping, self._spec.table, salt_of(self._spec.table, 0))
+        table = Transformer(self._spec, self._mapping, salt_of(self._spec.table, 0))
+        table.start_file([rows])
+        done = table.transform(rows, self._spec.table)
         by_row: dict[int, Incoming] = {}
         for event in done.events.select("_row", *EVENT_SCHEMA).iter_rows(named=True):
             number = event.pop("_row")

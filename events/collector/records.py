@@ -18,7 +18,6 @@ from pydantic_core import PydanticCustomError, from_json, to_json
 from typing_extensions import TypedDict
 
 from events.collector.log import Record
-from events.content import json_text
 from events.contract import (
     ATTRIBUTES,
     EVENT_NAMES,
@@ -28,7 +27,7 @@ from events.contract import (
     QUARANTINE_SCHEMA,
     UTC_TIME,
 )
-from events.transform.numbers import is_nobody
+from events.transform.columns import is_nobody, json_text
 from events.transform.times import EARLIEST, LATEST
 
 NOT_JSON = "not_json"

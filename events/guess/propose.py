@@ -18,7 +18,7 @@ from events.guess.sample import read_sample
 from events.guess.sniff import Sample
 from events.guess.words import words
 from events.sources.files import table_name
-from events.transform.numbers import nobody
+from events.transform.columns import nobody
 
 
 def _in_one_line(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import polars as pl
 
 from events.mapping import Csv
-from events.transform.numbers import number, text
+from events.transform.columns import number, text
 
 READABLE = 0.95  # of the values of a column must be of a kind, or the column is not
 _SAMPLE_BYTES = 1 << 22

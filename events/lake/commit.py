@@ -27,8 +27,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from events.account import TableAccount, count_reasons
-from events.content import OTHER_CONTENT, content_hash
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.identity import OTHER_CONTENT, content_hash
 from events.lake.known_ids import Ids, KnownIds, hashed
 from events.lake.maintenance import GRACE_HOURS, maintain
 from events.lake.schema_changes import Sources, changes, known_sources, merged_sources

@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from events.account import TableAccount
-from events.content import OTHER_CONTENT
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.identity import OTHER_CONTENT
 from events.lake.commit import Incoming, append_incoming, as_quarantine, moved, new_batch, split_known
 from events.lake.known_ids import KnownIds
 from events.lake.schema_changes import changes, known_sources, source_columns

@@ -29,8 +29,8 @@ import polars as pl
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from events.content import content_hash
 from events.contract import EVENT_SCHEMA
+from events.identity import content_hash
 from events.lake.table import EVENTS, Lake
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]

@@ -26,7 +26,7 @@ from events.lake.table import (
 from events.mapping import Mapping
 from events.parquet import GroupedWriter
 from events.sources.files import first_line
-from events.transform.items import every_item, merged_content
+from events.transform.side_tables import every_item, merged_content
 from shoplens.errors import SourceError
 from shoplens.files import read_json, whole_file, write_json
 

@@ -37,7 +37,7 @@ from fsspec.implementations.local import LocalFileSystem
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
 from events.parquet import ROW_GROUP
 from events.sources.files import first_line
-from events.transform.items import CONTENT_SCHEMA
+from events.transform.side_tables import CONTENT_SCHEMA
 from shoplens.errors import SourceError
 from shoplens.files import whole_file
 

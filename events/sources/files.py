@@ -18,8 +18,9 @@ KINDS = (*TEXT, ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 _SHOWN = 200  # characters of an error; the rest of a parser's message may repeat rows, and rows are personal data
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-MALFORMED = {"nth": pl.UInt32, "reason": pl.String, "raw": pl.String}
-KEPT = 10_000  # characters of a malformed line that are kept
+MALFORMED = "_malformed"  # the column that `malformed` fills in rows that cannot be read; null in all others
+LONGEST = 1 << 24  # bytes of a line; a longer one is no row of a log
+_KEPT = 10_000  # characters of a malformed line that are kept
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,17 @@ class Piece:
     """Consecutive rows of a file. Every piece of a file has the same columns of the same types.
 
     Attributes:
-        frame: The rows; a malformed row has no values.
-        malformed: MALFORMED: the position in `frame`, the reason and the text of each malformed row, as JSON.
+        frame: The rows; a malformed one has a value in the column MALFORMED alone, which is there if any row needs it.
         note: A remark on the whole file for the person who reads it, once per file.
     """
 
     frame: pl.DataFrame
-    malformed: pl.DataFrame | None = None
     note: str = ""
 
 
 def kind_of(path: Path) -> str | None:
     """Return the suffix that decides how a file is read, or None for an unknown kind."""
-    return next((kind for kind in sorted(KINDS, key=len, reverse=True) if path.name.lower().endswith(kind)), None)
+    return next((kind for kind in KINDS if path.name.lower().endswith(kind)), None)
 
 
 def table_name(path: Path) -> str:
@@ -81,9 +80,9 @@ def require_text(path: Path, start: bytes) -> None:
         )
 
 
-def malformed_text(number: int, text: str, remedy: str) -> str:
-    """Return what is kept of a malformed line, as JSON: its number, its text and what to do about it."""
-    return json.dumps({"line": number, "text": text[:KEPT], "remedy": remedy}, ensure_ascii=False)
+def malformed(reason: str, number: int, text: str, remedy: str) -> str:
+    """Return what is kept of a malformed line: the reason, a space, and JSON of its number, its text and the remedy."""
+    return f"{reason} {json.dumps({'line': number, 'text': text[:_KEPT], 'remedy': remedy}, ensure_ascii=False)}"
 
 
 def blocks(path: Path, size: int) -> Iterator[bytes]:

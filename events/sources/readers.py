@@ -1,8 +1,19 @@
-"""Files to tables, in pieces that fit into memory: CSV, Parquet and JSON Lines."""
+"""Files to tables, in pieces that fit into memory: CSV, Parquet and JSON Lines.
 
+Of JSON Lines, DuckDB finds the structure of the records and Polars reads them. Where a line is no record, or a field
+holds an object in one record and a list in another, a repaired copy is read: what most records have at an address is
+right, and a record with something else there becomes a placeholder, so that its neighbours stay.
+"""
+
+import codecs
+import json
+import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -11,38 +22,180 @@ import pyarrow.parquet as pq
 
 from events.mapping import Csv
 from events.sources.csv_files import csv_pieces
-from events.sources.files import TEXT, Piece, Size, first_line, kind_of
-from events.sources.json_lines import json_pieces
+from events.sources.files import (
+    LONGEST,
+    MALFORMED,
+    TEXT,
+    Piece,
+    Size,
+    blocks,
+    first_line,
+    is_packed,
+    kind_of,
+    malformed,
+    open_unpacked,
+    require_text,
+)
 from shoplens.errors import SourceError
 
 _DAMAGED = (pl.exceptions.PolarsError, pa.ArrowException, duckdb.Error)
 _NO_OPTIONS = Csv()
-
-
-def _cuts(groups: list[int], rows: int) -> Iterator[tuple[int, int]]:
-    """Yield start and length of pieces of at most `rows` rows: whole row groups, and parts of larger ones."""
-    start = length = 0
-    for group in groups:
-        if length and length + group > rows:
-            yield start, length
-            start, length = start + length, 0
-        length += group
-        while length > rows:
-            yield start, rows
-            start, length = start + rows, length - rows
-    if length or not start:
-        yield start, length
+_TYPES = {"UBIGINT": pl.Int64(), "BIGINT": pl.Int64(), "DOUBLE": pl.Float64(), "BOOLEAN": pl.Boolean()}
+_REMEDIES = {
+    "json_malformed": "the line is not JSON{why}; correct it, or remove the line",
+    "not_a_record": "the line must be a JSON object with the fields of one record; correct it, or remove the line",
+    "field_has_other_type": "{why}; write it as the other records do",
+    "not_utf8": "the line is not UTF-8 text; convert the file",
+    "line_too_large": "a line must have at most 16 MiB; shorten it, or remove it",
+}
 
 
 def _parquet(path: Path, size: Size) -> Iterator[Piece]:
     scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     scan.collect_schema()
     with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
-        rows = [group.num_rows for group in groups]
-        a_row = sum(group.total_byte_size for group in groups) // max(1, sum(rows)) + 1
-    for start, length in _cuts(rows, min(size.rows, max(1, 4 * size.bytes // a_row))):
+        rows = file.metadata.num_rows
+        held = sum(file.metadata.row_group(n).total_byte_size for n in range(file.metadata.num_row_groups))
+    length = min(size.rows, max(1, 4 * size.bytes // (held // max(1, rows) + 1)))
+    for start in range(0, max(1, rows), length):
         yield Piece(scan.slice(start, length).collect())
+
+
+def _dtype(structure: Any) -> pl.DataType:
+    """Return the type of a structure that DuckDB found."""
+    if isinstance(structure, dict):
+        return pl.Struct({key: _dtype(one) for key, one in structure.items()})
+    return pl.List(_dtype(structure[0])) if isinstance(structure, list) else _TYPES.get(structure, pl.String())
+
+
+def _schema(place: Path, *, mixed: bool) -> pl.Schema | None:
+    """Return the schema of the records, or None where a line is no record, or values are `mixed` and must not be."""
+    longest = 2 * LONGEST if mixed else LONGEST  # a copy may spell a number in more characters
+    find = (
+        "SELECT json_group_structure(json)::VARCHAR, count(*) = count(json) FROM read_ndjson_objects($place, "
+        "ignore_errors=true, compression='uncompressed', maximum_object_size=$longest)"
+    )
+    try:
+        with duckdb.connect() as connection:
+            ((found, all_json),) = connection.execute(find, {"place": str(place), "longest": longest}).fetchall()
+    except duckdb.Error:  # a record above the limit, or text that DuckDB cannot decode: read line by line
+        return None
+    if not found or not all_json or (not mixed and '"JSON"' in found):
+        return None
+    structure = json.loads(found)
+    return pl.Schema({key: _dtype(one) for key, one in structure.items()}) if isinstance(structure, dict) else None
+
+
+def _kind(value: Any) -> str:
+    return "object" if isinstance(value, dict) else "list" if isinstance(value, list) else "scalar"
+
+
+def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every address of a record and what is there: an object, a list or a scalar."""
+    if value is not None:
+        yield address, _kind(value)
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _kinds(one, f"{address}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _kinds(one, f"{address}[]")
+
+
+def _fitted(value: Any, usual: dict[str, str], address: str = "") -> Any:
+    """Return a value with JSON held in text decoded where most records have an object or a list.
+
+    Raises:
+        TypeError: a value is of another kind than in most records.
+    """
+    if value is None or address not in usual:
+        return value
+    if isinstance(value, str) and usual[address] != "scalar":
+        with suppress(ValueError):  # else compared as the text that it is
+            value = json.loads(value)
+    if _kind(value) != usual[address]:
+        raise TypeError(f"{address} holds one {_kind(value)} where most records hold one {usual[address]}")
+    if isinstance(value, dict):
+        return {key: _fitted(one, usual, f"{address}.{key}".lstrip(".")) for key, one in value.items()}
+    return [_fitted(one, usual, f"{address}[]") for one in value] if isinstance(value, list) else value
+
+
+def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
+    """Yield the number and text of each line that is not blank, its record, and what is wrong with it and why."""
+    with place.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            text, record, reason, why = line.decode("utf-8-sig", errors="backslashreplace").strip(), None, "", ""
+            if not text:
+                continue
+            try:
+                line.decode()
+                record = json.loads(text)
+                reason = "" if isinstance(record, dict) else "not_a_record"
+            except UnicodeDecodeError:
+                reason = "not_utf8"
+            except (ValueError, RecursionError) as error:  # of others: digits without end, or thousands of brackets
+                reason = "json_malformed"
+                why = f" at character {error.pos + 1:,}" if isinstance(error, json.JSONDecodeError) else ""
+            yield number, text, record, "line_too_large" if len(line) > LONGEST else reason, why
+
+
+def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
+    """Write a copy in which each malformed record is a placeholder; return the schema of the copy.
+
+    Raises:
+        SourceError: no line is a record.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for _, _, record, reason, _ in _records(place):
+        for address, kind in () if reason else _kinds(record):
+            counts.setdefault(address, Counter())[kind] += 1
+    # Of kinds that are as frequent, the one that holds more.
+    usual = {at: max(("list", "object", "scalar"), key=found.__getitem__) for at, found in counts.items()}
+    with target.open("w", encoding="utf-8") as out:
+        for number, text, record, fault, because in _records(place):
+            fitted, reason, why = record, fault, because
+            try:
+                fitted = record if reason else _fitted(record, usual)
+            except TypeError as error:
+                reason, why = "field_has_other_type", str(error)
+            if reason:
+                fitted = {MALFORMED: malformed(reason, number, text, _REMEDIES[reason].format(why=why))}
+            out.write(json.dumps(fitted, ensure_ascii=False, separators=(",", ":")) + "\n")
+    schema = _schema(target, mixed=True)
+    if schema is None or not set(schema) - {MALFORMED}:
+        kind = (kind_of(path) or "").lstrip(".")
+        raise SourceError(f"{path}: cannot be read as {kind}: no line is a record, a JSON object with fields")
+    return schema
+
+
+def _json_lines(path: Path, size: Size) -> Iterator[Piece]:
+    with tempfile.TemporaryDirectory(prefix="shoplens-json-") as folder:
+        with open_unpacked(path) as stream:
+            start = stream.read(1 << 16)
+        require_text(path, start)
+        place = path
+        if is_packed(path):
+            place = Path(folder) / "text.jsonl"
+            with place.open("wb") as out:
+                out.writelines(blocks(path, size.bytes))
+        schema = None if start.startswith(codecs.BOM_UTF8) else _schema(place, mixed=False)
+        if schema is None:
+            repaired = Path(folder) / "repaired.jsonl"
+            schema, place = _repaired(path, place, repaired), repaired
+        empty = True
+        for block in blocks(place, size.bytes):
+            try:
+                read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
+            except pl.exceptions.PolarsError as error:
+                raise SourceError(
+                    f"{path}: a whole number must lie within 64 bits; one in this file does not. Write longer IDs as "
+                    f"text"
+                ) from error
+            for frame in read.iter_slices(size.rows):
+                yield Piece(frame)
+                empty = False
+        if empty:
+            raise SourceError(f"{path}: must hold one record per line; received none")
 
 
 def pieces(path: Path, dialect: Csv = _NO_OPTIONS, size: Size | None = None) -> Iterator[Piece]:
@@ -63,7 +216,7 @@ def pieces(path: Path, dialect: Csv = _NO_OPTIONS, size: Size | None = None) -> 
         elif kind in TEXT:
             yield from csv_pieces(path, dialect, size)
         else:
-            yield from json_pieces(path, size)
+            yield from _json_lines(path, size)
     except _DAMAGED as error:
         raise SourceError(
             f"{path}: cannot be read as {kind.lstrip('.')}: the file is cut off, damaged or of another kind than its "
@@ -79,4 +232,4 @@ def read_table(path: Path, dialect: Csv = _NO_OPTIONS) -> pl.DataFrame:
     Raises:
         SourceError: the file cannot be read as the kind that its name states.
     """
-    return pl.concat([piece.frame for piece in pieces(path, dialect)])
+    return pl.concat([piece.frame.drop(MALFORMED, strict=False) for piece in pieces(path, dialect)])

@@ -1,23 +1,35 @@
-"""Columns of other types (lists, records, durations, bytes, times out of range) as text, and attributes of events."""
+"""Columns of a source as text, numbers and attributes.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+The one reader of values: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`, `id_text`,
+`number`, `nobody` and `json_text`. For a single ID, `is_nobody` does the same.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
-from events.content import json_text
-from events.contract import ATTRIBUTES
-from events.sources.files import first_line, kind_of
-from events.transform.numbers import text
+from events.contract import ATTRIBUTES, CATEGORY_SEPARATOR
+from events.mapping import Category, Csv, Missing, Source, SplitPath, columns_of
 from shoplens.errors import SourceError
 
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days from 1970-01-01
 _A_DAY = {"ms": 86_400_000, "us": 86_400_000_000}
+# What exports write where nobody is known, whatever the case; 0, -1 and UUIDs of zeros are matched beside the words.
+_NOBODY = (
+    "null|[(]null[)]|<null>|\\[null\\]|nil|\\\\n|undefined|none|[(]none[)]|nan|na|n/a|#n/a|[(]?not set[)]?|"
+    "[(]not provided[)]|guest|anonymous|anon|[(]?unknown[)]?|nobody|missing|not logged in|-|--|[?]|[{][}]|\\[\\]"
+)
+_ZERO_UUID = "[{]?0{8}-0{4}-0{4}-0{4}-0{12}[}]?"
+_WORDS = rf"(?i)^(?:{_NOBODY}|{_ZERO_UUID})$"
+_WORDS_AND_NUMBERS = rf"(?i)^(?:{_NOBODY}|{_ZERO_UUID}|-1(?:\.0+)?|0+(?:\.0+)?)$"
+_WHOLE = r"^(-?\d+)\.0+$"
+_SIGNS = r"^[$€£¥₹\s]+|[$€£¥₹\s]+$"
+_PLAIN_CSV = Csv()
 
 
 def _is_other(kind: pl.DataType) -> bool:
@@ -34,107 +46,176 @@ def require_scalars(frame: pl.DataFrame, needed: Iterable[str], where: str) -> N
         )
 
 
-def _has_fields(kind: Any) -> bool:
-    return isinstance(kind, pl.Struct) or (isinstance(kind, pl.List | pl.Array) and _has_fields(kind.inner))
+def json_text(value: Any) -> str:
+    """Return a JSON value as the text that attributes hold, however it was sent: keys sorted, no nulls, 2.0 as 2."""
+    return to_json(_canonical(value)).decode()
 
 
-def _as_text(column: pl.Series, *, hexed: bool) -> pl.Series | None:
-    """Return a column as text, or None where its type has none."""
-    if not hexed and not _has_fields(column.dtype):  # a record cast to text loses the names of its fields
-        try:
-            return column.cast(pl.String)
-        except pl.exceptions.PolarsError:
-            pass  # then by its kind
-    if column.dtype == pl.Duration:
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in sorted(value.items()) if inner is not None}
+    if isinstance(value, list):
+        return [_canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _bytes_text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value.hex() if value else None
+
+
+def _scalars(column: pl.Series) -> pl.Series | None:
+    """Return a column of a type that is not `_is_other`, or None where there is no way to write its values."""
+    kind = column.dtype
+    if kind == pl.Duration:
         return column.dt.to_string("iso")
-    if column.dtype == pl.Binary:
-        return column.bin.encode("hex")
-    try:
-        wrapped = column.alias("x").to_frame().select(pl.struct("x").struct.json_encode()).to_series()
-    # PanicException derives from BaseException alone: bytes inside a list are not written to JSON yet
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return None
-    inside = wrapped.str.slice(len('{"x":')).str.head(-1)  # without the closing brace
-    texts = inside.to_frame("x").select(pl.when(pl.col("x") != "null").then("x")).to_series()
-    distinct = texts.drop_nulls().unique()  # a record without a field has null there if its neighbours have it
-    return texts.replace_strict(distinct, [json_text(from_json(text)) for text in distinct], return_dtype=pl.String)
+    if kind == pl.Binary:
+        return pl.Series(column.name, [_bytes_text(value) for value in column], dtype=pl.String)
+    if _is_other(kind):
+        try:
+            texts = column.alias("x").to_frame().select(pl.struct("x").struct.json_encode()).to_series()
+        # PanicException derives from BaseException alone: bytes inside a list are not written to JSON yet
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return None
+        texts = texts.str.slice(len('{"x":')).str.head(-1).replace("null", None)  # without the closing brace
+        distinct = texts.drop_nulls().unique()  # a record without a field has null there if its neighbours have it
+        written = [json_text(from_json(text)) for text in distinct]
+        return texts.replace_strict(distinct, written, return_dtype=pl.String).alias(column.name)
+    if kind == pl.Date or (isinstance(kind, pl.Datetime) and kind.time_unit != "ns"):  # nanoseconds end in 2262
+        scale = _A_DAY[kind.time_unit] if isinstance(kind, pl.Datetime) else 1
+        # Polars panics when it writes a time far beyond.
+        return column.to_physical().clip(_FIRST_DAY * scale, _LAST_DAY * scale).cast(kind)
+    return column
 
 
-def _limits(kind: pl.DataType) -> tuple[int, int] | None:
-    """Return the first and the last time of a column that Polars can write without a panic; None for other columns."""
-    if isinstance(kind, pl.Datetime) and kind.time_unit != "ns":  # 64 bits of nanoseconds end in 2262
-        return _FIRST_DAY * _A_DAY[kind.time_unit or "us"], _LAST_DAY * _A_DAY[kind.time_unit or "us"]
-    return (_FIRST_DAY, _LAST_DAY) if kind == pl.Date else None
+def scalar_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with lists, records, durations and bytes as text, and times within the years 1 to 9999.
 
-
-def _is_text(table: pl.LazyFrame, name: str) -> bool:
-    """Return whether all bytes in a column are text."""
-    try:
-        table.select(pl.col(name).cast(pl.String).null_count()).collect(engine="streaming")
-    except pl.exceptions.ComputeError:
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class ColumnForms:
-    """How columns are written as text: decided by the whole file, so that all pieces of it are written alike.
-
-    Attributes:
-        far: Columns of times with at least one so far off that all are written as text.
-        hexed: Columns of bytes with at least one that is not text, so that all are written in hexadecimal.
+    A value is written by itself, whatever the others are. Columns that cannot be written are left out.
     """
-
-    far: frozenset[str] = frozenset()
-    hexed: frozenset[str] = frozenset()
+    return pl.DataFrame([found for column in frame if (found := _scalars(column)) is not None])
 
 
-def column_forms(frame: pl.DataFrame | pl.LazyFrame) -> ColumnForms:
-    """Return how the columns of a whole table are written."""
-    table = frame.lazy()
-    schema = table.collect_schema()
-    far: list[str] = []
-    times = {name: limits for name, kind in schema.items() if (limits := _limits(kind)) is not None}
-    if times:
-        near = [pl.col(name).to_physical().is_between(*limits).all() for name, limits in times.items()]
-        far = [n for n, ok in zip(times, table.select(near).collect(engine="streaming").row(0), strict=True) if not ok]
-    hexed = [name for name, kind in schema.items() if kind == pl.Binary and not _is_text(table, name)]
-    return ColumnForms(frozenset(far), frozenset(hexed))
+def text(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Return a column as text: whole floats as whole numbers (13085.0 as 13085), NaN and empty text as null."""
+    kind, value = frame.schema[column], pl.col(column)
+    if kind.is_float():
+        whole = (value == value.floor()) & (value.abs() < 2**53)
+        shown = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
+        return pl.when(value.is_not_nan()).then(shown)
+    return value.cast(pl.String).str.strip_chars().replace("", None)
 
 
-def column_forms_of(path: Path) -> ColumnForms:
-    """Return how the columns of a file are written; only Parquet has columns of bytes and of times.
+def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Return a column as text, with IDs that pandas wrote as floats (13085.0) as whole numbers."""
+    value = text(frame, column)
+    if frame.schema[column] == pl.String and frame[column].str.ends_with(".0").any():
+        return value.str.replace(_WHOLE, "$1")
+    return value
 
-    Raises:
-        SourceError: the file cannot be read.
+
+def held(frame: pl.DataFrame, source: Category) -> tuple[pl.DataFrame, str]:
+    """Return a frame and its column that holds a source: of alternatives, the first value that holds anything.
+
+    Alternatives of different types are joined as text.
     """
-    if kind_of(path) != ".parquet":
-        return ColumnForms()
-    try:
-        return column_forms(pl.scan_parquet(path, glob=False, hive_partitioning=False))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SourceError(f"{path}: cannot be read as parquet: {first_line(error)}") from error
+    present = [name for name in columns_of(source) if name in frame.columns]
+    if len(present) == 1:
+        return frame, present[0]
+    if len({frame.schema[name] for name in present}) == 1 and frame.schema[present[0]] != pl.String:
+        return frame.select(pl.coalesce(present).alias("value")), "value"
+    return frame.select(pl.coalesce(text(frame, name) for name in present).alias("value")), "value"
 
 
-def _far_as_text(column: pl.Series) -> pl.Series:
-    value, physical, limits = pl.col("x"), pl.col("x").to_physical(), _limits(column.dtype) or (0, 0)
-    near: pl.Expr = pl.when(physical.is_between(*limits)).then(value)
-    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
-        near = near.dt.convert_time_zone("UTC")
-    written = near.dt.to_string("iso")
-    return column.to_frame("x").select(written.fill_null(physical.cast(pl.String))).to_series()
+def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
+    """Return numbers in a declared format in the format of Python; text in another format is null."""
+    mark, group = re.escape(decimal), re.escape(thousands)
+    value = value.str.replace_all(_SIGNS, "")
+    if thousands == " ":
+        value, group = value.str.replace_all("[\u00a0\u202f]", " "), " "
+    grouped = rf"\d{{1,3}}(?:{group}\d{{3}})+|" if thousands else ""
+    valid = value.str.contains(rf"^[+-]?(?:{grouped}\d*)(?:{mark}\d*)?(?:[eE][+-]?\d+)?$")
+    value = value.str.replace_all(thousands, "", literal=True) if thousands else value
+    return pl.when(valid).then(value.str.replace_all(decimal, ".", literal=True))
 
 
-def scalar_columns(frame: pl.DataFrame, forms: ColumnForms | None = None) -> pl.DataFrame:
-    """Return a table, or a piece of one with `forms`, with columns of other types as text, or without them."""
-    forms = column_forms(frame) if forms is None else forms
-    for name, kind in frame.schema.items():
-        if _is_other(kind):
-            written = _as_text(frame[name], hexed=name in forms.hexed)
-            frame = frame.drop(name) if written is None else frame.with_columns(written.alias(name))
-        elif name in forms.far and kind != pl.String:
-            frame = frame.with_columns(_far_as_text(frame[name]).alias(name))
-    return frame
+def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -> pl.Expr:
+    """Return a column of numbers or text as finite numbers of the Polars type `kind`; null where it is none.
+
+    Where `csv` declares a decimal or thousands separator, a currency sign may stand beside a number in text.
+    """
+    source = frame.schema[column]
+    # A 32-bit float is converted through its text, so that 0.1 stays 0.1.
+    value = pl.col(column) if source.is_integer() or source == pl.Float64 else text(frame, column)
+    if source == pl.String and (csv.decimal != "." or csv.thousands):
+        value = _unformatted(value, csv.decimal, csv.thousands)
+    value = value.cast(pl.Float64, strict=False)
+    if kind.is_integer():
+        # pandas writes whole numbers with a missing one among them as 1980.0
+        return pl.when(value == value.floor()).then(value).cast(kind, strict=False)
+    return pl.when(value.is_finite()).then(value)
+
+
+def read_number(frame: pl.DataFrame, source: Category, kind: Any, csv: Csv) -> tuple[pl.Series, pl.Series]:
+    """Return a source as numbers of the Polars type `kind`, and which rows hold something that is none, as NaN is."""
+    values, column = held(frame, source)
+    is_text = values.schema[column] == pl.String
+    given = text(values, column).is_not_null() if is_text else pl.col(column).is_not_null()
+    found = values.select(number(values, column, kind, csv).alias("number"), given.alias("given"))
+    return found["number"], found["given"] & found["number"].is_null()
+
+
+def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
+    """Return a category path, or another text that a mapping makes of one or more columns."""
+    parts = [text(frame, name) for name in columns_of(category)]
+    if isinstance(category, SplitPath):
+        return parts[0].str.replace_all(category.split, CATEGORY_SEPARATOR, literal=True)
+    return pl.concat_str(parts, separator=CATEGORY_SEPARATOR, ignore_nulls=True).replace("", None)
+
+
+def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True) -> pl.Expr:
+    """Return where an ID, as text, is one of the words that exports write for nobody.
+
+    `words` replace the built-in words and numbers. Without `numbers`, 0 and -1 are IDs: sessions are numbered from 0.
+    """
+    value = value.str.strip_chars()
+    if words is not None:
+        return value.str.to_lowercase().is_in([word.strip().lower() for word in words])
+    return value.str.contains(_WORDS_AND_NUMBERS if numbers else _WORDS)
+
+
+def is_nobody(value: str) -> bool:
+    """Return whether an ID is one of the built-in words or numbers for nobody."""
+    return not value.strip() or re.match(_WORDS_AND_NUMBERS, value.strip()) is not None
+
+
+def person(frame: pl.DataFrame, source: Source, words: Sequence[str] | None, *, numbers: bool) -> pl.Series:
+    """Return IDs of people: the first column that holds one and not a word for nobody, see `nobody`."""
+    ids = [id_text(frame, name) for name in columns_of(source) if name in frame.columns]
+    known = (pl.when(~nobody(one, words, numbers=numbers)).then(one) for one in ids)
+    return frame.select(pl.coalesce(known)).to_series()
+
+
+def without_missing(frame: pl.DataFrame, missing: Missing) -> pl.DataFrame:
+    """Return a table with the words that mean "no value" as null: in all columns of text, or per column.
+
+    In a named column, a number is compared as one.
+    """
+    if not missing:
+        return frame
+    if not isinstance(missing, dict):
+        texts = pl.selectors.string()
+        return frame.with_columns(pl.when(~texts.str.strip_chars().is_in(list(missing))).then(texts))
+    changed = []
+    for column, words in missing.items():
+        if column in frame.columns:
+            numbers = [float(word) for word in words if re.fullmatch(r"-?\d+(\.\d+)?", word)]
+            hit = text(frame, column).is_in(list(words))
+            hit |= number(frame, column, pl.Float64()).is_in(numbers).fill_null(value=False)
+            changed.append(pl.when(hit.not_() | pl.col(column).is_null()).then(pl.col(column)).alias(column))
+    return frame.with_columns(changed)
 
 
 def attributes(frame: pl.DataFrame, names: list[str]) -> pl.Series:

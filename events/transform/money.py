@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from events.mapping import EventTable, Rates
-from events.transform.numbers import number, text
+from events.transform.columns import number, text
 from events.transform.times import read_times
 from shoplens.errors import SourceError
 
-CURRENCY_WITHOUT_RATE = "currency_without_rate"
 _MONEY = pl.col("event_name").is_in(["purchase", "refund"])
 
 
@@ -51,13 +50,11 @@ def mapped_money(events: pl.DataFrame, spec: EventTable) -> pl.DataFrame:
     return with_amounts(events)
 
 
-def quantity_of_nothing(events: pl.DataFrame) -> pl.Expr:
+def quantity_of_nothing(events: pl.DataFrame) -> pl.Series:
     """Return where a purchase or refund of 0 pieces leaves its money open: a price alone, or money back for nothing."""
     unknown = pl.col("amount").is_null() & pl.col("price").is_not_null()
     wrong = (pl.col("amount") < 0) | (pl.col("event_name") == "refund") & (pl.col("amount") > 0)
-    return pl.lit(
-        events.select((_MONEY & (pl.col("quantity") == 0) & (unknown | wrong)).fill_null(value=False)).to_series()
-    )
+    return events.select((_MONEY & (pl.col("quantity") == 0) & (unknown | wrong)).fill_null(value=False)).to_series()
 
 
 def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:

@@ -1,28 +1,42 @@
-"""Nested records to the flat rows that a mapping reads.
+"""Nested records and joined tables to the flat rows that a mapping reads.
 
 An address names a value of a record: a column (`user_id`), a field inside one (`ecommerce.transaction_id`), or the
 value of a key in a list of pairs, as Google Analytics writes its parameters (`event_params[page_location]`). A record
 need not have every field. An address that no record has is an empty column, and is reported.
 """
 
-import difflib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from events.mapping import NTH, Category, DateAndTime, EventTable, Test, columns_of
-from events.transform.columns import ColumnForms
-from events.transform.numbers import held, number, text
-from shoplens.errors import MappingError
+from events.account import Faults
+from events.contract import UTC_TIME
+from events.mapping import (
+    NTH,
+    Category,
+    DateAndTime,
+    Elapsed,
+    EventTable,
+    FillDown,
+    Join,
+    Mapping,
+    SideTable,
+    Test,
+    columns_of,
+)
+from events.sources.files import MALFORMED, files_of
+from events.sources.readers import read_table
+from events.transform.columns import held, id_text, number, scalar_columns, text
+from shoplens.errors import MappingError, SourceError
 
-_ALIKE = 0.55  # of the letters: orderNumber for orderId
 POSITION = "_position"  # of an element in the list that `each` names
-OTHER_TYPE = "field_has_other_type"
 _RECORD, _WRONG = "_record", "_wrong"
 _KEYED = re.compile(r"(?P<list>.+)\[(?P<key>[^\[\]]+)\]")
 
@@ -34,16 +48,12 @@ class Rows:
     Attributes:
         frame: The source's columns, and one column per address that the mapping reads.
         derived: Columns that the source does not have itself; attributes and whole-row IDs are made of the others.
-        forms: How columns of other types are written; None where these rows are the whole table.
-        malformed: Which rows are lines that cannot be read; None where none is.
         faults: Reasons why rows cannot be read, and which rows.
         absent, unread: Addresses that no record of these has, and those of the records that no column reads.
     """
 
     frame: pl.DataFrame
     derived: frozenset[str]
-    forms: ColumnForms | None = None
-    malformed: pl.Series | None = None
     faults: tuple[tuple[str, pl.Series], ...] = ()
     absent: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
@@ -55,6 +65,16 @@ def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
     added = [] if spec.time_plus is None else [spec.time_plus.column]
     total = [] if spec.order_amount is None else [spec.order_amount]
     return [*spec.columns.values(), *tests, *spec.items.values(), *added, *total]
+
+
+def require_columns(columns: Sequence[str], needed: Sequence[str], table: str, mapping: str) -> None:
+    """Raise a MappingError that names the columns that the mapping reads and the table lacks."""
+    missing = [name for name in dict.fromkeys(needed) if name not in columns]
+    if missing:
+        raise MappingError(
+            f"mapping {mapping}: table {table} must have column(s) {', '.join(missing)}; it has "
+            f"{', '.join(name for name in columns if name != MALFORMED)}. Correct the mapping or give the right file"
+        )
 
 
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
@@ -74,32 +94,32 @@ def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
     return value
 
 
-def _keyed(frame: pl.DataFrame, address: str, column: str, key: str) -> pl.Expr | None:
-    """Return the value of `key` in a list of {key, value}; of a value with one field per type, the one that is set."""
-    pairs = _field(frame, column)
-    if pairs is None:
-        return None
+def _value(frame: pl.DataFrame, address: str) -> pl.Expr | None:
+    """Return the value at an address; None where no record has it.
+
+    The value of a key in a list of {key, value} may have one field per type: then it is the one that is set.
+    """
+    keyed = None if address in frame.columns else _KEYED.fullmatch(address)
+    pairs = _field(frame, address if keyed is None else keyed["list"])
+    if keyed is None or pairs is None:
+        return pairs
     kind = frame.select(pairs).schema.dtypes()[0]
     inner = kind.inner if isinstance(kind, pl.List) else None
     names = inner.to_schema() if isinstance(inner, pl.Struct) else {}
     if not {"key", "value"} <= set(names):
         if kind in (pl.Null, pl.List(pl.Null)):
             return None
-        raise MappingError(f"address {address}: {column} must be a list of records with key and value; it is {kind}")
+        raise MappingError(
+            f"address {address}: {keyed['list']} must be a list of records with key and value; it is {kind}"
+        )
     element = pl.element()
-    found = pairs.list.eval(element.filter(element.struct.field("key") == key)).list.first().struct.field("value")
-    typed = names["value"]
+    found = pairs.list.eval(element.filter(element.struct.field("key") == keyed["key"])).list.first()
+    found, typed = found.struct.field("value"), names["value"]
     if isinstance(typed, pl.Struct):
         values = [found.struct.field(f.name).cast(pl.String) for f in typed.fields if not f.dtype.is_nested()]
         found = pl.coalesce(values) if values else pl.lit(None, dtype=pl.String)
     found = found.cast(pl.String)
     return None if frame.select(found.null_count()).item() == frame.height else found
-
-
-def _value(frame: pl.DataFrame, address: str) -> pl.Expr | None:
-    """Return the value at an address; None where no record has it."""
-    keyed = None if address in frame.columns else _KEYED.fullmatch(address)
-    return _keyed(frame, address, keyed["list"], keyed["key"]) if keyed else _field(frame, address)
 
 
 def _may_be_absent(frame: pl.DataFrame, address: str, optional: tuple[str, ...]) -> bool:
@@ -126,78 +146,32 @@ def _lists(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     return pl.read_ndjson(io.StringIO(lines), infer_schema_length=None)["x"], wrong
 
 
-def _unfold(
-    frame: pl.DataFrame, each: str, optional: tuple[str, ...]
-) -> tuple[pl.DataFrame, tuple[tuple[str, pl.Series], ...]]:
+def _unfold(frame: pl.DataFrame, each: str, optional: tuple[str, ...]) -> tuple[pl.DataFrame, Faults]:
     """Return one row per element of the list at `each`, and one for a record without one; and what is no list."""
     value = _value(frame, each)
-    if value is None:
-        if not _may_be_absent(frame, each, optional):
-            raise MappingError(f"each: the table must have {each}; it has {', '.join(frame.columns)}. Correct it")
-        value = pl.lit(None, dtype=pl.Null)
+    if value is None and not _may_be_absent(frame, each, optional):
+        raise MappingError(f"each: the table must have {each}; it has {', '.join(frame.columns)}. Correct it")
+    value = pl.lit(None, dtype=pl.Null) if value is None else value
     lists, wrong = _lists(frame.select(value.alias(each)).to_series() if frame.height else pl.Series(each, [], pl.Null))
-    listed = frame.with_columns(lists.alias(each), wrong.alias(_WRONG)).with_row_index(_RECORD)
-    if listed.schema[each] == pl.Null:
-        rows = listed.with_columns(pl.lit(None, dtype=pl.Int64).alias(POSITION))
-    else:
-        rows = listed.explode(each, empty_as_null=True, keep_nulls=True)
-        nth = pl.int_range(pl.len()).over(_RECORD)
-        rows = rows.with_columns(pl.when(pl.col(each).is_not_null()).then(nth).alias(POSITION))
-    faults = ((OTHER_TYPE, rows[_WRONG]),) if wrong.any() else ()
-    return rows.drop(_RECORD, _WRONG), faults
+    rows = frame.with_columns(lists.alias(each), wrong.alias(_WRONG)).with_row_index(_RECORD)
+    position = pl.lit(None, dtype=pl.Int64)
+    if lists.dtype != pl.Null:
+        rows = rows.explode(each, empty_as_null=True, keep_nulls=True)
+        position = pl.when(pl.col(each).is_not_null()).then(pl.int_range(pl.len()).over(_RECORD))
+    rows = rows.with_columns(position.alias(POSITION))
+    return rows.drop(_RECORD, _WRONG), [("field_has_other_type", rows[_WRONG])]
 
 
-def _schema_addresses(schema: Mapping[str, Any], start: str = "") -> Iterable[str]:
+def _addresses(schema: dict[str, Any], start: str = "") -> Iterable[str]:
     for name, kind in schema.items():
         yield f"{start}{name}"
         inner = kind.inner if isinstance(kind, pl.List) else kind
         if isinstance(inner, pl.Struct):
-            yield from _schema_addresses(inner.to_schema(), f"{start}{name}.")
+            yield from _addresses(inner.to_schema(), f"{start}{name}.")
 
 
-def nearest_address(address: str, unread: Iterable[str]) -> str | None:
-    """Return the address that the records have, and no column reads, whose last part is spelled most like another's."""
-
-    def last_part(one: str) -> str:
-        return re.sub("[^a-z0-9]", "", re.split(r"[.\[]", one)[-1].lower())
-
-    near = [one for one in sorted(unread) if not address.startswith(f"{one}.")]
-    found = {one: difflib.SequenceMatcher(None, last_part(address), last_part(one)).ratio() for one in near}
-    # Of equally good ones, the nearest in the record.
-    best = max(found, key=lambda one: (found[one], difflib.SequenceMatcher(None, address, one).ratio()), default=None)
-    return best if best is not None and found[best] >= _ALIKE else None
-
-
-def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
-    """Return the rows that a table of events stands for, with one column per address that its entry reads.
-
-    Raises:
-        MappingError: an address leads to something else than the mapping describes.
-    """
-    own = set(frame.columns)
-    faults: tuple[tuple[str, pl.Series], ...] = ()
-    addresses = set(_schema_addresses(frame.schema))
-    if spec.each is not None:
-        frame, faults = _unfold(frame, spec.each, spec.optional)
-        own |= {spec.each}
-    read = [one for source in sources_of(spec) for one in columns_of(source)]
-    identified = [name for name in spec.identified_by if name not in spec.columns and name != NTH]
-    new: dict[str, pl.Expr] = {}
-    absent = set()
-    for address in dict.fromkeys(one for one in [*read, *identified] if one not in frame.columns):
-        value = _value(frame, address)
-        if value is None and not _may_be_absent(frame, address, spec.optional):
-            continue  # a missing column: whoever reads it reports it, all of them at once
-        if value is None and address not in spec.optional:
-            absent.add(address)
-        new[address] = pl.lit(None, dtype=pl.String) if value is None else value
-    frame = frame.with_columns(value.alias(name) for name, value in new.items())
-    derived, unread = frozenset(set(frame.columns) - own), frozenset(addresses - {*read, *identified})
-    return Rows(frame, derived, faults=faults, absent=frozenset(absent), unread=unread)
-
-
-def passes(frame: pl.DataFrame, test: Test) -> pl.Expr:
-    """Return where a test of a mapping holds."""
+def passes(frame: pl.DataFrame, test: Test) -> pl.Series:
+    """Return which rows pass a test of a mapping."""
     tested, column = held(frame, test.column)
     value = text(tested, column)
     if test.equals is not None:
@@ -209,17 +183,127 @@ def passes(frame: pl.DataFrame, test: Test) -> pl.Expr:
     else:
         amount = number(tested, column, pl.Float64())
         met = amount <= test.at_most if test.at_most is not None else amount > test.above
-    return pl.lit(tested.select(met.fill_null(value=False)).to_series())
+    return tested.select(met.fill_null(value=False)).to_series()
 
 
-def only_rows(rows: Rows, spec: EventTable) -> Rows:
-    """Return the rows that an entry reads: those that pass all tests of its `only`."""
-    if not spec.only:
-        return rows
-    kept = rows.frame.select(pl.all_horizontal(passes(rows.frame, test) for test in spec.only)).to_series()
-    malformed = rows.malformed
-    if malformed is not None:
-        kept |= malformed  # it has no values to test
-        malformed = malformed.filter(kept)
-    faults = tuple((reason, which.filter(kept)) for reason, which in rows.faults)
-    return replace(rows, frame=rows.frame.filter(kept), malformed=malformed, faults=faults)
+def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
+    """Return the rows that a table of events stands for, with one column per address that its entry reads.
+
+    Rows that fail a test of `only` are left out.
+
+    Raises:
+        MappingError: an address leads to something else than the mapping describes.
+    """
+    own, faults = {*frame.columns}, Faults()
+    addresses = set(_addresses(frame.schema)) - {MALFORMED}
+    if spec.each is not None:
+        frame, faults = _unfold(frame, spec.each, spec.optional)
+        own |= {spec.each}
+    read = [one for source in sources_of(spec) for one in columns_of(source)]
+    read += [name for name in spec.identified_by if name not in spec.columns and name != NTH]
+    new: dict[str, pl.Expr] = {}
+    absent = set()
+    for address in dict.fromkeys(one for one in read if one not in frame.columns):
+        value = _value(frame, address)
+        if value is None and not _may_be_absent(frame, address, spec.optional):
+            continue  # a missing column: whoever reads it reports it, all of them at once
+        if value is None and address not in spec.optional:
+            absent.add(address)
+        new[address] = pl.lit(None, dtype=pl.String) if value is None else value
+    frame = frame.with_columns(value.alias(name) for name, value in new.items())
+    if spec.only:
+        kept = pl.Series([True]).new_from_index(0, frame.height)
+        for test in spec.only:
+            kept &= passes(frame, test)
+        if MALFORMED in frame.columns:
+            kept |= frame[MALFORMED].is_not_null()  # it has no values to test
+        frame, faults = frame.filter(kept), [(reason, which.filter(kept)) for reason, which in faults]
+    derived = frozenset({*frame.columns} - own)
+    return Rows(frame, derived, tuple(faults), frozenset(absent), frozenset(addresses - {*read}))
+
+
+def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
+    """Add the time of each row: the start, plus the days between the person's rows up to it."""
+    start = datetime.combine(elapsed.start, time(), UTC)
+    ordered = frame.with_columns(
+        text(frame, elapsed.by).alias("_by"),
+        number(frame, elapsed.order, pl.Float64()).alias("_order"),
+        number(frame, elapsed.days, pl.Float64()).fill_null(0.0).alias("_days"),
+        number(frame, elapsed.hour, pl.Float64()).fill_null(0.0).alias("_hour"),
+    ).sort("_by", "_order", maintain_order=True)
+    hours = pl.col("_days").cum_sum().over("_by") * 24 + pl.col("_hour")
+    moment = pl.lit(start, dtype=UTC_TIME) + pl.duration(microseconds=(hours * 3_600_000_000).cast(pl.Int64))
+    return ordered.with_columns(moment.cast(UTC_TIME).alias(elapsed.into)).drop("_by", "_order", "_days", "_hour")
+
+
+Seconds = tuple[tuple[Join, pl.DataFrame], ...]  # the joins of a table, each with its second table
+
+
+def second_tables(spec: EventTable | SideTable, files: list[Path], mapping: Mapping) -> Seconds:
+    """Return the second tables of a table's joins, read from their files, one row per `_key`; they are held in memory.
+
+    Raises:
+        MappingError: a second table lacks the key, or a column that its times are made of.
+        SourceError: a second table is not there, or has several rows for one key.
+    """
+    found = []
+    for join in spec.joins:
+        parts = [scalar_columns(read_table(file, join.csv)) for file in files_of(files, join.table, mapping)]
+        if not parts:
+            continue
+        more = pl.concat(parts, how="diagonal_relaxed").unique(maintain_order=True)
+        needed = [join.key]
+        if join.elapsed is not None:
+            needed += [join.elapsed.by, join.elapsed.order, join.elapsed.days, join.elapsed.hour]
+        require_columns(more.columns, needed, join.table, mapping.name)
+        more = more if join.elapsed is None else _with_time(more, join.elapsed)
+        keyed = more.with_columns(id_text(more, join.key).alias("_key")).drop(join.key).drop_nulls("_key")
+        again = keyed.filter(pl.col("_key").is_duplicated())["_key"]
+        if not again.is_empty():
+            raise SourceError(
+                f"mapping {mapping.name}: {join.table}.{join.key}: a joined table must have one row per key; "
+                f"received several for {again[0]!r}. Keep one"
+            )
+        found.append((join, keyed))
+    return tuple(found)
+
+
+def joined(frame: pl.DataFrame, seconds: Seconds, table: str, mapping: str) -> pl.DataFrame:
+    """Return a table, or a piece of it, with the columns of its `second_tables`; the keys are compared as text.
+
+    Raises:
+        MappingError: the table lacks a key.
+    """
+    frame = scalar_columns(frame) if seconds else frame
+    for join, second in seconds:
+        require_columns(frame.columns, [join.key], table, mapping)
+        left = frame.with_columns(id_text(frame, join.key).alias("_key"))
+        frame = left.join(second, on="_key", how="left", maintain_order="left", suffix=f"_{join.table}").drop("_key")
+    return frame
+
+
+class Filler:
+    """Fills the blanks of columns with the value of the key's row before, across the pieces of one file."""
+
+    def __init__(self, spec: FillDown, table: str, mapping: str) -> None:
+        self._spec, self._table, self._mapping = spec, table, mapping
+        self._last: pl.DataFrame | None = None
+
+    def fill(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the next piece of the file, filled.
+
+        Raises:
+            MappingError: the table lacks the key or a column that is to be filled.
+        """
+        columns = list(self._spec.columns)
+        require_columns(frame.columns, [self._spec.by, *columns], self._table, self._mapping)
+        keyed = frame.with_columns(id_text(frame, self._spec.by).alias("_key"))
+        blanks = [pl.when(pl.col(c).cast(pl.String).str.strip_chars() != "").then(pl.col(c)).alias(c) for c in columns]
+        values = keyed.select("_key", *blanks)
+        if self._last is not None:
+            values = pl.concat([self._last, values])
+        filled = values.select("_key", pl.col(columns).forward_fill().over("_key"))
+        self._last = filled.filter(pl.col("_key").is_not_null()).unique("_key", keep="last", maintain_order=True)
+        filled = filled.tail(frame.height)
+        kept = pl.lit(keyed["_key"].is_not_null())  # a row without a key is filled from no other row
+        return frame.with_columns(pl.when(kept).then(pl.lit(filled[c])).otherwise(pl.col(c)).alias(c) for c in columns)

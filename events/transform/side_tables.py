@@ -1,26 +1,38 @@
-"""Items, users, campaigns, promotions and stock: side tables to their schemas, with the account of every row."""
+"""Items, users, campaigns, promotions and stock: side tables to their schemas, with the account of every row.
+
+Items that no table has are known from events alone, with the content that the events carried.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from events.account import TableAccount, count_reasons
+from events.account import Faults, TableAccount, count_reasons, faulty, quarantine
 from events.contract import QUARANTINE_SCHEMA, SIDE_SCHEMAS, UTC_TIME
-from events.mapping import SIDE_KEYS, DateAndTime, Join, Mapping, SideTable, SplitPath, columns_of
-from events.sources.files import Labels, Piece, files_of
+from events.identity import Seen
+from events.mapping import SIDE_KEYS, DateAndTime, Mapping, columns_of
+from events.sources.files import MALFORMED, Labels, files_of
 from events.sources.readers import pieces
-from events.transform.columns import ColumnForms, column_forms_of, require_scalars, scalar_columns
-from events.transform.ids import Seen
-from events.transform.joins import joined, require_columns, second_table
-from events.transform.numbers import given, id_text, number, path, text
-from events.transform.quarantine import failed_tests, quarantine, with_lines
-from events.transform.rows import MALFORMED
-from events.transform.times import read_times, require_times
+from events.transform.columns import id_text, path, read_number, require_scalars, scalar_columns, text
+from events.transform.records import joined, require_columns, second_tables
+from events.transform.rows import CARRIED
+from events.transform.times import faults_of, read_times, require_times
 
+# One row per item, column of content and value: how many events carried it, and the least of their keys.
+CONTENT_SCHEMA: dict[str, pl.DataType] = {
+    "item_id": pl.String(),
+    "name": pl.String(),
+    "value": pl.String(),
+    "rows": pl.Int64(),
+    "event_time": UTC_TIME,
+    "ingested_at": UTC_TIME,
+    "event_id": pl.String(),
+}
+_VALUE = ["item_id", "name", "value"]
+_FIRST = pl.col("event_time", "ingested_at", "event_id").min()
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # people registered, and were born, before the first event
 
 
@@ -44,106 +56,107 @@ def read_side(files: list[Path], name: str, mapping: Mapping, labels: Labels) ->
     spec = mapping.sides.get(name)
     own = () if spec is None else spec.own
     rows = [pl.DataFrame(schema=SIDE_SCHEMAS[name] | dict.fromkeys(own, pl.String))]
-    quarantined, accounts = [pl.DataFrame(schema=QUARANTINE_SCHEMA)], {}
-    if spec is not None and (found := files_of(files, spec.table, mapping)):
-        others = [(join, files_of(files, join.table, mapping)) for join in spec.joins]
-        joins = tuple((join, second_table(join, paths, mapping.name)) for join, paths in others if paths)
-        table = _Table(name, spec, mapping, joins)
-        seen, columns = Seen(), table.columns(found)
-        for file in found:
-            label, forms, account = labels.take(file, name), column_forms_of(file), Counter[str]()
-            reasons = Counter[str]()
-            for piece in pieces(file, spec.csv):
-                mapped, bad = table.read(piece, forms, columns, label, account["rows"])
-                fresh = mapped.filter(seen.before(mapped.hash_rows()) == 0)
-                account.update(rows=piece.frame.height, accepted=fresh.height, repeated=mapped.height - fresh.height)
-                reasons.update(count_reasons(bad))
-                rows.append(fresh)
-                quarantined.append(bad)
-            accounts[label] = TableAccount(account["rows"], account["accepted"], dict(reasons), account["repeated"])
-    return Side(pl.concat(rows), pl.concat(quarantined), accounts)
+    side = Side(rows[0], pl.DataFrame(schema=QUARANTINE_SCHEMA), {})
+    found = [] if spec is None else files_of(files, spec.table, mapping)
+    if spec is None or not found:
+        return side
+    seconds = second_tables(spec, files, mapping)
+    needed = [*(column for source in spec.columns.values() for column in columns_of(source)), *own]
+    heads = [joined(next(pieces(file, spec.csv)).frame.head(0), seconds, spec.table, mapping.name) for file in found]
+    # Each file may lack some that another has.
+    present = dict.fromkeys(c for head in heads for c in head.columns)
+    require_columns(list(present), needed, spec.table, mapping.name)
+    seen, quarantined = Seen(), [side.quarantined]
+    for file in found:
+        label, account, reasons = labels.take(file, name), Counter[str](), Counter[str]()
+        for piece in pieces(file, spec.csv):
+            where = f"mapping {mapping.name}, table {spec.table}"
+            require_scalars(piece.frame, [c for c in needed if c in piece.frame.columns], where)
+            raw = joined(scalar_columns(piece.frame), seconds, spec.table, mapping.name)
+            absent = [pl.lit(None, dtype=pl.String).alias(c) for c in dict.fromkeys(needed) if c not in raw.columns]
+            raw = raw.with_columns(absent)
+            mapped, faults = _map(raw, name, mapping)
+            bad, why = faulty(raw.height, faults)
+            good = mapped.filter(~bad)
+            fresh = good.filter(seen.before(good.hash_rows()) == 0)
+            rejected = quarantine(raw.filter(bad), bad.arg_true().cast(pl.Int64) + account["rows"], why, label)
+            account.update(rows=raw.height, accepted=fresh.height, repeated=good.height - fresh.height)
+            reasons.update(count_reasons(rejected))
+            rows.append(fresh)
+            quarantined.append(rejected)
+        side.accounts[label] = TableAccount(account["rows"], account["accepted"], dict(reasons), account["repeated"])
+    return Side(pl.concat(rows), pl.concat(quarantined), side.accounts)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """A side table of a mapping, and the tables that it joins."""
-
-    name: str
-    spec: SideTable
-    mapping: Mapping
-    joins: tuple[tuple[Join, pl.DataFrame], ...]
-
-    def _joined(self, frame: pl.DataFrame) -> pl.DataFrame:
-        for join, second in self.joins:
-            frame = joined(frame, second, join, self.spec.table, self.mapping.name)
-        return frame
-
-    def columns(self, files: list[Path]) -> list[str]:
-        """Return the columns that the mapping reads: each file may lack some that another has."""
-        spec = self.spec
-        needed = [*(column for source in spec.columns.values() for column in columns_of(source)), *spec.own]
-        heads = [next(pieces(file, spec.csv)).frame for file in files]
-        present = [name for head in heads for name in self._joined(scalar_columns(head.head(0))).columns]
-        require_columns(list(dict.fromkeys(present)), needed, spec.table, self.mapping.name)
-        return list(dict.fromkeys(needed))
-
-    def read(
-        self, piece: Piece, forms: ColumnForms, columns: list[str], label: str, start: int
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the rows of a piece in the schema of the table, and QUARANTINE_SCHEMA of the others."""
-        spec = self.spec
-        where = f"mapping {self.mapping.name}, table {spec.table}"
-        require_scalars(piece.frame, [name for name in columns if name in piece.frame.columns], where)
-        raw = self._joined(scalar_columns(piece.frame, forms))
-        raw = raw.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in columns if name not in raw.columns)
-        mapped, tests = _map(raw, spec, SIDE_SCHEMAS[self.name], self.mapping, where)
-        if spec.own:
-            mapped = mapped.hstack(raw.select(text(raw, name).alias(name) for name in spec.own))
-        if piece.malformed is not None:
-            nth = pl.int_range(raw.height, dtype=pl.UInt32, eager=True)
-            tests.insert(0, (MALFORMED, pl.lit(nth.is_in(piece.malformed["nth"].implode()))))
-        for key in SIDE_KEYS[self.name]:
-            empty = pl.all_horizontal(text(raw, column).is_null() for column in columns_of(spec.columns[key]))
-            tests.append((f"{key}_missing", pl.lit(raw.select(empty).to_series())))
-        bad, reasons = failed_tests(raw, tests)
-        marks = pl.DataFrame({"_row": bad.arg_true() + start}).with_columns(reasons)
-        quarantined = quarantine(raw.filter(bad), marks, label)
-        if piece.malformed is not None:
-            quarantined = with_lines(quarantined, piece.malformed, label, start)
-        return mapped.filter(~bad), quarantined
-
-
-def _map(
-    frame: pl.DataFrame, spec: SideTable, schema: dict[str, Any], mapping: Mapping, where: str
-) -> tuple[pl.DataFrame, list[tuple[str, pl.Expr]]]:
-    """Return the schema's columns, and the tests of values that cannot be read."""
+def _map(frame: pl.DataFrame, table: str, mapping: Mapping) -> tuple[pl.DataFrame, Faults]:
+    """Return the columns of a side table, and the rows that cannot be read."""
+    spec, schema = mapping.sides[table], SIDE_SCHEMAS[table]
+    where = f"mapping {mapping.name}, table {spec.table}"
     done: list[pl.Series] = []
-    tests: list[tuple[str, pl.Expr]] = []
+    faults: Faults = [("row_malformed", frame[MALFORMED].is_not_null())] if MALFORMED in frame.columns else []
     for name, kind in schema.items():
         source = spec.columns.get(name)
         if source is None:
-            done.append(pl.Series(name, [None], dtype=kind).new_from_index(0, frame.height))
-        elif isinstance(source, DateAndTime) or (kind == UTC_TIME and not isinstance(source, SplitPath)):
+            values = pl.Series([None], dtype=kind).new_from_index(0, frame.height)
+        elif isinstance(source, DateAndTime) or kind == UTC_TIME:
             if not isinstance(source, DateAndTime):
                 require_times(frame, columns_of(source), spec.time_formats, where)
             times = read_times(frame, source, mapping.time_zone, spec.time_formats, _EARLIEST)
-            done.append(times["time"].alias(name))
-            kinds = times["fault"].drop_nulls().unique().sort()
-            tests += [(f"{name}_{fault}", pl.lit(times["fault"] == fault)) for fault in kinds]
+            values = times["time"]
+            faults += faults_of(name, times["fault"])
         elif kind == pl.String:
             value = id_text(frame, source) if isinstance(source, str) and name.endswith("_id") else path(frame, source)
-            done.append(frame.select(value.alias(name)).to_series())
+            values = frame.select(value).to_series()
         else:
-            value = (
-                number(frame, source, kind, spec.csv)
-                if isinstance(source, str)
-                else path(frame, source).cast(kind, strict=False)
-            )
-            held = pl.any_horizontal([given(frame, column) for column in columns_of(source)])
-            pair = frame.select(value.alias(name), held.alias("_given"))
-            done.append(pair[name])
-            tests.append((f"{name}_not_a_number", pl.lit(pair["_given"] & pair[name].is_null())))
+            values, wrong = read_number(frame, source, kind, spec.csv)
+            faults.append((f"{name}_not_a_number", wrong))
+        done.append(values.alias(name))
+    for key in SIDE_KEYS[table]:
+        empty = pl.all_horizontal(text(frame, column).is_null() for column in columns_of(spec.columns[key]))
+        faults.append((f"{key}_missing", frame.select(empty).to_series()))
     mapped = pl.DataFrame(done)
     if "known_at" in schema:  # a promotion is public when it begins, at the latest
         mapped = mapped.with_columns(pl.coalesce("known_at", "valid_from").alias("known_at"))
-    return mapped, tests
+    return mapped.with_columns(frame.select(text(frame, name).alias(name) for name in spec.own)), faults
+
+
+def carried_columns(mapping: Mapping) -> list[str]:
+    """Return the names of all columns of item content beside the events of a mapping."""
+    return [f"{CARRIED}{name}" for name in dict.fromkeys(name for spec in mapping.events for name in spec.items)]
+
+
+def merged_content(content: pl.DataFrame) -> pl.DataFrame:
+    """Return CONTENT_SCHEMA of several tables of it: one row per item, name and value."""
+    return content.group_by(_VALUE).agg(pl.col("rows").sum(), _FIRST).sort(_VALUE)
+
+
+def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
+    """Return CONTENT_SCHEMA of what events carried in the columns of `carried_columns`.
+
+    Only events that were known before `until` count: later ones would reveal the future.
+    """
+    if until is not None:
+        events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
+    values = [name for name in events.columns if name.startswith(CARRIED)]
+    if not values:
+        return pl.DataFrame(schema=CONTENT_SCHEMA)
+    long = events.unpivot(values, index=["item_id", "event_time", "ingested_at", "event_id"], variable_name="name")
+    found = long.drop_nulls(["item_id", "value"]).with_columns(
+        pl.col("name").str.strip_prefix(CARRIED), pl.lit(1, dtype=pl.Int64).alias("rows")
+    )
+    return merged_content(found.cast({"value": pl.String})).select(list(CONTENT_SCHEMA))
+
+
+def every_item(table: pl.DataFrame, content: pl.DataFrame, seen: pl.Series) -> pl.DataFrame:
+    """Return the rows of the items table, then every other item of `seen`, sorted by ID, with what events carried.
+
+    Of several values, the one that most events carried counts, then the earliest.
+    """
+    others = seen.drop_nulls().unique().sort().alias("item_id").to_frame()
+    if not content.is_empty():
+        order = ["item_id", "name", "rows", "event_time", "event_id"]
+        ordered = merged_content(content).sort(order, descending=[name == "rows" for name in order])
+        usual = ordered.unique(["item_id", "name"], keep="first", maintain_order=True)
+        others = others.join(usual.pivot("name", index="item_id", values="value"), on="item_id", how="left")
+    new = others.join(table.select("item_id"), on="item_id", how="anti", maintain_order="left")
+    return pl.concat([table, new.sort("item_id")], how="diagonal_relaxed")

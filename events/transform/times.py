@@ -4,14 +4,16 @@ Every row is read by itself: whether a text is a time never depends on its neigh
 the guess and flat tables use it too.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 import polars as pl
 
+from events.account import Faults
 from events.contract import UTC_TIME
-from events.mapping import DateAndTime, Source, columns_of
-from events.transform.numbers import held, text
+from events.mapping import Category, DateAndTime, columns_of
+from events.transform.columns import held, text
 from shoplens.errors import MappingError
 
 # No shop's log is older or newer; a time outside is a number in the wrong unit, or a default of some program.
@@ -23,7 +25,7 @@ _NUMERIC = (*EPOCHS, "epoch", "excel")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _DAY = 86_400_000_000  # microseconds
 _FIRST, _LAST = -719_000 * _DAY, 1_400_000 * _DAY  # the years 1 to 5803; Polars' conversions panic far beyond them
-_NAIVE = pl.Datetime("us")
+_WITH_OFFSET = re.compile(r"%(?:[:#]?z|[+])")
 _DAY_OR_MONTH = r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}(\D|$)"
 _OFFSET = r"\s*(Z|z|UTC|GMT|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)?$"
 _FRACTION = r"(?:[.,](\d{1,9}))?"
@@ -75,28 +77,22 @@ def _iso(values: pl.Series) -> pl.DataFrame:
     hour, minute, second = (pl.col(name).cast(pl.Int64, strict=False).fill_null(0) for name in names[3:6])
     micro = pl.col("fraction").str.pad_end(9, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
     time = day * _DAY + (hour * 3600 + minute * 60 + second) * 1_000_000 + micro
-    time = pl.when((hour < 24) & (minute < 60) & (second < 60)).then(time)
     digits = pl.col("offset").str.replace_all(r"\D", "")
     hours, minutes = (digits.str.slice(at, 2).cast(pl.Int64, strict=False).fill_null(0) for at in (0, 2))
     ahead = (hours * 60 + minutes) * 60_000_000
     ahead = pl.when(pl.col("offset").str.starts_with("-")).then(-ahead).otherwise(ahead)
-    aware = pl.col("offset").is_not_null()
-    return frame.select(pl.when(~aware).then(time).alias("naive"), pl.when(aware).then(time - ahead).alias("utc"))
+    valid = (hour < 24) & (minute < 60) & (second < 60)
+    return frame.select(micro=pl.when(valid).then(time - ahead), aware=pl.col("offset").is_not_null())
 
 
 def _found(micro: pl.Series, *, aware: bool) -> pl.DataFrame:
-    """Return `naive` and `utc` (microseconds from 1970; one of them, or neither) of times that are all of one kind."""
-    nothing = pl.repeat(None, len(micro), dtype=pl.Int64, eager=True)
-    return pl.DataFrame({"naive": nothing if aware else micro, "utc": micro if aware else nothing})
+    """Return `micro` (microseconds from 1970) and `aware` (in UTC, not on some wall) of times of one kind."""
+    return micro.alias("micro").to_frame().with_columns(pl.lit(aware).alias("aware"))
 
 
 def _strptime(values: pl.Series, form: str, *, aware: bool) -> pl.DataFrame:
     repeated = "%S" not in form and "%T" not in form  # a cache of times to the second costs more than it saves
     parsed = values.str.to_datetime(form, strict=False, time_unit="us", exact=True, cache=repeated)
-    if aware and parsed.dtype == _NAIVE:
-        parsed = parsed.dt.replace_time_zone("UTC")
-    elif aware:
-        parsed = parsed.dt.convert_time_zone("UTC")
     return _found(parsed.to_physical(), aware=aware)
 
 
@@ -115,41 +111,36 @@ def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
     return _found(values.alias("value").to_frame().select(near).to_series(), aware=form != "excel")
 
 
-def _read_as(values: pl.Series, form: str) -> pl.DataFrame:
-    if form in _NUMERIC:
-        return _numeric(values, form)
-    if form == "iso":
-        return _iso(values)
-    return _strptime(values, form, aware=any(mark in form for mark in ("%z", "%:z", "%#z", "%+")))
-
-
 def _from_text(values: pl.Series, formats: Sequence[str]) -> pl.DataFrame:
-    """Return `naive` and `utc` of texts or numbers: each row by the first format that fits it."""
+    """Return `micro` and `aware` of texts or numbers: each row by the first format that fits it."""
     done = _found(pl.repeat(None, len(values), dtype=pl.Int64, eager=True), aware=False)
     left = values.is_not_null().arg_true()
-    readers = [(form, None) for form in formats] if formats else [*_USUAL, ("iso", None)]
-    for form, aware in readers:
+    declared = [(form, _WITH_OFFSET.search(form) is not None) for form in formats]
+    for form, aware in declared or (*_USUAL, ("iso", False)):
         if left.is_empty():
             break
         part = values if left.len() == len(values) else values.gather(left)
-        found = _read_as(part, form) if aware is None else _strptime(part, form, aware=aware)
+        if form == "iso":
+            found = _iso(part)
+        else:
+            found = _numeric(part, form) if form in _NUMERIC else _strptime(part, form, aware=aware)
         if left.len() == len(values):
             done = found
         else:
-            done = done.with_columns(done[name].scatter(left, found[name]) for name in ("naive", "utc"))
-        left = left.filter(found["naive"].is_null() & found["utc"].is_null())
+            done = done.with_columns(done[name].scatter(left, found[name]) for name in ("micro", "aware"))
+        left = left.filter(found["micro"].is_null())
     return done
 
 
 def _parse(frame: pl.DataFrame, column: str, formats: Sequence[str]) -> pl.DataFrame:
-    """Return `naive` and `utc` of a column, in microseconds from 1970."""
+    """Return `micro` and `aware` of a column."""
     kind, values = frame.schema[column], frame[column]
-    if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
-        return _found(values.to_physical() // 1_000, aware=kind.time_zone is not None)
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
-        scale = {"us": 1, "ms": 1_000}[kind.time_unit or "us"] if isinstance(kind, pl.Datetime) else _DAY
-        micro = values.to_physical().cast(pl.Int64).clip(_FIRST // scale, _LAST // scale) * scale
-        return _found(micro, aware=isinstance(kind, pl.Datetime) and kind.time_zone is not None)
+        aware = isinstance(kind, pl.Datetime) and kind.time_zone is not None
+        if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
+            return _found(values.to_physical() // 1_000, aware=aware)
+        scale = (1 if kind.time_unit == "us" else 1_000) if isinstance(kind, pl.Datetime) else _DAY
+        return _found(values.to_physical().cast(pl.Int64).clip(_FIRST // scale, _LAST // scale) * scale, aware=aware)
     if kind.is_numeric():
         return _from_text(values, [form for form in formats if form in _NUMERIC])
     return _from_text(frame.select(text(frame, column)).to_series(), formats)
@@ -158,16 +149,12 @@ def _parse(frame: pl.DataFrame, column: str, formats: Sequence[str]) -> pl.DataF
 def _time_of_day(frame: pl.DataFrame, column: str) -> pl.Series:
     """Return microseconds from midnight of HH:MM, HH:MM:SS, 1631, 163159, or a fraction of a day."""
     value = text(frame, column).str.replace(r"^(\d+)\.0+$", "$1")
-    names = ("hour", "minute", "second", "half")
-    clock = value.str.extract_groups(r"^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.\d+)?)?\s*([AaPp])?[Mm]?$")
-    digits = value.str.pad_start(4, "0").str.extract_groups(r"^(\d{2})(\d{2})()()$")
-    long = value.str.pad_start(6, "0").str.extract_groups(r"^(\d{2})(\d{2})(\d{2})()$")
-    parts = {
-        name: pl.coalesce(one.struct.rename_fields(names).struct.field(name) for one in (clock, digits, long))
-        for name in names
-    }
-    hour, minute, second = (parts[name].cast(pl.Int64, strict=False) for name in names[:3])
-    half, second = parts["half"].str.to_lowercase(), second.fill_null(0)
+    digits = pl.when(value.str.len_chars() > 4).then(value.str.zfill(6)).otherwise(value.str.zfill(4))
+    written = digits.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "$1:$2:$3").str.replace(r"^(\d\d)(\d\d)$", "$1:$2")
+    clock = pl.when(value.str.contains(r"^\d+$")).then(written).otherwise(value)
+    parts = clock.str.extract_groups(r"^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.\d+)?)?\s*([AaPp])?[Mm]?$").struct
+    hour, minute, second = (parts.field(name).cast(pl.Int64, strict=False) for name in ("1", "2", "3"))
+    half, second = parts.field("4").str.to_lowercase(), second.fill_null(0)
     hour = pl.when(half == "p").then(hour % 12 + 12).when(half == "a").then(hour % 12).otherwise(hour)
     seconds = pl.when((hour < 24) & (minute < 60) & (second < 60)).then(hour * 3600 + minute * 60 + second)
     fraction = pl.when(value.str.contains(r"^0?\.\d+$")).then(value.cast(pl.Float64, strict=False) * 86_400)
@@ -175,7 +162,7 @@ def _time_of_day(frame: pl.DataFrame, column: str) -> pl.Series:
 
 
 def _combined(frame: pl.DataFrame, source: DateAndTime, formats: Sequence[str]) -> pl.DataFrame:
-    """Return `naive` and `utc` of a date and a time column, or of numbers that count from a start date."""
+    """Return `micro` and `aware` of a date and a time column, or of numbers that count from a start date."""
     dates, column = held(frame, source.date)
     if source.start is None:
         found = _parse(dates, column, formats)
@@ -186,13 +173,12 @@ def _combined(frame: pl.DataFrame, source: DateAndTime, formats: Sequence[str]) 
         found = _found(dates.select(micro + start).to_series(), aware=False)
     if source.time is None:
         return found
-    time = _time_of_day(*held(frame, source.time))
-    return found.select(pl.col("naive") + time, pl.col("utc") + time)
+    return found.with_columns(pl.col("micro") + _time_of_day(*held(frame, source.time)))
 
 
 def read_times(
     frame: pl.DataFrame,
-    source: Source | DateAndTime,
+    source: Category | DateAndTime,
     time_zone: str,
     formats: Sequence[str] = (),
     earliest: datetime = EARLIEST,
@@ -208,15 +194,13 @@ def read_times(
     """
     if isinstance(source, DateAndTime):
         found = _combined(frame, source, formats)
-        parts = [source.date] if source.time is None else [source.date, source.time]
+        parts: list[Category] = [source.date] if source.time is None else [source.date, source.time]
     else:
         found, parts = _parse(*held(frame, source), formats), [source]
-    local = pl.col("naive").clip(_FIRST, _LAST).cast(_NAIVE)
-    local = local.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
-    local = local.dt.convert_time_zone("UTC")
-    if found["utc"].null_count() < found.height:
-        local = pl.coalesce(pl.col("utc").clip(_FIRST, _LAST).cast(UTC_TIME), local)
-    time = found.select(local.alias("time")).to_series()
+    near = pl.col("micro").clip(_FIRST, _LAST)
+    local = near.cast(pl.Datetime("us")).dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+    moments = pl.when("aware").then(near.cast(UTC_TIME)).otherwise(local.dt.convert_time_zone("UTC"))
+    time = found.select(moments.alias("time")).to_series()
     plausible = time.is_between(earliest, LATEST)
     if time.null_count() == 0 and plausible.all():
         return time.to_frame().with_columns(pl.lit(None, dtype=pl.String).alias("fault"))
@@ -227,7 +211,7 @@ def read_times(
         pl.when(plausible).then(time).alias("time"),
         pl.when(empty)
         .then(None)
-        .when(pl.col("naive").is_null() & pl.col("utc").is_null())
+        .when(pl.col("micro").is_null())
         .then(pl.lit(NOT_A_TIME))
         .when(time.is_null())
         .then(pl.lit(SKIPPED_HOUR))
@@ -235,6 +219,11 @@ def read_times(
         .then(pl.lit(IMPLAUSIBLE))
         .alias("fault"),
     )
+
+
+def faults_of(name: str, fault: pl.Series) -> Faults:
+    """Return the faults of a column of times out of the `fault` of `read_times`."""
+    return [(f"{name}_{kind}", fault == kind) for kind in fault.drop_nulls().unique().sort()]
 
 
 def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Series:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.content import content_hash, content_hash_sql, content_key
 from events.contract import EVENT_SCHEMA
+from events.identity import content_hash, content_hash_sql, content_key
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
 COLOUR, SIZE = {"key": "colour", "value": "red"}, {"key": "size", "value": None}

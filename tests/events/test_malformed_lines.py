@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from events.mapping import Csv, Mapping
-from events.sources.files import Piece, Size
+from events.sources.files import MALFORMED, Piece, Size
 from events.sources.readers import pieces, read_table
 from shoplens.errors import SourceError
 from tests.read_source import read_source
@@ -27,32 +27,36 @@ def written(tmp_path: Path, content: bytes | str, name: str = "log.csv") -> Path
     return path
 
 
-def malformed(read: list[Piece]) -> list[tuple[int, str, int]]:
+def values(read: list[Piece]) -> pl.DataFrame:
+    """Return all rows without the column of malformed ones."""
+    return pl.concat([piece.frame for piece in read]).drop(MALFORMED)
+
+
+def kept(read: list[Piece]) -> list[tuple[int, str, dict[str, object]]]:
+    """Return the position in the file, the reason and what is kept of each malformed row."""
+    found = pl.concat([piece.frame for piece in read])[MALFORMED]
+    split = [(n, *one.split(" ", 1)) for n, one in enumerate(found) if one is not None]
+    return [(n, reason, json.loads(raw)) for n, reason, raw in split]
+
+
+def malformed(read: list[Piece]) -> list[tuple[int, str, object]]:
     """Return the position in the file, the reason and the line number of each malformed row."""
-    found, start = [], 0
-    for piece in read:
-        if piece.malformed is not None:
-            for nth, reason, raw in piece.malformed.iter_rows():
-                found.append((start + nth, reason, json.loads(raw)["line"]))
-        start += piece.frame.height
-    return found
+    return [(n, reason, raw["line"]) for n, reason, raw in kept(read)]
 
 
 @pytest.mark.parametrize("size", [Size(rows=2, bytes=20), Size()], ids=["in pieces", "at once"])
 def test_a_malformed_line_keeps_its_position_and_its_text(tmp_path: Path, size: Size) -> None:
     text = 'a,b,c\n1,2,3\n4,5\n6,"x\ny",8\n\n9,"open,8\n10,11,12\n13,14,15,16\n17,"TV" wide,18\n19,20,21\n'
     read = list(pieces(written(tmp_path, text), size=size))
-    rows = [row for piece in read for row in piece.frame.rows()]
     none = (None, None, None)
-    assert rows == [
+    assert values(read).rows() == [
         ("1", "2", "3"), none, ("6", "x\ny", "8"), none, ("10", "11", "12"), none, none, ("19", "20", "21")
     ]  # fmt: skip
     assert malformed(read) == [
         (1, "row_too_short", 3), (3, "quote_unbalanced", 7), (5, "row_too_long", 9), (6, "quote_unbalanced", 10)
     ]  # fmt: skip
-    kept = [json.loads(raw) for piece in read if piece.malformed is not None for raw in piece.malformed["raw"]]
-    assert [one["text"] for one in kept] == ["4,5", '9,"open,8', "13,14,15,16", '17,"TV" wide,18']
-    assert kept[0]["remedy"] == "the line has 2 of 3 columns; add what is missing, or remove the line"
+    assert [raw["text"] for _, _, raw in kept(read)] == ["4,5", '9,"open,8', "13,14,15,16", '17,"TV" wide,18']
+    assert kept(read)[0][2]["remedy"] == "the line has 2 of 3 columns; add what is missing, or remove the line"
 
 
 def test_a_malformed_line_is_quarantined_with_the_file_and_its_line(mapping_of: Load, tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_an_encoding_that_was_not_declared_is_named_with_row_and_column(tmp_path
 
 def test_a_malformed_line_after_a_stated_separator_keeps_its_line_number(tmp_path: Path) -> None:
     read = list(pieces(written(tmp_path, "sep=;\na;b\n1;2\n3\n4;5\n")))
-    assert read[0].frame.rows() == [("1", "2"), (None, None), ("4", "5")]
+    assert values(read).rows() == [("1", "2"), (None, None), ("4", "5")]
     assert malformed(read) == [(1, "row_too_short", 4)]
 
 
@@ -151,9 +155,8 @@ def test_a_record_of_another_kind_is_malformed_alone(tmp_path: Path, size: Size)
     lines = ['{"u": 1, "x": [{"a": 1}]}', '{"u": 2, "x": {"a": 2}}', '{"u": 3, "x": "[{\\"a\\": 3}]"}', "", '{"u": 4',
              '{"u": "five", "x": null}']  # fmt: skip
     read = list(pieces(written(tmp_path, "\n".join(lines) + "\n", "log.jsonl"), size=size))
-    frame = pl.concat([piece.frame for piece in read])
+    frame = values(read)
     assert frame["u"].to_list() == ["1", None, "3", None, "five"]
     assert frame["x"].to_list() == [[{"a": 1}], None, [{"a": 3}], None, None]
     assert malformed(read) == [(1, "field_has_other_type", 2), (3, "json_malformed", 5)]
-    raw = next(piece.malformed for piece in read if piece.malformed is not None)["raw"][0]
-    assert json.loads(raw)["remedy"].startswith("x holds one object where most records hold one list")
+    assert str(kept(read)[0][2]["remedy"]).startswith("x holds one object where most records hold one list")

@@ -51,7 +51,7 @@ def test_a_wrong_key_is_named_with_its_line(tmp_path: Path, old: str, new: str, 
 
 
 @pytest.mark.parametrize("text", ["{", "- a", "\t- x: [", "name: [1"])
-def test_no_yaml_and_no_mapping_are_said(tmp_path: Path, text: str) -> None:
+def test_no_yaml_and_no_mapping_are_reported(tmp_path: Path, text: str) -> None:
     with pytest.raises(MappingError, match=r"shop\.yaml"):
         load_mapping(write(tmp_path, text))
 
@@ -94,7 +94,7 @@ items: {table: products, columns: {item_id: sku}}
         ("{buy: purchase}", "{}", 8, "must name the source's events"),
     ],
 )
-def test_what_only_fails_on_rows_is_refused_before_any_is_read(
+def test_what_only_fails_on_rows_is_rejected_before_any_is_read(
     tmp_path: Path, old: str, new: str, line: int, said: str
 ) -> None:
     # a mapping with all of it, valid; then one thing is wrong

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from events.identity import Seen
 from events.mapping import load_mapping
 from events.reading import Reading
 from events.sources.files import Size
-from events.transform.ids import Seen
-from events.transform.items import carried_content, every_item, merged_content
+from events.transform.columns import is_nobody, nobody
 from events.transform.money import with_amounts
-from events.transform.numbers import is_nobody, nobody
+from events.transform.side_tables import carried_content, every_item, merged_content
 from events.transform.times import read_times
 from shoplens.errors import MappingError, SourceError
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from events.contract import UTC_TIME
 from events.guess.times import date_formats
-from events.transform.numbers import number, text
+from events.transform.columns import number, text
 from events.transform.times import moment
 from shoplens.errors import SettingsError
 from training.table.inputs import Column, Kind
