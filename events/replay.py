@@ -18,7 +18,7 @@ from events.entries import Entry
 from events.lake import Place, Snapshot
 from events.lake.commit import append_incoming
 from events.lake.ingest import in_order
-from events.lake.table import created, existing
+from events.lake.table import Lake, created
 from events.mapping import EventTable, Mapping, columns_of
 from events.reading import Reading
 from events.sources.files import Size, table_name
@@ -141,7 +141,8 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         SourceError: no lake, no such file, or a line that does not name the row it replaces.
         MappingError: the mapping reads something that the rows lack.
     """
-    place = created(existing(lake).name, mapping.identity, f"mapping {mapping.name}")
+    Lake(lake).events()  # a lake that is not there is not made
+    place = created(lake, mapping.identity, f"mapping {mapping.name}")
     frame = _read(corrected)
     frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
     entries = [_corrected(rows, table, mapping, corrected) for table, rows in frames.items()]

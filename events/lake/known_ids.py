@@ -31,14 +31,13 @@ from deltalake import DeltaTable
 
 from events.content import content_hash
 from events.contract import EVENT_SCHEMA
-from events.lake.table import EVENTS, Lake
+from events.lake.table import EVENTS, Lake, added_files
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 _DAY = np.uint64(0xFFFF)
 _FAN = 4  # a run is merged with the one before it unless that one is this many times larger
 _BLOCK = 1 << 22  # numbers merged at a time
 _RUN = re.compile(r"(\d{12})-(\d{12})\.ids")
-_EPOCH = date(1970, 1, 1)
 
 
 def hashed(ids: pl.Series) -> Ids:
@@ -48,8 +47,12 @@ def hashed(ids: pl.Series) -> Ids:
 
 def with_days(events: pl.DataFrame) -> Ids:
     """Return the sorted numbers of the index for frames with event_id and event_time."""
-    days = events["event_time"].dt.date().to_physical().cast(pl.Int64).to_numpy().astype(np.uint64) & _DAY
-    return np.sort(hashed(events["event_id"]) | days)
+    return np.sort(hashed(events["event_id"]) | _codes(events["event_time"].dt.date()).to_numpy())
+
+
+def _codes(days: pl.Series) -> pl.Series:
+    """Return 16 bits of each day."""
+    return (days.to_physical() & int(_DAY)).cast(pl.UInt64)
 
 
 class KnownIds:
@@ -76,7 +79,7 @@ class KnownIds:
                 new = [self._committed(version) for version in range(covered + 1, events.version() + 1)]
             except FileNotFoundError:  # a log entry or a file is cleaned up already: start over from what there is
                 runs, covered = [], 0
-                new = [self._of_file(path) for path in pl.DataFrame(events.get_add_actions(flatten=True))["path"]]
+                new = [self._of_file(path) for path in added_files(events)["path"]]
             runs.append((covered + 1, events.version(), np.sort(np.concatenate([*new, np.empty(0, np.uint64)]))))
             self._write_merged(runs)
 
@@ -110,21 +113,18 @@ class KnownIds:
         Args:
             batch: EVENT_SCHEMA, one row per event ID.
         """
-        marks = [pl.DataFrame(schema={"event_id": pl.String, "same": pl.Boolean, "batch": pl.String})]
-        suspects: dict[int, list[Any]] = {}
-        for positions, days in self.find(hashed(batch["event_id"])):
-            for day in np.unique(days):
-                suspects.setdefault(int(day), []).append(positions[days == day])
-        if not suspects:
-            return marks[0]
-        for day in pl.DataFrame(self._events.get_add_actions(flatten=True))["partition.day"].unique():
-            places = suspects.get((day - _EPOCH).days & 0xFFFF)
-            if places is not None:
-                asked = batch[np.unique(np.concatenate(places))]
-                held = held_rows(self._events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
-                both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
-                marks.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
-        return pl.concat(marks).unique("event_id", keep="first", maintain_order=True)
+        found = [pl.DataFrame(schema={"event_id": pl.String, "same": pl.Boolean, "batch": pl.String})]
+        hits = [pl.DataFrame({"nth": nth, "code": codes}) for nth, codes in self.find(hashed(batch["event_id"]))]
+        if not hits:
+            return found[0]
+        days = added_files(self._events)["partition.day"].unique()
+        suspects = pl.DataFrame({"day": days, "code": _codes(days)}).join(pl.concat(hits).unique(), on="code")
+        for (day,), rows in suspects.partition_by("day", as_dict=True).items():
+            asked = batch[rows["nth"]]
+            held = held_rows(self._events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
+            both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
+            found.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
+        return pl.concat(found).unique("event_id", keep="first", maintain_order=True)
 
     def _cover(self, version: int) -> list[tuple[int, int, Ids]]:
         """Return the fewest runs that cover the versions from 1, with their first and last version."""
@@ -148,10 +148,8 @@ class KnownIds:
     def _download(self) -> None:
         for name in self._lake.names(self._name):
             if _RUN.fullmatch(name) and not (self._folder / name).exists():
-                work = self._folder / f".{uuid.uuid4().hex}.tmp"
-                with contextlib.suppress(FileNotFoundError):  # merged by another writer meanwhile
-                    work.write_bytes(self._lake.files.cat_file(f"{self._name}/{name}"))
-                    work.replace(self._folder / name)
+                with contextlib.suppress(FileNotFoundError), _whole(self._folder / name) as work:
+                    work.write_bytes(self._lake.files.cat_file(f"{self._name}/{name}"))  # else merged meanwhile
 
     def _committed(self, version: int) -> Ids:
         """Return the numbers of the events that a commit added; none of one that only rewrote files."""
@@ -171,21 +169,27 @@ class KnownIds:
         while runs and len(runs[-1][2]) < _FAN * max(1, sum(len(run) for _, _, run in merged)):
             merged.append(runs.pop())
         name = f"{min(first for first, _, _ in merged):012}-{max(last for _, last, _ in merged):012}.ids"
-        work = self._folder / f".{uuid.uuid4().hex}.tmp"
-        try:
+        with _whole(self._folder / name) as work:
             with work.open("wb") as stream:
                 for block in _blocks([run for _, _, run in merged]):
                     block.tofile(stream)
             if self._lake.folder is None:
                 self._lake.write_bytes(f"{self._name}/{name}", work.read_bytes())
-            work.replace(self._folder / name)
-        finally:
-            work.unlink(missing_ok=True)
-        for first, last, _ in merged:
-            if (old := f"{first:012}-{last:012}.ids") != name:
-                (self._folder / old).unlink(missing_ok=True)
-                if self._lake.folder is None:
-                    self._lake.delete(f"{self._name}/{old}")
+        for old in {f"{first:012}-{last:012}.ids" for first, last, _ in merged} - {name}:
+            (self._folder / old).unlink(missing_ok=True)
+            if self._lake.folder is None:
+                self._lake.delete(f"{self._name}/{old}")
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """Yield a path that becomes the file when the block ends well; threads may write the same file."""
+    work = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        yield work
+        work.replace(target)
+    finally:
+        work.unlink(missing_ok=True)
 
 
 def _mapped(path: Path) -> Ids:

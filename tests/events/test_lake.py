@@ -15,7 +15,6 @@ from events.lake import (
     append_events,
     freeze_lake,
     lake_digest,
-    lake_version,
     late_days,
     read_events,
     touched_days,
@@ -69,7 +68,7 @@ def test_events_lie_by_day_and_reading_again_changes_nothing(ingest: Ingest, pla
     assert list(days_of(place)) == ["2024-07-01", "2024-07-02"]
     before = lake_digest(place)
     assert ingest(*ROWS) == TableAccount(3, 0, {}, 3)
-    assert lake_version(place) == 1
+    assert Snapshot(place).version == 1
     assert lake_digest(place) == before
     assert len(lake_accounts(place)) == 1
 
@@ -144,7 +143,7 @@ def test_many_appends_to_a_day_are_few_files(ingest: Ingest, place: str) -> None
         ingest(f"{n},2024-07-01 10:00:{n:02},ann,a", f"bad-{n},soon,ann,a")
     # versions 1 to 32 were merged, the compaction is a version of its own
     assert [len(files) for files in days_of(place).values()] == [2]
-    assert lake_version(place) == 34
+    assert Snapshot(place).version == 34
     lake = Lake(place)
     for name in ("quarantine", "accounts"):
         table = lake.find(name)
@@ -197,20 +196,20 @@ def test_writers_at_the_same_time_lose_nothing_and_know_each_other(ingest: Inges
         thread.join()
     # 3 rows, and of 12 given 6 alone and 3 together
     assert read_events(place).height == read_events(place)["event_id"].n_unique() == 3 + 6 + 3
-    assert lake_version(place) == 1 + 6
+    assert Snapshot(place).version == 1 + 6
     both = [account for those in accounts.values() for account in those]
     assert sum(account.accepted for account in both) == 9
     assert sum(account.exact_duplicates for account in both) == 3
     again = append_events(place, "user", events, aside, "batch-0-0")
     assert again == accounts[0][0]
-    assert lake_version(place) == 7
+    assert Snapshot(place).version == 7
 
 
 def test_a_lake_made_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
     mapping = mapping_of(TABLES)
     with ThreadPoolExecutor(4) as pool:
         assert len(list(pool.map(lambda _: created(place, mapping.identity, "a test"), range(4)))) == 4
-    assert lake_version(place) == 0
+    assert Snapshot(place).version == 0
     assert Lake(place).names() == ["events"]
 
 

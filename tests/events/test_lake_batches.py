@@ -10,7 +10,7 @@ import pytest
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake import append_events, freeze_lake, ingest_files, lake_digest, lake_version
+from events.lake import Snapshot, append_events, freeze_lake, ingest_files, lake_digest
 from events.mapping import Mapping
 from events.sources.files import Size
 from shoplens.errors import SourceError
@@ -125,7 +125,7 @@ def test_chunks_are_one_append(read: tuple[Mapping, Ingested], tmp_path: Path, s
     reasons = {"event_time_not_a_time": 1, "event_id_with_other_content": 1}
     assert whole["log.csv"] == TableAccount(21, 18, reasons, 1)
     assert lake_digest(tmp_path / "chunked") == lake_digest(tmp_path / "whole")
-    assert lake_version(tmp_path / "chunked") == 2
+    assert Snapshot(tmp_path / "chunked").version == 2
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
     assert account == TableAccount(21, accepted, {"event_time_not_a_time": 1}, 20 - accepted)
     assert len(begun) == readings
     assert len(held(lake, tmp_path)) == accepted + 1
-    assert lake_version(lake) == 2
+    assert Snapshot(lake).version == 2
 
 
 def test_files_are_brought_in_pieces_as_in_one(mapping_of, write, tmp_path: Path) -> None:
@@ -170,6 +170,6 @@ def test_files_are_brought_in_pieces_as_in_one(mapping_of, write, tmp_path: Path
     assert brought.late_days == ["2024-06-01"]
     assert lake_digest(pieces) == lake_digest(whole)
     assert [one["tables"] for one in lake_accounts(pieces)] == [one["tables"] for one in lake_accounts(whole)]
-    version = lake_version(pieces)
+    version = Snapshot(pieces).version
     ingest_files(pieces, mapping, inputs, lambda _: None, Size(rows=16, bytes=1 << 12))
-    assert lake_version(pieces) == version
+    assert Snapshot(pieces).version == version

@@ -13,18 +13,16 @@ from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
-from events.erase import erase_from_lake
+from events.erase import erase_from_lake, revert
 from events.lake import (
     Snapshot,
     append_events,
     freeze_lake,
     ingest_files,
     lake_digest,
-    lake_version,
     late_days,
     maintenance,
     read_events,
-    revert,
     touched_days,
 )
 from events.lake.maintenance import compact, maintain
@@ -109,11 +107,11 @@ def test_an_erasure_that_was_killed_is_completed_by_the_next(
     lake = tmp_path / "lake"
     ingest(*ROWS)
 
-    def killed(_: Lake) -> int:
+    def killed(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("events.erase.vacuum_replaced", killed)
+        patch.setattr("events.erase.vacuum", killed)
         with pytest.raises(KeyboardInterrupt):
             erase_from_lake(lake, "ann")
     assert files_with(lake, b"ann")
@@ -310,7 +308,7 @@ def test_a_read_only_or_full_disk_is_reported_in_one_line(
 def test_a_lake_in_the_old_format_is_rejected(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
     (tmp_path / "lake/manifests").mkdir(parents=True)
     (tmp_path / "lake/lake.json").write_text('{"identity": "user", "schema_version": 2}')
-    for use in (lambda: ingest(*ROWS), lambda: lake_version(tmp_path / "lake")):
+    for use in (lambda: ingest(*ROWS), lambda: Snapshot(tmp_path / "lake").version):
         with pytest.raises(SourceError, match=r"in a format that is not read any more. Ingest the files again"):
             use()
 
@@ -319,9 +317,9 @@ def test_compaction_and_many_versions_change_nothing(ingest: Callable[..., Table
     lake = tmp_path / "lake"
     ingest(*ROWS)
     ingest("6,2024-07-01 12:00:00,eve,a,1")
-    before, version = lake_digest(lake), lake_version(lake)
+    before, version = lake_digest(lake), Snapshot(lake).version
     maintain(Lake(lake), 32)
-    assert lake_version(lake) == version + 1
+    assert Snapshot(lake).version == version + 1
     assert lake_digest(lake) == before
     assert ingest("6,2024-07-01 12:00:00,eve,a,1", ROWS[0]) == TableAccount(2, 0, {}, 2)
 

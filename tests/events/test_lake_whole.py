@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, freeze_lake, lake_digest, lake_version, read_events
+from events.lake import Snapshot, freeze_lake, lake_digest, read_events
 from events.lake.maintenance import vacuum
 from events.lake.table import ACCOUNTS, EVENTS, Lake
 from events.mapping import Mapping
@@ -82,7 +82,7 @@ def copied(before: str, target: str) -> str:
 @pytest.mark.parametrize(
     ("place", "stops"),
     [
-        ("folder", ["catch_up", "write", "append", "commit_account", "commit", "record", "maintain", 1, 2]),
+        ("folder", ["catch_up", "write", "append", "commit_batch", "commit", "record", "maintain", 1, 2]),
         ("s3", ["record", "commit"]),
     ],
     indirect=["place"],
@@ -192,7 +192,7 @@ def test_ingests_at_the_same_time_lose_nothing(
         said = child.communicate(timeout=120)[1].decode()
         assert child.returncode == 0, said
     assert read_events(place)["event_id"].n_unique() == read_events(place).height == writers * 28
-    assert len(lake_accounts(place)) == lake_version(place) == writers
+    assert len(lake_accounts(place)) == Snapshot(place).version == writers
     assert len({entry["batch"] for entry in lake_accounts(place)}) == writers
 
 
@@ -214,7 +214,7 @@ def test_reading_again_changes_nothing_at_all(mapping_of: Load, write: Write, tm
     ingest(lake, mapping, log)
     before = sorted(path for path in lake.rglob("*.parquet"))
     assert ingest(lake, mapping, log)["log.csv"] == TableAccount(3, 0, {"event_time_not_a_time": 1}, 2)
-    assert lake_version(lake) == 1
+    assert Snapshot(lake).version == 1
     assert sorted(path for path in lake.rglob("*.parquet")) == before
 
 
