@@ -107,21 +107,15 @@ def _rewritten(lake: Lake, name: str, table: DeltaTable, column: str, gone: Gone
     return actions, count, sorted(days)
 
 
-def _take_out(
-    lake: Lake,
-    name: str,
-    column: str,
-    gone: Gone,
-    save: Callable[[DeltaTable, Actions, list[str], Transaction], object],
-) -> tuple[int, list[str]]:
-    """Commit a table without some rows; return how many those were, and their days.
+def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | None = None) -> tuple[int, list[str]]:
+    """Commit a table without the rows whose `column` is `gone`; return how many those were, and their days.
 
     Args:
         lake: The lake.
         name: The table.
         column: The column by which rows are chosen.
         gone: Chooses them.
-        save: Commits actions to the table, with the days and the transaction that all rewrites share.
+        reverts: The batch that they are, if they are one.
     """
     rewrites: int | None = -1
     found: tuple[Actions, int, list[str]] = [], 0, []
@@ -131,13 +125,23 @@ def _take_out(
         table = lake.find(name)
         if table is None:
             return
+        shared = [Transaction(REWRITES, table.version())]
+        if reverts:  # 0: the lake does not hold these inputs any more, and takes them again
+            shared.append(Transaction(_revertible(Snapshot(lake.name, table.version()), reverts)["inputs"], 0))
         if name == EVENTS:
             repair(lake, table)
         if (newest := table.transaction_version(REWRITES)) != rewrites:  # else only appends were first
             if name == EVENTS:
                 KnownIds(lake, table).catch_up()  # while the files that were added are still there
             rewrites, found = newest, _rewritten(lake, name, table, column, gone)
-        save(table, found[0], found[2], Transaction(REWRITES, table.version()))
+        actions, _, days = found
+        if reverts:
+            account = {"inputs": f"revert:{reverts}", "mapping": "revert", "reverts": reverts, "late_days": days}
+            commit_batch(lake, table, actions, shared, **account, days=days)
+        elif actions and name == EVENTS:
+            commit_batch(lake, table, actions, shared, inputs=f"erase:{new_batch()}", mapping="erase", days=days)
+        elif actions:
+            commit(table, actions, shared)
 
     retried(lake.name, attempt)
     return found[1:]
@@ -158,18 +162,6 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
     Raises:
         SourceError: there is no lake, a file of it cannot be read, or other writers were always first.
     """
-    lake = Snapshot(place).lake
-
-    def save_events(table: DeltaTable, actions: Actions, days: list[str], rewrite: Transaction) -> None:
-        if actions:
-            batch = new_batch()
-            commit_batch(
-                lake, table, actions, [rewrite], batch=batch, inputs=f"erase:{batch}", mapping="erase", days=days
-            )
-
-    def save(table: DeltaTable, actions: Actions, _: list[str], rewrite: Transaction) -> None:
-        if actions:
-            commit(table, actions, [rewrite])
 
     def is_theirs(users: pl.Series) -> pl.Series:
         return users.cast(pl.String) == user_id
@@ -177,16 +169,17 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
     def names_them(raws: pl.Series) -> pl.Series:
         return pl.Series([raw is not None and _raw_names(raw, user_id) for raw in raws], dtype=pl.Boolean)
 
+    lake = Snapshot(place).lake
     with clear_errors(lake.name):
         # A hash, for the person's ID must not stay; removed last, so that a killed run is seen.
         mark = f"{hashlib.sha256(user_id.encode()).hexdigest()}.erasing"
         done = LakeErasure(resumed=mark in lake.names("pending"))
         lake.write_bytes(f"pending/{mark}", b"")
-        done.events, done.days = _take_out(lake, EVENTS, "user_id", is_theirs, save_events)
+        done.events, done.days = _take_out(lake, EVENTS, "user_id", is_theirs)
         for name in _OTHERS:
-            if count := _take_out(lake, name, "user_id", is_theirs, save)[0]:
+            if count := _take_out(lake, name, "user_id", is_theirs)[0]:
                 done.sides[name] = count
-        done.quarantined, _ = _take_out(lake, QUARANTINE, "raw", names_them, save)
+        done.quarantined, _ = _take_out(lake, QUARANTINE, "raw", names_them)
         done.files = vacuum(lake, 0, full=False) + vacuum(lake)
         lake.delete(f"pending/{mark}")
     return done
@@ -203,16 +196,8 @@ def revert(place: Place, batch: str) -> int:
         SourceError: there is no such batch, or later batches dropped duplicates of it, which are reverted first.
     """
     lake = Snapshot(place).lake
-
-    def save(table: DeltaTable, actions: Actions, days: list[str], rewrite: Transaction) -> None:
-        # 0: the lake does not hold these inputs any more, and takes them again.
-        freed = Transaction(_revertible(Snapshot(place, table.version()), batch)["inputs"], 0)
-        columns = {"inputs": f"revert:{batch}", "mapping": "revert", "reverts": batch}
-        commit_batch(lake, table, actions, [freed, rewrite], **columns, days=days, late_days=days)
-
     with clear_errors(lake.name):
-        _revertible(Snapshot(place), batch)
-        return _take_out(lake, EVENTS, "batch", lambda batches: batches == batch, save)[0]
+        return _take_out(lake, EVENTS, "batch", lambda batches: batches == batch, reverts=batch)[0]
 
 
 def _revertible(snapshot: Snapshot, batch: str) -> dict[str, Any]:
