@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, Transaction
 
 from events.lake import Place, Snapshot
 from events.lake.commit import commit_batch, new_batch, repair
 from events.lake.known_ids import KnownIds
-from events.lake.maintenance import REWRITES, removed, vacuum
+from events.lake.maintenance import REWRITES, vacuum
 from events.lake.snapshot import history_line
 from events.lake.table import (
     EVENTS,
@@ -30,6 +29,7 @@ from events.lake.table import (
     added_files,
     clear_errors,
     commit,
+    removed,
     retried,
 )
 from shoplens.errors import SourceError
@@ -92,14 +92,14 @@ def _rewritten(lake: Lake, name: str, table: DeltaTable, column: str, gone: Gone
     actions: Actions = []
     count, days = 0, set()
     for file in added_files(table).iter_rows(named=True):
-        day = file.get("partition.day")
-        with lake.files.open(f"{name}/{file['path']}") as stream, pq.ParquetFile(stream) as source:
-            if column not in source.schema_arrow.names:
-                continue  # the column was added to the table later
-            mask = gone(pl.Series(source.read([column])[column])).fill_null(value=False)
-            if not mask.any():
-                continue
-            kept = pl.DataFrame(source.read()).filter(~mask)
+        path, day = f"{name}/{file['path']}", file.get("partition.day")
+        values = lake.read(path, [column])
+        if not values.width:
+            continue  # the column was added to the table later
+        mask = gone(values[column]).fill_null(value=False)
+        if not mask.any():
+            continue
+        kept = lake.read(path).filter(~mask)
         actions += [lake.write(name, kept, "rewritten", day)] if kept.height else []
         actions.append(removed(file, data_change=True))
         count += int(mask.sum())

@@ -17,9 +17,7 @@ from events.lake.snapshot import (
     known_since,
     lake_digest,
     lake_status,
-    late_days,
     read_events,
-    touched_days,
 )
 from events.lake.table import Place, is_url
 
@@ -35,8 +33,6 @@ __all__ = [
     "known_since",
     "lake_digest",
     "lake_status",
-    "late_days",
     "read_events",
-    "touched_days",
     "vacuum_lake",
 ]

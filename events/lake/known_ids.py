@@ -19,14 +19,13 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from events.content import content_hash
@@ -45,9 +44,10 @@ def hashed(ids: pl.Series) -> Ids:
     return ids.hash(seed=0).to_numpy() & ~_DAY
 
 
-def with_days(events: pl.DataFrame) -> Ids:
-    """Return the sorted numbers of the index for frames with event_id and event_time."""
-    return np.sort(hashed(events["event_id"]) | _codes(events["event_time"].dt.date()).to_numpy())
+def _numbers(events: pl.DataFrame) -> Ids:
+    """Return the numbers of the index for a frame with event_id and event_time."""
+    numbers: Ids = hashed(events["event_id"]) | _codes(events["event_time"].dt.date()).to_numpy()
+    return numbers
 
 
 def _codes(days: pl.Series) -> pl.Series:
@@ -79,8 +79,8 @@ class KnownIds:
                 new = [self._committed(version) for version in range(covered + 1, events.version() + 1)]
             except FileNotFoundError:  # a log entry or a file is cleaned up already: start over from what there is
                 runs, covered = [], 0
-                new = [self._of_file(path) for path in added_files(events)["path"]]
-            runs.append((covered + 1, events.version(), np.sort(np.concatenate([*new, np.empty(0, np.uint64)]))))
+                new = [self._of_files(added_files(events)["path"])]
+            runs.append((covered + 1, events.version(), np.sort(np.concatenate(new))))
             self._write_merged(runs)
 
     def find(self, ids: Ids, since: int = 0) -> Iterator[tuple[Ids, Ids]]:
@@ -155,13 +155,11 @@ class KnownIds:
         """Return the numbers of the events that a commit added; none of one that only rewrote files."""
         text = self._lake.files.cat_file(f"{EVENTS}/_delta_log/{version:020}.json").decode()
         adds = [entry["add"] for line in text.splitlines() if "add" in (entry := json.loads(line))]
-        found = [self._of_file(add["path"]) for add in adds if add["dataChange"]]
-        return np.concatenate([*found, np.empty(0, np.uint64)])
+        return self._of_files(add["path"] for add in adds if add["dataChange"])
 
-    def _of_file(self, path: str) -> Ids:
-        with self._lake.files.open(f"{EVENTS}/{path}") as file:
-            frame = pl.from_arrow(pq.read_table(file, columns=["event_id", "event_time"]))
-        return with_days(frame)  # type: ignore[arg-type]
+    def _of_files(self, paths: Iterable[str]) -> Ids:
+        files = (self._lake.read(f"{EVENTS}/{path}", ["event_id", "event_time"]) for path in paths)
+        return np.concatenate([*(_numbers(file) for file in files), np.empty(0, np.uint64)])
 
     def _write_merged(self, runs: list[tuple[int, int, Ids]]) -> None:
         """Write the last run, merged with those before it that are not much larger."""

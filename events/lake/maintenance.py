@@ -4,13 +4,10 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from time import time
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, Transaction
-from deltalake.transaction import RemoveAction
 
 from events.lake.known_ids import KnownIds
 from events.lake.table import (
@@ -22,7 +19,7 @@ from events.lake.table import (
     added_files,
     clear_errors,
     commit,
-    partition_of,
+    removed,
 )
 
 REWRITES = "shoplens:rewrites"
@@ -61,7 +58,7 @@ def compact(lake: Lake, target_size: int = _LARGE) -> None:
             KnownIds(lake, table).catch_up()  # while the files that were added are still there
         actions: Actions = []
         for day, files in _mergeable(table, target_size):
-            rows = pl.concat([_read(lake, f"{name}/{file['path']}") for file in files], how="diagonal")
+            rows = pl.concat([lake.read(f"{name}/{file['path']}") for file in files], how="diagonal")
             actions += [replace(lake.write(name, rows, "rewritten", day), data_change=False)]
             actions += [removed(file, data_change=False) for file in files]
         if actions:
@@ -82,18 +79,6 @@ def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[date | Non
             groups[-1].append(file)
             size += file["size_bytes"]
         yield from ((day, files) for files in groups if len(files) > 1)
-
-
-def _read(lake: Lake, path: str) -> pl.DataFrame:
-    with lake.files.open(path) as stream, pq.ParquetFile(stream) as source:
-        return pl.DataFrame(source.read())
-
-
-def removed(file: dict[str, Any], *, data_change: bool) -> RemoveAction:
-    """Return the action that removes a file of `added_files`."""
-    return RemoveAction(
-        file["path"], data_change, int(time() * 1000), file["size_bytes"], partition_of(file.get("partition.day"))
-    )
 
 
 def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS, *, full: bool = True) -> int:

@@ -139,10 +139,14 @@ class Snapshot:
         left = rows.join(replayed, on=["batch", "table", "row"], how="anti", maintain_order="left")
         return left.unique(_QUARANTINE_ORDER, keep="first", maintain_order=True)
 
-    def days_since(self, version: int, column: str = "days") -> list[date]:
-        """Return the `days` or `late_days` of the batches after a version, in order."""
-        after = self.history.filter(pl.col("version") > version)
+    def touched_days(self, since: int, column: str = "days") -> list[date]:
+        """Return the days whose events changed after a version: reports by event time are to be computed again."""
+        after = self.history.filter(pl.col("version") > since)
         return [date.fromisoformat(day) for day in after[column].explode().drop_nulls().unique().sort()]
+
+    def late_days(self, since: int) -> list[date]:
+        """Return the days among `touched_days` to which events came when the lake had a later day already."""
+        return self.touched_days(since, "late_days")
 
 
 def _identity(place: Place) -> str | None:
@@ -151,7 +155,9 @@ def _identity(place: Place) -> str | None:
     folder = lake.folder
     if folder is not None and (folder / FROZEN_MARKER).is_file() and (folder / FROZEN_EVENTS).is_file():
         return str(read_json(folder / FROZEN_MARKER)["identity"])
-    return lake.identity()
+    with clear_errors(lake.name):
+        events = lake.find(EVENTS)
+    return None if events is None else identity_of(events)
 
 
 def is_lake(place: Place) -> bool:
@@ -222,16 +228,6 @@ def read_events(place: Place, version: int | None = None) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *Snapshot(place, version).each_day()])
 
 
-def touched_days(place: Place, since_version: int) -> list[date]:
-    """Return the days whose events changed after a version: reports by event time are to be computed again."""
-    return Snapshot(place).days_since(since_version)
-
-
-def late_days(place: Place, since_version: int) -> list[date]:
-    """Return the days among `touched_days` to which events came when the lake had a later day already."""
-    return Snapshot(place).days_since(since_version, "late_days")
-
-
 def history_line(row: dict[str, Any]) -> str:
     """Return one batch of a lake's history as a line: version, batch, time, mapping and rows."""
     start = f"version {row['version']}: {row['batch']}, {row['committed_at']:%Y-%m-%d %H:%M:%S}, "
@@ -253,7 +249,7 @@ def lake_status(place: Place, since: int = 0) -> list[str]:
         sizes = [size for table in snapshot.lake.tables().values() for size in added_files(table)["size_bytes"]]
     days = snapshot.days()
     span = f", {days[0]} to {days[-1]}" if days else ""
-    late = ", ".join(str(day) for day in snapshot.days_since(since, "late_days")) or "none"
+    late = ", ".join(str(day) for day in snapshot.late_days(since)) or "none"
     return [
         f"{snapshot.name}: version {snapshot.version}, identity {snapshot.identity}",
         f"{snapshot.files()['num_records'].sum():,} events of {len(days):,} days{span}",

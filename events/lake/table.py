@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import fsspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
@@ -62,7 +63,6 @@ SCHEMAS: dict[str, dict[str, Any]] = {EVENTS: EVENT_SCHEMA | {"batch": pl.String
     name: schema | {"batch": pl.String} for name, schema in (SIDE_SCHEMAS | _OTHERS).items()
 }
 _OWN_NAMES = {*SCHEMAS, "known_ids", "pending", "live"}
-_OLD_NAMES = {"lake.json", "manifests"}
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _IDENTITY = "shoplens.identity"  # in the configuration of the events
 _PROBES = 4
@@ -239,8 +239,13 @@ class Lake:
         rows.write_parquet(buffer, compression="zstd", row_group_size=ROW_GROUP)
         self.files.pipe_file(f"{name}/{path}", buffer.getvalue())
         self.sync(f"{name}/{path}")
-        statistics, now = _statistics(rows.select(_known(name))), int(time.time() * 1000)
-        return AddAction(path, buffer.tell(), partition_of(day), now, True, statistics)
+        statistics = _statistics(rows.select(_known(name)))
+        return AddAction(path, buffer.tell(), _partition(day), int(time.time() * 1000), True, statistics)
+
+    def read(self, path: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """Return a Parquet file of the lake, or those of some columns that it has."""
+        with self.files.open(path) as stream, pq.ParquetFile(stream) as source:
+            return pl.DataFrame(source.read(columns))
 
     def append(self, name: str, frame: pl.DataFrame, batch: str) -> None:
         """Append rows of a batch to a table other than the events, in one commit."""
@@ -251,24 +256,6 @@ class Lake:
 
         if frame.height:
             retried(self.name, attempt)
-
-    def identity(self) -> str | None:
-        """Return the kind of identity of a lake, `user` or `session`; None where there is no lake.
-
-        Raises:
-            SourceError: the place holds a lake in a format that is not read any more.
-        """
-        with clear_errors(self.name):
-            table = self.find(EVENTS)
-            if table is not None:
-                return identity_of(table)
-            names = set(self.names()) if self.folder is None or self.folder.is_dir() else set()
-        if names >= _OLD_NAMES or (_OLD_NAMES & names and EVENTS in names):
-            raise SourceError(
-                f"lake: {self.name} was written by an older ShopLens, in a format that is not read any more. Ingest "
-                f"the files again into a new place"
-            )
-        return None
 
     def events(self, version: int | None = None) -> DeltaTable:
         """Open the events of a lake, at its newest version or at an earlier one.
@@ -287,7 +274,6 @@ class Lake:
                     f"its versions"
                 ) from error
         if table is None:
-            self.identity()  # names the format of an older lake
             raise SourceError(
                 f"--lake: must be a lake; {self.name} is none. Name the place that `shoplens ingest --lake` filled"
             )
@@ -304,8 +290,13 @@ def added_files(table: DeltaTable) -> pl.DataFrame:
     return pl.DataFrame(table.get_add_actions(flatten=True))
 
 
-def partition_of(day: date | None) -> dict[str, str | None]:
-    """Return the partition of a file: of events, their day; none for the other tables."""
+def removed(file: dict[str, Any], *, data_change: bool) -> RemoveAction:
+    """Return the action that removes a file of `added_files` from its table."""
+    partition, now = _partition(file.get("partition.day")), int(time.time() * 1000)
+    return RemoveAction(file["path"], data_change, now, file["size_bytes"], partition)
+
+
+def _partition(day: date | None) -> dict[str, str | None]:
     return {"day": str(day)} if day else {}
 
 
@@ -332,13 +323,7 @@ def commit(
 ) -> None:
     """Commit files to a table that was read at `table.version()`.
 
-    Args:
-        table: The table.
-        actions: The files to add and remove.
-        transactions: Transactions to commit with them.
-        metadata: Added to the entry of Delta's log.
-        retries: How often to commit again after other commits that do not conflict; 0 commits the next version or
-            fails, None is Delta's own number.
+    With 0 `retries` it becomes the next version or fails; else it may follow commits that do not conflict.
 
     Raises:
         CommitFailedError: another writer committed one of the `transactions` since, or removed what was read.
@@ -371,16 +356,16 @@ def created(place: Place, identity: str, whose: str) -> Lake:
         SourceError: it holds another kind of identity or other files, or its store cannot hold a lake.
     """
     lake = Lake(place)
-    held = lake.identity()
-    if held is None:
-        with clear_errors(lake.name):
+    with clear_errors(lake.name):
+        events = lake.find(EVENTS)
+        if events is None:
             _check_place(lake)
-            held = identity_of(lake.open(EVENTS, {_IDENTITY: identity}))
-    require_same_identity(held, identity, whose, lake.name)
+            events = lake.open(EVENTS, {_IDENTITY: identity})
+    require_same_identity(identity_of(events), identity, whose, lake.name)
     return lake
 
 
-def require_same_identity(held: str | None, identity: str, whose: str, name: str) -> None:
+def require_same_identity(held: str, identity: str, whose: str, name: str) -> None:
     """Raise a SourceError where a lake's kind of identity is another than that of what comes."""
     if held != identity:
         raise SourceError(

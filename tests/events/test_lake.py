@@ -15,9 +15,7 @@ from events.lake import (
     append_events,
     freeze_lake,
     lake_digest,
-    late_days,
     read_events,
-    touched_days,
 )
 from events.lake.table import Lake, created
 from events.mapping import Mapping
@@ -79,14 +77,14 @@ def test_a_late_event_lands_in_its_own_day_and_marks_it(ingest: Ingest, place: s
     assert ingest("9,2024-07-01 10:30:00,eve,a") == TableAccount(1, 1, {}, 0)
     assert days_of(place)["2024-07-02"] == before["2024-07-02"]
     assert read_events(place)["event_id"].to_list() == ["1", "9", "2", "3"], "in the order of time"
-    assert touched_days(place, 0) == [date(2024, 7, 1), date(2024, 7, 2)]
-    assert touched_days(place, 1) == late_days(place, 1) == [date(2024, 7, 1)]
+    assert Snapshot(place).touched_days(0) == [date(2024, 7, 1), date(2024, 7, 2)]
+    assert Snapshot(place).touched_days(1) == Snapshot(place).late_days(1) == [date(2024, 7, 1)]
     # a day after all others and one between them
     ingest("10,2024-07-09 10:00:00,eve,a", "11,2024-07-02 23:00:00,eve,a", "12,2024-06-01 00:00:00,eve,a")
-    assert touched_days(place, 2) == [date(2024, 6, 1), date(2024, 7, 2), date(2024, 7, 9)]
+    assert Snapshot(place).touched_days(2) == [date(2024, 6, 1), date(2024, 7, 2), date(2024, 7, 9)]
     # the newest day was the 2nd of July: what is of it is not late
-    assert late_days(place, 2) == [date(2024, 6, 1)]
-    assert touched_days(place, 3) == []
+    assert Snapshot(place).late_days(2) == [date(2024, 6, 1)]
+    assert Snapshot(place).touched_days(3) == []
     assert sorted(entry["late_days"] for entry in lake_accounts(place)) == [[], ["2024-06-01"], ["2024-07-01"]]
 
 

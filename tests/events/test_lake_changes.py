@@ -20,10 +20,8 @@ from events.lake import (
     freeze_lake,
     ingest_files,
     lake_digest,
-    late_days,
     maintenance,
     read_events,
-    touched_days,
 )
 from events.lake.maintenance import compact, maintain
 from events.lake.table import Lake
@@ -166,7 +164,7 @@ def test_a_reverted_ingest_can_be_repeated_with_a_corrected_mapping(
     batch = lake_accounts(lake)[-1]["batch"]
     assert revert(lake, batch) == 3
     assert lake_digest(lake) == before
-    assert touched_days(lake, 2) == [date(2024, 7, 1), date(2024, 7, 2)]
+    assert Snapshot(lake).touched_days(2) == [date(2024, 7, 1), date(2024, 7, 2)]
     corrected = TABLES.replace("price: price", "price: price, quantity: price")
     assert ingest(*ROWS, tables=corrected) == first
     assert read_events(lake)["quantity"].to_list() == [1, 2, 3, None]
@@ -226,7 +224,7 @@ def test_a_version_opens_the_lake_as_it_was(ingest: Callable[..., TableAccount],
     digests = [lake_digest(lake)]
     ingest("6,2024-07-01 12:00:00,eve,a,1", "7,soon,eve,a,1")
     compact(Lake(lake))
-    assert late_days(lake, 1) == [date(2024, 7, 1)]
+    assert Snapshot(lake).late_days(1) == [date(2024, 7, 1)]
     assert read_events(lake, 1)["event_id"].to_list() == ["1", "2", "3"]
     assert Snapshot(lake, 1).quarantine().height == 2
     assert Snapshot(lake).quarantine().height == 3
@@ -308,9 +306,10 @@ def test_a_read_only_or_full_disk_is_reported_in_one_line(
 def test_a_lake_in_the_old_format_is_rejected(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
     (tmp_path / "lake/manifests").mkdir(parents=True)
     (tmp_path / "lake/lake.json").write_text('{"identity": "user", "schema_version": 2}')
-    for use in (lambda: ingest(*ROWS), lambda: Snapshot(tmp_path / "lake").version):
-        with pytest.raises(SourceError, match=r"in a format that is not read any more. Ingest the files again"):
-            use()
+    with pytest.raises(SourceError, match=r"must be a lake, a new or an empty folder; .* holds other things"):
+        ingest(*ROWS)
+    with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
+        Snapshot(tmp_path / "lake")
 
 
 def test_compaction_and_many_versions_change_nothing(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
