@@ -8,11 +8,10 @@ similar size are merged, so there are few; a row is rewritten a logarithmic numb
     LAKE/known_ids/polars-2.1.0/000000000001-000000000042.ids
 
 A run covers the commits to `events` from one version to another. It is derived from the events: whoever appends first
-adds what is missing, and the folder may be deleted at any time. The hash is stable within one version of Polars, whose
-name is therefore in the path.
+adds what is missing, and the folder may be deleted at any time. Of a lake on an object store it lies in the temporary
+folder of each machine that writes. The hash is stable within one version of Polars, so the path contains the version.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -59,15 +58,14 @@ class KnownIds:
     """The index of a lake's event IDs."""
 
     def __init__(self, lake: Lake, events: DeltaTable) -> None:
-        """Open the index; runs of an object store are cached in the temporary folder of this machine."""
-        self._lake, self._name = lake, f"known_ids/polars-{pl.__version__}"
-        if lake.folder is not None:
-            self._folder = lake.folder / self._name
-        else:
-            key = hashlib.sha256(f"{lake.uri} {events.metadata().id} {pl.__version__}".encode()).hexdigest()[:24]
-            self._folder = Path(tempfile.gettempdir()) / f"shoplens-known-ids-{os.getuid()}" / key
+        """Open the index of a lake, whose table of events is at some version."""
+        self._lake, self._events = lake, events
+        place = lake.folder
+        if place is None:
+            key = hashlib.sha256(f"{lake.uri} {events.metadata().id}".encode()).hexdigest()[:24]
+            place = Path(tempfile.gettempdir()) / f"shoplens-known-ids-{os.getuid()}" / key
+        self._folder = place / f"known_ids/polars-{pl.__version__}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._events = events
 
     def catch_up(self) -> None:
         """Cover all commits to the events up to the version at which the table is open."""
@@ -128,8 +126,6 @@ class KnownIds:
 
     def _cover(self, version: int) -> list[tuple[int, int, Ids]]:
         """Return the fewest runs that cover the versions from 1, with their first and last version."""
-        if self._lake.folder is None:
-            self._download()
         found = [(int(m[1]), int(m[2]), m[0]) for p in self._folder.iterdir() if (m := _RUN.fullmatch(p.name))]
         runs: list[tuple[int, int, Ids]] = []
         covered = 0
@@ -144,12 +140,6 @@ class KnownIds:
                 return self._cover(version)
             covered = last
         return runs
-
-    def _download(self) -> None:
-        for name in self._lake.names(self._name):
-            if _RUN.fullmatch(name) and not (self._folder / name).exists():
-                with contextlib.suppress(FileNotFoundError), _whole(self._folder / name) as work:
-                    work.write_bytes(self._lake.files.cat_file(f"{self._name}/{name}"))  # else merged meanwhile
 
     def _committed(self, version: int) -> Ids:
         """Return the numbers of the events that a commit added; none of one that only rewrote files."""
@@ -167,27 +157,16 @@ class KnownIds:
         while runs and len(runs[-1][2]) < _FAN * max(1, sum(len(run) for _, _, run in merged)):
             merged.append(runs.pop())
         name = f"{min(first for first, _, _ in merged):012}-{max(last for _, last, _ in merged):012}.ids"
-        with _whole(self._folder / name) as work:
+        work = self._folder / f".{uuid.uuid4().hex}.tmp"  # other threads and processes may write the same run
+        try:
             with work.open("wb") as stream:
                 for block in _blocks([run for _, _, run in merged]):
                     block.tofile(stream)
-            if self._lake.folder is None:
-                self._lake.write_bytes(f"{self._name}/{name}", work.read_bytes())
+            work.replace(self._folder / name)
+        finally:
+            work.unlink(missing_ok=True)
         for old in {f"{first:012}-{last:012}.ids" for first, last, _ in merged} - {name}:
             (self._folder / old).unlink(missing_ok=True)
-            if self._lake.folder is None:
-                self._lake.delete(f"{self._name}/{old}")
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """Yield a path that becomes the file when the block ends well; threads may write the same file."""
-    work = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        yield work
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def _mapped(path: Path) -> Ids:
