@@ -243,7 +243,7 @@ class Lake:
         return AddAction(path, buffer.tell(), _partition(day), int(time.time() * 1000), True, statistics)
 
     def read(self, path: str, columns: list[str] | None = None) -> pl.DataFrame:
-        """Return a Parquet file of the lake, or those of some columns that it has."""
+        """Return the rows of a Parquet file; of `columns`, those that it has."""
         with self.files.open(path) as stream, pq.ParquetFile(stream) as source:
             return pl.DataFrame(source.read(columns))
 

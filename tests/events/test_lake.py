@@ -88,7 +88,7 @@ def test_a_late_event_lands_in_its_own_day_and_marks_it(ingest: Ingest, place: s
     assert sorted(entry["late_days"] for entry in lake_accounts(place)) == [[], ["2024-06-01"], ["2024-07-01"]]
 
 
-def test_an_id_that_the_lake_holds_with_another_content_is_set_aside(ingest: Ingest, place: str) -> None:
+def test_an_id_that_the_lake_holds_with_another_content_is_quarantined(ingest: Ingest, place: str) -> None:
     ingest(*ROWS)
     # the same id: other item; nothing new; on another day
     account = ingest(ROWS[0].replace(",a", ",z"), ROWS[1], ROWS[2].replace("07-02", "07-09"))
@@ -203,7 +203,7 @@ def test_writers_at_the_same_time_lose_nothing_and_know_each_other(ingest: Inges
     assert Snapshot(place).version == 7
 
 
-def test_a_lake_made_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
+def test_a_lake_created_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
     mapping = mapping_of(TABLES)
     with ThreadPoolExecutor(4) as pool:
         assert len(list(pool.map(lambda _: created(place, mapping.identity, "a test"), range(4)))) == 4
@@ -217,7 +217,7 @@ def test_a_folder_of_other_things_is_no_lake(ingest: Ingest, place: str) -> None
         ingest(*ROWS)
 
 
-def test_what_is_no_lake_is_said(place: str, tmp_path: Path) -> None:
+def test_what_is_no_lake_is_reported(place: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
         freeze_lake(place, tmp_path)
 
@@ -230,7 +230,7 @@ def test_what_is_no_lake_is_said(place: str, tmp_path: Path) -> None:
         ("s3://no-such-bucket-anywhere/lake", "cannot be reached|cannot be made|no such"),
     ],
 )
-def test_a_place_that_cannot_hold_a_lake_is_said(
+def test_a_place_that_cannot_hold_a_lake_is_reported(
     url: str, said: str, mapping_of: Load, write: Write, bucket: str
 ) -> None:
     mapping = mapping_of(TABLES)

@@ -70,7 +70,7 @@ def test_what_the_lake_holds_and_what_comes_twice_is_no_second_event(tmp_path: P
     assert held(lake, tmp_path) == [("1", "a"), ("2", "b"), ("3", "c")]
 
 
-def test_a_batch_of_nothing_but_rows_set_aside_is_kept(tmp_path: Path) -> None:
+def test_a_batch_of_nothing_but_rows_quarantined_is_kept(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     raw = json.dumps({"a": 1})
     aside = pl.DataFrame(
@@ -81,7 +81,7 @@ def test_a_batch_of_nothing_but_rows_set_aside_is_kept(tmp_path: Path) -> None:
     )
 
 
-def test_a_batch_of_another_identity_is_refused(tmp_path: Path) -> None:
+def test_a_batch_of_another_identity_is_rejected(tmp_path: Path) -> None:
     append_events(tmp_path / "lake", "user", events(("1", 1, "a")), NONE_ASIDE, "batch-1")
     with pytest.raises(SourceError, match="identity is 'user'; batch batch-2 has 'session'"):
         append_events(tmp_path / "lake", "session", events(("2", 1, "a")), NONE_ASIDE, "batch-2")
@@ -131,7 +131,7 @@ def test_chunks_are_one_append(read: tuple[Mapping, Ingested], tmp_path: Path, s
 @pytest.mark.parametrize(
     ("other", "readings", "accepted"), [("100", 1, 20), ("4", 2, 19)], ids=["apart", "overlapping"]
 )
-def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
+def test_an_append_that_came_second_is_repeated_only_for_the_same_events(
     read: tuple[Mapping, Ingested], tmp_path: Path, other: str, readings: int, accepted: int
 ) -> None:
     mapping, done = read
@@ -152,7 +152,7 @@ def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
     assert Snapshot(lake).version == 2
 
 
-def test_files_are_brought_in_pieces_as_in_one(mapping_of, write, tmp_path: Path) -> None:
+def test_files_ingested_in_pieces_are_as_in_one(mapping_of, write, tmp_path: Path) -> None:
     mapping = mapping_of(TABLES + "users: {table: people, columns: {user_id: who, birth_year: born}}\n")
     rows = [f"{n},2024-07-{1 + n % 9:02} 10:{n % 60:02}:00,user-{n % 5},item-{n % 7},brand-{n}" for n in range(90)]
     # ids again, the same and with other content; rows that are set aside; another file of late events

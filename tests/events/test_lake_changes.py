@@ -265,7 +265,7 @@ def test_side_tables_keep_the_newest_known_values_and_promotions_are_read_as_of_
     assert pl.read_parquet(tmp_path / "frozen/promotions.parquet").height == 1
 
 
-def test_a_failing_sweep_leaves_the_append_committed(
+def test_a_failing_compaction_leaves_the_append_committed(
     ingest: Callable[..., TableAccount],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -46,7 +46,7 @@ def bring(mapping_of: Load, tmp_path: Path) -> Bring:
     return run
 
 
-def test_the_same_columns_say_nothing(bring: Bring, write: Write) -> None:
+def test_the_same_columns_report_nothing(bring: Bring, write: Write) -> None:
     assert bring(write("log.csv", HEAD, *ROWS)) == []
     # whole prices, one bad time, an empty colour: rows differ, the source does not
     rows = ["2024-08-01 10:00:00,ann,1,2,", "2024-08-01 11:00:00,bob,2,3,", "soon,eve,3,4,"]
@@ -69,7 +69,7 @@ def test_the_same_columns_say_nothing(bring: Bring, write: Write) -> None:
     ],
     ids=["new", "renamed, not mapped"],
 )
-def test_what_a_lake_can_take_in_is_said(bring: Bring, write: Write, head: str, change: str, said: list[str]) -> None:
+def test_what_a_lake_can_hold_is_reported(bring: Bring, write: Write, head: str, change: str, said: list[str]) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     assert bring(write("log.csv", head, *(row + change for row in ROWS))) == said
     assert bring(write("log.csv", head, *(row + change for row in ROWS))) == [], "said once"
@@ -81,7 +81,7 @@ def test_a_new_column_is_kept_in_attributes(bring: Bring, write: Write, tmp_path
     assert {"key": "coupon", "value": "SAVE10"} in read_events(tmp_path / "lake")["attributes"][-1].to_list()
 
 
-def test_a_column_that_is_gone_and_not_read_is_said(bring: Bring, write: Write) -> None:
+def test_a_column_that_is_gone_and_not_read_is_reported(bring: Bring, write: Write) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     rows = [row.removesuffix(",red") for row in ROWS]
     assert bring(write("log.csv", "ts,who,sku,price", *rows)) == ["shop, table log: column colour (text) is gone"]
@@ -101,7 +101,7 @@ def test_a_column_that_is_gone_and_not_read_is_said(bring: Bring, write: Write) 
         ("moment,who,sku,price,colour", r"write its new name in the mapping \(moment\?\)"),
     ],
 )
-def test_a_mapped_column_that_is_gone_is_refused_and_nothing_is_written(
+def test_a_mapped_column_that_is_gone_is_rejected_and_nothing_is_written(
     bring: Bring, write: Write, tmp_path: Path, head: str, said: str
 ) -> None:
     bring(write("log.csv", HEAD, *ROWS))
@@ -112,7 +112,7 @@ def test_a_mapped_column_that_is_gone_is_refused_and_nothing_is_written(
     assert Snapshot(tmp_path / "lake").version == 1
 
 
-def test_a_renamed_column_that_the_mapping_follows_is_taken_in(bring: Bring, write: Write, tmp_path: Path) -> None:
+def test_a_renamed_column_that_the_mapping_follows_is_accepted(bring: Bring, write: Write, tmp_path: Path) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     source = write("log.csv", HEAD.replace("price", "unit_price"), *(row.replace("07-", "08-") for row in ROWS))
     said = bring(source, TABLES.replace("price: price", "price: unit_price"))
@@ -153,7 +153,7 @@ def write_parquet(target: Path, column: str, values: pl.Series) -> Path:
     ids=["int32-int64", "int-float", "int-text", "date-timestamp", "any text", "repaired", "int-whole", "whole-int",
          "float-int", "leading zeros", "digits-int", "empty-any"],
 )  # fmt: skip
-def test_a_wider_type_is_taken_in(
+def test_a_wider_type_is_accepted(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str | None
 ) -> None:
     for values in (before, after):
@@ -172,7 +172,7 @@ def test_a_wider_type_is_taken_in(
     ],
     ids=["timestamp-date", "number-text", "time-epoch"],
 )  # fmt: skip
-def test_a_narrower_or_another_type_is_refused_and_nothing_is_written(
+def test_a_narrower_or_another_type_is_rejected_and_nothing_is_written(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str
 ) -> None:
     bring(write_parquet(tmp_path / "log.parquet", column, before))
@@ -189,7 +189,7 @@ DECLARED = {"Parquet: times as numbers without a unit"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_of_a_broken_file_only_its_reading_speaks(case: Case, mapping_of: Load, tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_by_its_reader_alone(case: Case, mapping_of: Load, tmp_path: Path) -> None:
     """A few bad rows are no other type, and what cannot be read is refused by its reader, in its words."""
     mapping, source, good = mapping_of(BROKEN_TABLES), tmp_path / "new" / case.file, tmp_path / "good.csv"
     source.parent.mkdir()
@@ -204,15 +204,13 @@ def test_of_a_broken_file_only_its_reading_speaks(case: Case, mapping_of: Load, 
         assert all("new column" in line or "is gone" in line for line in said), said
 
 
-def test_a_change_of_another_mapping_is_none(bring: Bring, write: Write, tmp_path: Path) -> None:
+def test_a_mapping_knows_only_its_own_sources(bring: Bring, write: Write, tmp_path: Path) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     assert known_sources(Lake(tmp_path / "lake"), "other") == {}
     assert list(known_sources(Lake(tmp_path / "lake"), "shop")) == ["log"]
 
 
-def test_the_command_says_what_changed_and_what_came_late(
-    mapping_of: Load, write: Write, call: Callable[..., str]
-) -> None:
+def test_the_command_reports_changes_and_late_days(mapping_of: Load, write: Write, call: Callable[..., str]) -> None:
     mapping_of(TABLES)
     write("1/log.csv", HEAD, *ROWS)
     write("2/log.csv", f"{HEAD},coupon", "2024-07-02 10:00:00,ann,1,1.5,red,SAVE10")

@@ -161,7 +161,7 @@ def test_what_killed_writers_left_is_vacuumed_and_what_counts_stays(
     assert content(place) == before
 
 
-def test_a_new_lake_killed_at_birth_is_made_by_the_next_run(
+def test_a_new_lake_killed_while_it_is_created_is_created_by_the_next_run(
     mapping_of: Load, write: Write, tmp_path: Path, root: Path
 ) -> None:
     mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
@@ -229,7 +229,7 @@ def brands(lake: Path) -> dict[str, str | None]:
     return dict(items(lake).select("item_id", "brand").iter_rows())
 
 
-def test_what_rode_on_events_is_kept_where_it_was_first_seen(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+def test_item_content_of_events_is_kept_where_it_was_first_seen(mapping_of: Load, write: Write, tmp_path: Path) -> None:
     mapping, lake = mapping_of(TABLES), tmp_path / "lake"
     rows = ["1,2024-07-02 10:00:00,ann,a,acme", "2,2024-07-02 10:00:00,ann,b,"]
     ingest(lake, mapping, write("first.csv", HEAD, *rows))
@@ -286,7 +286,7 @@ def test_a_file_that_was_taken_away_is_reported(mapping_of: Load, write: Write, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_lake_that_is_a_file_and_one_of_another_identity_are_refused(
+def test_a_lake_that_is_a_file_and_one_of_another_identity_are_rejected(
     mapping_of: Load, write: Write, tmp_path: Path
 ) -> None:
     log = write("log.csv", HEAD, *ROWS)

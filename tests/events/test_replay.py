@@ -96,7 +96,7 @@ def test_a_row_corrected_into_one_that_the_lake_has_is_a_duplicate(shop, tmp_pat
     assert read_events(lake).height == 1
 
 
-def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, write, tmp_path: Path) -> None:
+def test_elements_of_records_are_replayed_as_they_were_quarantined(mapping_of, write, tmp_path: Path) -> None:
     tables = (
         "events:\n  - table: log\n    each: basket\n    columns: {event_id: n, event_time: t, user_id: u, "
         "item_id: basket.sku, price: basket.price}\n    constants: {event_name: purchase}\n"
@@ -130,7 +130,7 @@ def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, wri
         ("no json", "cannot be read as jsonl"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(shop, write, line: str, message: str) -> None:
+def test_a_file_of_another_kind_is_rejected(shop, write, line: str, message: str) -> None:
     lake, mapping = shop
     before = lake_digest(lake), Snapshot(lake).version
     with pytest.raises(SourceError, match=message):
