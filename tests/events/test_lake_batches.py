@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake import Snapshot, append_events, freeze_lake, ingest_files, lake_digest
+from events.lake import Snapshot, append_events, freeze_lake, ingest_files, lake_digest, table
 from events.mapping import Mapping
 from events.sources.files import Size
 from shoplens.errors import SourceError
@@ -68,6 +70,22 @@ def test_what_the_lake_holds_and_what_comes_twice_is_no_second_event(tmp_path: P
     other_day = append_events(lake, "user", events(("1", 5, "a")), NONE_ASIDE, "batch-3")
     assert other_day == TableAccount(1, 0, {"event_id_with_other_content": 1})
     assert held(lake, tmp_path) == [("1", "a"), ("2", "b"), ("3", "c")]
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = tmp_path / "lake"
+    append_events(lake, "user", events(("1", 1, "a")), NONE_ASIDE, "batch-1")
+
+    def commit_and_fail(*words: Any, retries: int | None = None) -> None:
+        table.commit(*words, retries=retries)
+        if retries == 0:  # the commit to the events
+            raise CommitFailedError("the connection broke")
+
+    monkeypatch.setattr("events.lake.commit.commit", commit_and_fail)
+    assert append_events(lake, "user", events(("2", 2, "b")), NONE_ASIDE, "batch-2") == TableAccount(1, 1)
+    assert held(lake, tmp_path) == [("1", "a"), ("2", "b")]
+    assert [one["version"] for one in lake_accounts(lake)] == [1, Snapshot(lake).version] == [1, 2]
+    assert list((lake / "pending").iterdir()) == []
 
 
 def test_a_batch_of_nothing_but_rows_quarantined_is_kept(tmp_path: Path) -> None:
