@@ -103,7 +103,7 @@ def measure(folder: Path, rows: int, appends: int) -> dict[int, float]:
             f"{size:,} rows (filled in {filled:.0f} s): {appends:,} appends, median {medians[size] * 1000:.0f} ms, "
             f"95% {p95 * 1000:.0f} ms, longest {max(seconds):.1f} s"
         )
-        console.print(lake_status(place, last=0).lines(0)[2])
+        console.print(lake_status(place)[2])
     console.print(f"ratio of the medians: {medians[rows] / medians[0]:.2f}")
     return medians
 

@@ -73,7 +73,8 @@ def lake(
     since: Annotated[int, typer.Option(min=0, help="status: the version after which late days count.")] = 0,
 ) -> None:
     """Print what a lake holds, its history and its late days; delete files of old versions; or undo one ingest."""
-    from events.lake import lake_status, revert, vacuum_lake
+    from events.erase import revert
+    from events.lake import lake_status, vacuum_lake
 
     if action == "revert":
         if batch is None:
@@ -82,5 +83,5 @@ def lake(
     elif action == "vacuum":
         typer.echo(f"{vacuum_lake(lake):,} files deleted that no version of the last day needs")
     else:
-        for line in lake_status(lake, since).lines(since):
+        for line in lake_status(lake, since):
             typer.echo(line)

@@ -1,8 +1,9 @@
-"""One person out of a lake: events, what the sources held about them, and quarantined rows that name them.
+"""What is taken out of a lake: one person, or one ingest.
 
-The files that hold such rows are written anew without them, which does not keep appends from committing; then all files
-that no current version names are deleted. Items stay. Ingesting a file that still has the person adds them again: take
-them out of the files first.
+The files that hold such rows are written anew without them, which does not keep appends from committing. Of a person,
+events, what the sources held about them, and quarantined rows that name them are removed; items stay. Then all files
+that no current version names are deleted. Ingesting a file that still has the person adds them again: take them out of
+the files first. An ingest that was reverted can be repeated, for example through a corrected mapping.
 """
 
 import hashlib
@@ -12,15 +13,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-from deltalake import Transaction
+from deltalake import DeltaTable, Transaction
 
-from events.lake.commit import commit_account, new_account, new_batch, repair
+from events.lake import Place, Snapshot
+from events.lake.commit import commit_batch, new_batch, repair
 from events.lake.known_ids import KnownIds
-from events.lake.maintenance import REWRITES, vacuum, vacuum_replaced, without
-from events.lake.snapshot import Snapshot
-from events.lake.table import EVENTS, QUARANTINE, SCHEMAS, Lake, Place, clear_errors, commit, retried
+from events.lake.maintenance import REWRITES, vacuum
+from events.lake.snapshot import history_line
+from events.lake.table import (
+    EVENTS,
+    QUARANTINE,
+    SCHEMAS,
+    Actions,
+    Lake,
+    added_files,
+    clear_errors,
+    commit,
+    removed,
+    retried,
+)
+from shoplens.errors import SourceError
 
 _OTHERS = tuple(name for name, schema in SCHEMAS.items() if name not in (EVENTS, QUARANTINE) and "user_id" in schema)
+Gone = Callable[[pl.Series], pl.Series]  # of each value of a column, whether its row is taken out
 
 
 @dataclass
@@ -68,27 +83,68 @@ def _raw_names(raw: str, user_id: str) -> bool:
         return user_id in raw.replace(",", " ").replace(";", " ").replace("\t", " ").replace('"', " ").split()
 
 
-def _take_out(lake: Lake, name: str, column: str, gone: Callable[[pl.Series], pl.Series]) -> tuple[int, list[str]]:
-    """Commit a table without some rows; return how many those were, and their days."""
+def _rewritten(lake: Lake, name: str, table: DeltaTable, column: str, gone: Gone) -> tuple[Actions, int, list[str]]:
+    """Write the files of a table that hold some rows anew without them.
 
-    def attempt() -> tuple[int, list[str]]:  # fails where a compaction replaces the files
+    Returns:
+        The actions to commit, how many rows are taken out, and from which days.
+    """
+    actions: Actions = []
+    count, days = 0, set()
+    for file in added_files(table).iter_rows(named=True):
+        path, day = f"{name}/{file['path']}", file.get("partition.day")
+        values = lake.read(path, [column])
+        if not values.width:
+            continue  # the column was added to the table later
+        mask = gone(values[column]).fill_null(value=False)
+        if not mask.any():
+            continue
+        kept = lake.read(path).filter(~mask)
+        actions += [lake.write(name, kept, "rewritten", day)] if kept.height else []
+        actions.append(removed(file, data_change=True))
+        count += int(mask.sum())
+        days |= {str(day)} if day else set()
+    return actions, count, sorted(days)
+
+
+def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | None = None) -> tuple[int, list[str]]:
+    """Commit a table without the rows whose `column` is `gone`; return how many those were, and their days.
+
+    Args:
+        lake: The lake.
+        name: The table.
+        column: The column by which rows are chosen.
+        gone: Chooses them.
+        reverts: The batch that they are, if they are one.
+    """
+    rewrites: int | None = -1
+    found: tuple[Actions, int, list[str]] = [], 0, []
+
+    def attempt() -> None:
+        nonlocal rewrites, found
         table = lake.find(name)
         if table is None:
-            return 0, []
+            return
+        shared = [Transaction(REWRITES, table.version())]
+        if reverts:  # 0: the lake does not hold these inputs any more, and takes them again
+            shared.append(Transaction(_revertible(Snapshot(lake.name, table.version()), reverts)["inputs"], 0))
         if name == EVENTS:
             repair(lake, table)
-            KnownIds(lake, table).catch_up()
-        actions, count, days = without(lake, name, table, column, gone)
-        guard = Transaction(REWRITES, table.version())
-        if actions and name == EVENTS:
-            batch = new_batch()
-            account = new_account(table, batch=batch, inputs=f"erase:{batch}", mapping="erase", days=days)
-            commit_account(lake, table, account, actions, [guard], exclusive=False)
+        if (newest := table.transaction_version(REWRITES)) != rewrites:  # else only appends were first
+            if name == EVENTS:
+                KnownIds(lake, table).catch_up()  # while the files that were added are still there
+            rewrites, found = newest, _rewritten(lake, name, table, column, gone)
+        actions, _, days = found
+        if reverts:
+            account = {"inputs": f"revert:{reverts}", "mapping": "revert", "reverts": reverts, "late_days": days}
+            commit_batch(lake, table, actions, shared, **account, days=days)
+        elif actions and name == EVENTS:
+            commit_batch(lake, table, actions, shared, inputs=f"erase:{new_batch()}", mapping="erase", days=days)
         elif actions:
-            commit(table, actions, [guard])
-        return count, days
+            commit(table, actions, shared)
 
-    return retried(lake.name, attempt)
+    retried(lake.name, attempt)
+    return found[1:]
 
 
 def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
@@ -106,22 +162,57 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
     Raises:
         SourceError: there is no lake, a file of it cannot be read, or other writers were always first.
     """
+
+    def is_theirs(users: pl.Series) -> pl.Series:
+        return users.cast(pl.String) == user_id
+
+    def names_them(raws: pl.Series) -> pl.Series:
+        return pl.Series([raw is not None and _raw_names(raw, user_id) for raw in raws], dtype=pl.Boolean)
+
     lake = Snapshot(place).lake
     with clear_errors(lake.name):
         # A hash, for the person's ID must not stay; removed last, so that a killed run is seen.
         mark = f"{hashlib.sha256(user_id.encode()).hexdigest()}.erasing"
         done = LakeErasure(resumed=mark in lake.names("pending"))
         lake.write_bytes(f"pending/{mark}", b"")
-        done.events, done.days = _take_out(lake, EVENTS, "user_id", lambda users: users == user_id)
+        done.events, done.days = _take_out(lake, EVENTS, "user_id", is_theirs)
         for name in _OTHERS:
-            if count := _take_out(lake, name, "user_id", lambda users: users.cast(pl.String) == user_id)[0]:
+            if count := _take_out(lake, name, "user_id", is_theirs)[0]:
                 done.sides[name] = count
-        done.quarantined, _ = _take_out(
-            lake,
-            QUARANTINE,
-            "raw",
-            lambda raws: pl.Series([raw is not None and _raw_names(raw, user_id) for raw in raws], dtype=pl.Boolean),
-        )
-        done.files = vacuum_replaced(lake) + vacuum(lake)
+        done.quarantined, _ = _take_out(lake, QUARANTINE, "raw", names_them)
+        done.files = vacuum(lake, 0, full=False) + vacuum(lake)
         lake.delete(f"pending/{mark}")
     return done
+
+
+def revert(place: Place, batch: str) -> int:
+    """Take the events, side rows and quarantined rows of one batch out of a lake; return how many events those were.
+
+    Args:
+        place: The lake, a folder or an object-store URL.
+        batch: The ID of the batch, as `shoplens lake status` lists it.
+
+    Raises:
+        SourceError: there is no such batch, or later batches dropped duplicates of it, which are reverted first.
+    """
+    lake = Snapshot(place).lake
+    with clear_errors(lake.name):
+        return _take_out(lake, EVENTS, "batch", lambda batches: batches == batch, reverts=batch)[0]
+
+
+def _revertible(snapshot: Snapshot, batch: str) -> dict[str, Any]:
+    """Return the account of a batch; raise a SourceError where it cannot be reverted."""
+    found = snapshot.accounts.filter(pl.col("batch") == batch)
+    if found.is_empty():
+        raise SourceError(
+            f"BATCH: must be a batch that the lake {snapshot.name} holds; received {batch!r}. `shoplens lake status` "
+            f"lists them"
+        )
+    later = snapshot.accounts.filter(pl.col("duplicates_of").list.contains(batch), pl.col("batch") != batch)
+    if later.height:
+        lines = "; ".join(history_line(row) for row in later.iter_rows(named=True))
+        raise SourceError(
+            f"BATCH: later batches dropped events that {batch} holds too, and would lack them; received {batch!r}. "
+            f"Revert these first: {lines}"
+        )
+    return found.row(0, named=True)

@@ -19,8 +19,8 @@ from events.identity import salt_of
 from events.lake import Place, Snapshot
 from events.lake.commit import append_incoming
 from events.lake.ingest import in_order
-from events.lake.table import created, existing
-from events.mapping import EventTable, Mapping, columns_of
+from events.lake.table import Lake, created
+from events.mapping import Mapping, columns_of
 from events.reading import Reading
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
@@ -63,41 +63,6 @@ def write_rows(rows: pl.DataFrame, target: Path) -> int:
     return chosen.height
 
 
-def _entry(table: str, mapping: Mapping) -> tuple[EventTable, str]:
-    """Return the entry of the mapping that read the table of that label, and the salt of its IDs."""
-    file, _, place = table.removesuffix(")").partition(" (events ")
-    fitting = [
-        (spec, n) for n, spec in enumerate(mapping.events) if spec.table in ("*", table_name(Path(file))) or place
-    ]
-    if place:
-        fitting = [(spec, n) for spec, n in fitting if n == int(place) - 1]
-    if not fitting:
-        raise SourceError(
-            f"_table: must be a table of events that mapping {mapping.name} reads; received {table!r}. Give the "
-            f"mapping it was read with; rows of items, users and campaigns are corrected in their file"
-        )
-    spec, n = fitting[0]
-    before = sum(other.table == spec.table for other in mapping.events[:n])
-    return spec.model_copy(update={"each": None}), salt_of(spec.table, before)
-
-
-def _read(path: Path) -> pl.DataFrame:
-    frame = read_table(path)
-    missing = [name for name in ("_batch", "_table", "_row") if name not in frame.columns or frame[name].null_count()]
-    if missing:
-        raise SourceError(
-            f"{path}: {', '.join(missing)}: every line must have it, as `shoplens quarantine list --out` wrote it. "
-            f"Put it back"
-        )
-    return frame
-
-
-def _own_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns of the source that any of these rows has: tables of other columns are in the same file."""
-    columns = [name for name in frame.columns if name not in _KEYS]
-    return frame.select(name for name in columns if frame[name].null_count() < frame.height)
-
-
 @dataclass(frozen=True)
 class _Corrected(Entry):
     """The corrected rows of one table; their row numbers are positions in the frame."""
@@ -109,31 +74,30 @@ class _Corrected(Entry):
         yield Rows(self.frame, frozenset())
 
 
-def _corrected(frame: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
-    spec, salt = _entry(table, mapping)
-    own = _own_columns(frame)
-    read = dict.fromkeys(name for source in sources_of(spec) for name in columns_of(source))
-    absent = [name for name in read if name not in own.columns]
-    own = own.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
-    return _Corrected(table, path, Transformer(spec, mapping, salt), frame=own)
-
-
-def _in_quarantine(rejected: pl.DataFrame, frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA rows under the row numbers that the lake's quarantine knows them by."""
-    named = [
-        rejected.filter(pl.col("table") == table).with_columns(
-            pl.col("row").replace_strict(dict(enumerate(frame["_row"])), return_dtype=pl.Int64)
+def _corrected(rows: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
+    """Return corrected rows as what is read for the entry of the mapping that read the table of that label."""
+    file, _, place = table.removesuffix(")").partition(" (events ")
+    names = ("*", table_name(Path(file)))
+    places = [n for n, spec in enumerate(mapping.events) if (place == str(n + 1) if place else spec.table in names)]
+    if not places:
+        raise SourceError(
+            f"_table: must be a table of events that mapping {mapping.name} reads; received {table!r}. Give the "
+            f"mapping it was read with; rows of items, users and campaigns are corrected in their file"
         )
-        for table, frame in frames.items()
-    ]
-    return pl.concat(named)
+    spec = mapping.events[places[0]].model_copy(update={"each": None})
+    salt = salt_of(spec.table, sum(other.table == spec.table for other in mapping.events[: places[0]]))
+    # Tables of other columns are in the same file: a column is the table's own if a row has it, or if it is read.
+    read = [name for source in sources_of(spec) for name in columns_of(source)]
+    own = [name for name in rows.columns if name not in _KEYS and rows[name].null_count() < rows.height]
+    absent = [pl.lit(None, dtype=pl.String).alias(name) for name in dict.fromkeys(read) if name not in own]
+    return _Corrected(table, path, Transformer(spec, mapping, salt), frame=rows.select(*own, *absent))
 
 
 def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
     """Append corrected rows to their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
 
     Args:
-        lake: The lake, a folder or an fsspec URL.
+        lake: The lake, a folder or an object-store URL.
         mapping: The mapping that the rows were read with, or a corrected one.
         corrected: What `write_rows` wrote, corrected.
 
@@ -141,22 +105,32 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         SourceError: no lake, no such file, or a line that does not name the row it replaces.
         MappingError: the mapping reads something that the rows lack.
     """
-    place = created(existing(lake).name, mapping.identity, f"mapping {mapping.name}")
-    frame = _read(corrected)
-    frames = {str(table): rows for (table,), rows in frame.partition_by("_table", as_dict=True).items()}
-    entries = [_corrected(rows, table, mapping, corrected) for table, rows in frames.items()]
+    Lake(lake).events()  # a lake that is not there is not created
+    place = created(lake, mapping.identity, f"mapping {mapping.name}")
+    frame = read_table(corrected)
+    missing = [name for name in _KEYS[:3] if name not in frame.columns or frame[name].null_count()]
+    if missing:
+        raise SourceError(
+            f"{corrected}: {', '.join(missing)}: every line must have it, as `shoplens quarantine list --out` wrote "
+            f"it. Put it back"
+        )
+    tables = frame.partition_by("_table", as_dict=True)
+    entries = [_corrected(rows, str(table), mapping, corrected) for (table,), rows in tables.items()]
+    keys = frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64))
     with tempfile.TemporaryDirectory(prefix="shoplens-replay-") as name:
         folder = Path(name, "reading")
         folder.mkdir()
         reading = Reading(mapping, [], folder, None, lambda line: None, entries)
         incoming = in_order(mapping, reading, Path(name, "events.parquet"))
-        rejected = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()])
-        still_wrong = _in_quarantine(rejected, frames)
+        # Under the row numbers that the lake's quarantine knows them by, in place of their positions.
+        numbers = keys.select("table", "row", _at=pl.int_range(pl.len()).over("table"))
+        rejected = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()]).rename({"row": "_at"})
+        still_wrong = rejected.join(numbers, on=["table", "_at"], maintain_order="left").select(list(QUARANTINE_SCHEMA))
         incoming = replace(
             incoming,
             inputs=file_digest(corrected),
             quarantined=lambda: [still_wrong],
-            replayed=frame.select(batch="_batch", table="_table", row=pl.col("_row").cast(pl.Int64)).to_dicts(),
+            replayed=keys.to_dicts(),
         )
         account, fresh = append_incoming(place, incoming, mapping)
     return account.table_accounts(again=not fresh)

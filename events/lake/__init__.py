@@ -9,16 +9,16 @@ known by their ID, and the same inputs are committed once.
 from events.lake.commit import append_events
 from events.lake.ingest import ingest_files
 from events.lake.maintenance import vacuum_lake
-from events.lake.revert import revert
 from events.lake.snapshot import (
     Snapshot,
     check_identity,
     freeze_lake,
     is_lake,
     known_since,
+    lake_digest,
+    lake_status,
     read_events,
 )
-from events.lake.status import lake_digest, lake_status, lake_version, late_days, touched_days
 from events.lake.table import Place, is_url
 
 __all__ = [
@@ -33,10 +33,6 @@ __all__ = [
     "known_since",
     "lake_digest",
     "lake_status",
-    "lake_version",
-    "late_days",
     "read_events",
-    "revert",
-    "touched_days",
     "vacuum_lake",
 ]

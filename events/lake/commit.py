@@ -1,30 +1,31 @@
 """Batches into the lake: each is one visible commit, all or nothing, however many writers there are.
 
 A batch is committed by one Delta commit to `events`. Before it, the rows of the other tables are written, which count
-only once the batch is in `accounts`, and then the account itself, to `LAKE/pending/BATCH.json`. The commit carries
+only once the batch is in `accounts`, and then the account itself, to `LAKE/pending/BATCH.parquet`. The commit carries
 `txn(inputs, number of the batch)`, which Delta keeps when it cleans up its log: a pending account is believed exactly
 if `transaction_version(inputs)` of the events is its number. After the commit the account is copied to `accounts`; if
 the writer is killed before that, readers still find it in `pending`, and the next writer copies it.
 
-Writers are optimistic. All appends share a second transaction ID, so that of two at the same time one fails with a
-CommitFailedError; it checks only whether the IDs that others added since are among its own, and commits again.
+Writers are optimistic: a batch is committed as the version after the one that was read, or fails with a
+CommitFailedError. Its writer then checks only whether the IDs that others added since are among its own, and commits
+the same files again.
 """
 
 import contextlib
+import io
 import json
 import logging
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
 import polars as pl
 from deltalake import DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount, count_reasons
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
@@ -33,14 +34,16 @@ from events.lake.known_ids import Ids, KnownIds, hashed
 from events.lake.maintenance import GRACE_HOURS, maintain
 from events.lake.schema_changes import Sources, changes, known_sources, merged_sources
 from events.lake.table import (
-    ACCOUNT_SCHEMA,
     ACCOUNTS,
     CONTENT,
     EVENTS,
     QUARANTINE,
+    SCHEMAS,
     STORE_ERRORS,
+    Actions,
     Lake,
     Place,
+    added_files,
     clear_errors,
     commit,
     created,
@@ -51,7 +54,6 @@ from shoplens.errors import SourceError
 
 LIVE = "live"  # the mapping, and the table, of events that arrive one by one
 Chunks = Callable[[], Iterable[pl.DataFrame]]
-_APPENDS = "shoplens:appends"
 _log = logging.getLogger(__name__)
 _LONGEST = GRACE_HOURS * 1800.0  # seconds: half of the time after which a vacuum deletes files that nothing names
 _ABANDONED = 24 * 3600.0  # seconds after which a pending account belongs to a killed writer
@@ -90,31 +92,32 @@ class Account:
     inputs: str
     mapping: str
     version: int
-    committed_at: str
-    tables: dict[str, Any]
-    days: list[str]
+    committed_at: datetime
+    tables: str = "{}"
+    days: list[str] = field(default_factory=list)
     late_days: list[str] = field(default_factory=list)
     duplicates_of: list[str] = field(default_factory=list)
     reverts: str | None = None
     replayed: list[dict[str, Any]] = field(default_factory=list)
-    sources: Sources = field(default_factory=dict)
+    sources: str | None = None
 
     def frame(self) -> pl.DataFrame:
         """Return the account as one row of the table."""
-        row = asdict(self)
-        row["committed_at"] = datetime.fromisoformat(self.committed_at)
-        row["tables"] = json.dumps(self.tables, sort_keys=True, ensure_ascii=False)
-        row["sources"] = json.dumps(row["sources"], sort_keys=True) if self.sources else None
-        return pl.DataFrame([row], schema={"batch": pl.String} | ACCOUNT_SCHEMA)
+        return pl.DataFrame([asdict(self)], schema=SCHEMAS[ACCOUNTS])
 
     @property
-    def number(self) -> int:
-        """The number of the batch, which its transaction carries."""
-        return int(self.batch, 16)
+    def own(self) -> tuple[str, int]:
+        """The transaction of the batch: its inputs, and the batch as a number."""
+        return self.inputs, int(self.batch, 16)
+
+    def is_in(self, events: DeltaTable) -> bool:
+        """Return whether a version of the events holds the batch."""
+        inputs, number = self.own
+        return events.transaction_version(inputs) == number
 
     def table_accounts(self, *, again: bool = False) -> dict[str, TableAccount]:
         """Return the account of each table; of inputs that are read again, what was accepted is a duplicate now."""
-        accounts = {table: TableAccount(**one) for table, one in self.tables.items()}
+        accounts = {table: TableAccount(**one) for table, one in json.loads(self.tables).items()}
         return {table: one.moved(one.accepted, None) for table, one in accounts.items()} if again else accounts
 
 
@@ -156,8 +159,8 @@ class _Written:
     def __init__(self, lake: Lake, index: KnownIds, incoming: Incoming) -> None:
         """Write the new events and, to the other tables, all other rows of the batch."""
         self.started, self.batch, self.accounts = time.time(), new_batch(), incoming.accounts
-        self.actions: list[AddAction] = []
-        self.days: set[str] = set()
+        self.actions: Actions = []
+        self._days: set[str] = set()
         self._duplicates_of: set[str] = set()
         self._ids: list[Ids] = []
         clashing = [
@@ -183,7 +186,7 @@ class _Written:
         )
         for (day,), rows in dated.partition_by("_day", as_dict=True, include_key=False).items():
             self.actions.append(lake.write(EVENTS, rows.sort("event_time", "event_id"), self.batch, day))
-            self.days.add(str(day))
+            self._days.add(str(day))
         return clashing.select("event_id", as_quarantine(clashing).to_struct("row"))
 
     def is_outdated(self, events: DeltaTable, index: KnownIds, since: int) -> bool:
@@ -191,84 +194,58 @@ class _Written:
         reverted = any(events.transaction_version(f"revert:{batch}") is not None for batch in self._duplicates_of)
         return reverted or any(True for ids in self._ids for _ in index.find(ids, since))
 
-    def account(self, events: DeltaTable, incoming: Incoming, known: Sources) -> Account:
-        """Return the account of the batch, to be committed next."""
-        held = pl.DataFrame(events.get_add_actions(flatten=True))["partition.day"].max()
-        return new_account(
-            events,
-            batch=self.batch,
-            inputs=incoming.inputs,
-            mapping=incoming.mapping,
-            tables={table: asdict(account) for table, account in self.accounts.items()},
-            days=sorted(self.days),
-            late_days=sorted(day for day in self.days if held is not None and day < str(held)),
-            duplicates_of=sorted(self._duplicates_of),
-            replayed=incoming.replayed,
-            sources=merged_sources(known, incoming.sources),
-        )
+    def columns(self, events: DeltaTable) -> dict[str, Any]:
+        """Return what the account of the batch holds, to be committed next."""
+        held = added_files(events)["partition.day"].max()
+        return {
+            "batch": self.batch,
+            "tables": {table: asdict(account) for table, account in self.accounts.items()},
+            "days": sorted(self._days),
+            "late_days": sorted(day for day in self._days if held is not None and day < str(held)),
+            "duplicates_of": sorted(self._duplicates_of),
+        }
 
 
-def new_account(events: DeltaTable, **values: Any) -> Account:
-    """Return the account of a batch that is to be committed next."""
-    return Account(version=events.version() + 1, committed_at=datetime.now(UTC).isoformat(), **{"tables": {}} | values)
-
-
-def commit_account(
-    lake: Lake,
-    events: DeltaTable,
-    account: Account,
-    actions: list[AddAction | RemoveAction],
-    transactions: Iterable[Transaction] = (),
-    *,
-    exclusive: bool = True,
+def commit_batch(
+    lake: Lake, events: DeltaTable, actions: Actions, transactions: Iterable[Transaction] = (), **columns: Any
 ) -> Account:
-    """Commit a batch with its account, and record it; return the account with the version it got.
+    """Commit a batch as the next version of the events, and record its account; return the account.
 
     Args:
         lake: The lake.
         events: The table of events, at the version that was read.
-        account: The account.
         actions: The files to add and remove.
         transactions: More transactions to commit with it.
-        exclusive: Whether the commit fails if others appended since.
+        columns: Of the account, without the version and the moment of the commit; by default its batch is a new one.
 
     Raises:
         CommitFailedError: another writer was first; nothing is committed.
     """
-    path = f"pending/{account.batch}.json"
-    lake.write_bytes(path, json.dumps(asdict(account), ensure_ascii=False).encode())
-    summary = {name: getattr(account, name) for name in ("batch", "mapping", "reverts") if getattr(account, name)}
-    own = [Transaction(account.inputs, account.number)]
-    own += [Transaction(_APPENDS, events.version())] if exclusive else []
+    columns = {"batch": new_batch(), "tables": {}} | columns
+    columns["tables"] = json.dumps(columns["tables"], sort_keys=True, ensure_ascii=False)
+    account = Account(version=events.version() + 1, committed_at=datetime.now(UTC), **columns)
+    pending, content = f"pending/{account.batch}.parquet", io.BytesIO()
+    account.frame().write_parquet(content)
+    lake.write_bytes(pending, content.getvalue())
+    summary = {name: columns[name] for name in ("batch", "mapping", "reverts") if columns.get(name)}
     try:
-        commit(events, actions, [*own, *transactions], summary)
+        commit(events, actions, [Transaction(*account.own), *transactions], summary, retries=0)
     except CommitFailedError:
-        if lake.open(EVENTS).transaction_version(account.inputs) != account.number:  # else an answer was lost
-            lake.delete(path)
+        if not account.is_in(lake.open(EVENTS)):  # else an answer was lost
+            lake.delete(pending)
             raise
-    before = events.version()
     try:
-        events.update_incremental()
-        return record(lake, events, account, before)
+        record(lake, account)
     except (*STORE_ERRORS, SourceError) as error:
         # It is committed: readers find the account in `pending`, and the next writer records it.
         _log.warning("lake %s: batch %s is committed, its account will follow: %s", lake.name, account.batch, error)
-        return account
+    return account
 
 
-def record(lake: Lake, events: DeltaTable, account: Account, before: int) -> Account:
-    """Copy the account of a committed batch from `pending` to `accounts`, unless it is there already.
-
-    Args:
-        lake: The lake.
-        events: The table of events, at a version with the batch.
-        account: The account.
-        before: A version of the events without the batch.
-    """
-    version = _version_of(lake, events, account, before)
+def record(lake: Lake, account: Account) -> None:
+    """Copy the account of a committed batch from `pending` to `accounts`, unless it is there already."""
     with contextlib.suppress(FileNotFoundError):  # cleaned up: long on the disk
-        lake.sync(f"{EVENTS}/_delta_log/{version:020}.json")
-    account = replace(account, version=version)
+        lake.sync(f"{EVENTS}/_delta_log/{account.version:020}.json")
 
     def attempt() -> None:  # fails where another writer records it, or where the table gains a column
         table = lake.open(ACCOUNTS)
@@ -276,42 +253,27 @@ def record(lake: Lake, events: DeltaTable, account: Account, before: int) -> Acc
             commit(table, [lake.write(ACCOUNTS, account.frame(), account.batch)], [Transaction(account.batch, 1)])
 
     retried(lake.name, attempt)
-    lake.delete(f"pending/{account.batch}.json")
-    return account
-
-
-def _version_of(lake: Lake, events: DeltaTable, account: Account, before: int) -> int:
-    """Return the first version of the events that has a batch; versions between may be compactions."""
-    low, high = before + 1, events.version()
-    while low < high:
-        middle = (low + high) // 2
-        has = None
-        with contextlib.suppress(DeltaError):  # log entries so old are cleaned up
-            has = lake.find(EVENTS, middle)
-        if has is not None and has.transaction_version(account.inputs) == account.number:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    lake.delete(f"pending/{account.batch}.parquet")
 
 
 def pending_accounts(lake: Lake) -> list[Account]:
-    """Return the accounts of commits in progress; of those, the committed ones have their number in the events."""
+    """Return the accounts of commits in progress, of those that were never recorded, and of those that failed."""
     found = []
     for name in lake.names("pending"):
-        if name.endswith(".json"):
+        if name.endswith(".parquet"):
             with contextlib.suppress(FileNotFoundError):  # recorded meanwhile
-                found.append(Account(**json.loads(lake.files.cat_file(f"pending/{name}"))))
+                row = pl.read_parquet(lake.files.cat_file(f"pending/{name}")).row(0, named=True)
+                found.append(Account(**row))
     return found
 
 
 def repair(lake: Lake, events: DeltaTable) -> None:
     """Record committed batches whose writers were killed before they did, and drop accounts that never counted."""
     for account in pending_accounts(lake):
-        if events.transaction_version(account.inputs) == account.number:
-            record(lake, events, account, account.version - 1)
-        elif time.time() - datetime.fromisoformat(account.committed_at).timestamp() > _ABANDONED:
-            lake.delete(f"pending/{account.batch}.json")
+        if account.is_in(events):
+            record(lake, account)
+        elif (datetime.now(UTC) - account.committed_at).total_seconds() > _ABANDONED:
+            lake.delete(f"pending/{account.batch}.parquet")
 
 
 def recorded(lake: Lake, number: int) -> Account | None:
@@ -320,10 +282,7 @@ def recorded(lake: Lake, number: int) -> Account | None:
     if table is None:
         return None
     rows = pl.scan_delta(table).filter(pl.col("batch") == f"{number:016x}").head(1).collect().rows(named=True)
-    if not rows:
-        return None
-    row = rows[0] | {"committed_at": rows[0]["committed_at"].isoformat(), "tables": json.loads(rows[0]["tables"])}
-    return Account(**row | {"sources": json.loads(row["sources"] or "{}")})
+    return Account(**rows[0]) if rows else None
 
 
 def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = None) -> tuple[Account, bool]:
@@ -356,7 +315,9 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
                 f"lake: {lake.name}: an append must end within {_LONGEST / 3600:.0f} hours, before its files "
                 f"count as left behind; this one took longer. Ingest less at a time"
             )
-        return commit_account(lake, events, written.account(events, incoming, known), list(written.actions)), True
+        columns = {name: getattr(incoming, name) for name in ("inputs", "mapping", "replayed")}
+        columns |= written.columns(events) | {"sources": merged_sources(known, incoming.sources)}
+        return commit_batch(lake, events, written.actions, **columns), True
 
     with clear_errors(lake.name):
         account, fresh = retried(lake.name, attempt)

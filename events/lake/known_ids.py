@@ -8,37 +8,34 @@ similar size are merged, so there are few; a row is rewritten a logarithmic numb
     LAKE/known_ids/polars-2.1.0/000000000001-000000000042.ids
 
 A run covers the commits to `events` from one version to another. It is derived from the events: whoever appends first
-adds what is missing, and the folder may be deleted at any time. The hash is stable within one version of Polars, whose
-name is therefore in the path.
+adds what is missing, and the folder may be deleted at any time. Of a lake on an object store it lies in the temporary
+folder of each machine that writes. The hash is stable within one version of Polars, so the path contains the version.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from events.contract import EVENT_SCHEMA
 from events.identity import content_hash
-from events.lake.table import EVENTS, Lake
+from events.lake.table import EVENTS, Lake, added_files
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 _DAY = np.uint64(0xFFFF)
 _FAN = 4  # a run is merged with the one before it unless that one is this many times larger
 _BLOCK = 1 << 22  # numbers merged at a time
 _RUN = re.compile(r"(\d{12})-(\d{12})\.ids")
-_EPOCH = date(1970, 1, 1)
 
 
 def hashed(ids: pl.Series) -> Ids:
@@ -46,25 +43,29 @@ def hashed(ids: pl.Series) -> Ids:
     return ids.hash(seed=0).to_numpy() & ~_DAY
 
 
-def with_days(events: pl.DataFrame) -> Ids:
-    """Return the sorted numbers of the index for frames with event_id and event_time."""
-    days = events["event_time"].dt.date().to_physical().cast(pl.Int64).to_numpy().astype(np.uint64) & _DAY
-    return np.sort(hashed(events["event_id"]) | days)
+def _numbers(events: pl.DataFrame) -> Ids:
+    """Return the numbers of the index for a frame with event_id and event_time."""
+    numbers: Ids = hashed(events["event_id"]) | _codes(events["event_time"].dt.date()).to_numpy()
+    return numbers
+
+
+def _codes(days: pl.Series) -> pl.Series:
+    """Return 16 bits of each day."""
+    return (days.to_physical() & int(_DAY)).cast(pl.UInt64)
 
 
 class KnownIds:
     """The index of a lake's event IDs."""
 
     def __init__(self, lake: Lake, events: DeltaTable) -> None:
-        """Open the index; runs of an object store are cached in the temporary folder of this machine."""
-        self._lake, self._name = lake, f"known_ids/polars-{pl.__version__}"
-        if lake.folder is not None:
-            self._folder = lake.folder / self._name
-        else:
-            key = hashlib.sha256(f"{lake.uri} {events.metadata().id} {pl.__version__}".encode()).hexdigest()[:24]
-            self._folder = Path(tempfile.gettempdir()) / f"shoplens-known-ids-{os.getuid()}" / key
+        """Open the index of a lake, whose table of events is at some version."""
+        self._lake, self._events = lake, events
+        place = lake.folder
+        if place is None:
+            key = hashlib.sha256(f"{lake.uri} {events.metadata().id}".encode()).hexdigest()[:24]
+            place = Path(tempfile.gettempdir()) / f"shoplens-known-ids-{os.getuid()}" / key
+        self._folder = place / f"known_ids/polars-{pl.__version__}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._events = events
 
     def catch_up(self) -> None:
         """Cover all commits to the events up to the version at which the table is open."""
@@ -76,8 +77,8 @@ class KnownIds:
                 new = [self._committed(version) for version in range(covered + 1, events.version() + 1)]
             except FileNotFoundError:  # a log entry or a file is cleaned up already: start over from what there is
                 runs, covered = [], 0
-                new = [self._of_file(path) for path in pl.DataFrame(events.get_add_actions(flatten=True))["path"]]
-            runs.append((covered + 1, events.version(), np.sort(np.concatenate([*new, np.empty(0, np.uint64)]))))
+                new = [self._of_files(added_files(events)["path"])]
+            runs.append((covered + 1, events.version(), np.sort(np.concatenate(new))))
             self._write_merged(runs)
 
     def find(self, ids: Ids, since: int = 0) -> Iterator[tuple[Ids, Ids]]:
@@ -110,26 +111,21 @@ class KnownIds:
         Args:
             batch: EVENT_SCHEMA, one row per event ID.
         """
-        marks = [pl.DataFrame(schema={"event_id": pl.String, "same": pl.Boolean, "batch": pl.String})]
-        suspects: dict[int, list[Any]] = {}
-        for positions, days in self.find(hashed(batch["event_id"])):
-            for day in np.unique(days):
-                suspects.setdefault(int(day), []).append(positions[days == day])
-        if not suspects:
-            return marks[0]
-        for day in pl.DataFrame(self._events.get_add_actions(flatten=True))["partition.day"].unique():
-            places = suspects.get((day - _EPOCH).days & 0xFFFF)
-            if places is not None:
-                asked = batch[np.unique(np.concatenate(places))]
-                held = held_rows(self._events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
-                both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
-                marks.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
-        return pl.concat(marks).unique("event_id", keep="first", maintain_order=True)
+        found = [pl.DataFrame(schema={"event_id": pl.String, "same": pl.Boolean, "batch": pl.String})]
+        hits = [pl.DataFrame({"nth": nth, "code": codes}) for nth, codes in self.find(hashed(batch["event_id"]))]
+        if not hits:
+            return found[0]
+        days = added_files(self._events)["partition.day"].unique()
+        suspects = pl.DataFrame({"day": days, "code": _codes(days)}).join(pl.concat(hits).unique(), on="code")
+        for (day,), rows in suspects.partition_by("day", as_dict=True).items():
+            asked = batch[rows["nth"]]
+            held = held_rows(self._events, day).filter(pl.col("event_id").is_in(asked["event_id"].implode()))
+            both = _marked(asked, "_new").join(_marked(held.collect(), "_held", "batch"), on="event_id")
+            found.append(both.select("event_id", (pl.col("_new") == pl.col("_held")).alias("same"), "batch"))
+        return pl.concat(found).unique("event_id", keep="first", maintain_order=True)
 
     def _cover(self, version: int) -> list[tuple[int, int, Ids]]:
         """Return the fewest runs that cover the versions from 1, with their first and last version."""
-        if self._lake.folder is None:
-            self._download()
         found = [(int(m[1]), int(m[2]), m[0]) for p in self._folder.iterdir() if (m := _RUN.fullmatch(p.name))]
         runs: list[tuple[int, int, Ids]] = []
         covered = 0
@@ -145,25 +141,15 @@ class KnownIds:
             covered = last
         return runs
 
-    def _download(self) -> None:
-        for name in self._lake.names(self._name):
-            if _RUN.fullmatch(name) and not (self._folder / name).exists():
-                work = self._folder / f".{uuid.uuid4().hex}.tmp"
-                with contextlib.suppress(FileNotFoundError):  # merged by another writer meanwhile
-                    work.write_bytes(self._lake.files.cat_file(f"{self._name}/{name}"))
-                    work.replace(self._folder / name)
-
     def _committed(self, version: int) -> Ids:
         """Return the numbers of the events that a commit added; none of one that only rewrote files."""
         text = self._lake.files.cat_file(f"{EVENTS}/_delta_log/{version:020}.json").decode()
         adds = [entry["add"] for line in text.splitlines() if "add" in (entry := json.loads(line))]
-        found = [self._of_file(add["path"]) for add in adds if add["dataChange"]]
-        return np.concatenate([*found, np.empty(0, np.uint64)])
+        return self._of_files(add["path"] for add in adds if add["dataChange"])
 
-    def _of_file(self, path: str) -> Ids:
-        with self._lake.files.open(f"{EVENTS}/{path}") as file:
-            frame = pl.from_arrow(pq.read_table(file, columns=["event_id", "event_time"]))
-        return with_days(frame)  # type: ignore[arg-type]
+    def _of_files(self, paths: Iterable[str]) -> Ids:
+        files = (self._lake.read(f"{EVENTS}/{path}", ["event_id", "event_time"]) for path in paths)
+        return np.concatenate([*(_numbers(file) for file in files), np.empty(0, np.uint64)])
 
     def _write_merged(self, runs: list[tuple[int, int, Ids]]) -> None:
         """Write the last run, merged with those before it that are not much larger."""
@@ -171,21 +157,16 @@ class KnownIds:
         while runs and len(runs[-1][2]) < _FAN * max(1, sum(len(run) for _, _, run in merged)):
             merged.append(runs.pop())
         name = f"{min(first for first, _, _ in merged):012}-{max(last for _, last, _ in merged):012}.ids"
-        work = self._folder / f".{uuid.uuid4().hex}.tmp"
+        work = self._folder / f".{uuid.uuid4().hex}.tmp"  # other threads and processes may write the same run
         try:
             with work.open("wb") as stream:
                 for block in _blocks([run for _, _, run in merged]):
                     block.tofile(stream)
-            if self._lake.folder is None:
-                self._lake.write_bytes(f"{self._name}/{name}", work.read_bytes())
             work.replace(self._folder / name)
         finally:
             work.unlink(missing_ok=True)
-        for first, last, _ in merged:
-            if (old := f"{first:012}-{last:012}.ids") != name:
-                (self._folder / old).unlink(missing_ok=True)
-                if self._lake.folder is None:
-                    self._lake.delete(f"{self._name}/{old}")
+        for old in {f"{first:012}-{last:012}.ids" for first, last, _ in merged} - {name}:
+            (self._folder / old).unlink(missing_ok=True)
 
 
 def _mapped(path: Path) -> Ids:

@@ -1,19 +1,26 @@
-"""Upkeep of a lake's tables: small files merged, old files deleted, rows taken out."""
+"""Upkeep of a lake's tables: small files merged, old files deleted."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, Transaction
-from deltalake.transaction import AddAction, RemoveAction
 
 from events.lake.known_ids import KnownIds
-from events.lake.table import EVENTS, SCHEMAS, STORE_ERRORS, Lake, Place, clear_errors, commit, existing, partition_of
+from events.lake.table import (
+    EVENTS,
+    STORE_ERRORS,
+    Actions,
+    Lake,
+    Place,
+    added_files,
+    clear_errors,
+    commit,
+    removed,
+)
 
 REWRITES = "shoplens:rewrites"
 """The transaction ID that compactions and rewrites share: Delta does not notice that files to be replaced are replaced
@@ -46,56 +53,45 @@ def compact(lake: Lake, target_size: int = _LARGE) -> None:
     Raises:
         CommitFailedError: another writer compacted or rewrote the same table; its files are kept.
     """
-    for name in SCHEMAS:
-        table = lake.find(name)
-        if table is None:
-            continue
+    for name, table in lake.tables().items():
         if name == EVENTS:
             KnownIds(lake, table).catch_up()  # while the files that were added are still there
-        actions: list[AddAction | RemoveAction] = []
+        actions: Actions = []
         for day, files in _mergeable(table, target_size):
-            rows = pl.concat([_read(lake, f"{name}/{file['path']}") for file in files], how="diagonal")
+            rows = pl.concat([lake.read(f"{name}/{file['path']}") for file in files], how="diagonal")
             actions += [replace(lake.write(name, rows, "rewritten", day), data_change=False)]
-            actions += [_removed(file, data_change=False) for file in files]
+            actions += [removed(file, data_change=False) for file in files]
         if actions:
             commit(table, actions, [Transaction(REWRITES, table.version())])
 
 
 def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[date | None, list[dict[str, Any]]]]:
     """Yield days with the files to merge into one, two or more each; without a day for a table without days."""
-    files = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("size_bytes") < target_size)
     by_day: dict[date | None, list[dict[str, Any]]] = {}
-    for file in files.sort("modification_time", "path").iter_rows(named=True):
-        by_day.setdefault(file.get("partition.day"), []).append(file)
+    for file in added_files(table).sort("modification_time", "path").iter_rows(named=True):
+        if file["size_bytes"] < target_size:
+            by_day.setdefault(file.get("partition.day"), []).append(file)
     for day, small in by_day.items():
-        size, merged = 0, list[dict[str, Any]]()
+        groups, size = [list[dict[str, Any]]()], 0
         for file in small:
-            if size + file["size_bytes"] > target_size and len(merged) > 1:
-                yield day, merged
-                size, merged = 0, []
-            merged.append(file)
+            if size + file["size_bytes"] > target_size and len(groups[-1]) > 1:
+                groups, size = [*groups, []], 0
+            groups[-1].append(file)
             size += file["size_bytes"]
-        if len(merged) > 1:
-            yield day, merged
+        yield from ((day, files) for files in groups if len(files) > 1)
 
 
-def _read(lake: Lake, path: str) -> pl.DataFrame:
-    with lake.files.open(path) as stream, pq.ParquetFile(stream) as source:
-        return pl.DataFrame(source.read())
+def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS, *, full: bool = True) -> int:
+    """Delete files that no version of the last hours names; return how many.
 
-
-def _removed(file: dict[str, Any], *, data_change: bool) -> RemoveAction:
-    now, partition = int(time.time() * 1000), partition_of(file.get("partition.day"))
-    return RemoveAction(file["path"], data_change, now, file["size_bytes"], partition)
-
-
-def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS) -> int:
-    """Delete files that no version of the last `grace_hours` names; return how many."""
-    deleted = 0
-    for name in SCHEMAS:
-        if (table := lake.find(name)) is not None:
-            deleted += len(table.vacuum(grace_hours, dry_run=False, enforce_retention_duration=False, full=True))
-    return deleted
+    Args:
+        lake: The lake.
+        grace_hours: How many.
+        full: Whether to delete files that no version ever named, too: killed writers left them, or others are about to
+            commit them.
+    """
+    options: dict[str, Any] = {"dry_run": False, "enforce_retention_duration": False, "full": full}
+    return sum(len(table.vacuum(grace_hours, **options)) for table in lake.tables().values())
 
 
 def vacuum_lake(place: Place) -> int:
@@ -104,45 +100,7 @@ def vacuum_lake(place: Place) -> int:
     Raises:
         SourceError: there is no lake, or its files cannot be deleted.
     """
-    lake = existing(place)
+    lake = Lake(place)
+    lake.events()
     with clear_errors(lake.name):
         return vacuum(lake)
-
-
-def vacuum_replaced(lake: Lake) -> int:
-    """Delete at once the files that no current version names, but not those that writers are about to commit."""
-    tables = [table for name in SCHEMAS if (table := lake.find(name)) is not None]
-    return sum(len(table.vacuum(0, dry_run=False, enforce_retention_duration=False)) for table in tables)
-
-
-def without(
-    lake: Lake, name: str, table: DeltaTable, column: str, gone: Callable[[pl.Series], pl.Series]
-) -> tuple[list[AddAction | RemoveAction], int, list[str]]:
-    """Write the files of a table that hold some rows anew without them; commit the actions with `rewrites`.
-
-    Args:
-        lake: The lake.
-        name: The table's name.
-        table: The table, at the version that is rewritten.
-        column: The column by which rows are chosen.
-        gone: Returns for each value of the column whether its row is taken out.
-
-    Returns:
-        The actions, how many rows are taken out, and from which days.
-    """
-    actions: list[AddAction | RemoveAction] = []
-    count, days = 0, set()
-    for file in pl.DataFrame(table.get_add_actions(flatten=True)).iter_rows(named=True):
-        path, day = file["path"], file.get("partition.day")
-        with lake.files.open(f"{name}/{path}") as stream, pq.ParquetFile(stream) as source:
-            if column not in source.schema_arrow.names:
-                continue  # the column was added to the table later
-            mask = gone(pl.Series(source.read([column])[column])).fill_null(value=False)
-            if not mask.any():
-                continue
-            kept = pl.DataFrame(source.read()).filter(~mask)
-        actions += [lake.write(name, kept, "rewritten", day)] if kept.height else []
-        actions.append(_removed(file, data_change=True))
-        count += int(mask.sum())
-        days |= {str(day)} if day else set()
-    return actions, count, sorted(days)

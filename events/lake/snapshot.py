@@ -1,11 +1,14 @@
-"""A lake at one version: what readers see, and what the stages read, as of a moment."""
+"""A lake at one version: what readers see, what the stages read as of a moment, and what a lake reports of itself."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Collection, Iterator
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-from deltalake.exceptions import DeltaError
 
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS
 from events.lake.commit import pending_accounts
@@ -18,14 +21,13 @@ from events.lake.table import (
     SCHEMAS,
     Lake,
     Place,
-    check_same_identity,
+    added_files,
     clear_errors,
-    existing,
     identity_of,
+    require_same_identity,
 )
 from events.mapping import Mapping
 from events.parquet import GroupedWriter
-from events.sources.files import first_line
 from events.transform.side_tables import every_item, merged_content
 from shoplens.errors import SourceError
 from shoplens.files import read_json, whole_file, write_json
@@ -41,6 +43,7 @@ SIDE_KEYS = {
 }
 _KNOWN_AT = {"promotions": "known_at", "stock": "as_of"}
 _QUARANTINE_ORDER = ["table", "row", "raw"]
+_LISTED = 20  # batches of the history
 
 
 class Snapshot:
@@ -50,6 +53,7 @@ class Snapshot:
         name: The place.
         identity: `user` or `session`.
         version: Of the Delta table `events`.
+        history: The accounts of all commits up to the version, reverts and reverted batches among them.
         accounts: Of the batches that the version holds, in the order of their commits.
     """
 
@@ -59,33 +63,16 @@ class Snapshot:
         Raises:
             SourceError: there is no lake, or no such version any more.
         """
-        self.lake = existing(place)
-        self.name, self.identity = self.lake.name, str(identity_of(self.lake))
+        self.lake = Lake(place)
+        self.events = self.lake.events(version)
+        self.name, self.identity, self.version = self.lake.name, identity_of(self.events), self.events.version()
         with clear_errors(self.name):
-            try:
-                table = self.lake.find(EVENTS, version)
-            except DeltaError as error:
-                raise SourceError(
-                    f"lake: {self.name} has no version {version}: {first_line(error)}. `shoplens lake status` lists "
-                    f"its versions"
-                ) from error
-            if table is None:
-                raise SourceError(f"lake: {self.name} was deleted while it was opened. Ingest the files again")
-            self.events, self.version = table, table.version()
-            self.history = self._committed()
+            # Pending first: an account that leaves `pending` meanwhile is in `accounts` by then.
+            pending = [one.frame() for one in pending_accounts(self.lake) if one.is_in(self.events)]
+            rows = pl.concat([self._rows(ACCOUNTS), *pending]).filter(pl.col("version") <= self.version)
+        self.history = rows.unique("batch").sort("version", "batch")
         reverted = set(self.history["reverts"].drop_nulls())
         self.accounts = self.history.filter(~pl.col("batch").is_in(reverted), pl.col("reverts").is_null())
-
-    def _committed(self) -> pl.DataFrame:
-        """Return the accounts of all commits up to the version, reverts and reverted batches among them."""
-        # Pending first: an account that leaves `pending` meanwhile is in `accounts` by then.
-        pending = [
-            account.frame()
-            for account in pending_accounts(self.lake)
-            if self.events.transaction_version(account.inputs) == account.number
-        ]
-        rows = pl.concat([self._rows(ACCOUNTS), *(one.select(list(SCHEMAS[ACCOUNTS])) for one in pending)])
-        return rows.filter(pl.col("version") <= self.version).unique("batch").sort("version", "batch")
 
     def _rows(self, name: str) -> pl.DataFrame:
         """Return a table as it is, rows of batches that were never committed among them."""
@@ -105,7 +92,7 @@ class Snapshot:
 
     def files(self) -> pl.DataFrame:
         """Return the files of the events: path, size_bytes, num_records, partition.day and statistics."""
-        return pl.DataFrame(self.events.get_add_actions(flatten=True))
+        return added_files(self.events)
 
     def days(self) -> list[date]:
         """Return the days that have events, in order."""
@@ -152,15 +139,30 @@ class Snapshot:
         left = rows.join(replayed, on=["batch", "table", "row"], how="anti", maintain_order="left")
         return left.unique(_QUARANTINE_ORDER, keep="first", maintain_order=True)
 
+    def touched_days(self, since: int, column: str = "days") -> list[date]:
+        """Return the days whose events changed after a version: reports by event time are to be computed again."""
+        after = self.history.filter(pl.col("version") > since)
+        return [date.fromisoformat(day) for day in after[column].explode().drop_nulls().unique().sort()]
+
+    def late_days(self, since: int) -> list[date]:
+        """Return the days among `touched_days` to which events came when the lake had a later day already."""
+        return self.touched_days(since, "late_days")
+
+
+def _identity(place: Place) -> str | None:
+    """Return the kind of identity of a lake, or of a frozen copy of one; None where there is neither."""
+    lake = Lake(place)
+    folder = lake.folder
+    if folder is not None and (folder / FROZEN_MARKER).is_file() and (folder / FROZEN_EVENTS).is_file():
+        return str(read_json(folder / FROZEN_MARKER)["identity"])
+    with clear_errors(lake.name):
+        events = lake.find(EVENTS)
+    return None if events is None else identity_of(events)
+
 
 def is_lake(place: Place) -> bool:
     """Return whether there is a lake, or a frozen copy of one, at a path or URL."""
-    lake = Lake(place)
-    return _is_frozen(lake.folder) or bool(identity_of(lake))
-
-
-def _is_frozen(folder: Path | None) -> bool:
-    return folder is not None and (folder / FROZEN_MARKER).is_file() and (folder / FROZEN_EVENTS).is_file()
+    return _identity(place) is not None
 
 
 def check_identity(place: Place, mapping: Mapping) -> None:
@@ -169,12 +171,8 @@ def check_identity(place: Place, mapping: Mapping) -> None:
     Raises:
         SourceError: they differ, or there is no lake.
     """
-    lake = Lake(place)
-    if lake.folder is not None and _is_frozen(lake.folder):
-        held = str(read_json(lake.folder / FROZEN_MARKER)["identity"])
-    else:
-        held = Snapshot(place).identity
-    check_same_identity(held, mapping.identity, f"mapping {mapping.name}", lake.name)
+    held = _identity(place) or Snapshot(place).identity
+    require_same_identity(held, mapping.identity, f"mapping {mapping.name}", str(place))
 
 
 def freeze_lake(place: Place, target: Path, until: datetime | None = None, version: int | None = None) -> None:
@@ -228,3 +226,59 @@ def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
 def read_events(place: Place, version: int | None = None) -> pl.DataFrame:
     """Return EVENT_SCHEMA of a whole lake, sorted: for lakes that fit into memory."""
     return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *Snapshot(place, version).each_day()])
+
+
+def history_line(row: dict[str, Any]) -> str:
+    """Return one batch of a lake's history as a line: version, batch, time, mapping and rows."""
+    start = f"version {row['version']}: {row['batch']}, {row['committed_at']:%Y-%m-%d %H:%M:%S}, "
+    if row["reverts"]:
+        return f"{start}{row['mapping']} of {row['reverts']}"
+    tables = json.loads(row["tables"]).values()
+    rows_in, accepted = (sum(table[name] for table in tables) for name in ("rows_in", "accepted"))
+    return f"{start}{row['mapping']}, {rows_in:,} rows, {accepted:,} accepted"
+
+
+def lake_status(place: Place, since: int = 0) -> list[str]:
+    """Return the size of a lake, its last batches, and its days to which events came late after version `since`.
+
+    Raises:
+        SourceError: there is no lake.
+    """
+    snapshot = Snapshot(place)
+    with clear_errors(snapshot.name):
+        sizes = [size for table in snapshot.lake.tables().values() for size in added_files(table)["size_bytes"]]
+    days = snapshot.days()
+    span = f", {days[0]} to {days[-1]}" if days else ""
+    late = ", ".join(str(day) for day in snapshot.late_days(since)) or "none"
+    return [
+        f"{snapshot.name}: version {snapshot.version}, identity {snapshot.identity}",
+        f"{snapshot.files()['num_records'].sum():,} events of {len(days):,} days{span}",
+        f"{len(sizes):,} files, {sum(sizes):,} bytes; {snapshot.quarantine().height:,} rows in quarantine",
+        *(history_line(row) for row in snapshot.history.tail(_LISTED).iter_rows(named=True)),
+        f"late days since version {since}: {late}",
+    ]
+
+
+def lake_digest(place: Place, leave_out: Collection[str] = ()) -> str:
+    """Return the SHA-256 of what a lake holds, however its files are cut and named and in which order they came.
+
+    Its identity, events, side tables and quarantine count; accounts, batches and versions, which tell how they came
+    there, do not. Memory: the largest day and the other tables.
+
+    Args:
+        place: The lake, a folder or an object-store URL.
+        leave_out: Columns that do not count, such as `ingested_at` where a clock gave it.
+
+    Raises:
+        SourceError: there is no lake, or a file of it cannot be read.
+    """
+    snapshot = Snapshot(place)
+    total = hashlib.sha256(snapshot.identity.encode())
+    others = {name: snapshot.side(name) for name in SIDE_SCHEMAS}
+    others |= {CONTENT: snapshot.content(), QUARANTINE: snapshot.quarantine().drop("batch")}
+    for name, frame in chain(((EVENTS, day) for day in snapshot.each_day()), others.items()):
+        columns = sorted(column for column in frame.columns if column not in leave_out)
+        # As text: what the rows hold, not how a file or a library stores them. A table of no rows is as none.
+        for line in frame.select(pl.struct(columns).struct.json_encode().alias("line"))["line"].sort():
+            total.update(f"{name}\x1f{line}\n".encode())
+    return total.hexdigest()

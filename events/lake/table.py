@@ -17,10 +17,10 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import fsspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
@@ -42,6 +43,7 @@ from shoplens.errors import SourceError
 from shoplens.files import whole_file
 
 Place = str | Path
+Actions = list[AddAction | RemoveAction]
 EVENTS, CONTENT, QUARANTINE, ACCOUNTS = "events", "item_content", "quarantine", "accounts"
 ACCOUNT_SCHEMA: dict[str, Any] = {
     "inputs": pl.String,  # what the batch was made of; the same inputs are committed once
@@ -56,41 +58,25 @@ ACCOUNT_SCHEMA: dict[str, Any] = {
     "replayed": pl.List(pl.Struct({"batch": pl.String, "table": pl.String, "row": pl.Int64})),
     "sources": pl.String,  # JSON: the columns of the files (`events.lake.schema_changes`)
 }
-SCHEMAS: dict[str, dict[str, Any]] = {
-    EVENTS: EVENT_SCHEMA | {"batch": pl.String, "day": pl.Date},
-    **{
-        name: schema | {"batch": pl.String}
-        for name, schema in (
-            *SIDE_SCHEMAS.items(),
-            (CONTENT, CONTENT_SCHEMA),
-            (QUARANTINE, QUARANTINE_SCHEMA),
-            (ACCOUNTS, ACCOUNT_SCHEMA),
-        )
-    },
+_OTHERS = {CONTENT: CONTENT_SCHEMA, QUARANTINE: QUARANTINE_SCHEMA, ACCOUNTS: ACCOUNT_SCHEMA}
+SCHEMAS: dict[str, dict[str, Any]] = {EVENTS: EVENT_SCHEMA | {"batch": pl.String, "day": pl.Date}} | {
+    name: schema | {"batch": pl.String} for name, schema in (SIDE_SCHEMAS | _OTHERS).items()
 }
-# No statistics of other columns: Delta's log keeps them, and an erased person's ID could be one.
-_STATISTICS = {EVENTS: ("event_time", "ingested_at", "batch")}
 _OWN_NAMES = {*SCHEMAS, "known_ids", "pending", "live"}
-_OLD_NAMES = {"lake.json", "manifests"}
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
+_IDENTITY = "shoplens.identity"  # in the configuration of the events
 _PROBES = 4
 _TRIES = 1000
 _SHORT, _LONG = 0.01, 1.0  # seconds between tries
 
-
-def is_url(place: Place) -> bool:
-    """Return whether a place is named by a URL rather than by a path."""
-    return isinstance(place, str) and "://" in place
-
-
 STORE_ERRORS = (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Delta, Arrow, Polars and the disk raise where a lake cannot be read or written."""
 
-_GONE = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
 _UNREACHABLE = (
     "it cannot be reached. Check the URL, the network and the credentials (for S3: AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
 )
+_GONE = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
 _CAUSES = (  # words of the error -> what it means and what to do; the first that fits
     (("no space left", "disk quota"), "the disk is full; nothing was committed. Free some space and run it again"),
     (("read-only", "permission denied"), "the place cannot be written; nothing was committed. Name another place"),
@@ -98,6 +84,11 @@ _CAUSES = (  # words of the error -> what it means and what to do; the first tha
     (("not found", "no such file"), _GONE),
     (("",), "a file of it is damaged, or it cannot be reached. Restore the file, or check the URL and the credentials"),
 )
+
+
+def is_url(place: Place) -> bool:
+    """Return whether a place is named by a URL rather than by a path."""
+    return isinstance(place, str) and "://" in place
 
 
 @contextmanager
@@ -150,19 +141,16 @@ class Lake:
             SourceError: the URL is of a store that cannot hold a lake.
         """
         self.name = str(place)
-        self.uri = self.name.rstrip("/") if is_url(place) else self.name
-        self.folder: Path | None = None
-        scheme, _, rest = self.name.partition("://")
-        if not is_url(place) or scheme in ("file", "local"):
-            self.folder = Path(rest if is_url(place) else place)
-            self.uri = str(self.folder)
-        elif scheme not in _OBJECT_STORES:
+        scheme, _, rest = self.name.partition("://") if is_url(place) else ("file", "", self.name)
+        self.folder = Path(rest) if scheme in ("file", "local") else None
+        if self.folder is None and scheme not in _OBJECT_STORES:
             raise SourceError(
                 f"--lake: must be a folder or a URL of {', '.join(_OBJECT_STORES)}; received {self.name!r}. A lake "
                 f"needs a store with writes that fail where a file exists"
             )
-        elif not rest.strip("/"):
+        if self.folder is None and not rest.strip("/"):
             raise SourceError(f"--lake: must name a bucket and a prefix, as s3://bucket/prefix; received {self.name!r}")
+        self.uri = str(self.folder or self.name.rstrip("/"))
         self.options = _storage_options(self.uri)
 
     @cached_property
@@ -222,49 +210,93 @@ class Lake:
         except TableNotFoundError:
             return None
 
+    def tables(self) -> dict[str, DeltaTable]:
+        """Open all tables of the lake."""
+        return {name: table for name in SCHEMAS if (table := self.find(name)) is not None}
+
     def open(self, name: str, configuration: Mapping[str, str] | None = None) -> DeltaTable:
         """Open a table, created if it is new, with every column of today's schema."""
         table = self.find(name)
         if table is None:
-            columns = ",".join(_STATISTICS.get(name, ("batch",)))
             with contextlib.suppress(CommitFailedError):  # another writer created it
                 DeltaTable.create(
                     f"{self.uri}/{name}",
                     _delta_schema(pl.DataFrame(schema=SCHEMAS[name])),
                     mode="ignore",
                     partition_by=["day"] if name == EVENTS else None,
-                    configuration={"delta.dataSkippingStatsColumns": columns, **(configuration or {})},
+                    configuration={"delta.dataSkippingStatsColumns": ",".join(_known(name)), **(configuration or {})},
                     storage_options=self.options,
                     raise_if_key_not_exists=False,
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
             table = DeltaTable(f"{self.uri}/{name}", storage_options=self.options)
-        return with_columns(table, pl.DataFrame(schema=SCHEMAS[name]))
+        return _with_columns(table, pl.DataFrame(schema=SCHEMAS[name]))
 
     def write(self, name: str, rows: pl.DataFrame, prefix: str, day: date | None = None) -> AddAction:
         """Write rows, their `batch` included, as a new file of a table that no version of it names yet."""
         path = f"{f'day={day}/' if day else ''}{prefix}-{uuid.uuid4().hex[:12]}.parquet"
         buffer = io.BytesIO()
         rows.write_parquet(buffer, compression="zstd", row_group_size=ROW_GROUP)
-        content = buffer.getvalue()
-        self.files.pipe_file(f"{name}/{path}", content)
+        self.files.pipe_file(f"{name}/{path}", buffer.getvalue())
         self.sync(f"{name}/{path}")
-        now, stats = int(time.time() * 1000), json.dumps(_statistics(rows, _STATISTICS.get(name, ("batch",))))
-        return AddAction(path, len(content), partition_of(day), now, True, stats)
+        statistics = _statistics(rows.select(_known(name)))
+        return AddAction(path, buffer.tell(), _partition(day), int(time.time() * 1000), True, statistics)
+
+    def read(self, path: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """Return the rows of a Parquet file; of `columns`, those that it has."""
+        with self.files.open(path) as stream, pq.ParquetFile(stream) as source:
+            return pl.DataFrame(source.read(columns))
 
     def append(self, name: str, frame: pl.DataFrame, batch: str) -> None:
         """Append rows of a batch to a table other than the events, in one commit."""
 
         def attempt() -> None:  # fails where another writer adds a column
-            table = with_columns(self.open(name), frame)
+            table = _with_columns(self.open(name), frame)
             commit(table, [self.write(name, frame.with_columns(pl.lit(batch).alias("batch")), batch)], [])
 
         if frame.height:
             retried(self.name, attempt)
 
+    def events(self, version: int | None = None) -> DeltaTable:
+        """Open the events of a lake, at its newest version or at an earlier one.
 
-def partition_of(day: date | None) -> dict[str, str | None]:
-    """Return the partition of a file: of events, their day; none for the other tables."""
+        Raises:
+            SourceError: there is no lake, or no such version any more.
+        """
+        with clear_errors(self.name):
+            try:
+                table = self.find(EVENTS, version)
+            except DeltaError as error:
+                if version is None:
+                    raise
+                raise SourceError(
+                    f"lake: {self.name} has no version {version}: {first_line(error)}. `shoplens lake status` lists "
+                    f"its versions"
+                ) from error
+        if table is None:
+            raise SourceError(
+                f"--lake: must be a lake; {self.name} is none. Name the place that `shoplens ingest --lake` filled"
+            )
+        return table
+
+
+def identity_of(events: DeltaTable) -> str:
+    """Return the kind of identity of the lake that a table of events belongs to."""
+    return str(events.metadata().configuration.get(_IDENTITY))
+
+
+def added_files(table: DeltaTable) -> pl.DataFrame:
+    """Return the files of a table: path, size_bytes, num_records, partition.day of events, and statistics."""
+    return pl.DataFrame(table.get_add_actions(flatten=True))
+
+
+def removed(file: dict[str, Any], *, data_change: bool) -> RemoveAction:
+    """Return the action that removes a file of `added_files` from its table."""
+    partition, now = _partition(file.get("partition.day")), int(time.time() * 1000)
+    return RemoveAction(file["path"], data_change, now, file["size_bytes"], partition)
+
+
+def _partition(day: date | None) -> dict[str, str | None]:
     return {"day": str(day)} if day else {}
 
 
@@ -272,10 +304,10 @@ def _delta_schema(frame: pl.DataFrame) -> Schema:
     return Schema.from_arrow(frame.head(0).to_arrow().schema)
 
 
-def with_columns(table: DeltaTable, frame: pl.DataFrame) -> DeltaTable:
+def _with_columns(table: DeltaTable, frame: pl.DataFrame) -> DeltaTable:
     """Return the table with the columns that a frame has and it lacks: null in the rows that it holds."""
     held = {field.name for field in table.schema().fields}
-    new = [field for field in _delta_schema(frame.head(0)).fields if field.name not in held]
+    new = [field for field in _delta_schema(frame).fields if field.name not in held]
     if new:
         table.alter.add_columns(new)
         table.update_incremental()
@@ -284,62 +316,37 @@ def with_columns(table: DeltaTable, frame: pl.DataFrame) -> DeltaTable:
 
 def commit(
     table: DeltaTable,
-    actions: list[AddAction | RemoveAction],
+    actions: Actions,
     transactions: list[Transaction],
     metadata: dict[str, Any] | None = None,
+    retries: int | None = None,
 ) -> None:
     """Commit files to a table that was read at `table.version()`.
+
+    With 0 `retries` it becomes the next version or fails; else it may follow commits that do not conflict.
 
     Raises:
         CommitFailedError: another writer committed one of the `transactions` since, or removed what was read.
     """
-    properties = CommitProperties(custom_metadata=metadata, app_transactions=transactions)
+    properties = CommitProperties(metadata, retries, transactions)
     partitions = table.metadata().partition_columns
     table.create_write_transaction(actions, "append", table.schema(), partitions, commit_properties=properties)
 
 
-def _statistics(rows: pl.DataFrame, columns: Iterable[str]) -> dict[str, Any]:
+def _known(name: str) -> tuple[str, ...]:
+    """Return the columns with statistics: no others, for Delta's log keeps them, and an erased ID could be one."""
+    return ("event_time", "ingested_at", "batch") if name == EVENTS else ("batch",)
+
+
+def _statistics(columns: pl.DataFrame) -> str:
     """Return Delta's statistics of a file: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
-    found: dict[str, Any] = {"numRecords": rows.height, "minValues": {}, "maxValues": {}, "nullCount": {}}
-    for name in columns:
-        found["nullCount"][name] = rows[name].null_count()
-        for key, value in (("minValues", rows[name].min()), ("maxValues", rows[name].max())):
-            if value is not None:
-                found[key][name] = f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value
-    return found
-
-
-def identity_of(lake: Lake) -> str | None:
-    """Return the kind of identity of a lake, `user` or `session`; None where there is no lake.
-
-    Raises:
-        SourceError: the place holds a lake in a format that is not read any more.
-    """
-    with clear_errors(lake.name):
-        table = lake.find(EVENTS)
-        if table is not None:
-            return str(table.metadata().configuration.get("shoplens.identity"))
-        names = set(lake.names()) if lake.folder is None or lake.folder.is_dir() else set()
-    if names >= _OLD_NAMES or (_OLD_NAMES & names and EVENTS in names):
-        raise SourceError(
-            f"lake: {lake.name} was written by an older ShopLens, in a format that is not read any more. Ingest the "
-            f"files again into a new place"
-        )
-    return None
-
-
-def existing(place: Place) -> Lake:
-    """Return the lake at a place.
-
-    Raises:
-        SourceError: there is none.
-    """
-    lake = Lake(place)
-    if identity_of(lake) is None:
-        raise SourceError(
-            f"--lake: must be a lake; {lake.name} is none. Name the place that `shoplens ingest --lake` filled"
-        )
-    return lake
+    found = {"minValues": columns.min(), "maxValues": columns.max(), "nullCount": columns.null_count()}
+    limits = {
+        key: {name: value for name, value in frame.row(0, named=True).items() if value is not None}
+        for key, frame in found.items()
+    }
+    content = {"numRecords": columns.height} | limits
+    return json.dumps(content, default=lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}")
 
 
 def created(place: Place, identity: str, whose: str) -> Lake:
@@ -349,17 +356,16 @@ def created(place: Place, identity: str, whose: str) -> Lake:
         SourceError: it holds another kind of identity or other files, or its store cannot hold a lake.
     """
     lake = Lake(place)
-    held = identity_of(lake)
-    if held is None:
-        with clear_errors(lake.name):
+    with clear_errors(lake.name):
+        events = lake.find(EVENTS)
+        if events is None:
             _check_place(lake)
-            lake.open(EVENTS, {"shoplens.identity": identity})
-        held = identity_of(lake)
-    check_same_identity(str(held), identity, whose, lake.name)
+            events = lake.open(EVENTS, {_IDENTITY: identity})
+    require_same_identity(identity_of(events), identity, whose, lake.name)
     return lake
 
 
-def check_same_identity(held: str, identity: str, whose: str, name: str) -> None:
+def require_same_identity(held: str, identity: str, whose: str, name: str) -> None:
     """Raise a SourceError where a lake's kind of identity is another than that of what comes."""
     if held != identity:
         raise SourceError(
@@ -368,14 +374,15 @@ def check_same_identity(held: str, identity: str, whose: str, name: str) -> None
 
 
 def _check_place(lake: Lake) -> None:
+    """Raise a SourceError where a new lake cannot be made."""
+    problem = None
     if lake.folder is not None and lake.folder.exists() and not lake.folder.is_dir():
+        problem = "is a file"
+    elif any(name not in _OWN_NAMES and not name.startswith(".") for name in lake.names()):
+        problem = "holds other things"
+    if problem:
         raise SourceError(
-            f"--lake: must be a lake, a new or an empty folder; {lake.name} is a file. Name another place"
-        )
-    names = set(lake.names())
-    if any(name not in _OWN_NAMES and not name.startswith(".") for name in names):
-        raise SourceError(
-            f"--lake: must be a lake, a new or an empty folder; {lake.name} holds other things. Name another place"
+            f"--lake: must be a lake, a new or an empty folder; {lake.name} {problem}. Name another place"
         )
     if lake.options is not None and not _creates_once(lake):
         raise SourceError(

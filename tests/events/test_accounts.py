@@ -59,12 +59,12 @@ def test_two_entries_on_one_table_make_two_events_of_a_row(mapping_of: Load, wri
     assert first["event_id"].to_list() == alone["event_id"].to_list(), "ids of the first entry stay"
 
 
-def test_a_row_without_the_id_that_the_source_gives_is_set_aside(mapping_of: Load, write: Write) -> None:
+def test_a_row_without_the_id_that_the_source_gives_is_quarantined(mapping_of: Load, write: Write) -> None:
     done = read_source(mapping_of(GIVEN_IDS), [write("log.csv", "id," + HEAD, f"1,{ANN}", f",{BOB}", f",{ANN}")])
     assert done.accounts["log.csv"] == TableAccount(3, 1, {"event_id_missing": 2}, 0)
 
 
-def test_one_id_with_other_content_in_a_second_file_is_set_aside(mapping_of: Load, write: Write) -> None:
+def test_one_id_with_other_content_in_a_second_file_is_quarantined(mapping_of: Load, write: Write) -> None:
     first = write("a.csv", "id," + HEAD, f"1,{ANN}", f"2,{BOB}")
     second = write("b.csv", "id," + HEAD, f"3,{ANN}", f"1,{BOB}", f"2,{BOB}")
     done = read_source(mapping_of(GIVEN_IDS), [first, second])
@@ -112,7 +112,7 @@ def test_a_joined_table_is_in_the_account_of_its_main_table(mapping_of: Load, wr
     assert done.accounts["sent.csv"] == TableAccount(3, 2, {"start_time_not_a_time": 1}, 0)
 
 
-def test_a_joined_table_with_two_rows_a_key_is_refused(mapping_of: Load, write: Write) -> None:
+def test_a_joined_table_with_two_rows_a_key_is_rejected(mapping_of: Load, write: Write) -> None:
     kinds = write("kinds.csv", "c,start", "1,2024-01-01", "1,2024-02-01")
     files = [write("log.csv", HEAD, ANN), write("sent.csv", "c,who", "1,ann"), kinds]
     with pytest.raises(
@@ -121,7 +121,7 @@ def test_a_joined_table_with_two_rows_a_key_is_refused(mapping_of: Load, write: 
         read_source(mapping_of(ANY.replace('"*"', "log") + CAMPAIGNS), files)
 
 
-def test_a_file_given_by_name_that_no_table_reads_is_refused(mapping_of: Load, write: Write) -> None:
+def test_a_file_given_by_name_that_no_table_reads_is_rejected(mapping_of: Load, write: Write) -> None:
     mapping = mapping_of(ANY.replace('"*"', "log"))
     log, other = write("log.csv", HEAD, ANN), write("clicks.csv", HEAD, ANN)
     with pytest.raises(SourceError, match=r"reads \(log\); received clicks\.csv") as caught:

@@ -68,7 +68,9 @@ def test_a_row_goes_to_the_contract(tmp_path: Path) -> None:
         ("2024-07-01 12:00:00,ann,buy,s1,1,-5,,", "book_keeping"),
     ],
 )
-def test_a_bad_row_is_set_aside_and_the_good_one_beside_it_goes_through(tmp_path: Path, row: str, reason: str) -> None:
+def test_a_bad_row_is_quarantined_and_the_good_one_beside_it_goes_through(
+    tmp_path: Path, row: str, reason: str
+) -> None:
     done = read(tmp_path, GOOD + row + "\n")
     assert done.events.height == 1
     assert done.quarantined["reasons"].to_list()[0][0] == reason
@@ -106,7 +108,7 @@ def test_the_same_rows_as_json_lines_and_parquet_give_the_same_events(tmp_path: 
         assert read_source(mapping, [tmp_path / name]).events.equals(done.events)
 
 
-def test_one_id_with_two_contents_is_set_aside(tmp_path: Path) -> None:
+def test_one_id_with_two_contents_is_quarantined(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(MAPPING.replace("item_id: sku", "item_id: sku, event_id: colour"))
     rows = GOOD + GOOD + GOOD.replace("s1", "s2")  # all of id "red": one again, one with another item
     (tmp_path / "log.csv").write_text(HEADER + rows)
@@ -121,7 +123,7 @@ def test_rows_of_a_second_file_that_a_first_has_are_duplicates(tmp_path: Path) -
     assert done.accounts["b.csv"] == TableAccount(2, 1, {}, 1)
 
 
-def test_an_account_that_does_not_add_up_is_refused() -> None:
+def test_an_account_that_does_not_add_up_is_rejected() -> None:
     with pytest.raises(SourceError, match="3 rows in but 2 accounted for"):
         TableAccount(3, 1, {"x": 1}, 0)
 
@@ -142,7 +144,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
         ("log.jsonl", b'{"a": ', "cannot be read as jsonl"),
     ],
 )
-def test_an_unreadable_file_is_said(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / "shop.yaml").write_text(MAPPING)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=said):

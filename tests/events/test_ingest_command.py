@@ -69,7 +69,7 @@ def test_a_mapping_that_reads_nothing_leaves_no_lake(
     assert not (tmp_path / "lake").exists()
 
 
-def test_a_mapping_that_is_not_there_is_said(
+def test_a_mapping_that_is_not_there_is_reported(
     call: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "shop.yaml").unlink()

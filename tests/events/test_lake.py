@@ -15,10 +15,7 @@ from events.lake import (
     append_events,
     freeze_lake,
     lake_digest,
-    lake_version,
-    late_days,
     read_events,
-    touched_days,
 )
 from events.lake.table import Lake, created
 from events.mapping import Mapping
@@ -69,7 +66,7 @@ def test_events_lie_by_day_and_reading_again_changes_nothing(ingest: Ingest, pla
     assert list(days_of(place)) == ["2024-07-01", "2024-07-02"]
     before = lake_digest(place)
     assert ingest(*ROWS) == TableAccount(3, 0, {}, 3)
-    assert lake_version(place) == 1
+    assert Snapshot(place).version == 1
     assert lake_digest(place) == before
     assert len(lake_accounts(place)) == 1
 
@@ -80,18 +77,18 @@ def test_a_late_event_lands_in_its_own_day_and_marks_it(ingest: Ingest, place: s
     assert ingest("9,2024-07-01 10:30:00,eve,a") == TableAccount(1, 1, {}, 0)
     assert days_of(place)["2024-07-02"] == before["2024-07-02"]
     assert read_events(place)["event_id"].to_list() == ["1", "9", "2", "3"], "in the order of time"
-    assert touched_days(place, 0) == [date(2024, 7, 1), date(2024, 7, 2)]
-    assert touched_days(place, 1) == late_days(place, 1) == [date(2024, 7, 1)]
+    assert Snapshot(place).touched_days(0) == [date(2024, 7, 1), date(2024, 7, 2)]
+    assert Snapshot(place).touched_days(1) == Snapshot(place).late_days(1) == [date(2024, 7, 1)]
     # a day after all others and one between them
     ingest("10,2024-07-09 10:00:00,eve,a", "11,2024-07-02 23:00:00,eve,a", "12,2024-06-01 00:00:00,eve,a")
-    assert touched_days(place, 2) == [date(2024, 6, 1), date(2024, 7, 2), date(2024, 7, 9)]
+    assert Snapshot(place).touched_days(2) == [date(2024, 6, 1), date(2024, 7, 2), date(2024, 7, 9)]
     # the newest day was the 2nd of July: what is of it is not late
-    assert late_days(place, 2) == [date(2024, 6, 1)]
-    assert touched_days(place, 3) == []
+    assert Snapshot(place).late_days(2) == [date(2024, 6, 1)]
+    assert Snapshot(place).touched_days(3) == []
     assert sorted(entry["late_days"] for entry in lake_accounts(place)) == [[], ["2024-06-01"], ["2024-07-01"]]
 
 
-def test_an_id_that_the_lake_holds_with_another_content_is_set_aside(ingest: Ingest, place: str) -> None:
+def test_an_id_that_the_lake_holds_with_another_content_is_quarantined(ingest: Ingest, place: str) -> None:
     ingest(*ROWS)
     # the same id: other item; nothing new; on another day
     account = ingest(ROWS[0].replace(",a", ",z"), ROWS[1], ROWS[2].replace("07-02", "07-09"))
@@ -144,7 +141,7 @@ def test_many_appends_to_a_day_are_few_files(ingest: Ingest, place: str) -> None
         ingest(f"{n},2024-07-01 10:00:{n:02},ann,a", f"bad-{n},soon,ann,a")
     # versions 1 to 32 were merged, the compaction is a version of its own
     assert [len(files) for files in days_of(place).values()] == [2]
-    assert lake_version(place) == 34
+    assert Snapshot(place).version == 34
     lake = Lake(place)
     for name in ("quarantine", "accounts"):
         table = lake.find(name)
@@ -197,20 +194,20 @@ def test_writers_at_the_same_time_lose_nothing_and_know_each_other(ingest: Inges
         thread.join()
     # 3 rows, and of 12 given 6 alone and 3 together
     assert read_events(place).height == read_events(place)["event_id"].n_unique() == 3 + 6 + 3
-    assert lake_version(place) == 1 + 6
+    assert Snapshot(place).version == 1 + 6
     both = [account for those in accounts.values() for account in those]
     assert sum(account.accepted for account in both) == 9
     assert sum(account.exact_duplicates for account in both) == 3
     again = append_events(place, "user", events, aside, "batch-0-0")
     assert again == accounts[0][0]
-    assert lake_version(place) == 7
+    assert Snapshot(place).version == 7
 
 
-def test_a_lake_made_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
+def test_a_lake_created_by_many_at_once_is_one(mapping_of: Load, place: str) -> None:
     mapping = mapping_of(TABLES)
     with ThreadPoolExecutor(4) as pool:
         assert len(list(pool.map(lambda _: created(place, mapping.identity, "a test"), range(4)))) == 4
-    assert lake_version(place) == 0
+    assert Snapshot(place).version == 0
     assert Lake(place).names() == ["events"]
 
 
@@ -220,7 +217,7 @@ def test_a_folder_of_other_things_is_no_lake(ingest: Ingest, place: str) -> None
         ingest(*ROWS)
 
 
-def test_what_is_no_lake_is_said(place: str, tmp_path: Path) -> None:
+def test_what_is_no_lake_is_reported(place: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
         freeze_lake(place, tmp_path)
 
@@ -233,7 +230,7 @@ def test_what_is_no_lake_is_said(place: str, tmp_path: Path) -> None:
         ("s3://no-such-bucket-anywhere/lake", "cannot be reached|cannot be made|no such"),
     ],
 )
-def test_a_place_that_cannot_hold_a_lake_is_said(
+def test_a_place_that_cannot_hold_a_lake_is_reported(
     url: str, said: str, mapping_of: Load, write: Write, bucket: str
 ) -> None:
     mapping = mapping_of(TABLES)

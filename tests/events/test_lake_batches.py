@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake import append_events, freeze_lake, ingest_files, lake_digest, lake_version
+from events.lake import Snapshot, append_events, freeze_lake, ingest_files, lake_digest, table
 from events.mapping import Mapping
 from events.sources.files import Size
 from shoplens.errors import SourceError
@@ -70,7 +72,23 @@ def test_what_the_lake_holds_and_what_comes_twice_is_no_second_event(tmp_path: P
     assert held(lake, tmp_path) == [("1", "a"), ("2", "b"), ("3", "c")]
 
 
-def test_a_batch_of_nothing_but_rows_set_aside_is_kept(tmp_path: Path) -> None:
+def test_a_commit_whose_answer_is_lost_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = tmp_path / "lake"
+    append_events(lake, "user", events(("1", 1, "a")), NONE_ASIDE, "batch-1")
+
+    def commit_and_fail(*words: Any, retries: int | None = None) -> None:
+        table.commit(*words, retries=retries)
+        if retries == 0:  # the commit to the events
+            raise CommitFailedError("the connection broke")
+
+    monkeypatch.setattr("events.lake.commit.commit", commit_and_fail)
+    assert append_events(lake, "user", events(("2", 2, "b")), NONE_ASIDE, "batch-2") == TableAccount(1, 1)
+    assert held(lake, tmp_path) == [("1", "a"), ("2", "b")]
+    assert [one["version"] for one in lake_accounts(lake)] == [1, Snapshot(lake).version] == [1, 2]
+    assert list((lake / "pending").iterdir()) == []
+
+
+def test_a_batch_of_nothing_but_rows_quarantined_is_kept(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     raw = json.dumps({"a": 1})
     aside = pl.DataFrame(
@@ -81,7 +99,7 @@ def test_a_batch_of_nothing_but_rows_set_aside_is_kept(tmp_path: Path) -> None:
     )
 
 
-def test_a_batch_of_another_identity_is_refused(tmp_path: Path) -> None:
+def test_a_batch_of_another_identity_is_rejected(tmp_path: Path) -> None:
     append_events(tmp_path / "lake", "user", events(("1", 1, "a")), NONE_ASIDE, "batch-1")
     with pytest.raises(SourceError, match="identity is 'user'; batch batch-2 has 'session'"):
         append_events(tmp_path / "lake", "session", events(("2", 1, "a")), NONE_ASIDE, "batch-2")
@@ -125,13 +143,13 @@ def test_chunks_are_one_append(read: tuple[Mapping, Ingested], tmp_path: Path, s
     reasons = {"event_time_not_a_time": 1, "event_id_with_other_content": 1}
     assert whole["log.csv"] == TableAccount(21, 18, reasons, 1)
     assert lake_digest(tmp_path / "chunked") == lake_digest(tmp_path / "whole")
-    assert lake_version(tmp_path / "chunked") == 2
+    assert Snapshot(tmp_path / "chunked").version == 2
 
 
 @pytest.mark.parametrize(
     ("other", "readings", "accepted"), [("100", 1, 20), ("4", 2, 19)], ids=["apart", "overlapping"]
 )
-def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
+def test_an_append_that_came_second_is_repeated_only_for_the_same_events(
     read: tuple[Mapping, Ingested], tmp_path: Path, other: str, readings: int, accepted: int
 ) -> None:
     mapping, done = read
@@ -149,10 +167,10 @@ def test_an_append_that_was_outrun_is_begun_anew_only_for_the_same_events(
     assert account == TableAccount(21, accepted, {"event_time_not_a_time": 1}, 20 - accepted)
     assert len(begun) == readings
     assert len(held(lake, tmp_path)) == accepted + 1
-    assert lake_version(lake) == 2
+    assert Snapshot(lake).version == 2
 
 
-def test_files_are_brought_in_pieces_as_in_one(mapping_of, write, tmp_path: Path) -> None:
+def test_files_ingested_in_pieces_are_as_in_one(mapping_of, write, tmp_path: Path) -> None:
     mapping = mapping_of(TABLES + "users: {table: people, columns: {user_id: who, birth_year: born}}\n")
     rows = [f"{n},2024-07-{1 + n % 9:02} 10:{n % 60:02}:00,user-{n % 5},item-{n % 7},brand-{n}" for n in range(90)]
     # ids again, the same and with other content; rows that are set aside; another file of late events
@@ -170,6 +188,6 @@ def test_files_are_brought_in_pieces_as_in_one(mapping_of, write, tmp_path: Path
     assert brought.late_days == ["2024-06-01"]
     assert lake_digest(pieces) == lake_digest(whole)
     assert [one["tables"] for one in lake_accounts(pieces)] == [one["tables"] for one in lake_accounts(whole)]
-    version = lake_version(pieces)
+    version = Snapshot(pieces).version
     ingest_files(pieces, mapping, inputs, lambda _: None, Size(rows=16, bytes=1 << 12))
-    assert lake_version(pieces) == version
+    assert Snapshot(pieces).version == version

@@ -13,19 +13,15 @@ from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
-from events.erase import erase_from_lake
+from events.erase import erase_from_lake, revert
 from events.lake import (
     Snapshot,
     append_events,
     freeze_lake,
     ingest_files,
     lake_digest,
-    lake_version,
-    late_days,
     maintenance,
     read_events,
-    revert,
-    touched_days,
 )
 from events.lake.maintenance import compact, maintain
 from events.lake.table import Lake
@@ -109,11 +105,11 @@ def test_an_erasure_that_was_killed_is_completed_by_the_next(
     lake = tmp_path / "lake"
     ingest(*ROWS)
 
-    def killed(_: Lake) -> int:
+    def killed(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("events.erase.vacuum_replaced", killed)
+        patch.setattr("events.erase.vacuum", killed)
         with pytest.raises(KeyboardInterrupt):
             erase_from_lake(lake, "ann")
     assert files_with(lake, b"ann")
@@ -168,7 +164,7 @@ def test_a_reverted_ingest_can_be_repeated_with_a_corrected_mapping(
     batch = lake_accounts(lake)[-1]["batch"]
     assert revert(lake, batch) == 3
     assert lake_digest(lake) == before
-    assert touched_days(lake, 2) == [date(2024, 7, 1), date(2024, 7, 2)]
+    assert Snapshot(lake).touched_days(2) == [date(2024, 7, 1), date(2024, 7, 2)]
     corrected = TABLES.replace("price: price", "price: price, quantity: price")
     assert ingest(*ROWS, tables=corrected) == first
     assert read_events(lake)["quantity"].to_list() == [1, 2, 3, None]
@@ -228,7 +224,7 @@ def test_a_version_opens_the_lake_as_it_was(ingest: Callable[..., TableAccount],
     digests = [lake_digest(lake)]
     ingest("6,2024-07-01 12:00:00,eve,a,1", "7,soon,eve,a,1")
     compact(Lake(lake))
-    assert late_days(lake, 1) == [date(2024, 7, 1)]
+    assert Snapshot(lake).late_days(1) == [date(2024, 7, 1)]
     assert read_events(lake, 1)["event_id"].to_list() == ["1", "2", "3"]
     assert Snapshot(lake, 1).quarantine().height == 2
     assert Snapshot(lake).quarantine().height == 3
@@ -269,7 +265,7 @@ def test_side_tables_keep_the_newest_known_values_and_promotions_are_read_as_of_
     assert pl.read_parquet(tmp_path / "frozen/promotions.parquet").height == 1
 
 
-def test_a_failing_sweep_leaves_the_append_committed(
+def test_a_failing_compaction_leaves_the_append_committed(
     ingest: Callable[..., TableAccount],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -310,18 +306,19 @@ def test_a_read_only_or_full_disk_is_reported_in_one_line(
 def test_a_lake_in_the_old_format_is_rejected(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
     (tmp_path / "lake/manifests").mkdir(parents=True)
     (tmp_path / "lake/lake.json").write_text('{"identity": "user", "schema_version": 2}')
-    for use in (lambda: ingest(*ROWS), lambda: lake_version(tmp_path / "lake")):
-        with pytest.raises(SourceError, match=r"in a format that is not read any more. Ingest the files again"):
-            use()
+    with pytest.raises(SourceError, match=r"must be a lake, a new or an empty folder; .* holds other things"):
+        ingest(*ROWS)
+    with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
+        Snapshot(tmp_path / "lake")
 
 
 def test_compaction_and_many_versions_change_nothing(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     ingest(*ROWS)
     ingest("6,2024-07-01 12:00:00,eve,a,1")
-    before, version = lake_digest(lake), lake_version(lake)
+    before, version = lake_digest(lake), Snapshot(lake).version
     maintain(Lake(lake), 32)
-    assert lake_version(lake) == version + 1
+    assert Snapshot(lake).version == version + 1
     assert lake_digest(lake) == before
     assert ingest("6,2024-07-01 12:00:00,eve,a,1", ROWS[0]) == TableAccount(2, 0, {}, 2)
 

@@ -71,7 +71,7 @@ def test_a_lake_on_s3_is_frozen_as_one_in_a_folder(
     assert lake_digest(f"{bucket}/lake") == lake_digest(tmp_path / "lake")
 
 
-def test_a_url_that_holds_no_lake_is_said(
+def test_a_url_that_holds_no_lake_is_reported(
     source: tuple[Mapping, list[Path]], tmp_path: Path, root: Path, bucket: str
 ) -> None:
     found = load_params(root / "params.yaml")
@@ -80,14 +80,14 @@ def test_a_url_that_holds_no_lake_is_said(
         fetch(found.model_copy(update={"data": found.data.model_copy(update=data)}), Settings(root=tmp_path))
 
 
-def test_a_store_that_overwrites_what_it_was_told_to_leave_is_refused(
+def test_a_store_that_overwrites_what_it_was_told_to_leave_is_rejected(
     source: tuple[Mapping, list[Path]], careless_s3_server: str, new_bucket: Callable[[str], str]
 ) -> None:
     with pytest.raises(SourceError, match=r"overwrites a file in spite of If-None-Match"):
         append(f"{new_bucket(careless_s3_server)}/lake", source[0], read_source(*source))
 
 
-def test_a_store_that_does_not_let_us_in_is_said_in_one_line(
+def test_a_store_that_denies_access_is_reported_in_one_line(
     source: tuple[Mapping, list[Path]], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens on the discard port

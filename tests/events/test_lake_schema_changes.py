@@ -1,4 +1,4 @@
-"""A source whose tables change: what is said, what is refused."""
+"""A source whose tables change: what is reported, what is rejected."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ import pytest
 from test_broken_inputs import CASES, Case
 from test_broken_inputs import TABLES as BROKEN_TABLES
 
-from events.lake import lake_version, read_events
+from events.lake import Snapshot, read_events
 from events.lake.schema_changes import changes, known_sources, source_columns
 from events.lake.table import Lake
 from events.mapping import Mapping
@@ -29,7 +29,7 @@ events:
     constants: {event_name: view_item}
 """
 HEAD = "ts,who,sku,price,colour"
-ROWS = [f"2024-07-0{n} 10:00:00,user-{n},{n * 7},{n}.5,red" for n in range(1, 9)]
+ROWS = [f"2024-07-0{n} 10:00:00,user-{n},{n * 7},{n}.5,red" for n in range(1, 9)] * 2
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def bring(mapping_of: Load, tmp_path: Path) -> Bring:
     return run
 
 
-def test_the_same_columns_say_nothing(bring: Bring, write: Write) -> None:
+def test_the_same_columns_report_nothing(bring: Bring, write: Write) -> None:
     assert bring(write("log.csv", HEAD, *ROWS)) == []
     # whole prices, one bad time, an empty colour: rows differ, the source does not
     rows = ["2024-08-01 10:00:00,ann,1,2,", "2024-08-01 11:00:00,bob,2,3,", "soon,eve,3,4,"]
@@ -57,19 +57,19 @@ def test_the_same_columns_say_nothing(bring: Bring, write: Write) -> None:
 @pytest.mark.parametrize(
     ("head", "change", "said"),
     [
-        (f"{HEAD},coupon", ",SAVE10", ["log: new column coupon (text), kept in attributes"]),
+        (f"{HEAD},coupon", ",SAVE10", ["log: new column coupon, kept in attributes"]),
         (
             "ts,who,sku,price,tint",
             "",
             [
-                "shop, table log: column colour (text) is gone; tint seems to be the same under another name",
-                "log: new column tint (text), kept in attributes",
+                "shop, table log: column colour (text) is gone",
+                "log: new column tint, kept in attributes",
             ],
         ),
     ],
     ids=["new", "renamed, not mapped"],
 )
-def test_what_a_lake_can_take_in_is_said(bring: Bring, write: Write, head: str, change: str, said: list[str]) -> None:
+def test_what_a_lake_can_hold_is_reported(bring: Bring, write: Write, head: str, change: str, said: list[str]) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     assert bring(write("log.csv", head, *(row + change for row in ROWS))) == said
     assert bring(write("log.csv", head, *(row + change for row in ROWS))) == [], "said once"
@@ -81,7 +81,7 @@ def test_a_new_column_is_kept_in_attributes(bring: Bring, write: Write, tmp_path
     assert {"key": "coupon", "value": "SAVE10"} in read_events(tmp_path / "lake")["attributes"][-1].to_list()
 
 
-def test_a_column_that_is_gone_and_not_read_is_said(bring: Bring, write: Write) -> None:
+def test_a_column_that_is_gone_and_not_read_is_reported(bring: Bring, write: Write) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     rows = [row.removesuffix(",red") for row in ROWS]
     assert bring(write("log.csv", "ts,who,sku,price", *rows)) == ["shop, table log: column colour (text) is gone"]
@@ -90,12 +90,18 @@ def test_a_column_that_is_gone_and_not_read_is_said(bring: Bring, write: Write) 
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ("ts,who,sku,unit_price,colour", r"column price \(float\) is gone, and unit_price \(float\) is new and looks"),
-        ("ts,who,sku,colour", r"column price \(float\) is gone, which the mapping reads; no new column looks like it"),
-        ("moment,who,sku,price,colour", "write moment in place of ts in the mapping"),
+        (
+            "ts,who,sku,unit_price,tint",
+            r"column price \(float\) is gone, which the mapping reads. .* name in the mapping \(unit_price, tint\?\)",
+        ),
+        (
+            "ts,who,sku,colour",
+            r"column price \(float\) is gone, which the mapping reads. Bring it back, or take it out",
+        ),
+        ("moment,who,sku,price,colour", r"write its new name in the mapping \(moment\?\)"),
     ],
 )
-def test_a_mapped_column_that_is_gone_is_refused_and_nothing_is_written(
+def test_a_mapped_column_that_is_gone_is_rejected_and_nothing_is_written(
     bring: Bring, write: Write, tmp_path: Path, head: str, said: str
 ) -> None:
     bring(write("log.csv", HEAD, *ROWS))
@@ -103,14 +109,14 @@ def test_a_mapped_column_that_is_gone_is_refused_and_nothing_is_written(
     rows = [",".join(part for n, part in enumerate(row.split(",")) if n != 3 or not gone) for row in ROWS]
     with pytest.raises(SourceError, match=said):
         bring(write("log.csv", head, *rows))
-    assert lake_version(tmp_path / "lake") == 1
+    assert Snapshot(tmp_path / "lake").version == 1
 
 
-def test_a_renamed_column_that_the_mapping_follows_is_taken_in(bring: Bring, write: Write, tmp_path: Path) -> None:
+def test_a_renamed_column_that_the_mapping_follows_is_accepted(bring: Bring, write: Write, tmp_path: Path) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     source = write("log.csv", HEAD.replace("price", "unit_price"), *(row.replace("07-", "08-") for row in ROWS))
     said = bring(source, TABLES.replace("price: price", "price: unit_price"))
-    assert said == ["shop, table log: column price (float) is gone; unit_price seems to be the same under another name"]
+    assert said == ["shop, table log: column price (float) is gone"]
     assert read_events(tmp_path / "lake")["price"].sum() == 2 * (36 + 8 * 0.5)  # 1.5 + … + 8.5, twice
 
 
@@ -128,23 +134,26 @@ def write_parquet(target: Path, column: str, values: pl.Series) -> Path:
 @pytest.mark.parametrize(
     ("column", "before", "after", "said"),
     [
-        ("sku", pl.Series([1, 2, 3, 4], dtype=pl.Int32), pl.Series([1, 2, 3, 4]), "is wider: int32 before, int64 now"),
-        ("price", pl.Series([1, 2, 3, 4]), pl.Series([1.5, 2.0, 3.0, 4.0]), "is wider: int64 before, float now"),
-        ("sku", pl.Series([1, 2, 3, 4]), pl.Series(["a1", "a2", "a3", "a4"]), "is wider: int64 before, text now"),
+        ("sku", pl.Series([1, 2, 3, 4], dtype=pl.Int32), pl.Series([1, 2, 3, 4]), None),
+        ("price", pl.Series([1, 2, 3, 4]), pl.Series([1.5, 2.0, 3.0, 4.0]), "is wider: int before, float now"),
+        ("sku", pl.Series([1, 2, 3, 4]), pl.Series(["a1", "a2", "a3", "a4"]), "is wider: int before, text now"),
         ("ts", pl.Series([date(2024, 7, 1)] * 4), pl.Series([NOON] * 4), "is wider: date before, timestamp now"),
         # text in place of text, whatever it looks like; and bad values that have become good ones
         ("sku", pl.Series(["2024-07-01"] * 4), pl.Series(["1", "2", "3", "4"]), None),
         ("price", pl.Series(["EUR 1", "EUR 2", "EUR 3", "4"]), pl.Series([1.5, 2.5, 3.5, 4.5]), None),
         # as pandas writes whole numbers, one of which is missing
-        ("sku", pl.Series([1, 2, 3, 4]), pl.Series([1.0, 2.0, None, 4.0]), None),
+        ("sku", pl.Series([1, 2, 3, 4]), pl.Series([1.0, 2.0, None, 4.0]), "is wider: int before, float now"),
         ("sku", pl.Series([1.0, 2.0, None, 4.0]), pl.Series([1, 2, 3, 4]), None),
+        # any number is a number, and any value is text
+        ("price", pl.Series([1.5, 2.5, 3.5, 4.5]), pl.Series([1, 2, 3, 4]), None),
+        ("sku", pl.Series(["007", "008", "009", "010"]), pl.Series([7, 8, 9, 10]), None),
         ("sku", pl.Series(["1", "2", "3", "4"]), pl.Series([1, 2, 3, 4]), None),
         ("price", pl.Series([None] * 4, dtype=pl.Float64), pl.Series(["1", "2", "3", "4"]), None),
     ],
     ids=["int32-int64", "int-float", "int-text", "date-timestamp", "any text", "repaired", "int-whole", "whole-int",
-         "digits-int", "empty-any"],
+         "float-int", "leading zeros", "digits-int", "empty-any"],
 )  # fmt: skip
-def test_a_wider_type_is_taken_in(
+def test_a_wider_type_is_accepted(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str | None
 ) -> None:
     for values in (before, after):
@@ -157,16 +166,13 @@ def test_a_wider_type_is_taken_in(
 @pytest.mark.parametrize(
     ("column", "before", "after", "said"),
     [
-        ("sku", pl.Series([1, 2, 3, 4]), pl.Series([1, 2, 3, 4], dtype=pl.Int32), "int64.*received int32.*narrower"),
-        ("price", pl.Series([1.5, 2.5, 3.5, 4.5]), pl.Series([1, 2, 3, 4]), "float.*received int64.*narrower"),
         ("ts", pl.Series([NOON] * 4), pl.Series([date(2024, 7, 1)] * 4), "timestamp.*received date.*narrower"),
-        ("sku", pl.Series(["007", "008", "009", "010"]), pl.Series([7, 8, 9, 10]), "text.*received int64.*narrower"),
         ("price", pl.Series([1.5, 2.5, 3.5, 4.5]), pl.Series(["EUR 1", "EUR 2", "3", "EUR 4"]), "float.*received text"),
-        ("ts", pl.Series([NOON] * 4), pl.Series([1719835200] * 4), "timestamp.*received int64.*another type"),
+        ("ts", pl.Series([NOON] * 4), pl.Series([1719835200] * 4), "timestamp.*received int.*another type"),
     ],
-    ids=["int64-int32", "float-int", "timestamp-date", "leading zeros", "number-text", "time-epoch"],
+    ids=["timestamp-date", "number-text", "time-epoch"],
 )  # fmt: skip
-def test_a_narrower_or_another_type_is_refused_and_nothing_is_written(
+def test_a_narrower_or_another_type_is_rejected_and_nothing_is_written(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str
 ) -> None:
     bring(write_parquet(tmp_path / "log.parquet", column, before))
@@ -175,19 +181,15 @@ def test_a_narrower_or_another_type_is_refused_and_nothing_is_written(
         bring(tmp_path / "log.parquet")
     assert "give the mapping another name" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert lake_version(tmp_path / "lake") == 1
+    assert Snapshot(tmp_path / "lake").version == 1
 
 
-# a file that declares its types says in one row that its people are numbers now, or lists, or its times numbers
-DECLARED = {
-    "Parquet: numbers for people",
-    "Parquet: times as numbers without a unit",
-    "Parquet: a list for a person",
-}
+# a file that declares its types shows in one row that its times are numbers now
+DECLARED = {"Parquet: times as numbers without a unit"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_of_a_broken_file_only_its_reading_speaks(case: Case, mapping_of: Load, tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_by_its_reader_alone(case: Case, mapping_of: Load, tmp_path: Path) -> None:
     """A few bad rows are no other type, and what cannot be read is refused by its reader, in its words."""
     mapping, source, good = mapping_of(BROKEN_TABLES), tmp_path / "new" / case.file, tmp_path / "good.csv"
     source.parent.mkdir()
@@ -202,15 +204,23 @@ def test_of_a_broken_file_only_its_reading_speaks(case: Case, mapping_of: Load, 
         assert all("new column" in line or "is gone" in line for line in said), said
 
 
-def test_a_change_of_another_mapping_is_none(bring: Bring, write: Write, tmp_path: Path) -> None:
+def test_a_mapping_knows_only_its_own_sources(bring: Bring, write: Write, tmp_path: Path) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     assert known_sources(Lake(tmp_path / "lake"), "other") == {}
     assert list(known_sources(Lake(tmp_path / "lake"), "shop")) == ["log"]
 
 
-def test_the_command_says_what_changed_and_what_came_late(
-    mapping_of: Load, write: Write, call: Callable[..., str]
+def test_statistics_in_an_account_of_an_earlier_version_are_ignored(
+    mapping_of: Load, write: Write, bring: Bring, tmp_path: Path
 ) -> None:
+    mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
+    statistics = {"kind": "int64", "declared": False, "values": 16, "given": 1.0, "length": 3.0, "distinct": 0.5}
+    append(tmp_path / "lake", mapping, read_source(mapping, [log]), {"log": {"ts": statistics, "fee": statistics}})
+    assert known_sources(Lake(tmp_path / "lake"), "shop") == {"log": {}}
+    assert bring(write("log.csv", HEAD, *(row.replace("07-", "08-") for row in ROWS))) == []
+
+
+def test_the_command_reports_changes_and_late_days(mapping_of: Load, write: Write, call: Callable[..., str]) -> None:
     mapping_of(TABLES)
     write("1/log.csv", HEAD, *ROWS)
     write("2/log.csv", f"{HEAD},coupon", "2024-07-02 10:00:00,ann,1,1.5,red,SAVE10")
@@ -218,7 +228,7 @@ def test_the_command_says_what_changed_and_what_came_late(
     words = ("--mapping", "shop.yaml", "--lake", "lake")
     call("ingest", *words, "1")
     assert call("ingest", *words, "2").splitlines() == [
-        "log: new column coupon (text), kept in attributes",
+        "log: new column coupon, kept in attributes",
         "log.csv: 1 rows in = 1 accepted + 0 quarantined + 0 exact duplicates",
         "late, reports of these days are to be computed again: 2024-07-02",
     ]

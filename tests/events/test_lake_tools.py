@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from events.lake import read_events, revert
+from events.erase import revert
+from events.lake import read_events
 from events.lake.maintenance import compact
 from events.lake.table import Lake
 from events.mapping import Mapping

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, freeze_lake, lake_digest, lake_version, read_events
+from events.lake import Snapshot, freeze_lake, lake_digest, read_events
 from events.lake.maintenance import vacuum
 from events.lake.table import ACCOUNTS, EVENTS, Lake
 from events.mapping import Mapping
@@ -82,7 +82,7 @@ def copied(before: str, target: str) -> str:
 @pytest.mark.parametrize(
     ("place", "stops"),
     [
-        ("folder", ["catch_up", "write", "append", "commit_account", "commit", "record", "maintain", 1, 2]),
+        ("folder", ["catch_up", "write", "append", "commit_batch", "commit", "record", "maintain", 1, 2]),
         ("s3", ["record", "commit"]),
     ],
     indirect=["place"],
@@ -161,7 +161,7 @@ def test_what_killed_writers_left_is_vacuumed_and_what_counts_stays(
     assert content(place) == before
 
 
-def test_a_new_lake_killed_at_birth_is_made_by_the_next_run(
+def test_a_new_lake_killed_while_it_is_created_is_created_by_the_next_run(
     mapping_of: Load, write: Write, tmp_path: Path, root: Path
 ) -> None:
     mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
@@ -192,7 +192,7 @@ def test_ingests_at_the_same_time_lose_nothing(
         said = child.communicate(timeout=120)[1].decode()
         assert child.returncode == 0, said
     assert read_events(place)["event_id"].n_unique() == read_events(place).height == writers * 28
-    assert len(lake_accounts(place)) == lake_version(place) == writers
+    assert len(lake_accounts(place)) == Snapshot(place).version == writers
     assert len({entry["batch"] for entry in lake_accounts(place)}) == writers
 
 
@@ -214,7 +214,7 @@ def test_reading_again_changes_nothing_at_all(mapping_of: Load, write: Write, tm
     ingest(lake, mapping, log)
     before = sorted(path for path in lake.rglob("*.parquet"))
     assert ingest(lake, mapping, log)["log.csv"] == TableAccount(3, 0, {"event_time_not_a_time": 1}, 2)
-    assert lake_version(lake) == 1
+    assert Snapshot(lake).version == 1
     assert sorted(path for path in lake.rglob("*.parquet")) == before
 
 
@@ -229,7 +229,7 @@ def brands(lake: Path) -> dict[str, str | None]:
     return dict(items(lake).select("item_id", "brand").iter_rows())
 
 
-def test_what_rode_on_events_is_kept_where_it_was_first_seen(mapping_of: Load, write: Write, tmp_path: Path) -> None:
+def test_item_content_of_events_is_kept_where_it_was_first_seen(mapping_of: Load, write: Write, tmp_path: Path) -> None:
     mapping, lake = mapping_of(TABLES), tmp_path / "lake"
     rows = ["1,2024-07-02 10:00:00,ann,a,acme", "2,2024-07-02 10:00:00,ann,b,"]
     ingest(lake, mapping, write("first.csv", HEAD, *rows))
@@ -286,7 +286,7 @@ def test_a_file_that_was_taken_away_is_reported(mapping_of: Load, write: Write, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_lake_that_is_a_file_and_one_of_another_identity_are_refused(
+def test_a_lake_that_is_a_file_and_one_of_another_identity_are_rejected(
     mapping_of: Load, write: Write, tmp_path: Path
 ) -> None:
     log = write("log.csv", HEAD, *ROWS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from events.account import TableAccount
-from events.lake import lake_digest, lake_version, read_events
+from events.lake import Snapshot, lake_digest, read_events
 from events.replay import quarantined, reasons_by_table, replay, write_rows
 from shoplens.errors import SettingsError, SourceError
 from tests.read_source import append, lake_accounts, read_source
@@ -66,9 +66,9 @@ def test_replayed_again_nothing_changes(shop, tmp_path: Path) -> None:
     lake, mapping = shop
     rows = corrected(lake, tmp_path, t="2024-01-05", u="u9", what="view", p="3")
     replay(lake, mapping, rows)
-    before = lake_digest(lake), lake_version(lake)
+    before = lake_digest(lake), Snapshot(lake).version
     assert replay(lake, mapping, rows) == {"log.csv": TableAccount(3, 0, {}, 3)}
-    assert (lake_digest(lake), lake_version(lake)) == before
+    assert (lake_digest(lake), Snapshot(lake).version) == before
 
 
 def test_what_is_still_wrong_stays_under_its_row_with_the_reasons_of_now(shop, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_row_corrected_into_one_that_the_lake_has_is_a_duplicate(shop, tmp_pat
     assert read_events(lake).height == 1
 
 
-def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, write, tmp_path: Path) -> None:
+def test_elements_of_records_are_replayed_as_they_were_quarantined(mapping_of, write, tmp_path: Path) -> None:
     tables = (
         "events:\n  - table: log\n    each: basket\n    columns: {event_id: n, event_time: t, user_id: u, "
         "item_id: basket.sku, price: basket.price}\n    constants: {event_name: purchase}\n"
@@ -130,12 +130,12 @@ def test_elements_of_records_are_replayed_as_they_were_set_aside(mapping_of, wri
         ("no json", "cannot be read as jsonl"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(shop, write, line: str, message: str) -> None:
+def test_a_file_of_another_kind_is_rejected(shop, write, line: str, message: str) -> None:
     lake, mapping = shop
-    before = lake_digest(lake), lake_version(lake)
+    before = lake_digest(lake), Snapshot(lake).version
     with pytest.raises(SourceError, match=message):
         replay(lake, mapping, write("rows.jsonl", line))
-    assert (lake_digest(lake), lake_version(lake)) == before
+    assert (lake_digest(lake), Snapshot(lake).version) == before
 
 
 def test_only_the_row_of_its_own_batch_leaves_the_quarantine(mapping_of, write, tmp_path: Path) -> None:
