@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from events.collector.batcher import Batcher
-from events.collector.intake import Clock, Intake
+from events.collector.intake import Batcher, Clock, Intake
 from events.collector.log import EventLog
 from events.collector.records import record_frames
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
-from events.collector.app import Collector
+from events.collector.app import collector_app
 from events.collector.intake import Verdict
 from events.collector.records import Incoming
 from tests.events.collector.conftest import Taking, event
@@ -34,7 +34,7 @@ def served(
 ) -> Iterator[httpx.Client]:
     """A server on a free port of this machine."""
     problems = {"followers": {"push": {"problem": full or None}}}
-    app = Collector(taking.batcher, lambda: problems, lambda: full, token, origins, parse_call).app()
+    app = collector_app(taking.batcher, lambda: problems, lambda: full, token, origins, parse_call)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()  # requests wait for the server from now on

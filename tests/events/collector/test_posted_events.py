@@ -109,7 +109,8 @@ def test_an_event_without_an_id_gets_the_same_one_every_time() -> None:
     first, again = parse_event(sent(event_id=None)), parse_event(sent(event_id="", session_id="s7", ingested_at=None))
     other = parse_event(sent(event_id=None, amount=2.6))
     assert first.event["event_id"] == again.event["event_id"] != other.event["event_id"]
-    assert not first.has_id
+    assert parse_event(sent(event_id=None), "place").event["event_id"] == "place"
+    assert parse_event(sent(), "place").event["event_id"] == "e1"
     same_moment = parse_event(sent(event_id=None, event_time="2026-11-25T07:00:00.000001Z"))
     assert same_moment.event["event_id"] == first.event["event_id"]
 
