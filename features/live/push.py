@@ -1,11 +1,10 @@
 """The follower of the collector's log that appends live events to the online stores."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from events.collector.log import Record
@@ -18,24 +17,20 @@ from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
-
-def live_event(event: Mapping[str, Any]) -> LiveEvent:
-    """Return an event of the contract, its times as `datetime`, as the online stores keep it."""
-    known = max(event["event_time"], event["ingested_at"])
-    return LiveEvent(
-        user_id=event["user_id"],
-        known_micros=(known - _EPOCH) // _MICROSECOND,
-        time=(event["event_time"] - _EPOCH) // _MICROSECOND,
-        event_id=event["event_id"],
-        item_id=event.get("item_id") or "",
-        event_name=event["event_name"],
-        quantity=float(np.float32(event.get("quantity") or 0.0)),
-        amount=float(np.float32(event.get("amount") or 0.0)),
-        order_key=event.get("order_id") or event.get("session_id") or "",
+def live_events(events: pl.DataFrame) -> list[LiveEvent]:
+    """Return the events of known users (EVENT_SCHEMA) as the online stores keep them."""
+    known = events.filter(pl.col("user_id").is_not_null()).select(
+        "user_id",
+        pl.max_horizontal("event_time", "ingested_at").dt.epoch("us").alias("known_micros"),
+        pl.col("event_time").dt.epoch("us").alias("time"),
+        "event_id",
+        pl.col("item_id").fill_null(""),
+        "event_name",
+        pl.col("quantity", "amount").fill_null(0.0).cast(pl.Float32).cast(pl.Float64),
+        pl.coalesce("order_id", "session_id", pl.lit("")).alias("order_key"),
     )
+    return [LiveEvent(*row) for row in known.select(LiveEvent._fields).iter_rows()]
 
 
 class OnlinePush:
@@ -114,11 +109,10 @@ class OnlinePush:
             raise StoreUnavailableError(f"online store: cannot be written: {error}") from error
 
     def _push(self, events: pl.DataFrame, stores: Iterable[RowStore]) -> None:
-        known = events.drop_nulls("user_id")  # of the others it is not known yet who they are
-        live = [live_event(event) for event in known.iter_rows(named=True)]
+        live = live_events(events)
         with self._reaching():
             for rows in stores if live else ():
                 rows.append(live)
         if self._state is not None and not events.is_empty():
             latest: Any = events.select(pl.max_horizontal("event_time", "ingested_at").max()).item()
-            write_live(self._where, self._state, latest + _MICROSECOND)
+            write_live(self._where, self._state, latest + timedelta(microseconds=1))
