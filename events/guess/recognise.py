@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from events.contract import EVENT_SCHEMA, UTC_TIME
-from events.guess.sniff import READABLE, Sample
+from events.guess.sample import READABLE, Sample
 from events.guess.times import TimeForm, time_form
 from events.guess.words import comparable, words
 

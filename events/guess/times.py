@@ -5,7 +5,7 @@ from itertools import product
 
 import polars as pl
 
-from events.guess.sniff import READABLE
+from events.guess.sample import READABLE
 from events.guess.words import comparable, words
 from events.transform.times import EARLIEST, LATEST, moment
 
