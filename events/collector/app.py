@@ -7,43 +7,37 @@ import hmac
 import zlib
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any, get_args
 
-from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from events.collector.intake import Batcher, Status, Verdict
-from events.collector.records import NOT_JSON, parse_body, parse_lines
+from events.collector.records import NOT_JSON, parse_body
 from shoplens.errors import CollectorBusyError
 
 _BODY_BYTES = 16 << 20  # as sent, and decompressed
-_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
-
-
-def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(to_json(content), status, headers, "application/json")
 
 
 async def _error(_: Request, error: Exception) -> Response:
     """Answer an error: what the sender did wrong, that it must come again, or a fault of ours, which uvicorn logs."""
     if isinstance(error, HTTPException):
-        return _json({"error": error.detail}, error.status_code, error.headers)
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, OSError):
         error = CollectorBusyError(
             f"log: cannot be written ({error.strerror or error}); nothing was taken, send it again later"
         )
     if isinstance(error, CollectorBusyError):
-        return _json({"error": str(error)}, 503, {"retry-after": "1"})
-    return _json({"error": f"body: cannot be read ({type(error).__name__}); nothing was taken"}, 500)
+        return JSONResponse({"error": str(error)}, 503, {"retry-after": "1"})
+    return JSONResponse({"error": f"body: cannot be read ({type(error).__name__}); nothing was taken"}, 500)
 
 
 def _require_small(size: int) -> None:
@@ -59,7 +53,7 @@ def _answer(verdicts: list[Verdict]) -> Response:
         | ({"reasons": one.reasons, "problem": one.problem} if one.reasons else {})
         for one in verdicts
     ]
-    return _json({**{name: counts[name] for name in get_args(Status)}, "events": events}, 400 if broken else 200)
+    return JSONResponse({**{name: counts[name] for name in get_args(Status)}, "events": events}, 400 if broken else 200)
 
 
 def _require_token(header: str, token: str) -> None:
@@ -128,8 +122,7 @@ def collector_app(
 
     async def events(request: Request) -> Response:
         """Take events of the contract."""
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        return await take(request, parse_lines if kind in _LINES else parse_body)
+        return await take(request, parse_body)
 
     async def call(parse: Callable[[str, bytes], list[Any]], request: Request) -> Response:
         """Take a call of another tracker, /v1/track for example, or a /v1/batch of them."""
@@ -139,13 +132,13 @@ def collector_app(
         """Return whether events are taken and reach all followers."""
         problems = {name: one["problem"] for name, one in report()["followers"].items() if one["problem"]}
         problems |= {"intake": batcher.problem} if batcher.problem else {}
-        return _json({"ready": not problems, "problems": problems}, 503 if problems else 200)
+        return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
     routes = [
         Route("/events", events, methods=["POST"]),
-        Route("/status", lambda _: _json(report())),
+        Route("/status", lambda _: JSONResponse(report())),
         Route("/readyz", ready),
-        Route("/livez", lambda _: _json({"live": True})),
+        Route("/livez", lambda _: JSONResponse({"live": True})),
     ]
     if parse_call is not None:
         routes.append(Route("/v1/{call}", partial(call, parse_call), methods=["POST"]))

@@ -52,30 +52,6 @@ class Verdict:
     problem: str = ""
 
 
-class Clock:
-    """When an event was received.
-
-    By the wall clock that is now. By the data's clock it is what the event itself contains (`ingested_at`, else
-    `event_time`): data of the past are replayed as they happened, and what lies far beyond them is quarantined.
-    """
-
-    def __init__(self, now_of_data: Callable[[], datetime] | None = None) -> None:
-        """Use the wall clock, or a function that returns the data's own now."""
-        self._data = now_of_data
-
-    def limit(self) -> datetime:
-        """Return the latest time that an event may have happened at."""
-        return datetime.now(UTC) + _SKEW if self._data is None else self._data() + _AHEAD_OF_DATA
-
-    def ingested(self, event: dict[str, Any]) -> datetime:
-        """Return when an event was received, in UTC, never before it happened."""
-        if self._data is None:
-            moment: datetime = max(datetime.now(UTC), event["event_time"])
-        else:
-            moment = event.get("ingested_at", event["event_time"])
-        return moment.astimezone(UTC)
-
-
 @dataclass
 class _Session:
     name: str
@@ -84,17 +60,22 @@ class _Session:
 
 
 class Intake:
-    """Decides about events in batches. For one thread."""
+    """Decides about events in batches. For one thread.
 
-    def __init__(self, log: EventLog, check: Check, clock: Clock) -> None:
+    By the wall clock an event is received now. By the data's clock it is received when the event itself says
+    (`ingested_at`, else `event_time`): data of the past are replayed as they happened, and what lies far beyond them is
+    quarantined.
+    """
+
+    def __init__(self, log: EventLog, check: Check, now_of_data: Callable[[], datetime] | None = None) -> None:
         """Read from the log which IDs are known and which sessions go on.
 
         Args:
             log: Where events are written.
             check: The rules for an event beyond its types; returns the reasons of each row that breaks one.
-            clock: When events are received.
+            now_of_data: Returns the data's own now; by default the wall clock holds.
         """
-        self._log, self._check, self._clock = log, check, clock
+        self._log, self._check, self._now_of_data = log, check, now_of_data
         # Of IDs the hash of the content, of people the latest session; the oldest are forgotten first.
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
@@ -127,6 +108,11 @@ class Intake:
         event["session_id"] = session.name
         return event
 
+    def _ingested(self, event: dict[str, Any]) -> datetime:
+        """Return when an event was received, in UTC; by the wall clock never before it happened."""
+        own: datetime = event.get("ingested_at", event["event_time"])
+        return max(datetime.now(UTC), event["event_time"]) if self._now_of_data is None else own.astimezone(UTC)
+
     def take(self, incoming: Sequence[Incoming]) -> list[Verdict]:
         """Decide about events, write them, and only then return what became of each, in order.
 
@@ -135,11 +121,11 @@ class Intake:
         Raises:
             OSError: the log cannot be written; nothing was taken, and the same events may be sent again.
         """
-        good = [{**one.event, "ingested_at": self._clock.ingested(one.event)} for one in incoming if not one.reasons]
+        limit = datetime.now(UTC) + _SKEW if self._now_of_data is None else self._now_of_data() + _AHEAD_OF_DATA
+        good = [{**one.event, "ingested_at": self._ingested(one.event)} for one in incoming if not one.reasons]
         frame = with_amounts(pl.from_dicts(good, schema=EVENT_SCHEMA))
         checked = zip(good, frame["amount"], self._check(frame).to_list(), strict=True)
         verdicts, contents, new = [], [], dict[str, int]()
-        limit = self._clock.limit()
         for one in incoming:
             if one.reasons:
                 verdict = Verdict(None, "quarantined", one.reasons, one.problem)
@@ -200,13 +186,13 @@ class Batcher:
         self._take, self._convert = take, convert or (lambda records: [[one] for one in records])
         self._requests: deque[_Request] = deque()
         self._waiting, self._limit, self._lock = 0, _WAITING_BYTES, threading.Lock()
-        self._stopped, self._ready_at, self._unwritable = "", 0.0, False
+        self._problem, self._ready_at = "", 0.0
         self._thread = ThreadPoolExecutor(1, "intake")
 
     @property
     def problem(self) -> str | None:
         """Why no events were taken in the last seconds; None where they are."""
-        return self._stopped if time.monotonic() < self._ready_at else None
+        return self._problem or None if time.monotonic() < self._ready_at else None
 
     def submit(self, read: Callable[[], list[Any]], size: int) -> "Future[list[Verdict]]":
         """Hand in a request of `size` bytes, which `read` parses; the answer comes when its events are on disk.
@@ -256,28 +242,25 @@ class Batcher:
                 for request in requests:
                     self._answer([request])
                 return
-            answer = self._reported(error)
+            failure = self._reported(error)
             for request in requests:
-                request.answer.set_exception(answer)
+                request.answer.set_exception(failure)
         else:
-            if self._unwritable and any(events):
-                _log.warning("log: can be written again")
-                self._unwritable = False
-            self._ready_at = 0.0
-            for request, one in zip(requests, answers, strict=True):
-                request.answer.set_result(one)
+            if self._problem and any(events):
+                _log.warning("intake: events are taken again")
+                self._problem = ""
+            for request, answer in zip(requests, answers, strict=True):
+                request.answer.set_result(answer)
 
     def _reported(self, error: BaseException) -> BaseException:
-        """Log a failure; return what its senders get."""
-        if isinstance(error, OSError):
-            if not self._unwritable:  # once per outage, not once per request
-                _log.error("log: cannot be written (%s); nothing is taken until it can", error.strerror or error)
-            self._unwritable = True
-            return error
-        if isinstance(error, Exception):
+        """Log a failure, once per outage; return what its senders get."""
+        if isinstance(error, Exception) and not isinstance(error, OSError):
             _log.error("intake: cannot decide about a request", exc_info=error)
             return error
-        self._stopped = f"intake: stopped by {type(error).__name__} ({error})"
-        self._ready_at = time.monotonic() + _UNREADY_SECONDS
-        _log.error("%s", self._stopped, exc_info=error)
-        return CollectorBusyError(f"{self._stopped}; send it again later")
+        problem = f"intake: stopped by {type(error).__name__} ({error})"
+        if isinstance(error, OSError):
+            problem = f"log: cannot be written ({error.strerror or error})"
+        if problem != self._problem:
+            _log.error("%s; nothing is taken until it can", problem)
+        self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS
+        return error if isinstance(error, OSError) else CollectorBusyError(f"{problem}; send it again later")

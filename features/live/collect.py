@@ -12,7 +12,7 @@ from typing import Any
 
 from events.collector.app import collector_app
 from events.collector.followers import Following, compact
-from events.collector.intake import Batcher, Clock, Intake
+from events.collector.intake import Batcher, Intake
 from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog, Record
 from events.collector.mapped import MappedReader
@@ -112,13 +112,14 @@ def serve(
     import uvicorn
 
     mapped = None if mapping is None else MappedReader(load_mapping(mapping))
-    clock = Clock() if settings.clock == "wall" else Clock(partial(_moment_of_data, settings))
-    clock.limit()
+    now_of_data = None if settings.clock == "wall" else partial(_moment_of_data, settings)
+    if now_of_data is not None:
+        now_of_data()  # before the first event asks for it
     with ExitStack() as stack:  # closes what feeds the log before what reads it
         log = stack.enter_context(EventLog(settings.live_dir / "log"))
         followers = _follow(log, settings, lake, compact_seconds, online, stack)
         event_rules()  # compiling the suite takes seconds: no event waits for it
-        batcher = Batcher(Intake(log, failing_reasons, clock).take, mapped.read if mapped else None)
+        batcher = Batcher(Intake(log, failing_reasons, now_of_data).take, mapped.read if mapped else None)
         stack.callback(batcher.close)
         kafka: KafkaSource | None = None
         if settings.kafka_servers is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from events.collector.intake import Batcher, Clock, Intake
+from events.collector.intake import Batcher, Intake
 from events.collector.log import EventLog
 from events.collector.records import record_frames
 
@@ -28,10 +28,14 @@ class Taking:
     """A log with an intake and a batcher on the data's clock, which stands at NOW."""
 
     def __init__(
-        self, folder: Path, take: Callable[[Any], Any] | None = None, convert: Callable[[Any], Any] | None = None
+        self,
+        folder: Path,
+        take: Callable[[Any], Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,
+        now_of_data: Callable[[], datetime] | None = lambda: NOW,
     ) -> None:
         self.log = EventLog(folder)
-        self.intake = Intake(self.log, no_negative_price, Clock(lambda: NOW))
+        self.intake = Intake(self.log, no_negative_price, now_of_data)
         self.batcher = Batcher(take or self.intake.take, convert)
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:

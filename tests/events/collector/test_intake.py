@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from events.collector.intake import Clock, Verdict
+from events.collector.intake import Verdict
 from events.collector.records import Incoming, parse_body
 from shoplens.errors import CollectorBusyError
 from tests.events.collector.conftest import Taking, event
@@ -106,13 +106,17 @@ def test_on_the_data_s_clock_an_event_comes_when_it_says(taking: Taking) -> None
     ]
 
 
-def test_on_the_wall_s_clock_nobody_says_when_it_came() -> None:
-    clock, before = Clock(), datetime.now(UTC)
-    came = clock.ingested({"event_time": before - timedelta(days=1), "ingested_at": before - timedelta(days=1)})
-    assert before <= came <= datetime.now(UTC)
+def test_on_the_wall_clock_the_collector_decides_when_an_event_was_received(tmp_path: Path) -> None:
+    taking, before = Taking(tmp_path / "log", now_of_data=None), datetime.now(UTC)
     ahead = before + timedelta(seconds=30)  # a sender's clock is a little fast: nothing comes before it happens
-    assert clock.ingested({"event_time": ahead}) == ahead
-    assert before + timedelta(seconds=59) < clock.limit() < before + timedelta(seconds=70)
+    times = {"a": before - timedelta(days=1), "b": ahead, "c": before + timedelta(seconds=75)}
+    sent = [event(name, event_time=when.isoformat(), ingested_at=when.isoformat()) for name, when in times.items()]
+    found = statuses(taking.intake.take(read(*sent)))
+    assert found == [("accepted", ()), ("accepted", ()), ("quarantined", ("event_time_in_future",))]
+    came, later = taking.tables()[0]["ingested_at"]
+    assert before <= came <= datetime.now(UTC)
+    assert later == ahead
+    taking.close()
 
 
 def test_a_batch_is_many_requests_and_each_hears_its_own(taking: Taking) -> None:
