@@ -5,7 +5,6 @@ A record of the log is one JSON object: an event with the contract's columns, or
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -65,8 +64,7 @@ _TYPES: dict[Any, Any] = {
 _COLUMNS = {name: _TYPES[kind] | None for name, kind in EVENT_SCHEMA.items()} | {"event_name": Literal[EVENT_NAMES]}
 _POSTED: Any = TypedDict("_POSTED", _COLUMNS, total=False)  # type: ignore[misc]
 with_config(strict=True, extra="allow", str_strip_whitespace=True)(_POSTED)
-_ONE: TypeAdapter[Any] = TypeAdapter(_POSTED)
-_MANY: TypeAdapter[Any] = TypeAdapter(list[_POSTED])
+_EVENT: TypeAdapter[dict[str, Any]] = TypeAdapter(_POSTED)
 _NUMBERS = frozenset(name for name, kind in EVENT_SCHEMA.items() if kind.is_numeric())
 _REQUIRED = ("event_time", "event_name")
 
@@ -92,7 +90,7 @@ def _reason(error: Any) -> str:
     """Name an error of pydantic as the transform of files names the same fault."""
     name, kind = str(error["loc"][0]) if error["loc"] else "", error["type"]
     if not name:
-        return NOT_JSON if kind == "json_invalid" else NOT_AN_OBJECT
+        return NOT_AN_OBJECT
     if kind == "literal_error":
         return f"{name}_missing" if error["input"] in (None, "") else f"{name}_unknown"
     if name in _TIMES:
@@ -153,42 +151,37 @@ def accept(event: dict[str, Any], raw: bytes | None = None, default_id: str = ""
     return Incoming(given)
 
 
-def parse_event(raw: bytes, default_id: str = "") -> Incoming:
-    """Check one event, a JSON object; `default_id` is as in `accept`."""
+def _checked(content: Any, raw: bytes | None = None, default_id: str = "") -> Incoming:
+    """Return a posted event, or its rejection; the arguments are those of `accept`."""
     try:
-        return accept(_ONE.validate_json(raw), raw, default_id)
+        return accept(_EVENT.validate_python(content), raw, default_id)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         place = ".".join(str(part) for part in found[0]["loc"]) or "event"
-        return rejected(raw, [_reason(one) for one in found], f"{place}: {found[0]['msg']}")
+        sent = to_json(content, inf_nan_mode="constants") if raw is None else raw
+        return rejected(sent, map(_reason, found), f"{place}: {found[0]['msg']}")
 
 
-def _is_object(line: bytes) -> bool:
-    with suppress(ValueError):
-        return isinstance(from_json(line), dict)
-    return False
-
-
-def parse_lines(body: bytes) -> list[Incoming]:
-    """Check NDJSON: one event per line; empty lines are skipped."""
-    return [parse_event(line) for line in body.split(b"\n") if line.strip()]
+def parse_event(raw: bytes, default_id: str = "") -> Incoming:
+    """Check one event, a JSON object; `default_id` is as in `accept`."""
+    try:
+        content = from_json(raw)
+    except ValueError as error:
+        return rejected(raw, [NOT_JSON], f"event: {error}")
+    return _checked(content, raw, default_id)
 
 
 def parse_body(body: bytes) -> list[Incoming]:
     """Check one event, a list of events, an object with a list `events`, or NDJSON, whatever its content type."""
-    is_list = body.lstrip()[:1] == b"["
-    if is_list:
-        with suppress(ValidationError):  # then each on its own: a bad event rejects no other
-            return [accept(event) for event in _MANY.validate_json(body)]
     try:
         content = from_json(body)
     except ValueError as error:
-        if not is_list and any(_is_object(line) for line in body.split(b"\n")):
-            return parse_lines(body)
-        return [rejected(body, [NOT_JSON], f"body: {error}")]
+        found = [parse_event(line) for line in body.split(b"\n") if line.strip()]
+        is_ndjson = any(one.reasons[:1] not in ((NOT_JSON,), (NOT_AN_OBJECT,)) for one in found)
+        return found if is_ndjson and body.lstrip()[:1] != b"[" else [rejected(body, [NOT_JSON], f"body: {error}")]
     if isinstance(content, dict) and isinstance(content.get("events"), list):
         content = content["events"]
-    return [parse_event(to_json(one)) for one in (content if isinstance(content, list) else [content])]
+    return [_checked(one) for one in content] if isinstance(content, list) else [_checked(content, body)]
 
 
 def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.collector.records import attribute_text, parse_body, parse_event, parse_lines
+from events.collector.records import attribute_text, parse_body, parse_event
 from events.transform.columns import attributes, scalar_columns
 
 GOOD = {
@@ -119,8 +119,12 @@ def test_a_bad_event_takes_no_good_one_with_it() -> None:
     good, bad = sent(), sent(event_id="e2", price="?")
     for body in (b"[%s,%s,7]" % (good, bad), b'{"events": [%s,%s,7]}' % (good, bad)):
         assert [one.reasons for one in parse_body(body)] == [(), ("price_not_a_number",), ("not_an_object",)]
-    lines = parse_lines(b"%s\r\n\n%s\n7" % (good, bad))
+    lines = parse_body(b"%s\r\n\n%s\n7" % (good, bad))
     assert [one.reasons for one in lines] == [(), ("price_not_a_number",), ("not_an_object",)]
+    infinite = parse_body(b"[%s]" % sent(price=float("inf")))
+    assert [(one.reasons, json.loads(one.raw)["price"]) for one in infinite] == [
+        (("price_not_a_number",), float("inf"))
+    ]
     assert [one.reasons for one in parse_body(good)] == [()]
     assert [one.reasons for one in parse_body(b"[%s" % good)] == [("not_json",)]
     assert parse_body(b"[]") == []
