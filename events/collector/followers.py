@@ -8,28 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from events.collector.log import EventLog, Record
-from events.collector.records import record_frames
-from events.lake import append_events
 from shoplens.errors import ShopLensError
 from shoplens.files import read_json, write_json
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
-
-
-def compact(lake: Path, identity: str, log_id: str, records: Sequence[Record]) -> None:
-    """Add records to a lake, as a whole and once.
-
-    Args:
-        lake: The lake.
-        identity: The kind of identity of its events.
-        log_id: The log that the records come from.
-        records: Consecutive records.
-    """
-    events, quarantined = record_frames(records)
-    append_events(
-        lake, identity, events, quarantined, f"collector:{log_id}:{records[0].position}-{records[-1].position}"
-    )
 
 
 class Following:

@@ -261,6 +261,6 @@ class Batcher:
         if isinstance(error, OSError):
             problem = f"log: cannot be written ({error.strerror or error})"
         if problem != self._problem:
-            _log.error("%s; nothing is taken until it can", problem)
+            _log.error("%s; nothing was taken", problem)
         self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS
         return error if isinstance(error, OSError) else CollectorBusyError(f"{problem}; send it again later")

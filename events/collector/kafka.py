@@ -85,9 +85,8 @@ class KafkaSource:
 
         while not self._ending.is_set():
             batch = self._consumer.consume(_BATCH_MESSAGES, _POLL_SECONDS)
-            for message in batch:
-                if message.error() is not None:
-                    self._note(message.error())
+            for error in (message.error() for message in batch if message.error() is not None):
+                self._note(error)
             messages = [message for message in batch if message.error() is None]
             if messages and self._take([message for message in messages if message.value() is not None]):
                 try:

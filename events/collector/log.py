@@ -108,14 +108,11 @@ class EventLog:
         return sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
 
     @contextmanager
-    def _connection(self, own: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
-        """Yield `own`, or a new connection, which sees all that is on disk now; raise SQLite's errors as OSError."""
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Yield a new connection, which sees all that is on disk now; raise SQLite's errors as OSError."""
         try:
-            if own is not None:
-                yield own
-            else:
-                with closing(self._connect()) as connection:
-                    yield connection
+            with closing(self._connect()) as connection:
+                yield connection
         except sqlite3.Error as error:
             raise OSError(errno.EIO, str(error), str(self._path)) from error
 
@@ -136,9 +133,11 @@ class EventLog:
         content, last = b"\n".join(contents), self.end + len(contents)
         if content.count(b"\n") != len(contents) - 1:
             raise ValueError(f"contents: each of the {len(contents)} must be one line; escape its line breaks")
-        with self._connection(self._writer) as connection:
-            row = (last, self.end, time.time(), zlib.crc32(content), content)
-            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+        row = (last, self.end, time.time(), zlib.crc32(content), content)
+        try:
+            self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, str(error), str(self._path)) from error
         with self._news:
             self.end = last
             self._news.notify_all()

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from events.collector.app import collector_app
-from events.collector.followers import Following, compact
+from events.collector.followers import Following
 from events.collector.intake import Batcher, Intake
 from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog, Record
 from events.collector.mapped import MappedReader
+from events.collector.records import record_frames
+from events.lake import append_events
 from events.mapping import load_mapping
 from expectations.row_rules import event_rules, failing_reasons
 from features.live.push import OnlinePush
@@ -51,8 +53,9 @@ def _follow(
     pushed = [*followers]
     identity = load_mapping(settings.root / load_params(settings.root / "params.yaml").data.mapping).identity
 
-    def compact_and_drop(records: Sequence[Record]) -> None:
-        compact(lake, identity, log.id, records)
+    def compact(records: Sequence[Record]) -> None:
+        batch = f"collector:{log.id}:{records[0].position}-{records[-1].position}"  # which the lake takes once
+        append_events(lake, identity, *record_frames(records), batch)
         try:
             passed = min([records[0].position - 1, *(one.position for one in pushed)])
             log.drop(passed, time.time() - _KEPT_SECONDS)
@@ -60,7 +63,7 @@ def _follow(
             _log.warning("log: passed records cannot be dropped: %s; trying again", error)
 
     pace: dict[str, Any] = {"seconds": compact_seconds, "min_records": _COMPACT_RECORDS, "max_bytes": _COMPACT_BYTES}
-    followers.append(Following(log, "compact", compact_and_drop, home, **pace))
+    followers.append(Following(log, "compact", compact, home, **pace))
     for one in followers:
         stack.callback(one.close)
     return followers
