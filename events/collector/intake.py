@@ -32,7 +32,7 @@ _SKEW = timedelta(seconds=60)  # how far a sender's clock may be ahead of ours
 _AHEAD_OF_DATA = timedelta(days=7)  # how far events may run ahead of frozen data
 _BATCH_BYTES = 8 << 20
 _WAITING_BYTES = 64 << 20  # what may wait in memory; beyond it senders are asked to come again
-_UNREADY_SECONDS = 3.0  # after a fault that is reported to /readyz
+_UNREADY_SECONDS = 5.0  # after a fault that is reported to /readyz
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def taking(tmp_path: Path) -> Iterator[Taking]:
 def event(event_id: str | None, minute: float = 0, **more: Any) -> dict[str, Any]:
     """A view of bread by Ann, some minutes after 10:00."""
     when = datetime(2026, 11, 25, 10, tzinfo=UTC).timestamp() + minute * 60
-    said = {"event_time": datetime.fromtimestamp(when, UTC).isoformat(), "event_name": "view_item", "user_id": "ann"}
-    return {"event_id": event_id, **said, "item_id": "bread", **more}
+    posted = {"event_time": datetime.fromtimestamp(when, UTC).isoformat(), "event_name": "view_item", "user_id": "ann"}
+    return {"event_id": event_id, **posted, "item_id": "bread", **more}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What senders say, against the contract: good events as they are, bad ones with the reasons that a file's rows get."""
+"""Posted events against the contract: good ones unchanged, bad ones with the reasons that the rows of a file get."""
 
 import json
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ def sent(**changes: Any) -> bytes:
     return json.dumps({**GOOD, **changes}).encode()
 
 
-def test_a_good_event_keeps_what_it_says_and_nothing_is_thrown_away() -> None:
+def test_a_good_event_keeps_all_its_fields() -> None:
     one = parse_event(sent(coupon="X1", depth={"a": [1]}, session_id="", rating=None, attributes={"lang": "de"}))
     assert one.reasons == ()
     assert one.event["event_time"] == datetime(2026, 11, 25, 7, 0, 0, 1, tzinfo=UTC)
@@ -99,7 +99,7 @@ def test_a_bad_event_has_its_reasons_and_is_kept_as_sent(changes: dict[str, Any]
         (b"null", "not_an_object"),
     ],
 )
-def test_what_is_no_event_at_all(raw: bytes, reason: str) -> None:
+def test_what_is_not_an_event(raw: bytes, reason: str) -> None:
     one = parse_event(raw)
     assert one.reasons[0] == reason
     assert one.raw
