@@ -168,7 +168,7 @@ def _table(sample: Sample, guess: Guess) -> Iterator[str]:
 def _mapping(path: Path, sample: Sample, guess: Guess) -> Iterator[str]:
     yield f"# Proposed from the first {sample.frame.height:,} rows of {path.name}: read it and correct it."
     name = re.sub(r"[^a-z0-9]+", "_", table_name(path).lower()).strip("_")
-    has = {one: columns[0] for one, columns in guess.columns.items()}
+    has = guess.first
     yield _line("name", name if re.match(r"[a-z]", name) else f"log_{name}".strip("_"))
     people = [one for one in ("user_id", "anonymous_id") if one in has]
     yield _line("identity", "session" if not people and "session_id" in has else "user")
