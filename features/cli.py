@@ -33,13 +33,14 @@ def collect(
     ] = None,
 ) -> None:
     """Take events over HTTP, and from Kafka where SHOPLENS_KAFKA_SERVERS is set, until SIGTERM."""
-    from features.live.collect import Plan, serve
+    from features.live.collect import serve
     from shoplens.local.ports import require_free
     from shoplens.settings import load_settings
 
     require_free("COLLECTOR_PORT", port, host)
     settings = load_settings()
-    serve(settings, Plan(lake or settings.lake_dir, compact_seconds, online, mapping), host, port)
+    where = lake or settings.lake_dir
+    serve(settings, host, port, lake=where, compact_seconds=compact_seconds, online=online, mapping=mapping)
 
 
 def erase(

@@ -1,5 +1,6 @@
 """YAML 1.2 as people write it: a key that is there twice is an error, and every part has its line."""
 
+from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -36,3 +37,12 @@ def line_of(text: str, location: tuple[Any, ...]) -> int:
             break
         node = node[part]
     return line
+
+
+def yaml_line(value: Any) -> str:
+    """Return a value as YAML in one line; text is quoted where YAML would read something else."""
+    yaml: Any = YAML(typ="safe", pure=True)
+    stream = StringIO()
+    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = True, 1 << 20, False
+    yaml.dump(value, stream)
+    return stream.getvalue().removesuffix("...\n").strip()

@@ -1,19 +1,27 @@
-"""What becomes of each event that comes in, written to the log before a sender gets an answer."""
+"""The intake: many requests in one batch, a verdict per event, and no answer before the events are on disk."""
 
-from collections import OrderedDict
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from typing import Any, Literal
 
 import polars as pl
 from pydantic_core import to_json
 
 from events.collector.log import EventLog
-from events.collector.records import Incoming, event_frame, events_of, quarantined
+from events.collector.records import Incoming, record_frames
+from events.contract import EVENT_SCHEMA
 from events.identity import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
+from shoplens.errors import CollectorBusyError
 
+_log = logging.getLogger(__name__)
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
 Status = Literal["accepted", "duplicate", "quarantined"]
 IN_FUTURE = "event_time_in_future"
@@ -22,6 +30,9 @@ _IDLE = timedelta(minutes=30)  # Google Analytics' session time-out, and that of
 _READ_BYTES = 8 << 20
 _SKEW = timedelta(seconds=60)  # how far a sender's clock may be ahead of ours
 _AHEAD_OF_DATA = timedelta(days=7)  # how far events may run ahead of frozen data
+_BATCH_BYTES = 8 << 20
+_WAITING_BYTES = 64 << 20  # what may wait in memory; beyond it senders are asked to come again
+_UNREADY_SECONDS = 5.0  # after a fault that is reported to /readyz
 
 
 @dataclass(frozen=True)
@@ -41,30 +52,6 @@ class Verdict:
     problem: str = ""
 
 
-class Clock:
-    """When an event was received.
-
-    By the wall clock that is now. By the data's clock it is what the event itself contains (`ingested_at`, else
-    `event_time`): data of the past are replayed as they happened, and what lies far beyond them is quarantined.
-    """
-
-    def __init__(self, now_of_data: Callable[[], datetime] | None = None) -> None:
-        """Use the wall clock, or a function that returns the data's own now."""
-        self._data = now_of_data
-
-    def limit(self) -> datetime:
-        """Return the latest time that an event may have happened at."""
-        return datetime.now(UTC) + _SKEW if self._data is None else self._data() + _AHEAD_OF_DATA
-
-    def ingested(self, event: dict[str, Any]) -> datetime:
-        """Return when an event was received, in UTC, never before it happened."""
-        if self._data is None:
-            moment: datetime = max(datetime.now(UTC), event["event_time"])
-        else:
-            moment = event.get("ingested_at", event["event_time"])
-        return moment.astimezone(UTC)
-
-
 @dataclass
 class _Session:
     name: str
@@ -73,25 +60,30 @@ class _Session:
 
 
 class Intake:
-    """Decides about events in batches. For one thread."""
+    """Decides about events in batches. For one thread.
 
-    def __init__(self, log: EventLog, check: Check, clock: Clock) -> None:
+    By the wall clock an event is received now. By the data's clock it is received when the event itself says
+    (`ingested_at`, else `event_time`): data of the past are replayed as they happened, and what lies far beyond them is
+    quarantined.
+    """
+
+    def __init__(self, log: EventLog, check: Check, now_of_data: Callable[[], datetime] | None = None) -> None:
         """Read from the log which IDs are known and which sessions go on.
 
         Args:
             log: Where events are written.
             check: The rules for an event beyond its types; returns the reasons of each row that breaks one.
-            clock: When events are received.
+            now_of_data: Returns the data's own now; by default the wall clock holds.
         """
-        self._log, self._check, self._clock = log, check, clock
+        self._log, self._check, self._now_of_data = log, check, now_of_data
         # Of IDs the hash of the content, of people the latest session; the oldest are forgotten first.
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
-        check(event_frame([]))  # load what it needs now, not when the first event waits
+        check(pl.DataFrame(schema=EVENT_SCHEMA))  # load what it needs now, not when the first event waits
         position = 0
         while position < log.end:
             records, position = log.read(position, _READ_BYTES)
-            events = [self._with_session(event) for event in events_of(records)]
+            events = map(self._with_session, record_frames(records)[0].to_dicts())
             self._remember({event["event_id"]: content_key(event) for event in events})
 
     def _remember(self, ids: dict[str, int]) -> None:
@@ -116,55 +108,159 @@ class Intake:
         event["session_id"] = session.name
         return event
 
+    def _ingested(self, event: dict[str, Any]) -> datetime:
+        """Return when an event was received, in UTC; by the wall clock never before it happened."""
+        own: datetime = event.get("ingested_at", event["event_time"])
+        return max(datetime.now(UTC), event["event_time"]) if self._now_of_data is None else own.astimezone(UTC)
+
     def take(self, incoming: Sequence[Incoming]) -> list[Verdict]:
         """Decide about events, write them, and only then return what became of each, in order.
+
+        A rejected event does not occupy its ID: corrected and sent again, it is new.
 
         Raises:
             OSError: the log cannot be written; nothing was taken, and the same events may be sent again.
         """
-        verdicts = [Verdict(None, "quarantined", one.reasons, one.problem) for one in incoming]
-        limit, events = self._clock.limit(), {}
-        for place, one in enumerate(incoming):
-            if not one.reasons and one.event["event_time"] > limit:
-                problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
-                verdicts[place] = Verdict(one.event["event_id"], "quarantined", (IN_FUTURE,), problem)
-            elif not one.reasons:
-                events[place] = {**one.event, "ingested_at": self._clock.ingested(one.event)}
-        new = self._decide(events, verdicts)
-        contents = []
-        for place, (one, verdict) in enumerate(zip(incoming, verdicts, strict=True)):
+        limit = datetime.now(UTC) + _SKEW if self._now_of_data is None else self._now_of_data() + _AHEAD_OF_DATA
+        good = [{**one.event, "ingested_at": self._ingested(one.event)} for one in incoming if not one.reasons]
+        frame = with_amounts(pl.from_dicts(good, schema=EVENT_SCHEMA))
+        checked = zip(good, frame["amount"], self._check(frame).to_list(), strict=True)
+        verdicts, contents, new = [], [], dict[str, int]()
+        for one in incoming:
+            if one.reasons:
+                verdict = Verdict(None, "quarantined", one.reasons, one.problem)
+            else:
+                event, amount, reasons = next(checked)
+                event |= {} if amount is None else {"amount": amount}
+                verdict = self._decide(event, reasons, limit, new)
+            verdicts.append(verdict)
             if verdict.status == "accepted":
-                contents.append(to_json(self._with_session(events[place])))
+                contents.append(to_json(self._with_session(event)))
             elif verdict.status == "quarantined":
-                contents.append(quarantined(one.raw or to_json(one.event).decode(), verdict.reasons))
+                raw = one.raw or to_json(one.event).decode()
+                contents.append(to_json({"quarantined": raw, "reasons": verdict.reasons}))
         if contents:
             self._log.append(contents)
         self._remember(new)  # not before: what was not written is new when it is sent again
         return verdicts
 
-    def _decide(self, events: dict[int, dict[str, Any]], verdicts: list[Verdict]) -> dict[str, int]:
-        """Set the verdict of each event by its place and fill its amount; return the new IDs.
+    def _decide(self, event: dict[str, Any], reasons: list[str], limit: datetime, new: dict[str, int]) -> Verdict:
+        """Return the verdict of an event with the reasons that its check found; add the ID of an accepted one."""
+        event_id, content = event["event_id"], content_key(event)
+        known = new.get(event_id, self._ids.get(event_id))
+        if event["event_time"] > limit:
+            problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
+            return Verdict(event_id, "quarantined", (IN_FUTURE,), problem)
+        if reasons:
+            return Verdict(event_id, "quarantined", tuple(reasons), f"event: breaks the rule {reasons[0]}")
+        if known is None:
+            new[event_id] = content
+            return Verdict(event_id, "accepted")
+        if known == content:
+            return Verdict(event_id, "duplicate")
+        problem = "event_id: must name one event; it is known with other content"
+        return Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
 
-        A rejected event does not occupy its ID: corrected and sent again, it is new.
+
+@dataclass
+class _Request:
+    read: Callable[[], list[Any]]
+    size: int
+    answer: "Future[list[Verdict]]" = field(default_factory=Future)
+
+
+class Batcher:
+    """Gathers requests from any thread: while the disk synchronizes one batch, the next one gathers."""
+
+    def __init__(
+        self,
+        take: Callable[[Sequence[Incoming]], list[Verdict]],
+        convert: Callable[[Sequence[Any]], list[list[Incoming]]] | None = None,
+    ) -> None:
+        """Start the thread that takes events.
+
+        Args:
+            take: Decides about events and writes them.
+            convert: Makes events of records, those of all requests at once; None: every record is an event.
         """
-        new: dict[str, int] = {}
-        if not events:
-            return new
-        unpaid = [one for one in events.values() if one["event_name"] in ("purchase", "refund") and "amount" not in one]
-        for event, amount in zip(unpaid, with_amounts(event_frame(unpaid))["amount"] if unpaid else (), strict=True):
-            event.update({} if amount is None else {"amount": amount})
-        all_reasons = self._check(event_frame(list(events.values()))).to_list()
-        for (place, event), reasons in zip(events.items(), all_reasons, strict=True):
-            event_id, content = event["event_id"], content_key(event)
-            known = new.get(event_id, self._ids.get(event_id))
-            if reasons:
-                verdict = Verdict(event_id, "quarantined", tuple(reasons), f"event: breaks the rule {reasons[0]}")
-            elif known is None:
-                new[event_id], verdict = content, Verdict(event_id, "accepted")
-            elif known == content:
-                verdict = Verdict(event_id, "duplicate")
-            else:
-                problem = "event_id: must name one event; it is known with other content"
-                verdict = Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
-            verdicts[place] = verdict
-        return new
+        self._take, self._convert = take, convert or (lambda records: [[one] for one in records])
+        self._requests: deque[_Request] = deque()
+        self._waiting, self._limit, self._lock = 0, _WAITING_BYTES, threading.Lock()
+        self._problem, self._ready_at = "", 0.0
+        self._thread = ThreadPoolExecutor(1, "intake")
+
+    @property
+    def problem(self) -> str | None:
+        """Why no events were taken in the last seconds; None where they are."""
+        return self._problem or None if time.monotonic() < self._ready_at else None
+
+    def submit(self, read: Callable[[], list[Any]], size: int) -> "Future[list[Verdict]]":
+        """Hand in a request of `size` bytes, which `read` parses; the answer comes when its events are on disk.
+
+        Raises:
+            CollectorBusyError: too much is waiting.
+        """
+        request = _Request(read, size)
+        with self._lock:
+            if self._waiting + size > self._limit:
+                raise CollectorBusyError(
+                    f"collector: {self._waiting:,} bytes wait to be written, and {self._limit:,} may; send it again in "
+                    f"a second"
+                )
+            self._waiting += size
+            self._requests.append(request)
+        self._thread.submit(self._answer_waiting)
+        return request.answer
+
+    def close(self) -> None:
+        """Take what waits, then end."""
+        self._thread.shutdown()
+
+    def _answer_waiting(self) -> None:
+        """Answer the requests that wait, up to a batch; none where an earlier call has answered them."""
+        batch, size = list[_Request](), 0
+        while self._requests and size < _BATCH_BYTES:
+            batch.append(self._requests.popleft())
+            size += batch[-1].size
+        # Senders that have gone are left out; from here on nobody can cancel.
+        if running := [one for one in batch if one.answer.set_running_or_notify_cancel()]:
+            self._answer(running)
+        with self._lock:
+            self._waiting -= size
+
+    def _answer(self, requests: Sequence[_Request]) -> None:
+        """Write the events of requests and answer each; what fails together is tried alone."""
+        try:
+            records = [request.read() for request in requests]
+            found = iter(self._convert(list(chain.from_iterable(records))))
+            events = [list(chain.from_iterable(islice(found, len(own)))) for own in records]
+            verdicts = iter(self._take(list(chain.from_iterable(events))))
+            answers = [list(islice(verdicts, len(own))) for own in events]
+        # BaseException, because whatever stops the intake, no sender may wait for ever
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, Exception) and not isinstance(error, OSError) and len(requests) > 1:
+                for request in requests:
+                    self._answer([request])
+                return
+            failure = self._reported(error)
+            for request in requests:
+                request.answer.set_exception(failure)
+        else:
+            if self._problem and any(events):
+                _log.warning("intake: events are taken again")
+                self._problem = ""
+            for request, answer in zip(requests, answers, strict=True):
+                request.answer.set_result(answer)
+
+    def _reported(self, error: BaseException) -> BaseException:
+        """Log a failure, once per outage; return what its senders get."""
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            _log.error("intake: cannot decide about a request", exc_info=error)
+            return error
+        problem = f"intake: stopped by {type(error).__name__} ({error})"
+        if isinstance(error, OSError):
+            problem = f"log: cannot be written ({error.strerror or error})"
+        if problem != self._problem:
+            _log.error("%s; nothing was taken", problem)
+        self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS
+        return error if isinstance(error, OSError) else CollectorBusyError(f"{problem}; send it again later")

@@ -4,11 +4,10 @@ import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from events.collector.batcher import Batcher
+from events.collector.intake import Batcher
 from events.collector.records import Incoming, parse_event
 from shoplens.errors import CollectorBusyError, SettingsError
 
@@ -49,14 +48,7 @@ def options(bootstrap: str, group: str, more: str) -> dict[str, Any]:
 
 def _read(messages: Sequence[Any]) -> list[Incoming]:
     """Check messages; an event without an ID gets one from its place in Kafka, which is the same in every delivery."""
-    found = []
-    for message in messages:
-        one = parse_event(message.value())
-        if not one.reasons and not one.has_id:
-            place = f"kafka:{message.topic()}:{message.partition()}:{message.offset()}"
-            one = replace(one, event={**one.event, "event_id": place})
-        found.append(one)
-    return found
+    return [parse_event(one.value(), f"kafka:{one.topic()}:{one.partition()}:{one.offset()}") for one in messages]
 
 
 class KafkaSource:
@@ -93,9 +85,8 @@ class KafkaSource:
 
         while not self._ending.is_set():
             batch = self._consumer.consume(_BATCH_MESSAGES, _POLL_SECONDS)
-            for message in batch:
-                if message.error() is not None:
-                    self._note(message.error())
+            for error in (message.error() for message in batch if message.error() is not None):
+                self._note(error)
             messages = [message for message in batch if message.error() is None]
             if messages and self._take([message for message in messages if message.value() is not None]):
                 try:

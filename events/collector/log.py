@@ -13,8 +13,8 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -48,8 +48,7 @@ _FREE_PAGES = (64 << 20) // _PAGE_BYTES  # deleted records that stay in the file
 _PAGES_AT_ONCE = (4 << 20) // _PAGE_BYTES
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record: its position in the log, and its content."""
 
     position: int
@@ -71,12 +70,12 @@ class EventLog:
             StageBusyError: another collector writes this log.
             SettingsError: the folder cannot be written, or its database is damaged.
         """
-        self._path, self._writing, self._news = folder / _FILE, threading.Lock(), threading.Condition()
+        self._path, self._news = folder / _FILE, threading.Condition()
         self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            self._writer = self._connected()
+            self._writer = self._connect()
             self._writer.executescript(_OPEN)
             self._writer.execute("INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", [uuid.uuid4().hex])
         except Timeout:
@@ -104,15 +103,15 @@ class EventLog:
         self._writer.close()
         self._lock.release()
 
-    def _connected(self) -> sqlite3.Connection:
-        # Autocommit: transactions are begun by name. The writer's connection is used under a lock of ours.
+    def _connect(self) -> sqlite3.Connection:
+        # Autocommit: each statement is a transaction.
         return sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection for one reader, which sees all that is on disk now; SQLite's errors leave as OSError."""
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Yield a new connection, which sees all that is on disk now; raise SQLite's errors as OSError."""
         try:
-            with closing(self._connected()) as connection:
+            with closing(self._connect()) as connection:
                 yield connection
         except sqlite3.Error as error:
             raise OSError(errno.EIO, str(error), str(self._path)) from error
@@ -120,23 +119,9 @@ class EventLog:
     @property
     def begin(self) -> int:
         """Position before the first record that is still kept."""
-        with self._reading() as connection:
+        with self._connection() as connection:
             first = connection.execute("SELECT before FROM batches ORDER BY last LIMIT 1").fetchone()
         return first[0] if first else self.end
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the writer's connection for one transaction; SQLite's errors leave as OSError."""
-        with self._writing:
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise OSError(errno.EIO, str(error), str(self._path)) from error
-            finally:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
 
     def append(self, contents: list[bytes]) -> int:
         """Write records, one line each, as one batch; return the position of the last, when all are on disk.
@@ -148,18 +133,20 @@ class EventLog:
         content, last = b"\n".join(contents), self.end + len(contents)
         if content.count(b"\n") != len(contents) - 1:
             raise ValueError(f"contents: each of the {len(contents)} must be one line; escape its line breaks")
-        with self._transaction() as connection:
-            row = (last, self.end, time.time(), zlib.crc32(content), content)
-            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+        row = (last, self.end, time.time(), zlib.crc32(content), content)
+        try:
+            self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, str(error), str(self._path)) from error
         with self._news:
             self.end = last
             self._news.notify_all()
         return last
 
-    def wait(self, position: int, seconds: float) -> bool:
-        """Wait until there are records after `position`; return whether there are."""
+    def wait(self, position: int, seconds: float) -> None:
+        """Wait until there are records after `position`, or for the time."""
         with self._news:
-            return self._news.wait_for(lambda: self.end > position, seconds)
+            self._news.wait_for(lambda: self.end > position, seconds)
 
     def read(self, position: int, max_bytes: int, last: int | None = None) -> tuple[list[Record], int]:
         """Return the batches that end after `position`, and the position of their last record.
@@ -175,12 +162,12 @@ class EventLog:
         """
         records: list[Record] = []
         end, size = self.end if last is None else min(last, self.end), 0
-        with self._reading() as connection:
+        with self._connection() as connection:
             for batch_end, before, crc, content in connection.execute(_READ, [position, end]):
                 lines = content.split(b"\n")
                 if zlib.crc32(content) != crc or len(lines) != batch_end - before:
                     raise SettingsError(_DAMAGED.format(path=self._path, first=before + 1, last=batch_end))
-                records += [Record(number, line) for number, line in enumerate(lines, before + 1)]
+                records += map(Record, range(before + 1, batch_end + 1), lines)
                 size += len(content)
                 if size >= max_bytes:
                     return records, batch_end
@@ -192,11 +179,9 @@ class EventLog:
         Raises:
             OSError: the disk is full or cannot be written; records that are left are dropped by a later call.
         """
-        count = 1
-        while count:
-            with self._transaction() as connection:
-                count = connection.execute(_DROP, [before, _DROPPED_AT_ONCE, older_than]).rowcount
-        with self._reading() as connection:
+        with self._connection() as connection:
+            while connection.execute(_DROP, [before, _DROPPED_AT_ONCE, older_than]).rowcount:
+                pass
             while connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-                with self._writing:  # a script, because `execute` ends after the first page
-                    self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+                # a script, because `execute` ends after the first page
+                connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")

@@ -35,15 +35,15 @@ def _alike(records: Sequence[dict[str, Any] | Incoming]) -> list[list[int]]:
     """
     groups: list[tuple[dict[str, str], list[int]]] = []
     for place, record in enumerate(records):
-        if not isinstance(record, Incoming):
-            kinds = dict(_kinds(record))
-            for known, places in groups:
-                if all(known.get(address, kind) == kind for address, kind in kinds.items()):
-                    known.update(kinds)
-                    places.append(place)
-                    break
-            else:
-                groups.append((kinds, [place]))
+        if isinstance(record, Incoming):
+            continue
+        kinds = dict(_kinds(record))
+        fitting = (one for one in groups if all(one[0].get(address, kind) == kind for address, kind in kinds.items()))
+        group = next(fitting, None)
+        if group is None:
+            groups.append(group := ({}, []))
+        group[0].update(kinds)
+        group[1].append(place)
     return [places for _, places in groups]
 
 

@@ -5,7 +5,6 @@ A record of the log is one JSON object: an event with the contract's columns, or
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -36,8 +35,7 @@ _LONGEST_TEXT = 65_536  # characters of one field; a page's URL or a review is f
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
 _TIMES = ("event_time", "ingested_at")
 _PEOPLE = ("user_id", "anonymous_id")
-_TABLE = "collector"  # what quarantine calls the source
-_QUARANTINED = b'{"quarantined":'
+QUARANTINED = b'{"quarantined":'  # how the record of a rejected event starts
 
 
 def _moment(text: str) -> datetime | None:
@@ -55,21 +53,17 @@ def _moment(text: str) -> datetime | None:
     return moment
 
 
-_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
-_Position = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 _TYPES: dict[Any, Any] = {
-    pl.String: _Text,
+    pl.String: Annotated[str, Field(max_length=_LONGEST_TEXT)],
     pl.Float64: FiniteFloat,
-    pl.Int32: _Position,
+    pl.Int32: Annotated[int, Field(ge=-(2**31), lt=2**31)],
     UTC_TIME: Annotated[str, AfterValidator(_moment)],
     ATTRIBUTES: dict[str, Any],
 }
 _COLUMNS = {name: _TYPES[kind] | None for name, kind in EVENT_SCHEMA.items()} | {"event_name": Literal[EVENT_NAMES]}
-# The columns of the contract as JSON; other fields become `attributes`.
-_Columns = TypedDict("_Columns", _COLUMNS, total=False)  # type: ignore[misc]
-_POSTED: Any = with_config(strict=True, extra="allow", str_strip_whitespace=True)(_Columns)
-_ONE: TypeAdapter[Any] = TypeAdapter(_POSTED)
-_MANY: TypeAdapter[Any] = TypeAdapter(list[_POSTED])
+_POSTED: Any = TypedDict("_POSTED", _COLUMNS, total=False)  # type: ignore[misc]
+with_config(strict=True, extra="allow", str_strip_whitespace=True)(_POSTED)
+_EVENT: TypeAdapter[Any] = TypeAdapter(_POSTED)
 _NUMBERS = frozenset(name for name, kind in EVENT_SCHEMA.items() if kind.is_numeric())
 _REQUIRED = ("event_time", "event_name")
 
@@ -83,21 +77,19 @@ class Incoming:
         reasons: Why it cannot be an event; empty for a good one.
         raw: What was posted, as text; kept of rejected events only.
         problem: The first reason in words: field and rule.
-        has_id: Whether the ID is the sender's; False where it is derived from the content.
     """
 
     event: dict[str, Any]
     reasons: tuple[str, ...] = ()
     raw: str = ""
     problem: str = field(default="", compare=False)
-    has_id: bool = True
 
 
 def _reason(error: Any) -> str:
     """Name an error of pydantic as the transform of files names the same fault."""
     name, kind = str(error["loc"][0]) if error["loc"] else "", error["type"]
     if not name:
-        return NOT_JSON if kind == "json_invalid" else NOT_AN_OBJECT
+        return NOT_AN_OBJECT
     if kind == "literal_error":
         return f"{name}_missing" if error["input"] in (None, "") else f"{name}_unknown"
     if name in _TIMES:
@@ -133,96 +125,76 @@ def attribute_text(value: Any) -> str | None:
     return None if value is None or (isinstance(value, float) and isnan(value)) else json_text(value)
 
 
-def _with_attributes(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns that have a value, with fields beyond the contract as pairs, and an ID."""
+def accept(event: dict[str, Any], raw: bytes | None = None, default_id: str = "") -> Incoming:
+    """Return an event whose columns have the contract's types, or its rejection.
+
+    Args:
+        event: The columns of the contract; other fields become attributes.
+        raw: What was posted, kept of a rejected event; by default the event as JSON.
+        default_id: The ID of an event without one; by default one derived from its content.
+    """
+    for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
+        if (person := event.get(name)) and is_nobody(person) and not person.lstrip("-").isdigit():
+            event[name] = None
+    if problems := _problems(event):
+        return rejected(to_json(event) if raw is None else raw, problems, next(iter(problems.values())))
     given = {name: value for name, value in event.items() if value is not None and value != ""}
-    beyond = given.pop("attributes", {})
-    beyond |= {name: given.pop(name) for name in [n for n in given if n not in EVENT_SCHEMA]}
+    beyond = given.pop("attributes", {}) | {name: given.pop(name) for name in given.keys() - EVENT_SCHEMA.keys()}
     pairs = [(str(key), attribute_text(value)) for key, value in sorted(beyond.items())]
     if spelled := [{"key": key, "value": value} for key, value in pairs if value is not None]:
         given["attributes"] = spelled
     given["event_time"] = given["event_time"].astimezone(UTC)
     if "event_id" not in given:  # one made of what happened: when it was received, and its session, do not count
         content = {name: given[name] for name in sorted(given) if name not in ("ingested_at", "session_id")}
-        given["event_id"] = blake2b(to_json(content), digest_size=12).hexdigest()
-    return given
+        given["event_id"] = default_id or blake2b(to_json(content), digest_size=12).hexdigest()
+    return Incoming(given)
 
 
-def accept(event: dict[str, Any], raw: bytes | None = None) -> Incoming:
-    """Return an event whose columns have the contract's types, or its rejection; `raw` is what was posted."""
-    for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
-        if (person := event.get(name)) and is_nobody(person) and not person.lstrip("-").isdigit():
-            event[name] = None
-    if problems := _problems(event):
-        return rejected(to_json(event) if raw is None else raw, problems, next(iter(problems.values())))
-    return Incoming(_with_attributes(event), has_id=bool(event.get("event_id")))
-
-
-def parse_event(raw: bytes) -> Incoming:
-    """Check one event, a JSON object."""
+def _checked(content: Any, raw: bytes | None = None, default_id: str = "") -> Incoming:
+    """Return a posted event, or its rejection; the arguments are those of `accept`."""
     try:
-        return accept(_ONE.validate_json(raw), raw)
+        return accept(_EVENT.validate_python(content), raw, default_id)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         place = ".".join(str(part) for part in found[0]["loc"]) or "event"
-        return rejected(raw, [_reason(one) for one in found], f"{place}: {found[0]['msg']}")
+        sent = to_json(content, inf_nan_mode="constants") if raw is None else raw
+        return rejected(sent, map(_reason, found), f"{place}: {found[0]['msg']}")
 
 
-def parse_lines(body: bytes) -> list[Incoming]:
-    """Check NDJSON: one event per line; empty lines are skipped."""
-    return [parse_event(line) for line in body.split(b"\n") if line.strip()]
+def parse_event(raw: bytes, default_id: str = "") -> Incoming:
+    """Check one event, a JSON object; `default_id` is as in `accept`."""
+    try:
+        content = from_json(raw)
+    except ValueError as error:
+        return rejected(raw, [NOT_JSON], f"event: {error}")
+    return _checked(content, raw, default_id)
 
 
 def parse_body(body: bytes) -> list[Incoming]:
     """Check one event, a list of events, an object with a list `events`, or NDJSON, whatever its content type."""
-    is_list = body.lstrip()[:1] == b"["
-    if is_list:
-        with suppress(ValidationError):  # then each on its own: a bad event rejects no other
-            return [accept(event) for event in _MANY.validate_json(body)]
     try:
         content = from_json(body)
     except ValueError as error:
-        if not is_list and any(_is_object(line) for line in body.split(b"\n")):
-            return parse_lines(body)
-        return [rejected(body, [NOT_JSON], f"body: {error}")]
+        found = [parse_event(line) for line in body.split(b"\n") if line.strip()]
+        is_ndjson = any(one.reasons[:1] not in ((NOT_JSON,), (NOT_AN_OBJECT,)) for one in found)
+        return found if is_ndjson and body.lstrip()[:1] != b"[" else [rejected(body, [NOT_JSON], f"body: {error}")]
     if isinstance(content, dict) and isinstance(content.get("events"), list):
         content = content["events"]
-    return [parse_event(to_json(one)) for one in (content if isinstance(content, list) else [content])]
-
-
-def _is_object(line: bytes) -> bool:
-    with suppress(ValueError):
-        return isinstance(from_json(line), dict)
-    return False
-
-
-def quarantined(raw: str, reasons: Sequence[str]) -> bytes:
-    """Return the record of what cannot be an event, as it was posted."""
-    return to_json({"quarantined": raw, "reasons": list(reasons)})
-
-
-def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return the events among records, in their order; times as `datetime` in UTC."""
-    events = [from_json(one.content) for one in records if not one.content.startswith(_QUARANTINED)]
-    return [{**event, **{name: datetime.fromisoformat(event[name]) for name in _TIMES}} for event in events]
-
-
-def event_frame(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    """Return EVENT_SCHEMA of events with `datetime` times."""
-    return pl.DataFrame({name: [event.get(name) for event in events] for name in EVENT_SCHEMA}, schema=EVENT_SCHEMA)
+    return [_checked(one) for one in content] if isinstance(content, list) else [_checked(content, body)]
 
 
 def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the others, numbered by position."""
-    good = [one.content for one in records if not one.content.startswith(_QUARANTINED)]
-    bad = [(one.position, from_json(one.content)) for one in records if one.content.startswith(_QUARANTINED)]
-    rows = [(_TABLE, position, one["reasons"], one["quarantined"]) for position, one in bad]
+    good = [one.content for one in records if not one.content.startswith(QUARANTINED)]
+    bad = [(one.position, from_json(one.content)) for one in records if one.content.startswith(QUARANTINED)]
+    rows = [("collector", position, one["reasons"], one["quarantined"]) for position, one in bad]
     quarantine = pl.DataFrame(rows, QUARANTINE_SCHEMA, orient="row")
     if not good:
         return pl.DataFrame(schema=EVENT_SCHEMA), quarantine
     as_text = {name: pl.String() if kind == UTC_TIME else kind for name, kind in EVENT_SCHEMA.items()}
-    frame = pl.read_ndjson(b"\n".join(good), schema=as_text)
-    events = frame.with_columns(pl.col(_TIMES).str.to_datetime("%+", time_unit="us", time_zone="UTC"))
-    # a file's events without attributes have an empty list, too
-    filled = pl.col("attributes").fill_null(pl.lit([], dtype=EVENT_SCHEMA["attributes"]))
-    return events.with_columns(filled).select(list(EVENT_SCHEMA)), quarantine
+    events = pl.read_ndjson(b"\n".join(good), schema=as_text).with_columns(
+        pl.col(_TIMES).str.to_datetime("%+", time_unit="us", time_zone="UTC"),
+        # a file's events without attributes have an empty list, too
+        pl.col("attributes").fill_null(pl.lit([], dtype=ATTRIBUTES)),
+    )
+    return events.select(list(EVENT_SCHEMA)), quarantine

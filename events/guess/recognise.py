@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from events.contract import EVENT_SCHEMA, UTC_TIME
-from events.guess.sniff import READABLE, Sample
+from events.guess.sample import READABLE, Sample
 from events.guess.times import TimeForm, time_form
 from events.guess.words import comparable, words
 
@@ -43,6 +43,11 @@ class Guess:
     content: dict[str, str] = field(default_factory=dict)
     order_amount: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def first(self) -> dict[str, str]:
+        """Contract column -> the first column of the file that holds it."""
+        return {name: columns[0] for name, columns in self.columns.items()}
 
     @property
     def used(self) -> set[str | None]:
@@ -114,7 +119,7 @@ def _find_time(sample: Sample, guess: Guess) -> None:
 
 def _drop_order_totals(sample: Sample, guess: Guess) -> None:
     """Take an amount for the order's, and leave it out, if all lines of an order repeat it."""
-    has = {name: columns[0] for name, columns in guess.columns.items()}
+    has = guess.first
     if sample.each is not None or not {"amount", "price", "order_id"} <= set(has):
         return
     quantity = sample.numbers(has["quantity"]).fill_null(1) if "quantity" in has else 1
@@ -132,24 +137,20 @@ def _drop_order_totals(sample: Sample, guess: Guess) -> None:
 
 def _repeats(sample: Sample, guess: Guess) -> Iterator[str]:
     """Yield what to decide about rows that repeat."""
-    has = {name: columns[0] for name, columns in guess.columns.items()}
-    if "event_id" in has:
-        return
-    equal = sample.frame.height - sample.frame.n_unique() if sample.frame.width else 0
+    has, frame = guess.first, sample.frame
+    equal = frame.height - frame.n_unique() if frame.width else 0
     if equal and sample.each is None:
         yield (
-            f"{equal:,} of {sample.frame.height:,} rows equal an earlier row and count once; if each is an event of "
-            f"its own, add identified_by with the columns that identify a row, and nth"
+            f"{equal:,} of {frame.height:,} rows equal an earlier row and count once; if each is an event of its own, "
+            f"add identified_by with the columns that identify a row, and nth"
         )
     if not {"order_id", "item_id", "event_time"} <= set(has):
         return
-    rows = sample.frame.select(has[one] for one in ("order_id", "item_id", "event_time", "event_name") if one in has)
-    rows = rows.drop_nulls()
     if "event_name" in has:
-        rows = rows.filter(pl.col(has["event_name"]).replace_strict(guess.events, default=None) == "purchase")
-    times = rows.group_by(has["order_id"], has["item_id"]).agg(pl.col(has["event_time"]).n_unique().alias("times"))
-    again = times.select((pl.last() > 1).sum()).item()
-    if again:
+        frame = frame.filter(pl.col(has["event_name"]).replace_strict(guess.events, default=None) == "purchase")
+    order, item, time = has["order_id"], has["item_id"], has["event_time"]
+    times = frame.drop_nulls([order, item, time]).group_by(order, item).agg(pl.col(time).n_unique().alias("times"))
+    if again := times.filter(pl.last() > 1).height:
         yield (
             f"{again:,} items of an order were bought at several times; if it was sent again, add "
             f"once_per: [order_id, item_id]"
@@ -164,5 +165,5 @@ def guess_columns(sample: Sample) -> Guess:
     _drop_order_totals(sample, guess)
     if "event_name" in guess.columns:
         guess.events, guess.unknown_events = _event_names(sample, guess.columns["event_name"][0])
-    guess.notes += _repeats(sample, guess)
+    guess.notes += [] if "event_id" in guess.columns else _repeats(sample, guess)
     return guess

@@ -5,14 +5,13 @@ from itertools import product
 
 import polars as pl
 
-from events.guess.sniff import READABLE
+from events.guess.sample import READABLE
 from events.guess.words import comparable, words
-from events.transform.times import EARLIEST, LATEST, moment
+from events.transform.times import EARLIEST, EPOCHS, LATEST, moment
 
 _DATE = r"^\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d{2})(?:\D|$)"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
 _WITH_MONTH = ("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%y", "%d %B %Y", "%B %d, %Y")
-_EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units in a second
 _EXCEL = (36_526, 73_050)  # 2000 to 2099, in days from 1899-12-30
 _DAY_NUMBERS = (0, 5_000)
 
@@ -36,20 +35,18 @@ class TimeForm:
 
 
 def date_formats(values: pl.Series) -> list[str]:
-    """Return the formats (strptime) of dates that begin with the day or the month.
+    """Return the formats (strptime) of dates that begin with the day or the month; none for other values.
 
-    Returns:
-        None where the values are not such dates; one where the values prove which comes first, because a number is
-        above 12; both where nothing proves it.
+    One format where a number above 12 proves which comes first; both where nothing proves it.
     """
     filled = values.drop_nulls().str.strip_chars()
     filled = filled.filter(filled != "")
-    if filled.is_empty() or filled.str.contains(_DATE).mean() < READABLE:  # type: ignore[operator]  # a float
+    if filled.str.contains(_DATE).sum() < max(1, READABLE * len(filled)):
         return []
     mark = filled.str.extract(r"^\d{1,2}([/.-])", 1).mode()[0]
-    year = "%Y" if filled.str.contains(r"^\d{1,2}\D\d{1,2}\D\d{4}").mean() > 0.5 else "%y"  # type: ignore[operator]
-    orders = (("%d", "%m", year), ("%m", "%d", year))
-    forms = [mark.join(order) + clock for order in orders for clock in _CLOCKS]
+    year = "%Y" if filled.str.contains(r"^\d{1,2}\D\d{1,2}\D\d{4}").sum() > 0.5 * len(filled) else "%y"
+    orders = (mark.join(order) for order in (("%d", "%m", year), ("%m", "%d", year)))
+    forms = [order + clock for order, clock in product(orders, _CLOCKS)]
     unread = {form: filled.str.to_datetime(form, strict=False, time_unit="us").null_count() for form in forms}
     least = min(unread.values())
     return [form for form in forms if unread[form] == least] if least <= (1 - READABLE) * len(filled) else []
@@ -57,8 +54,8 @@ def date_formats(values: pl.Series) -> list[str]:
 
 def _numeric_form(name: str, numbers: pl.Series) -> TimeForm | None:
     """Return how numbers are times; a small number is one only in a column that is named so."""
-    low, high = EARLIEST.timestamp(), LATEST.timestamp()
-    counts = {unit: numbers.is_between(low * n, high * n).sum() for unit, n in _EPOCHS.items()}
+    low, high = EARLIEST.timestamp() * 1_000_000, LATEST.timestamp() * 1_000_000
+    counts = {unit: (numbers * micro).is_between(low, high).sum() for unit, micro in EPOCHS.items()}
     if sum(counts.values()) >= READABLE * len(numbers):
         units = [unit for unit, count in counts.items() if count]
         return TimeForm((units[0],)) if len(units) == 1 else TimeForm(("epoch",), comment="the unit differs by row")

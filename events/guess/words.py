@@ -11,12 +11,8 @@ from shoplens.yaml_file import read_yaml
 
 @cache
 def words() -> dict[str, Any]:
-    """Return words.yaml, with each text split at blanks."""
-
-    def split(node: Any) -> Any:
-        return {name: split(held) for name, held in node.items()} if isinstance(node, dict) else node.split()
-
-    found: dict[str, Any] = split(read_yaml(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
+    """Return words.yaml."""
+    found: dict[str, Any] = read_yaml(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return found
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from events.collector.log import Record
-from events.collector.records import events_of
+from events.collector.records import record_frames
 from events.lake import Place, is_lake, known_since
 from features.online_stores.live_events import LiveEvent
 from features.online_stores.rows import RowStore
@@ -18,36 +17,20 @@ from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
-
-def missed(lake: Place, moment: datetime) -> Iterator[list[dict[str, Any]]]:
-    """Yield, one day at a time, the events of a lake that became known at or after a moment; none without a lake.
-
-    They have left the collector's log; a store that was loaded since needs them. Each is a dict of the columns that are
-    not null, times as `datetime`.
-    """
-    if is_lake(lake):
-        for day in known_since(lake, moment):
-            rows = day.filter(pl.col("user_id").is_not_null()).to_dicts()
-            yield [{name: value for name, value in row.items() if value is not None} for row in rows]
-
-
-def live_event(event: dict[str, Any]) -> LiveEvent:
-    """Return an event of the contract, its times as `datetime`, as the online stores keep it."""
-    known = max(event["event_time"], event["ingested_at"])
-    return LiveEvent(
-        user_id=event["user_id"],
-        known_micros=(known - _EPOCH) // _MICROSECOND,
-        time=(event["event_time"] - _EPOCH) // _MICROSECOND,
-        event_id=event["event_id"],
-        item_id=event.get("item_id") or "",
-        event_name=event["event_name"],
-        quantity=float(np.float32(event.get("quantity") or 0.0)),
-        amount=float(np.float32(event.get("amount") or 0.0)),
-        order_key=event.get("order_id") or event.get("session_id") or "",
+def live_events(events: pl.DataFrame) -> list[LiveEvent]:
+    """Return the events of known users (EVENT_SCHEMA) as the online stores keep them."""
+    known = events.filter(pl.col("user_id").is_not_null()).select(
+        "user_id",
+        pl.max_horizontal("event_time", "ingested_at").dt.epoch("us").alias("known_micros"),
+        pl.col("event_time").dt.epoch("us").alias("time"),
+        "event_id",
+        pl.col("item_id").fill_null(""),
+        "event_name",
+        pl.col("quantity", "amount").fill_null(0.0).cast(pl.Float32).cast(pl.Float64),
+        pl.coalesce("order_id", "session_id", pl.lit("")).alias("order_key"),
     )
+    return [LiveEvent(*row) for row in known.select(LiveEvent._fields).iter_rows()]
 
 
 class OnlinePush:
@@ -55,8 +38,6 @@ class OnlinePush:
 
     The store in use and the one before are both kept current, so that a service may read either during a release.
     """
-
-    name = "push"
 
     def __init__(self, settings: Settings, lake: Place) -> None:
         """Push into the online stores of the settings; one that was loaded since gets what left the log for `lake`."""
@@ -83,14 +64,14 @@ class OnlinePush:
             new = self._open(self._state.lineage)
             if name not in self._stores:
                 raise StoreUnavailableError(f"store {name} has lost what was loaded; run `shoplens materialize`")
-        for store, state in new.items():
-            for events in missed(self._lake, datetime.fromisoformat(state.high_water)):
-                self._push(events, [self._stores[store]])
+        for store, high_water in new.items() if is_lake(self._lake) else ():
+            for day in known_since(self._lake, high_water):  # they have left the log
+                self._push(day, [self._stores[store]])
         write_json(self._targets_path, self._loads)
         return bool(new)
 
-    def _open(self, lineage: str) -> dict[str, StoreState]:
-        """Open all complete stores of a lineage; return the states of those that nothing was pushed into yet."""
+    def _open(self, lineage: str) -> dict[str, datetime]:
+        """Open all complete stores of a lineage; return the ends of the data of those that nothing was pushed into."""
         pushed, new = {}, {}
         with suppress(OSError, ValueError):
             pushed = dict(read_json(self._targets_path))
@@ -102,7 +83,7 @@ class OnlinePush:
                 continue
             self._stores[name], self._loads[name] = rows, state["load"]
             if pushed.get(name) != state["load"]:
-                new[name] = StoreState(**state)
+                new[name] = datetime.fromisoformat(state["high_water"])
         return new
 
     def follow(self, records: Sequence[Record]) -> None:
@@ -111,7 +92,7 @@ class OnlinePush:
         Raises:
             StoreUnavailableError: a store cannot be reached; the same records are to be pushed again.
         """
-        self._push(events_of(records), self._stores.values())
+        self._push(record_frames(records)[0], self._stores.values())
 
     def close(self) -> None:
         """Close the stores."""
@@ -127,11 +108,11 @@ class OnlinePush:
             self.close()
             raise StoreUnavailableError(f"online store: cannot be written: {error}") from error
 
-    def _push(self, events: list[dict[str, Any]], stores: Iterable[RowStore]) -> None:
-        live = [live_event(event) for event in events if event.get("user_id") is not None]  # else not known yet who
+    def _push(self, events: pl.DataFrame, stores: Iterable[RowStore]) -> None:
+        live = live_events(events)
         with self._reaching():
             for rows in stores if live else ():
                 rows.append(live)
-        if events and self._state is not None:
-            latest = max(max(event["event_time"], event["ingested_at"]) for event in events)
-            write_live(self._where, self._state, latest + _MICROSECOND)
+        if self._state is not None and not events.is_empty():
+            latest: Any = events.select(pl.max_horizontal("event_time", "ingested_at").max()).item()
+            write_live(self._where, self._state, latest + timedelta(microseconds=1))

@@ -10,7 +10,7 @@ from case_reading import guessed, ingest, shipped
 
 from events.fetch import fetch
 from events.guess.propose import propose
-from events.guess.sniff import sniff
+from events.guess.sample import sniff
 from events.guess.times import date_formats, time_form
 from events.mapping import DateAndTime, Mapping
 from shoplens.errors import MappingError, SourceError

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from events.guess.sniff import sniff
+from events.guess.sample import sniff
 from events.sources.files import TEXT, kind_of
 from events.sources.readers import read_table
 from shoplens.errors import SettingsError, SourceError

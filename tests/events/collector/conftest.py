@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from events.collector.batcher import Batcher
-from events.collector.intake import Clock, Intake
+from events.collector.intake import Batcher, Intake
 from events.collector.log import EventLog
 from events.collector.records import record_frames
 
@@ -29,10 +28,14 @@ class Taking:
     """A log with an intake and a batcher on the data's clock, which stands at NOW."""
 
     def __init__(
-        self, folder: Path, take: Callable[[Any], Any] | None = None, convert: Callable[[Any], Any] | None = None
+        self,
+        folder: Path,
+        take: Callable[[Any], Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,
+        now_of_data: Callable[[], datetime] | None = lambda: NOW,
     ) -> None:
         self.log = EventLog(folder)
-        self.intake = Intake(self.log, no_negative_price, Clock(lambda: NOW))
+        self.intake = Intake(self.log, no_negative_price, now_of_data)
         self.batcher = Batcher(take or self.intake.take, convert)
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -53,8 +56,8 @@ def taking(tmp_path: Path) -> Iterator[Taking]:
 def event(event_id: str | None, minute: float = 0, **more: Any) -> dict[str, Any]:
     """A view of bread by Ann, some minutes after 10:00."""
     when = datetime(2026, 11, 25, 10, tzinfo=UTC).timestamp() + minute * 60
-    said = {"event_time": datetime.fromtimestamp(when, UTC).isoformat(), "event_name": "view_item", "user_id": "ann"}
-    return {"event_id": event_id, **said, "item_id": "bread", **more}
+    posted = {"event_time": datetime.fromtimestamp(when, UTC).isoformat(), "event_name": "view_item", "user_id": "ann"}
+    return {"event_id": event_id, **posted, "item_id": "bread", **more}
 
 
 @pytest.fixture

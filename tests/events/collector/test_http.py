@@ -1,4 +1,4 @@
-"""`POST /events` over a real server: each event its verdict, and nothing taken that was not answered."""
+"""`POST /events` over a real server: each event gets its verdict, and nothing is taken without an answer."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
-from events.collector.app import Collector
+from events.collector.app import collector_app
 from events.collector.intake import Verdict
 from events.collector.records import Incoming
 from tests.events.collector.conftest import Taking, event
@@ -34,7 +34,7 @@ def served(
 ) -> Iterator[httpx.Client]:
     """A server on a free port of this machine."""
     problems = {"followers": {"push": {"problem": full or None}}}
-    app = Collector(taking.batcher, lambda: problems, lambda: full, token, origins, parse_call).app()
+    app = collector_app(taking.batcher, lambda: problems, lambda: full, token, origins, parse_call)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()  # requests wait for the server from now on
@@ -63,9 +63,9 @@ def test_one_event_a_list_and_lines(taking: Taking) -> None:
         wrapped = client.post("/events", json={"events": [event("d")]}).json()
         assert wrapped["accepted"] == 1
         lines = "\n".join([json.dumps(event("e")), "", "{", json.dumps(event("f", price=-2.0))])
-        told = client.post("/events", content=lines, headers=NDJSON).json()
-        assert [one["status"] for one in told["events"]] == ["accepted", "quarantined", "quarantined"]
-        assert told["events"][2] == {
+        answered = client.post("/events", content=lines, headers=NDJSON).json()
+        assert [one["status"] for one in answered["events"]] == ["accepted", "quarantined", "quarantined"]
+        assert answered["events"][2] == {
             "event_id": "f",
             "status": "quarantined",
             "reasons": ["price_negative"],
@@ -76,7 +76,7 @@ def test_one_event_a_list_and_lines(taking: Taking) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1,", b"\xff", b'{"a": 1} x'])
-def test_a_body_that_is_no_json_is_said_and_kept(taking: Taking, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_rejected_and_kept(taking: Taking, body: bytes) -> None:
     with served(taking) as client:
         answer = client.post("/events", content=body)
     assert answer.status_code == 400
@@ -85,7 +85,7 @@ def test_a_body_that_is_no_json_is_said_and_kept(taking: Taking, body: bytes) ->
     assert taking.tables()[1]["reasons"].to_list() == [["not_json"]]
 
 
-def test_what_is_refused_whole(taking: Taking) -> None:
+def test_requests_that_are_rejected_as_a_whole(taking: Taking) -> None:
     with served(taking) as client:
         assert client.post("/events", content=b" \n").status_code == 400
         large = client.post("/events", content=b" " * (17 << 20))
@@ -100,7 +100,7 @@ def test_what_is_refused_whole(taking: Taking) -> None:
     assert taking.log.end == 0
 
 
-def test_without_room_senders_come_again(taking: Taking) -> None:
+def test_without_room_senders_are_asked_to_retry(taking: Taking) -> None:
     with served(taking, full="disk: 5 bytes are free, and 10 must be") as client:
         answer = client.post("/events", json=event("a"))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -113,9 +113,9 @@ def test_a_token_where_one_is_set(taking: Taking) -> None:
     with served(taking, token="s3cret") as client:
         wrong = ("Bearer wrong", "s3cre", "s3cret", "Basic s3cret", "Basic " + b64encode(b"s3cre:").decode())
         for headers in ({}, *({"authorization": one} for one in wrong)):
-            refused = client.post("/events", json=event("a"), headers=headers)
-            assert refused.status_code == 401
-            assert "s3cret" not in refused.text
+            rejected = client.post("/events", json=event("a"), headers=headers)
+            assert rejected.status_code == 401
+            assert "s3cret" not in rejected.text
         assert (
             client.post("/events", json=event("a"), headers={"authorization": "Bearer s3cret"}).json()["accepted"] == 1
         )
@@ -129,8 +129,8 @@ def test_many_senders_at_once(taking: Taking) -> None:
     def send(sender: int) -> None:
         with httpx.Client(base_url=client.base_url, timeout=20) as own:
             for number in range(25):
-                told = own.post("/events", json=event(f"{sender % 4}-{number}")).json()
-                statuses.append(told["events"][0]["status"])
+                answered = own.post("/events", json=event(f"{sender % 4}-{number}")).json()
+                statuses.append(answered["events"][0]["status"])
 
     with served(taking) as client:
         threads = [threading.Thread(target=send, args=(n,)) for n in range(8)]
@@ -199,8 +199,11 @@ def test_a_full_disk_is_answered_and_ends_nothing(taking: Taking) -> None:
         answer = client.post("/events", json=event("a"))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json()["error"].startswith("log: cannot be written (attempt to write a readonly database)")
+        problems = client.get("/readyz").json()["problems"]
+        assert problems["intake"].startswith("log: cannot be written (attempt to write a readonly database)")
         taking.log._writer.execute("PRAGMA query_only = OFF")
         assert client.post("/events", json=event("a")).json()["accepted"] == 1
+        assert client.get("/readyz").json() == {"ready": True, "problems": {}}
 
 
 def test_a_dead_intake_is_not_ready(tmp_path: Path) -> None:

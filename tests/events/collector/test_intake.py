@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from events.collector.intake import Clock, Verdict
+from events.collector.intake import Verdict
 from events.collector.records import Incoming, parse_body
 from shoplens.errors import CollectorBusyError
 from tests.events.collector.conftest import Taking, event
@@ -96,7 +96,7 @@ def test_sessions_end_after_thirty_idle_minutes_and_late_events_join_theirs(taki
     }
 
 
-def test_on_the_data_s_clock_an_event_comes_when_it_says(taking: Taking) -> None:
+def test_on_the_data_clock_an_event_states_when_it_was_received(taking: Taking) -> None:
     late = "2026-11-25T11:30:00+00:00"
     taking.intake.take(read(event("a"), event("b", minute=1, ingested_at=late)))
     events, _ = taking.tables()
@@ -106,16 +106,20 @@ def test_on_the_data_s_clock_an_event_comes_when_it_says(taking: Taking) -> None
     ]
 
 
-def test_on_the_wall_s_clock_nobody_says_when_it_came() -> None:
-    clock, before = Clock(), datetime.now(UTC)
-    came = clock.ingested({"event_time": before - timedelta(days=1), "ingested_at": before - timedelta(days=1)})
+def test_on_the_wall_clock_an_event_is_received_now(tmp_path: Path) -> None:
+    taking, before = Taking(tmp_path / "log", now_of_data=None), datetime.now(UTC)
+    ahead = before + timedelta(seconds=30)  # a sender's clock is a little fast: nothing is received before it happens
+    times = {"a": before - timedelta(days=1), "b": ahead, "c": before + timedelta(seconds=75)}
+    sent = [event(name, event_time=when.isoformat(), ingested_at=when.isoformat()) for name, when in times.items()]
+    found = statuses(taking.intake.take(read(*sent)))
+    assert found == [("accepted", ()), ("accepted", ()), ("quarantined", ("event_time_in_future",))]
+    came, later = taking.tables()[0]["ingested_at"]
     assert before <= came <= datetime.now(UTC)
-    ahead = before + timedelta(seconds=30)  # a sender's clock is a little fast: nothing comes before it happens
-    assert clock.ingested({"event_time": ahead}) == ahead
-    assert before + timedelta(seconds=59) < clock.limit() < before + timedelta(seconds=70)
+    assert later == ahead
+    taking.close()
 
 
-def test_a_batch_is_many_requests_and_each_hears_its_own(taking: Taking) -> None:
+def test_a_batch_holds_many_requests_and_each_gets_its_own_verdicts(taking: Taking) -> None:
     answers: list[Future[list[Verdict]]] = [
         taking.batcher.submit(partial(read, event(f"e{n % 40}"), event(f"f{n}", price=-1.0)), 100) for n in range(80)
     ]
@@ -126,7 +130,7 @@ def test_a_batch_is_many_requests_and_each_hears_its_own(taking: Taking) -> None
     assert (events.height, aside.height) == (40, 80)
 
 
-def test_beyond_what_fits_senders_are_asked_to_come_again_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_beyond_what_fits_senders_are_asked_to_retry_and_nothing_is_lost(tmp_path: Path) -> None:
     import threading
 
     gate = threading.Event()

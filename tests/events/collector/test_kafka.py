@@ -72,14 +72,14 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path, fault: Exc
     produce(kafka, [json.dumps(event(f"e{n}")).encode() for n in range(50)])
     tries = 0
 
-    def refuse_first(incoming: Sequence[Incoming]) -> list[Verdict]:
+    def fail_first(incoming: Sequence[Incoming]) -> list[Verdict]:
         nonlocal tries
         tries += 1
         if tries == 1:
             raise fault
         return taking.intake.take(incoming)
 
-    taking = Taking(tmp_path / "log", take=refuse_first)
+    taking = Taking(tmp_path / "log", take=fail_first)
     source = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
     until(lambda: source.taken >= 50)
     source.close()
@@ -103,7 +103,7 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path, fault: Exc
         ('{"enable.auto.offset.store": true}', "enable.auto.offset.store must not be set"),
     ],
 )
-def test_options_that_would_lose_events_are_refused(more: str, message: str) -> None:
+def test_options_that_would_lose_events_are_rejected(more: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         options("127.0.0.1:9092", "g", more)
 

@@ -1,4 +1,4 @@
-"""What senders say, against the contract: good events as they are, bad ones with the reasons that a file's rows get."""
+"""Posted events against the contract: good ones unchanged, bad ones with the reasons that the rows of a file get."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.collector.records import attribute_text, parse_body, parse_event, parse_lines
+from events.collector.records import attribute_text, parse_body, parse_event
 from events.transform.columns import attributes, scalar_columns
 
 GOOD = {
@@ -28,7 +28,7 @@ def sent(**changes: Any) -> bytes:
     return json.dumps({**GOOD, **changes}).encode()
 
 
-def test_a_good_event_keeps_what_it_says_and_nothing_is_thrown_away() -> None:
+def test_a_good_event_keeps_all_its_fields() -> None:
     one = parse_event(sent(coupon="X1", depth={"a": [1]}, session_id="", rating=None, attributes={"lang": "de"}))
     assert one.reasons == ()
     assert one.event["event_time"] == datetime(2026, 11, 25, 7, 0, 0, 1, tzinfo=UTC)
@@ -99,7 +99,7 @@ def test_a_bad_event_has_its_reasons_and_is_kept_as_sent(changes: dict[str, Any]
         (b"null", "not_an_object"),
     ],
 )
-def test_what_is_no_event_at_all(raw: bytes, reason: str) -> None:
+def test_what_is_not_an_event(raw: bytes, reason: str) -> None:
     one = parse_event(raw)
     assert one.reasons[0] == reason
     assert one.raw
@@ -109,7 +109,8 @@ def test_an_event_without_an_id_gets_the_same_one_every_time() -> None:
     first, again = parse_event(sent(event_id=None)), parse_event(sent(event_id="", session_id="s7", ingested_at=None))
     other = parse_event(sent(event_id=None, amount=2.6))
     assert first.event["event_id"] == again.event["event_id"] != other.event["event_id"]
-    assert not first.has_id
+    assert parse_event(sent(event_id=None), "place").event["event_id"] == "place"
+    assert parse_event(sent(), "place").event["event_id"] == "e1"
     same_moment = parse_event(sent(event_id=None, event_time="2026-11-25T07:00:00.000001Z"))
     assert same_moment.event["event_id"] == first.event["event_id"]
 
@@ -118,8 +119,12 @@ def test_a_bad_event_takes_no_good_one_with_it() -> None:
     good, bad = sent(), sent(event_id="e2", price="?")
     for body in (b"[%s,%s,7]" % (good, bad), b'{"events": [%s,%s,7]}' % (good, bad)):
         assert [one.reasons for one in parse_body(body)] == [(), ("price_not_a_number",), ("not_an_object",)]
-    lines = parse_lines(b"%s\r\n\n%s\n7" % (good, bad))
+    lines = parse_body(b"%s\r\n\n%s\n7" % (good, bad))
     assert [one.reasons for one in lines] == [(), ("price_not_a_number",), ("not_an_object",)]
+    infinite = parse_body(b"[%s]" % sent(price=float("inf")))
+    assert [(one.reasons, json.loads(one.raw)["price"]) for one in infinite] == [
+        (("price_not_a_number",), float("inf"))
+    ]
     assert [one.reasons for one in parse_body(good)] == [()]
     assert [one.reasons for one in parse_body(b"[%s" % good)] == [("not_json",)]
     assert parse_body(b"[]") == []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.contract import EVENT_SCHEMA
-from features.live.push import live_event
+from features.live.push import live_events
 from features.online_stores.live_events import LISTS, LiveEvent, merge
 from features.online_stores.sqlite_rows import SqliteRows
 from features.recent import recent_lists
@@ -46,7 +46,8 @@ def test_any_order_any_batches_any_repeats(
         {**event, "event_id": f"e{n}", "user_id": "ann", "ingested_at": event["event_time"]}
         for n, event in enumerate(said)
     ]
-    frame = pl.DataFrame(events, schema={name: EVENT_SCHEMA[name] for name in events[0]}, infer_schema_length=None)
+    schema = {name: EVENT_SCHEMA[name] for name in events[0]}
+    frame = pl.DataFrame(events, schema)
     until = START + timedelta(days=1)
     batch = recent_lists(frame, N, until).select(*LISTS).row(0)
     before = recent_lists(frame.head(loaded), N, until).select(*LISTS).rows()
@@ -57,7 +58,7 @@ def test_any_order_any_batches_any_repeats(
         while coming:
             size = cuts.pop() if cuts else 2
             part, coming = coming[:size], coming[size:]
-            rows.append(map(live_event, part))
+            rows.append(live_events(pl.DataFrame(part, schema)))
         live = list(rows.live())
     assert len(live) <= N
     assert merge(tuple(LISTS), before[0] if before else (None,) * len(LISTS), live, N) == batch

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from pydantic_core import to_json
 
-from events.collector.followers import Following, Pace
+from events.collector.followers import Following
 from events.collector.log import EventLog, Record
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events
@@ -130,7 +130,7 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
     with EventLog(home / "log") as log:
         log.append([to_json(kept)])
         again = OnlinePush(story.settings, lake)
-        following = Following(log, again, home, Pace())
+        following = Following(log, "push", again.follow, home, again.rewind)
         following.close()
         assert following.position == log.end
         assert not again.rewind()
@@ -144,7 +144,7 @@ def test_without_a_store_the_log_waits(story: Any, tmp_path: Path) -> None:
         push.rewind()
     with EventLog(tmp_path / "log") as log:
         log.append([to_json(collected("x1", "2024-01-08 10:00", "ink"))])
-        following = Following(log, push, tmp_path, Pace())
+        following = Following(log, "push", push.follow, tmp_path, push.rewind)
         _until(lambda: following.problem is not None)
         assert following.position == 0
         materialize(story.settings)
@@ -166,13 +166,8 @@ def _until(holds: Any) -> None:
 class _Failing:
     """A follower that fails at first, as a store that is away does."""
 
-    name = "failing"
-
     def __init__(self) -> None:
         self.tries, self.seen = 0, [b""]
-
-    def rewind(self) -> bool:
-        return False
 
     def follow(self, records: Sequence[Record]) -> None:
         self.tries += 1
@@ -185,17 +180,17 @@ def test_a_follower_moves_on_only_after_the_effect(tmp_path: Path) -> None:
     failing = _Failing()
     with EventLog(tmp_path / "log") as log:
         log.append([b"one", b"two"])
-        following = Following(log, failing, tmp_path, Pace())
+        following = Following(log, "failing", failing.follow, tmp_path)
         _until(lambda: following.position == log.end)
         following.close()
         assert failing.seen[1:] == [b"one", b"two"]
         log.append([b"three"])
-        later = Following(log, failing, tmp_path, Pace())
+        later = Following(log, "failing", failing.follow, tmp_path)
         _until(lambda: later.position == log.end)
         later.close()
         assert failing.seen[1:] == [b"one", b"two", b"three"]
         (tmp_path / "failing.json").write_text("{torn")  # a place that cannot be read is the beginning
-        again = Following(log, failing, tmp_path, Pace())
+        again = Following(log, "failing", failing.follow, tmp_path)
         _until(lambda: again.position == log.end)
         again.close()
         assert failing.seen[1:] == [b"one", b"two", b"three"] * 2
