@@ -83,10 +83,9 @@ def _working(out: Path, duckdb: Callable[[Path], Any]) -> Iterator[tuple[Path, A
 
 def _ours(events: Path, out: Path) -> Callable[[], None]:
     """Return what computes the views as the stage does, from a catalogue that is there."""
-    from features.engine.duck import duckdb
-    from features.engine.job import Job
-    from features.engine.shards import SplitLog
-    from features.windows import Days
+    from features.engine.engines import duckdb
+    from features.engine.job import Job, SplitLog
+    from features.views.windows import Days
 
     day = int(_moment(events).timestamp()) // 86_400
 
@@ -102,7 +101,7 @@ def _ours(events: Path, out: Path) -> Callable[[], None]:
 
 def _sql(events: Path, out: Path) -> Callable[[], None]:
     from bench.sql import queries
-    from features.engine.duck import duckdb
+    from features.engine.engines import duckdb
 
     moment = _moment(events)
     known = {
@@ -149,7 +148,7 @@ def _catalogue(events: Path, folder: Path) -> Path:
     import polars as pl
 
     from features.catalogue import read_catalogue
-    from features.engine.duck import duckdb
+    from features.engine.engines import duckdb
 
     path = folder / f"catalogue-{events.name}.parquet"
     if not path.is_file():

@@ -133,6 +133,7 @@ def _load(case: Case, way: str, feast: Any, view: Any, folder: Path) -> None:
         feast.materialize(*_WINDOW)
         return
     from features.load import freeze, load_view
+
     from features.online_stores.views import View
 
     freeze(folder, folder / "copy", {"view": _WINDOW}, [View.of(view)])

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.sql import quoted
+from features.engine.engines import quoted
 
 BINS = 24
 MOST_TEXTS = 8

@@ -8,9 +8,8 @@ from typing import Any
 
 from jinja2 import Template
 
-from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values, sentence
+from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values, readers, sentence
 from features.page.distribution import Numbers, TableDistribution, table_distribution
-from features.services import readers
 from shoplens.templates import load_template
 
 _WIDTH, _HEIGHT = 240, 40  # of the bars

@@ -9,8 +9,8 @@ taken once both events are known, however late either comes.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import Measure, column, span_days, trailing, while_active, whole
+from features.views.contract import ViewInput
+from features.views.windows import Measure, column, span_days, trailing, while_active, whole
 
 KEY = "user_id"
 WINDOW = 90

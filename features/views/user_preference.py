@@ -7,8 +7,8 @@ prices of the whole log would leak later prices into a snapshot.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import MONEY_UNITS, Measure, column, span_days, trailing, while_active, whole, whole_days
+from features.views.contract import ViewInput
+from features.views.windows import MONEY_UNITS, Measure, column, span_days, trailing, while_active, whole, whole_days
 
 KEY = "user_id"
 WINDOW = 90

@@ -1,7 +1,4 @@
-"""What a feature view is: a name, its keys, what its features mean, and how they are built from a log and a catalogue.
-
-A view module exports KEY, DESCRIPTIONS and `build(inputs)`; `features.definitions.VIEWS` lists the views.
-"""
+"""What a feature view is: name and keys, what its features mean, and how it is built from a log and a catalogue."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import Days
+from features.views.windows import Days
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ What arrives late changes it from the day after: its length, its funnel, and its
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import Measure, while_active, whole, whole_days
+from features.views.contract import ViewInput
+from features.views.windows import Measure, while_active, whole, whole_days
 
 KEY = "user_id"
 WINDOWS = (7, 30, 90)

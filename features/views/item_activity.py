@@ -8,8 +8,8 @@ events may be counted by week before anything else.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import EVER, Days, Measure, Spine, trailing, whole
+from features.views.contract import ViewInput
+from features.views.windows import EVER, Days, Measure, Spine, trailing, whole
 
 KEY = "item_id"
 REACH = 7  # days; most of a catalogue sells rarely: rows for the items at rest would be many times the others

@@ -3,8 +3,18 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing, whole
+from features.views.contract import ViewInput
+from features.views.windows import (
+    DAY_US,
+    EVER,
+    MONEY_UNITS,
+    QUANTITY_UNITS,
+    Measure,
+    column,
+    span_days,
+    trailing,
+    whole,
+)
 
 WINDOWS = (1, 7, 30, 90)
 KEY = "user_id"
