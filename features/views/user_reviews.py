@@ -73,15 +73,18 @@ def _reviews(log: ir.Table) -> ir.Table:
     """Return the stars and tones of every review, both in thousandths."""
     t = log.filter(log.event_name == "review")
     stars = (t.rating * _UNITS).round().cast("float64")
+    flags = {
+        "ratings": t.rating.notnull(),
+        "low": (stars <= LOW * _UNITS).fill_null(False),
+        "texts": t.sentiment.notnull(),
+    }
     return t.select(
         KEY,
         "event_day",
         "known_day",
-        ratings=t.rating.notnull().cast("int32").cast("float64"),
         stars=stars.fill_null(whole(0)),
-        low=(stars <= LOW * _UNITS).fill_null(False).cast("int32").cast("float64"),
-        texts=t.sentiment.notnull().cast("int32").cast("float64"),
         tones=t.sentiment.fill_null(whole(0)),
+        **{name: flag.cast("int32").cast("float64") for name, flag in flags.items()},
     )
 
 
@@ -89,11 +92,10 @@ def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     counted = Measure(_reviews(inputs.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS))
     t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, counted)
-    values: dict[str, ir.Value] = {}
+    values = {}
     for w in WINDOWS:
         count, stars, low, texts, tones = (t[column(name, w)] for name in ("ratings", "stars", "low", "texts", "tones"))
-        values[column("ratings", w)] = count.cast("int32")
-        values[column("mean_rating", w)] = (stars / _UNITS / count.nullif(0.0)).cast("float32")
-        values[column("low_rating_share", w)] = (low / count.nullif(0.0)).cast("float32")
-        values[column("mean_sentiment", w)] = (tones / _UNITS / texts.nullif(0.0)).cast("float32")
-    return t.select(KEY, "day", **{name: values[name] for name in DESCRIPTIONS})
+        values[column("mean_rating", w)] = stars / _UNITS / count.nullif(0.0)
+        values[column("low_rating_share", w)] = low / count.nullif(0.0)
+        values[column("mean_sentiment", w)] = tones / _UNITS / texts.nullif(0.0)
+    return t.mutate(**values)
