@@ -148,8 +148,8 @@ def _padded(values: Any, kind: Any, pad: Any = 0) -> NDArray[Any]:
 def _places(known: NDArray[np.datetime64], times: NDArray[np.datetime64], n: int) -> NDArray[np.int64]:
     """Return (len(times), n) places of the last `n` of a user's events known before each time; -1 pads."""
     if np.all(known[1:] >= known[:-1]):
-        places = np.searchsorted(known, times, side="left")[:, None] + np.arange(-n, 0)
-        return np.maximum(places, -1)
+        places: NDArray[np.int64] = np.searchsorted(known, times, side="left")[:, None] + np.arange(-n, 0)
+        return places.clip(-1)
     result = np.full((len(times), n), -1, dtype=np.int64)  # an event came late: it is in the middle of the run
     for row, time in enumerate(times):
         chosen = np.flatnonzero(known < time)[-n:]

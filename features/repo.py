@@ -57,9 +57,10 @@ class Definitions:
         return [*self.entities.values(), *sources, *self.views.values(), *self.services.values()]
 
 
-def _dtype(kind: pa.DataType) -> Any:
+def feast_type(kind: pa.DataType) -> Any:
+    """Return Feast's type of a column."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return Array(_dtype(kind.value_type))
+        return Array(feast_type(kind.value_type))
     if kind not in _TYPES:
         raise FeatureError(
             f"feature type: must be one of {', '.join(map(str, _TYPES))}, or a list of it; received {kind}"
@@ -77,7 +78,7 @@ def _view(name: str, entity: Entity, folder: Path, ttl: timedelta, owner: str, o
     if name == "recent_events":
         source = PushSource(name="recent_events_push", batch_source=source)
     features = [
-        Field(name=column.name, dtype=_dtype(column.type), description=meaning_of(name, column.name))
+        Field(name=column.name, dtype=feast_type(column.type), description=meaning_of(name, column.name))
         for column in columns
         if column.name not in {entity.join_key, "event_timestamp"}
     ]
