@@ -1,8 +1,8 @@
 """Online views: their key, their features and types, and their rows as bytes, the same in every store.
 
 An encoded row is one bit per feature (missing), then the numbers, each at its own width, little endian, then the texts
-and lists as a JSON array. Values come back to the bit, except NaN, which is a missing value as in Feast, and minus
-zero, which is zero (in a list both are kept).
+and lists as a JSON object, in order (floats in lists as texts, because JSON has no infinity). Values come back to the
+bit, except NaN, which is a missing value as in Feast, and minus zero, which is zero (in a list both are kept).
 """
 
 import json
@@ -139,20 +139,22 @@ class View:
         records = np.zeros(len(keys), layout)
         missing = np.zeros((len(keys), len(columns)), dtype=bool)
         fields = iter(layout.names[1:] if layout.names else ())
-        others = []
+        others = {}
         for place, (column, (_, kind)) in enumerate(zip(columns, self.features, strict=True)):
             missing[:, place] = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
             if kind in _CODES:
                 numbers = column.fill_null(pa.scalar(0).cast(column.type)).to_numpy(zero_copy_only=False)
                 records[next(fields)] = np.where(missing[:, place], 0, numbers + numbers.dtype.type(0))
+            elif "float" in kind:
+                others[str(place)] = pl.Series(column).cast(pl.List(pl.Float64)).cast(pl.List(pl.String))
             else:
-                others.append(pl.Series(column).to_list())
+                others[str(place)] = pl.Series(column)
         records["missing"] = np.packbits(missing, axis=1, bitorder="little")
         raw, width = records.tobytes(), layout.itemsize
         contents = [raw[begin : begin + width] for begin in range(0, len(raw), width)]
         if others:
-            encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-            contents = [head + encoder.encode(tail).encode() for head, *tail in zip(contents, *others, strict=True)]
+            tails = pl.DataFrame(others).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+            contents = [head + tail.encode() for head, tail in zip(contents, tails, strict=True)]
         micros = moments.cast(pa.int64()).to_numpy().tolist()
         return list(zip(repeat(self.name), keys.to_pylist(), micros, contents, strict=False))
 
@@ -163,6 +165,11 @@ class View:
         missing = int.from_bytes(flags, "little")
         if len(values) == len(self.features) and not missing:
             return tuple(values)
-        number, other = iter(values), iter(json.loads(content[numbers.size :] or b"[]"))
+        number, other = iter(values), iter(json.loads(content[numbers.size :] or b"{}").values())
         merged = [next(number if kind in _CODES else other) for _, kind in self.features]
-        return tuple(None if missing >> place & 1 else value for place, value in enumerate(merged))
+        for place, (_, kind) in enumerate(self.features):
+            if missing >> place & 1:
+                merged[place] = None
+            elif kind in ("array(float32)", "array(float64)"):
+                merged[place] = list(map(float, merged[place]))
+        return tuple(merged)
