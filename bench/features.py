@@ -9,7 +9,6 @@ its own.
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -38,18 +37,14 @@ class Result:
     peak_gb: float
 
 
-def _params() -> Any:
-    """Return the parameters of one day."""
+def _stage(events: Path, out: Path) -> Callable[[], None]:
+    """Return what computes all that the stage does, for one day."""
+    from features.stages import compute
     from shoplens.params import load_params
 
     found = load_params(ROOT / "params.yaml")
-    return found.model_copy(update={"features": found.features.model_copy(update={"history_days": 1})})
-
-
-def _stage(events: Path, out: Path) -> Callable[[], None]:
-    from features.stages import compute
-
-    return lambda: print(compute(events, out, _params()), file=sys.stderr)  # noqa: T201
+    params = found.model_copy(update={"features": found.features.model_copy(update={"history_days": 1})})
+    return lambda: console.print(compute(events, out, params))
 
 
 def _views() -> list[Any]:
@@ -66,10 +61,12 @@ def _by_view(events: Path, out: Path, *, ours: bool) -> Callable[[], None]:
     from features.engine.engines import duckdb
     from features.engine.job import Job, SplitLog
     from features.views.windows import Days
+    from shoplens.params import load_params
 
     high_water = datetime.fromisoformat(read_json(events / "dataset.json")["high_water"]).astimezone(UTC)
     moment = high_water.replace(hour=0, minute=0, second=0, microsecond=0)
-    day, active, log = int(moment.timestamp()) // 86_400, _params().features.active_days, events / "events.parquet"
+    day, log = int(moment.timestamp()) // 86_400, events / "events.parquet"
+    active = load_params(ROOT / "params.yaml").features.active_days
     known = {"events": str(log), "catalogue": str(out / "catalogue.parquet")}
     known |= {"moment": moment, "day": day, "active": active}
 
@@ -98,17 +95,14 @@ WAYS: dict[str, Callable[[Path, Path], Callable[[], None]]] = {
 }
 
 
-def _rows(events: Path) -> int:
-    return int(read_json(events / "dataset.json")["rows"])
-
-
 def _run(way: str, events: Path, out: Path) -> Result:
     """Run one way in this process."""
     from features.engine.engines import row_count
 
     took = measured(WAYS[way](events, out))
     snapshots = sum(row_count(out / f"{view.name}.parquet") for view in _views())
-    return Result(way, _rows(events), snapshots, took.seconds, took.cpu_seconds, took.peak_gb)
+    rows = row_count(events / "events.parquet")
+    return Result(way, rows, snapshots, took.seconds, took.cpu_seconds, took.peak_gb)
 
 
 def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> list[Result]:
@@ -120,7 +114,7 @@ def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> lis
     import polars as pl
 
     from features.catalogue import read_catalogue
-    from features.engine.engines import duckdb
+    from features.engine.engines import duckdb, row_count
 
     runs: dict[str, list[Result]] = {way: [] for way in ways}
     answers = {way: folder / f"{events.name}-{place}" for place, way in enumerate(WAYS)}
@@ -137,18 +131,13 @@ def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> lis
                 if way != STAGE:  # it makes its own
                     shutil.copy(catalogue, out)
                 found = apart(_run, way, events, out, limit_gb=limit_gb)
-            done.append(found or Result(way, _rows(events), 0, None, _SHORT, limit_gb))
+            done.append(found or Result(way, row_count(events / "events.parquet"), 0, None, _SHORT, limit_gb))
             console.print(json.dumps(asdict(done[-1])), soft_wrap=True)
             if found and way != ways[0]:
                 compare(answers[ways[0]], answers[way])
-    return [least(done) for done in runs.values()]
-
-
-def least(runs: list[Result]) -> Result:
-    """Return the least time of some runs of one way, and the most memory."""
-    ended = [run for run in runs if run.seconds is None]
-    quickest = ended[0] if ended else min(runs, key=lambda run: run.seconds or 0.0)
-    return replace(quickest, peak_gb=max(run.peak_gb for run in runs))
+    for done in runs.values():  # a run that was ended has no time, and its way neither
+        done.sort(key=lambda run: run.seconds or 0.0)
+    return [replace(done[0], peak_gb=max(run.peak_gb for run in done)) for done in runs.values()]
 
 
 def compare(ours: Path, other: Path) -> None:

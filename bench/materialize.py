@@ -43,9 +43,7 @@ class Case:
     lists: int = 0
     length: int = 0
 
-    @property
-    def name(self) -> str:
-        """The case in words."""
+    def __str__(self) -> str:
         features = f"{self.lists} lists of {self.length}" if self.lists else f"{self.numbers} numbers"
         return f"{self.users:,} users x {features}"
 
@@ -139,7 +137,7 @@ def _measure(case: Case, way: str, source: Path, folder: Path, port: int) -> Res
             size = int(client.info("memory")["used_memory"])
     direct = None if rows is None else median_ms(lambda user: rows.read([view], [user]), 2)
     values, peak = case.users * (case.numbers + case.lists * case.length), int(took.peak_gb * 1e9)
-    return Result(case.name, way, values, took.seconds, peak >> 20, size >> 20, median_ms(read, 1), direct)
+    return Result(str(case), way, values, took.seconds, peak >> 20, size >> 20, median_ms(read, 1), direct)
 
 
 @contextmanager
@@ -191,7 +189,7 @@ def main() -> None:
                 with _redis_server(folder) as port:
                     found = apart(_measure, case, way, Path(name), folder, port)
                 if found is None:
-                    raise SystemExit(f"{way} on {case.name}: was ended")
+                    raise SystemExit(f"{way} on {case}: was ended")
                 results.append(found)
                 console.print_json(json.dumps(asdict(found)))
     console.print(table(results), soft_wrap=True)

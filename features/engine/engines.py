@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import ibis
 import pyarrow as pa
@@ -26,22 +26,8 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-class Engine(Protocol):
-    """Reads Parquet and runs the SQL of its dialect over it."""
-
-    name: EngineName
-
-    def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
-        """Make `table` stand for some Parquet files from now on; return its columns."""
-        ...
-
-    def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
-        """Hand over the answer in its order, `size` rows at a time (the last batch may be smaller)."""
-        ...
-
-
 class DuckEngine:
-    """DuckDB in memory."""
+    """DuckDB in memory: it reads Parquet, and runs the SQL of its dialect over it."""
 
     name: EngineName = "duckdb"
 
@@ -49,29 +35,29 @@ class DuckEngine:
         self.connection = connection
 
     def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
-        """See `Engine`."""
+        """Make `table` stand for some Parquet files from now on; return its columns."""
         source = self.connection.read_parquet([str(path) for path in files], hive_partitioning=False)
         source.create_view(table, replace=True)
         return ibis.Schema.from_pyarrow(source.limit(0).to_arrow_table().schema)
 
     def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
-        """See `Engine`."""
+        """Hand over the answer in its order, `size` rows at a time (the last batch may be smaller)."""
         return self.connection.sql(sql).to_arrow_reader(size)
 
 
 @contextmanager
-def duckdb(work: Path, memory: str = MEMORY_LIMIT) -> Iterator[DuckEngine]:
+def duckdb(work: Path) -> Iterator[DuckEngine]:
     """Yield DuckDB, which writes what does not fit in memory to the folder `work`."""
     import duckdb
 
-    config: Any = {"memory_limit": memory, "temp_directory": str(work), "preserve_insertion_order": "false"}
+    config: Any = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work), "preserve_insertion_order": "false"}
     with duckdb.connect(config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         yield DuckEngine(connection)
 
 
 class SparkEngine:
-    """A session of Spark."""
+    """A session of Spark, which does the same."""
 
     name: EngineName = "spark"
 
@@ -80,16 +66,19 @@ class SparkEngine:
         ibis.pyspark.connect(session)  # sets UTC, and registers the options that Ibis asks for while it compiles
 
     def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
-        """See `Engine`."""
+        """See `DuckEngine`."""
         frame = self.session.read.parquet(*(str(path) for path in files))
         frame.createOrReplaceTempView(table)
         return ibis.Schema.from_pyarrow(frame.limit(0).toArrow().schema)
 
     def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
-        """See `Engine`."""
+        """See `DuckEngine`."""
         kinds = schema.to_pyarrow()
         answer: pa.Table = self.session.sql(sql).toArrow()
         return answer.select(kinds.names).cast(kinds).combine_chunks().to_reader(max_chunksize=size)
+
+
+Engine = DuckEngine | SparkEngine
 
 
 @contextmanager
