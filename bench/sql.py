@@ -103,31 +103,25 @@ _TOP = """
 """
 
 
-def _window(value: str, name: str, days: int, condition: str = "") -> str:
-    return f"{value} FILTER ({condition}day >= $day - {days}) AS {name}_{days}d"
-
-
-def _whole(name: str, days: int) -> str:
-    return f"CAST(coalesce({name}_{days}d, 0) AS INTEGER) AS {name}_{days}d"
-
-
-def _money(name: str, days: int, unit: int) -> str:
-    return f"CAST(coalesce({name}_{days}d, 0) / {unit} AS FLOAT) AS {name}_{days}d"
-
-
 def _behaviour() -> str:
     days = (1, 7, 30, 90)
     counted = {"purchases": "purchase", "views": "view_item", "carts": "add_to_cart"}
-    windows = [_window("count(*)", n, d, f"event_name = '{e}' AND ") for n, e in counted.items() for d in days]
-    windows += [_window("sum(money)", "spend", d, "event_name = 'purchase' AND ") for d in days]
+
+    def window(value: str, name: str, span: int, condition: str = "") -> str:
+        return f"{value} FILTER ({condition}day >= $day - {span}) AS {name}_{span}d"
+
+    def column(name: str) -> str:
+        value = f"coalesce({name}, 0)"
+        return f"CAST({value} / 10000 AS FLOAT) AS {name}" if "spend" in name else f"CAST({value} AS INTEGER) AS {name}"
+
+    windows = [window("count(*)", n, d, f"event_name = '{e}' AND ") for n, e in counted.items() for d in days]
+    windows += [window("sum(money)", "spend", d, "event_name = 'purchase' AND ") for d in days]
     names = (*counted, "spend", "orders", "days_active")
     return _BEHAVIOUR.format(
         windows=", ".join(windows),
         active=", ".join(f"bit_count(active & ((1::HUGEINT << {d + 1}) - 1)) AS days_active_{d}d" for d in days),
-        orders=", ".join(_window("count(*)", "orders", d) for d in days),
-        columns=", ".join(
-            _money(name, d, 10000) if name == "spend" else _whole(name, d) for name in names for d in days
-        ),
+        orders=", ".join(window("count(*)", "orders", d) for d in days),
+        columns=", ".join(column(f"{name}_{d}d") for name in names for d in days),
     )
 
 

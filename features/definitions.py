@@ -1,10 +1,12 @@
-"""Every feature by name: its view, meaning, unit and owner, and the service that reads it. No Feast in this module."""
+"""Every feature by name: its view, meaning, unit and owner, and the services that read it. No Feast in this module."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from features import (
+from features.fast import FAST_DESCRIPTIONS
+from features.views import (
     item_activity,
     item_pairs,
     user_behaviour,
@@ -14,11 +16,11 @@ from features import (
     user_search,
     user_sessions,
 )
-from features.fast import FAST_DESCRIPTIONS
-from features.views import View
+from features.views.contract import View
 from shoplens.errors import FeatureError
 
 DEFAULT_OWNER = "default"
+USER_STATE = "user_state"  # the service that reads all that is known about one user
 
 
 def _view(module: Any, meaning: str, **more: Any) -> View:
@@ -27,18 +29,17 @@ def _view(module: Any, meaning: str, **more: Any) -> View:
     return View(name, (module.KEY,), meaning, module.DESCRIPTIONS, module.build, **more)
 
 
+def _daily(module: Any, what: str, **more: Any) -> View:
+    return _view(module, f"{what}, each day at 00:00 UTC while the user is active.", **more)
+
+
 # In the order in which they are computed; `features.json` and the catalogue page list them in this order.
 VIEWS: tuple[View, ...] = (
-    _view(user_behaviour, "What a user did over trailing days, each day at 00:00 UTC while the user is active."),
-    _view(user_preference, "What a user prefers, each day at 00:00 UTC while the user is active."),
-    _view(user_sessions, "How a user's sessions go, each day at 00:00 UTC while the user is active."),
-    _view(
-        user_search,
-        "What a user searches for and how well it is found, each day at 00:00 UTC while the user is active.",
-    ),
-    _view(
-        user_reviews, "How a user rates what was bought, each day at 00:00 UTC while the user is active.", reviews=True
-    ),
+    _daily(user_behaviour, "What a user did over trailing days"),
+    _daily(user_preference, "What a user prefers"),
+    _daily(user_sessions, "How a user's sessions go"),
+    _daily(user_search, "What a user searches for and how well it is found"),
+    _daily(user_reviews, "How a user rates what was bought", reviews=True),
     _view(
         item_activity,
         "How an item performs, every seventh day at 00:00 UTC while it had an event in the week before.",
@@ -105,9 +106,55 @@ _WINDOWS: dict[str, str] = {
     "item_sales_trend": "28 days",
     **dict.fromkeys(item_pairs.DESCRIPTIONS, f"{item_pairs.WINDOW} days"),
 }
+
+
+@dataclass(frozen=True)
+class Service:
+    """One feature service: which features are read together.
+
+    Attributes:
+        name: As Feast calls it.
+        meaning: One sentence for people.
+        reads: View -> the features that it reads of it; None: all.
+    """
+
+    name: str
+    meaning: str
+    reads: Mapping[str, frozenset[str] | None]
+
+
+_OF_A_USER = {view.name: view.descriptions for view in VIEWS if view.online and view.keys == ("user_id",)}
+
+
+def _numeric(task: str, wanted: frozenset[str]) -> Service:
+    """Return the service of a prediction: its features, out of every view that has one of them."""
+    reads = {view: wanted & set(descriptions) for view, descriptions in _OF_A_USER.items()}
+    meaning = f"Slow features that the {task} models read."
+    return Service(task, meaning, {view: names for view, names in reads.items() if names})
+
+
+_PROFILE = dict.fromkeys((*_OF_A_USER, "user_profile"))
+SERVICES: tuple[Service, ...] = (
+    *(_numeric(task, frozenset(names)) for task, names in NUMERIC_FEATURES.items()),
+    Service("profile", "What is known about a user, for people.", _PROFILE),
+    Service(USER_STATE, "All that is known about a user, in one read.", {**_PROFILE, "recent_events": None}),
+)
+
+
+def readers(view: str, feature: str) -> tuple[str, ...]:
+    """Return the names of the services that read a feature of a view."""
+    found = [(one.name, one.reads[view]) for one in SERVICES if view in one.reads]
+    return tuple(name for name, names in found if names is None or feature in names)
+
+
+def meaning_of(view: str, feature: str) -> str:
+    """Return what a feature means, with its unit in the last brackets."""
+    known = {**SLOW_VIEWS, **COMPUTED, "recent_events": RECENT_DESCRIPTIONS}.get(view, {})
+    return known.get(feature) or user_profile.describe(feature)
+
+
 _IN_BRACKETS = re.compile(r"\(([^()]*)\)\.$")
 _SPANS = {"d": "day", "h": "hour"}
-_SHOWN_UNIT = "name"
 
 
 def unit(description: str) -> str:
@@ -144,7 +191,7 @@ def may_show_values(unit: str) -> bool:
     Categories and brands are names. What a person typed or stated (text), IDs and moments are not shown; neither is a
     column of the source's own, whose content is unknown here, nor a unit that is new.
     """
-    return unit == _SHOWN_UNIT
+    return unit == "name"
 
 
 def check_owners(owners: Mapping[str, str]) -> None:

@@ -4,19 +4,17 @@ The tombstone is written first, so that nothing that runs meanwhile brings the p
 What DVC keeps (outs and their cache) is a function of the data: it is reported, and goes with the next run.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from events.erase import LakeErasure, erase_from_lake
 from events.lake import is_lake
 from features.store import data_moment, online_stores, open_rows, places, read_state, store_errors
 from features.tombstones import ERASABLE_KEY, add_tombstone
 from shoplens.errors import SettingsError, StoreUnavailableError
+from shoplens.files import whole_file
 from shoplens.settings import Settings
 
 
@@ -71,11 +69,12 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
             raise StoreUnavailableError(f"online store {name}: cannot be written: {error}; erase again") from error
         finally:
             rows.close()
-    offline = {
-        path.relative_to(where.home).as_posix(): count
-        for path in sorted(where.offline.glob("*/**/*.parquet"))
-        if not path.is_relative_to(where.current) and (count := _rewrite(path, user_id))
-    }
+    offline = {}
+    for path in sorted(where.offline.glob("*/*.parquet")):
+        if not path.is_relative_to(where.current) and (count := _count(path, user_id)):
+            with whole_file(path) as work:
+                pl.scan_parquet(path).filter(pl.col(ERASABLE_KEY).ne_missing(user_id)).sink_parquet(work)
+            offline[path.relative_to(where.home).as_posix()] = count
     found: str | Path = lake or settings.lake_dir
     removed = erase_from_lake(found, user_id) if lake or is_lake(found) else None
     recompute = {
@@ -88,26 +87,9 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
 
 def _count(path: Path, user_id: str) -> int:
     """Return the number of rows of a file that name the person."""
-    with pq.ParquetFile(path) as table:
-        if ERASABLE_KEY not in table.schema_arrow.names:
-            return 0
-    chosen = pl.scan_parquet(path, glob=False).filter(pl.col(ERASABLE_KEY).cast(pl.String) == user_id)
-    count: int = chosen.select(pl.len()).collect().item()
+    table = pl.scan_parquet(path, glob=False)
+    if ERASABLE_KEY not in table.collect_schema():
+        return 0
+    named = table.filter(pl.col(ERASABLE_KEY).cast(pl.String) == user_id)
+    count: int = named.select(pl.len()).collect().item()
     return count
-
-
-def _rewrite(path: Path, user_id: str) -> int:
-    """Write a file without the rows of a person, beside and renamed, and return how many there were.
-
-    Row groups stay what they are, so that a load that counted them resumes at the right one.
-    """
-    removed = _count(path, user_id)
-    if removed:
-        work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with pq.ParquetFile(path) as table, pq.ParquetWriter(work, table.schema_arrow, compression="snappy") as writer:
-            for place in range(table.num_row_groups):
-                rows = table.read_row_group(place)
-                kept = rows.filter(pc.not_equal(rows[ERASABLE_KEY], user_id))
-                writer.write_table(kept, row_group_size=max(kept.num_rows, 1))
-        work.replace(path)
-    return removed

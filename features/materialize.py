@@ -1,30 +1,31 @@
 """Load the latest snapshots and the recent events of every user into the online store.
 
 Every digest of data has a store of its own, so that the one in use is read until the new one is complete. May be killed
-at any moment and run again: copies are complete or absent, a load resumes at the slice where it stopped, and the state,
+at any moment and run again: copies are complete or absent, a load goes on after the rows that it wrote, and the state,
 which records what was loaded, is written last. The same features again change nothing.
 """
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.engine.shards import row_count
-from features.load import freeze, load_view
+import duckdb
+
+from features.engine.engines import quoted, row_count
 from features.online_stores.rows import RowStore
+from features.online_stores.views import View
 from features.store import (
     Places,
     StoreState,
-    close_store,
     in_use,
     online_stores,
     open_rows,
@@ -38,7 +39,7 @@ from features.store import (
 from features.tombstones import lift_tombstones, read_tombstones
 from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import FeatureError, StoreUnavailableError
-from shoplens.files import read_json, write_json
+from shoplens.files import read_json, whole_file, whole_folder, write_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ if TYPE_CHECKING:
 
 Window = tuple[datetime, datetime]
 Report = Callable[[str], None]
+
+_SLICE_ROWS = 32_768  # are held in memory and written at once
+_SLICE_ROWS_OF_LISTS = 4_096  # a row with the last events of a user takes some 10 KB
+_MEMORY = "1GB"  # what sorting may hold; more goes to the disk
+_REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def materialize(settings: Settings, report: Report = lambda line: None) -> Mater
         state = None  # unreadable: everything is loaded again, and the state is overwritten
     changed, values = False, 0
     try:
-        if state is None or not _is_current(state, digest, settings):
+        if state is None or not _is_current(state, digest, settings, report):
             state, values = _load(settings, where, features_dir, digest, state, report)
             changed = True
     except store_errors(settings) as error:
@@ -104,26 +110,29 @@ def _digest(features_dir: Path, settings: Settings) -> str:
     return total.hexdigest()
 
 
-def _is_current(state: StoreState, digest: str, settings: Settings) -> bool:
-    """Return whether the store in use holds these data; a file that is not a database is removed."""
-    if state.digest != digest or in_use(settings) != store_name(digest) or not places(settings).registry.is_file():
-        return False
-    rows = open_rows(settings)
+@contextmanager
+def _removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
+    """Close a store at the end; one whose file is not a database any more is removed."""
     try:
-        held = rows.state()
-        return held is not None and held["digest"] == digest
+        yield
     except sqlite3.DatabaseError as error:
-        _raise_unless_broken(error)
-        open_rows(settings, store_name(digest)).remove()
-        return False
+        if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            raise
+        report(f"online store: is broken ({error}) and removed; the collector appends its live events again")
+        rows.remove()
     finally:
         rows.close()
 
 
-def _raise_unless_broken(error: sqlite3.DatabaseError) -> None:
-    """Raise an error again, unless it means that a file is not a database any more."""
-    if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-        raise error
+def _is_current(state: StoreState, digest: str, settings: Settings, report: Report) -> bool:
+    """Return whether the store in use holds these data."""
+    if state.digest != digest or in_use(settings) != store_name(digest) or not places(settings).registry.is_file():
+        return False
+    rows = open_rows(settings)
+    with _removing_a_broken(rows, report):
+        held = rows.state()
+        return held is not None and held["digest"] == digest
+    return False
 
 
 def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
@@ -143,43 +152,109 @@ def _load(
     settings: Settings, where: Places, features_dir: Path, digest: str, old: StoreState | None, report: Report
 ) -> tuple[StoreState, int]:
     """Copy, load, put into use, and only then write the state; return it and the number of values written."""
-    from features.online_stores.views import View
     from features.repo import definitions
 
     about, copy, name = read_json(features_dir / "features.json"), where.offline / digest, store_name(digest)
     dataset, source = about["dataset"], definitions(features_dir)
     windows = _windows(source, about)
-    online = [View.of(view) for view in source.views.values() if view.online]
-    freeze(features_dir, copy, windows, online)
+    freeze(features_dir, copy, windows)
     point(where.current, copy)
     repo = definitions(where.current)
     lift_tombstones(where.erased, features_dir, datetime.fromisoformat(dataset["high_water"]))
-    lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
-    state = StoreState(
-        digest=digest,
-        lineage=lineage.hexdigest()[:16],
-        high_water=dataset["high_water"],
-        last_n=about["last_n"],
-        users=row_count(copy / "recent_events.parquet"),
-        rows=sum(row_count(copy / f"{view.name}.parquet") for view in online),
-        load=uuid.uuid4().hex,
-    )
     file = where.online_store(settings, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()  # before anything is in it, so that what a killed load leaves is found
-    rows = open_rows(settings, name)
-    try:
+    lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
+    with closing(open_rows(settings, name)) as rows:
         rows.reject(read_tombstones(where.erased), only=True)
-        values = sum(load_view(rows, view, copy, digest, report) for view in online)
+        counts = {
+            view.name: load_view(rows, View.of(view), copy, digest, report)
+            for view in source.views.values()
+            if view.online
+        }
+        state = StoreState(
+            digest=digest,
+            lineage=lineage.hexdigest()[:16],
+            high_water=dataset["high_water"],
+            last_n=about["last_n"],
+            users=row_count(copy / "recent_events.parquet"),
+            rows=sum(row_count(copy / f"{one}.parquet") for one in counts),
+            load=uuid.uuid4().hex,
+        )
         rows.finish(asdict(state))
         _carry_live_events(settings, old, state, rows, report)
-    finally:
-        rows.close()
     _register(settings, name, repo, windows)
-    _use(where, file)
+    if where.online.resolve() != file.resolve():  # readers and pushes find this store from now on
+        if where.online.is_file():
+            point(where.previous, where.online.resolve())
+        point(where.online, file)
     write_json(where.state, asdict(state))
     _prune(settings, where)
-    return state, values
+    return state, sum(counts.values())
+
+
+@contextmanager
+def _sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a DuckDB of bounded memory, which writes what it cannot hold below a folder."""
+    spill = folder / "spill"
+    with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 2, "temp_directory": str(spill)}) as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        yield engine
+    shutil.rmtree(spill, ignore_errors=True)
+
+
+def freeze(features_dir: Path, target: Path, windows: dict[str, Window]) -> None:
+    """Copy the rows that have not expired into `target`, unless that is there already.
+
+    Args:
+        features_dir: As the stage `features` left it.
+        target: The copy; only the erasure of a person changes it.
+        windows: First and last event time of each view.
+    """
+    if target.exists():
+        return
+    with whole_folder(target) as work, _sorting(work) as engine:
+        for name, (begin, end) in windows.items():
+            alive = f"event_timestamp BETWEEN '{begin.isoformat()}' AND '{end.isoformat()}'"
+            rows = engine.read_parquet(str(features_dir / f"{name}.parquet")).filter(alive)
+            rows.write_parquet(str(work / f"{name}.parquet"), compression="snappy")
+        shutil.copy(features_dir / "features.json", work / "features.json")
+
+
+def load_view(rows: RowStore, view: View, copy: Path, load: str, report: Report) -> int:
+    """Write the newest row of each key that the store does not have yet; return the number of feature values written.
+
+    Args:
+        rows: The store.
+        view: The view.
+        copy: Where `freeze` left the rows.
+        load: Names the load, so that an interrupted one is resumed.
+        report: Gets a line every few seconds.
+    """
+    rows.prepare(view)
+    done = begun = rows.loaded_rows(view, load)
+    started = reported = time.monotonic()
+    lists = any(kind.startswith("array") for _, kind in view.features)
+    key, names = quoted(view.key), ", ".join(map(quoted, view.schema.names))
+    with _sorting(copy) as engine:
+        engine.read_parquet(str(copy / f"{view.name}.parquet")).create_view("rows")
+        ((total,),) = engine.sql(f"SELECT count(DISTINCT {key}) FROM rows").fetchall()  # noqa: S608 - quoted
+        if done == total:
+            return 0
+        latest = engine.sql(f"""
+            SELECT {names} FROM rows
+            JOIN (SELECT {key}, max(event_timestamp) AS event_timestamp FROM rows GROUP BY {key})
+            USING ({key}, event_timestamp) ORDER BY {key} OFFSET {done}""")  # noqa: S608 - quoted
+        for batch in latest.to_arrow_reader(_SLICE_ROWS_OF_LISTS if lists else _SLICE_ROWS):
+            rows.write(view, batch)
+            done += batch.num_rows
+            rows.set_loaded_rows(view, load, done)
+            if (now := time.monotonic()) - reported >= _REPORT_SECONDS:
+                written, of = (done - begun) * len(view.names), total * len(view.names)
+                rate = written / (now - started)
+                report(f"{view.name}: {written:,} of {of:,} values, {rate:,.0f} per second")
+                reported = now
+    return (done - begun) * len(view.names)
 
 
 def _carry_live_events(
@@ -188,49 +263,31 @@ def _carry_live_events(
     """Copy the live events that the new data do not contain from the store in use.
 
     Not where the data have another source or do not reach further: a correction may have taken events back, and the
-    collector pushes again what is missing.
+    collector pushes again what is missing, also of a store that is broken.
     """
     name = in_use(settings)
     if old is None or name is None or old.lineage != new.lineage:
         return
     high_water = datetime.fromisoformat(new.high_water)
-    if high_water <= datetime.fromisoformat(old.high_water):
-        return
-    micros = (high_water - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    used = open_rows(settings, name)
-    try:
-        rows.append([event for event in used.live() if event.known_micros >= micros])
-    except sqlite3.DatabaseError as error:
-        _raise_unless_broken(error)
-        report(f"{name}: is broken ({error}); the collector appends its live events again")
-    finally:
-        used.close()
+    if high_water > datetime.fromisoformat(old.high_water):
+        micros = (high_water - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        used = open_rows(settings, name)
+        with _removing_a_broken(used, report):
+            rows.append([event for event in used.live() if event.known_micros >= micros])
 
 
 def _register(settings: Settings, name: str, repo: "Definitions", windows: dict[str, Window]) -> None:
     """Apply the definitions to a new registry, record the loaded windows as Feast does, and put it in place."""
-    registry = places(settings).registry
-    work = registry.with_name(f".{registry.name}.{os.getpid()}.tmp")
-    work.unlink(missing_ok=True)
-    feast = open_store(settings, name, work)
-    try:
-        feast.apply(repo.objects())
-        for view in repo.views.values():
-            if view.online:
-                feast.registry.apply_materialization(view, feast.project, *windows[view.name], commit=False)
-        feast.registry.commit()
-        work.replace(registry)
-    finally:
-        close_store(feast)
-        work.unlink(missing_ok=True)
-
-
-def _use(where: Places, file: Path) -> None:
-    """Let readers and pushes find this store from now on, and keep the one before."""
-    if where.online.resolve() != file.resolve():
-        if where.online.is_file():
-            point(where.previous, where.online.resolve())
-        point(where.online, file)
+    with whole_file(places(settings).registry) as work:
+        feast = open_store(settings, name, work)
+        try:
+            feast.apply(repo.objects())
+            for view in repo.views.values():
+                if view.online:
+                    feast.registry.apply_materialization(view, feast.project, *windows[view.name], commit=False)
+            feast.registry.commit()
+        finally:
+            feast._get_provider().online_store.disconnect()  # Feast offers no public way to its store
 
 
 def _prune(settings: Settings, where: Places) -> None:
@@ -240,7 +297,6 @@ def _prune(settings: Settings, where: Places) -> None:
         if path.is_dir() and not path.is_symlink() and store_name(path.name) not in kept:
             shutil.rmtree(path, ignore_errors=True)
     for name in set(online_stores(settings)) - kept:
-        rows = open_rows(settings, name)
-        rows.remove()
-        rows.close()
+        with closing(open_rows(settings, name)) as rows:
+            rows.remove()
         where.online_store(settings, name).unlink(missing_ok=True)

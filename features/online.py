@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from features.catalogue import Catalogue
-from features.online_stores.live_events import LISTS
-from features.online_stores.rows import RowStore
-from features.online_stores.views import Row, View
+from features.online_stores.rows import LISTS, RowStore
+from features.online_stores.views import View
 from features.recent import RecentEvents, recent_from_arrays
 from features.store import StoreState, data_moment, open_rows, places, read_state, store_errors, store_name
 from shoplens.errors import StoreUnavailableError
@@ -46,7 +45,7 @@ class _Opened:
     rows: RowStore
     views: tuple[View, ...]  # those of a user
     state: StoreState
-    stamp: tuple[Any, ...]
+    stamp: tuple[int, ...]
 
 
 class OnlineReader:
@@ -92,7 +91,7 @@ class OnlineReader:
                 self._opened = self._open(stamp)
             return self._opened
 
-    def _open(self, stamp: tuple[Any, ...]) -> _Opened:
+    def _open(self, stamp: tuple[int, ...]) -> _Opened:
         rows = open_rows(self._settings, self._name)
         state = read_state(self._where)
         with self._reading():
@@ -126,27 +125,23 @@ class OnlineReader:
         values: dict[str, Any] = {}
         snapshot: Any = np.datetime64("NaT", "us")
         for view, row in zip(opened.views, found, strict=True):
-            fresh = row if row is not None and _is_fresh(view, row, now) else None
-            values.update(zip(view.names, fresh.values if fresh else (None,) * len(view.names), strict=True))
-            if fresh is not None and "recency_days" in view.names:
-                snapshot = np.datetime64(fresh.event_micros, "us")
+            values |= dict.fromkeys(view.names)
+            if row is None:
+                continue
+            moment = np.datetime64(row.event_micros, "us")
+            age_micros = (now - moment).astype(int)
+            if view.ttl_seconds and age_micros > view.ttl_seconds * 1_000_000:
+                continue  # expired: no store checks that, nor does Feast's read
+            values |= zip(view.names, row.values, strict=True)
+            if "recency_days" in view.names:
+                snapshot = moment
         if all(value is None for value in values.values()):
             return None
-        _, items, names, times, quantities, amounts, orders = (values.get(name) or [] for name in LISTS)
+        _, items, names, times, quantities, amounts, orders = (values.pop(name, None) or [] for name in LISTS)
         return UserState(
             user_id=user_id,
-            features={name: _scalar(value) for name, value in values.items() if name not in LISTS},
+            features={name: one if one is None or isinstance(one, str) else float(one) for name, one in values.items()},
             recent=recent_from_arrays(items, names, times, quantities, amounts, orders, opened.state.last_n, catalogue),
             snapshot_time=snapshot,
             now=now,
         )
-
-
-def _is_fresh(view: View, row: Row, now: np.datetime64) -> bool:
-    """Return whether a row has not expired: no store checks that, nor does Feast's read."""
-    age = (now - np.datetime64(row.event_micros, "us")).astype(int)
-    return not view.ttl_seconds or bool(age <= view.ttl_seconds * 1_000_000)
-
-
-def _scalar(value: Any) -> Feature:
-    return value if value is None or isinstance(value, str) else float(value)

@@ -114,85 +114,47 @@ def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataF
     )
 
 
-def _order_codes(keys: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number runs of equal `keys` (rows, n) backwards from the last column, from 1; 0 where not valid."""
-    change = np.zeros(keys.shape, dtype=np.int32)
-    change[:, :-1] = keys[:, 1:] != keys[:, :-1]
-    codes = np.cumsum(change[:, ::-1], axis=1, dtype=np.int32)[:, ::-1] + 1
-    return np.where(valid, codes, 0).astype(np.int32)
-
-
 @dataclass(frozen=True)
 class _Log:
-    """All events in the order (user, event_time, event_id), as flat arrays, and where each user's begin."""
+    """Events, each user's in the order (event_time, event_id), as flat arrays; the last element of each pads."""
 
     item_index: NDArray[np.int32]
     event_code: NDArray[np.int8]
     event_time: NDArray[np.datetime64]
     quantity: NDArray[np.float32]
     amount: NDArray[np.float32]
-    order: NDArray[np.int32]
-    known: NDArray[np.datetime64]  # the moment after which the event is both over and received
-    start: dict[str, tuple[int, int]]
-
-    @classmethod
-    def build(cls, events: pl.DataFrame, users: NDArray[Any], catalogue: Catalogue) -> "_Log":
-        wanted = pl.DataFrame({"user_id": pl.Series(np.unique(users).tolist(), dtype=pl.String)})
-        log = (
-            events.select(EVENT_COLUMNS)
-            .with_columns(pl.col("user_id").cast(pl.String), pl.col("event_name").cast(pl.String))
-            .join(wanted, on="user_id", how="semi")
-            .sort("user_id", "event_time", "event_id")
-            .with_columns(order_key())
-        )
-        runs = log.with_row_index("row").group_by("user_id", maintain_order=True).agg(pl.col("row").min(), pl.len())
-        time = _micros(log["event_time"])
-        return cls(
-            item_index=catalogue.index_of(log["item_id"]),
-            event_code=log["event_name"].replace_strict(EVENT_CODES, return_dtype=pl.Int8).to_numpy(),
-            event_time=time,
-            quantity=log["quantity"].cast(pl.Float32).fill_null(0.0).to_numpy(),
-            amount=log["amount"].cast(pl.Float32).fill_null(0.0).to_numpy(),
-            order=log["order_key"].rank("dense").cast(pl.Int32).to_numpy(),
-            known=np.maximum(time, _micros(log["ingested_at"])),
-            start={user: (row, row + count) for user, row, count in runs.iter_rows()},
-        )
-
-    def visible(self, user: str, times: NDArray[np.datetime64], n: int) -> NDArray[np.int64]:
-        """Return (len(times), n) places in the log of the user's last `n` events known before each time; -1 pads."""
-        begin, end = self.start.get(user, (0, 0))
-        known = self.known[begin:end]
-        columns = np.arange(-n, 0)
-        if np.all(known[1:] >= known[:-1]):
-            places = begin + np.searchsorted(known, times, side="left")[:, None] + columns
-            return np.where(places >= begin, places, -1)
-        result = np.full((len(times), n), -1, dtype=np.int64)  # an event came late: it is in the middle of the run
-        for row, time in enumerate(times):
-            chosen = begin + np.flatnonzero(known < time)[-n:]
-            result[row, n - len(chosen) :] = chosen
-        return result
+    order: NDArray[np.int32]  # numbers the orders
 
     def gather(self, places: NDArray[np.int64]) -> RecentEvents:
         """Return the events at `places` (rows, n), where -1 pads."""
-        valid = places >= 0
-
-        def pick(values: NDArray[Any], pad: Any) -> NDArray[Any]:
-            if not len(values):
-                return np.full(places.shape, pad, dtype=values.dtype)
-            return np.where(valid, values[places], np.array(pad, dtype=values.dtype))
-
+        order, change = self.order[places], np.zeros(places.shape, dtype=np.int32)
+        change[:, :-1] = order[:, 1:] != order[:, :-1]
+        # Runs of equal orders are numbered backwards from the last column, from 1.
+        codes = np.cumsum(change[:, ::-1], axis=1, dtype=np.int32)[:, ::-1] + 1
         return RecentEvents(
-            item_index=pick(self.item_index, 0),
-            event_code=pick(self.event_code, 0),
-            event_time=pick(self.event_time, np.datetime64("NaT", "us")),
-            quantity=pick(self.quantity, 0),
-            amount=pick(self.amount, 0),
-            order_code=_order_codes(pick(self.order, 0), valid),
+            item_index=self.item_index[places],
+            event_code=self.event_code[places],
+            event_time=self.event_time[places],
+            quantity=self.quantity[places],
+            amount=self.amount[places],
+            order_code=np.where(places >= 0, codes, 0).astype(np.int32),
         )
 
 
-def _micros(series: pl.Series) -> NDArray[np.datetime64]:
-    return series.dt.epoch("us").to_numpy().astype("datetime64[us]")
+def _padded(values: Any, kind: Any, pad: Any = 0) -> NDArray[Any]:
+    return np.append(np.asarray(values, dtype=kind), np.array(pad, dtype=kind))
+
+
+def _places(known: NDArray[np.datetime64], times: NDArray[np.datetime64], n: int) -> NDArray[np.int64]:
+    """Return (len(times), n) places of the last `n` of a user's events known before each time; -1 pads."""
+    if np.all(known[1:] >= known[:-1]):
+        places: NDArray[np.int64] = np.searchsorted(known, times, side="left")[:, None] + np.arange(-n, 0)
+        return places.clip(-1)
+    result = np.full((len(times), n), -1, dtype=np.int64)  # an event came late: it is in the middle of the run
+    for row, time in enumerate(times):
+        chosen = np.flatnonzero(known < time)[-n:]
+        result[row, n - len(chosen) :] = chosen
+    return result
 
 
 def recent_as_of(events: pl.DataFrame, user_ids: Any, times: Any, n: int, catalogue: Catalogue) -> RecentEvents:
@@ -211,13 +173,31 @@ def recent_as_of(events: pl.DataFrame, user_ids: Any, times: Any, n: int, catalo
         raise FeatureError(f"user_ids and times: must both be (rows,); received {users.shape} and {moments.shape}")
     if n < 1:
         raise FeatureError(f"n: must be at least 1; received {n}")
-    log = _Log.build(events, users, catalogue)
+    rows = pl.DataFrame({"user_id": pl.Series(users.tolist(), dtype=pl.String)}).with_row_index("row")
+    log = (
+        events.select(EVENT_COLUMNS)
+        .with_columns(pl.col("user_id", "event_name").cast(pl.String))
+        .join(rows, on="user_id", how="semi")
+        .sort("user_id", "event_time", "event_id")
+        .with_columns(order_key())
+    )
+    known = log.select(pl.max_horizontal("event_time", "ingested_at").dt.epoch("us"))
+    known_at = known.to_series().to_numpy().astype("datetime64[us]")
+    runs = log.with_row_index("begin").group_by("user_id").agg(pl.col("begin").min(), pl.len().alias("count"))
     places = np.full((len(users), n), -1, dtype=np.int64)
-    order = np.argsort(users.astype(str), kind="stable")
-    borders = np.flatnonzero(users[order][1:] != users[order][:-1]) + 1
-    for rows in np.split(order, borders) if len(users) else []:
-        places[rows] = log.visible(users[rows[0]], moments[rows], n)
-    parts = [log.gather(places[begin : begin + _CHUNK]) for begin in range(0, max(len(users), 1), _CHUNK)]
+    asked = rows.group_by("user_id").agg("row").join(runs, on="user_id")
+    for _, asking, begin, count in asked.iter_rows():
+        found = _places(known_at[begin : begin + count], moments[asking], n)
+        places[asking] = np.where(found >= 0, begin + found, -1)
+    flat = _Log(
+        item_index=_padded(catalogue.index_of(log["item_id"]), np.int32),
+        event_code=_padded(log["event_name"].replace_strict(EVENT_CODES, return_dtype=pl.Int8), np.int8),
+        event_time=_padded(log["event_time"].dt.epoch("us"), "datetime64[us]", "NaT"),
+        quantity=_padded(log["quantity"].cast(pl.Float32).fill_null(0.0), np.float32),
+        amount=_padded(log["amount"].cast(pl.Float32).fill_null(0.0), np.float32),
+        order=_padded(log["order_key"].rank("dense"), np.int32),
+    )
+    parts = [flat.gather(places[begin : begin + _CHUNK]) for begin in range(0, max(len(users), 1), _CHUNK)]
     return RecentEvents(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in RecentEvents.__dataclass_fields__}
     )
@@ -234,22 +214,13 @@ def recent_from_arrays(
     catalogue: Catalogue,
 ) -> RecentEvents:
     """Build one row of `n` events from the lists of the online store, oldest first, as `recent_lists` makes them."""
-    kept = min(n, len(event_times))
-
-    def row(values: Any, dtype: Any, pad: Any) -> NDArray[Any]:
-        result = np.full((1, n), pad, dtype=dtype)
-        if kept:
-            result[0, n - kept :] = np.asarray(values, dtype=dtype)[-kept:]
-        return result
-
-    codes = [EVENT_CODES[name] for name in event_names]
-    event_code = row(codes, np.int8, 0)
-    times = np.asarray(event_times, dtype=np.int64).astype("datetime64[us]")
-    return RecentEvents(
-        item_index=row(catalogue.index_of(item_ids), np.int32, 0),
-        event_code=event_code,
-        event_time=row(times, "datetime64[us]", np.datetime64("NaT", "us")),
-        quantity=row(quantities, np.float32, 0),
-        amount=row(amounts, np.float32, 0),
-        order_code=_order_codes(row(order_keys, object, ""), event_code > 0),
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(order_keys))}
+    log = _Log(
+        item_index=_padded(catalogue.index_of(item_ids), np.int32),
+        event_code=_padded([EVENT_CODES[name] for name in event_names], np.int8),
+        event_time=_padded(np.asarray(event_times, dtype=np.int64), "datetime64[us]", "NaT"),
+        quantity=_padded(quantities, np.float32),
+        amount=_padded(amounts, np.float32),
+        order=_padded([numbers[key] for key in order_keys], np.int32),
     )
+    return log.gather(np.maximum(np.arange(len(event_times) - n, len(event_times)), -1)[None, :])

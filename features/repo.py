@@ -4,19 +4,29 @@ The same definitions serve a throw-away registry (training), the registry below 
 command line. A feature's type is that of its column, so a source's own profile columns become features by themselves.
 """
 
+import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    PushSource,
+    RepoConfig,
+    ValueType,
+)
 from feast.types import Array, Float32, Float64, Int32, Int64, String
 
-from features.definitions import RECENT_DESCRIPTIONS, SLOW_VIEWS, VIEW_MEANING, VIEWS, owner_of
-from features.services import SERVICES
-from features.user_profile import describe
+from features.definitions import SERVICES, VIEW_MEANING, VIEWS, meaning_of, owner_of
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
 
@@ -47,9 +57,10 @@ class Definitions:
         return [*self.entities.values(), *sources, *self.views.values(), *self.services.values()]
 
 
-def _dtype(kind: pa.DataType) -> Any:
+def feast_type(kind: pa.DataType) -> Any:
+    """Return Feast's type of a column."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return Array(_dtype(kind.value_type))
+        return Array(feast_type(kind.value_type))
     if kind not in _TYPES:
         raise FeatureError(
             f"feature type: must be one of {', '.join(map(str, _TYPES))}, or a list of it; received {kind}"
@@ -57,11 +68,8 @@ def _dtype(kind: pa.DataType) -> Any:
     return _TYPES[kind]
 
 
-def _view(
-    name: str, entities: list[Entity], folder: Path, ttl: timedelta, owner: str, online: bool = True
-) -> FeatureView:
-    path, keys = folder / f"{name}.parquet", [entity.join_key for entity in entities]
-    known = {**SLOW_VIEWS.get(name, {}), **RECENT_DESCRIPTIONS}
+def _view(name: str, entity: Entity, folder: Path, ttl: timedelta, owner: str, online: bool = True) -> FeatureView:
+    path = folder / f"{name}.parquet"
     try:
         columns = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -69,18 +77,16 @@ def _view(
     source: Any = FileSource(name=f"{name}_file", path=str(path), timestamp_field="event_timestamp")
     if name == "recent_events":
         source = PushSource(name="recent_events_push", batch_source=source)
+    features = [
+        Field(name=column.name, dtype=feast_type(column.type), description=meaning_of(name, column.name))
+        for column in columns
+        if column.name not in {entity.join_key, "event_timestamp"}
+    ]
     return FeatureView(
         name=name,
-        entities=entities,
+        entities=[entity],
         ttl=ttl,
-        schema=[
-            *(Field(name=key, dtype=String) for key in keys),
-            *(
-                Field(name=c.name, dtype=_dtype(c.type), description=known.get(c.name) or describe(c.name))
-                for c in columns
-                if c.name not in {*keys, "event_timestamp"}
-            ),
-        ],
+        schema=[Field(name=entity.join_key, dtype=String), *features],
         source=source,
         online=online,
         description=VIEW_MEANING[name],
@@ -95,20 +101,18 @@ def definitions(folder: Path) -> Definitions:
         FeatureError: a table is missing, or a column has a type that is no feature type.
     """
     about = read_json(folder / "features.json")
-    active, owners = timedelta(days=about["active_days"]), about["owners"]
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="One person.")
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING, description="One thing on sale.")
-    by_key = {one.join_key: one for one in (user, item)}
-
-    def defined(name: str, entities: list[Entity], ttl: timedelta, online: bool = True) -> FeatureView:
-        return _view(name, entities, folder, ttl, owner_of(name, owners), online)
-
     views = {}
+
+    def define(name: str, entity: Entity, ttl: timedelta, online: bool = True) -> None:
+        views[name] = _view(name, entity, folder, ttl, owner_of(name, about["owners"]), online)
+
     for view in VIEWS:  # snapshots that are further apart live longer
         ttl = SNAPSHOT_TTL + timedelta(days=(view.every or 1) - 1)
-        views[view.name] = defined(view.name, [by_key[key] for key in view.keys], ttl, view.online)
-    views["user_profile"] = defined("user_profile", [user], NEVER_EXPIRES)
-    views["recent_events"] = defined("recent_events", [user], active)
+        define(view.name, user if view.keys == ("user_id",) else item, ttl, view.online)
+    define("user_profile", user, NEVER_EXPIRES)
+    define("recent_events", user, timedelta(days=about["active_days"]))
 
     def chosen(view: FeatureView, names: frozenset[str] | None) -> Any:
         return view if names is None else view[[f.name for f in view.features if f.name in names]]
@@ -135,3 +139,36 @@ def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConf
         entity_key_serialization_version=3,
         repo_path=registry.parent,
     )
+
+
+def historical_features(keys: pl.DataFrame, features_dir: Path, service: str) -> pl.DataFrame:
+    """Join to every key the latest snapshot at or before its time, unless that is older than the view's time to live.
+
+    Args:
+        keys: user_id (string) and event_timestamp (UTC), any order, repeats allowed.
+        features_dir: `outs/features`.
+        service: A feature service, e.g. "purchase".
+
+    Returns:
+        One row per key in the order of `keys`, one column per feature of the service; null where there is no snapshot.
+
+    Raises:
+        FeatureError: a column is missing, the service is unknown, or `features_dir` is not whole.
+    """
+    missing = {"user_id", "event_timestamp"} - set(keys.columns)
+    if missing:
+        raise FeatureError(f"keys: must have user_id and event_timestamp; lacks {sorted(missing)}")
+    repo = definitions(features_dir.resolve())
+    if service not in repo.services:
+        raise FeatureError(f"service: must be one of {', '.join(repo.services)}; received {service!r}")
+    names = [f.name for p in repo.services[service].feature_view_projections for f in p.features]
+    entities = keys.select(
+        pl.col("user_id").cast(pl.String),
+        pl.col("event_timestamp").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+    ).with_row_index("row")
+    with tempfile.TemporaryDirectory(prefix="shoplens-feast-") as folder:
+        store = FeatureStore(config=repo_config(Path(folder) / "registry.db", online_store=None))
+        store.apply(repo.objects())
+        job = store.get_historical_features(entities.to_pandas(), store.get_feature_service(service))
+        joined = pl.DataFrame(job.to_arrow())
+    return joined.sort("row").select(names)

@@ -11,28 +11,14 @@ import polars as pl
 import pyarrow as pa
 
 from features.catalogue import read_catalogue
-from features.definitions import (
-    COMPUTED,
-    RECENT_DESCRIPTIONS,
-    SLOW_VIEWS,
-    VIEW_MEANING,
-    VIEWS,
-    check_owners,
-    owner_of,
-    unit,
-    window,
-)
-from features.engine.contract import EngineName
-from features.engine.duck import duckdb
-from features.engine.job import Job, Progress
-from features.engine.shards import SplitLog, row_count
-from features.engine.spark import spark
-from features.engine.write import Written, write_parts, write_whole
+from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, check_owners, meaning_of, owner_of, unit, window
+from features.engine.engines import EngineName, duckdb, row_count, spark
+from features.engine.job import Job, Progress, SplitLog, Written, write_parts
 from features.page.page import build_page
 from features.recent import EVENT_COLUMNS, recent_lists
-from features.sentiment import score_reviews
-from features.user_profile import describe, user_profile
-from features.windows import Days
+from features.views.user_profile import user_profile
+from features.views.user_reviews import score_reviews
+from features.views.windows import Days
 from shoplens.errors import FeatureError
 from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
@@ -40,36 +26,14 @@ from shoplens.settings import Settings
 from shoplens.stage import console
 
 RECENT_ROWS = 2_000_000  # events per piece of the log, while lists of recent events are built
-_NO_FEATURES = frozenset({"user_id", "item_id", "event_timestamp"})
+_NO_FEATURES = ("user_id", "item_id", "event_timestamp")
 
 
-def _described(view: str, columns: Mapping[str, float | None], owner: str) -> list[dict[str, Any]]:
-    """Return the entries of `features.json` for one view: `columns` holds the share of nulls in each."""
-    known = {**SLOW_VIEWS.get(view, {}), **RECENT_DESCRIPTIONS, **COMPUTED.get(view, {})}
-    meanings = {name: known.get(name) or describe(name) for name in columns if name not in _NO_FEATURES}
-    return [
-        {
-            "name": name,
-            "view": view,
-            "meaning": meaning,
-            "unit": unit(meaning),
-            "window": window(name),
-            "owner": owner,
-            "null_share": columns[name],
-        }
-        for name, meaning in meanings.items()
-    ]
-
-
-def _day(moment: datetime) -> int:
-    """Return the UTC day of a moment, since 1970."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(days=1)
-
-
-def _days(start: datetime, last: int, history_days: int | None) -> Days:
+def _days(start: datetime, high_water: datetime, history_days: int | None) -> Days:
     """Return the days that get a snapshot: all since the first event, or the last ones."""
-    first = _day(start) + 1
-    return Days(min(first if history_days is None else max(first, last - history_days + 1), last), last)
+    first, last = ((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(days=1) for moment in (start, high_water))
+    wanted = first + 1 if history_days is None else max(first + 1, last - history_days + 1)
+    return Days(min(wanted, last), last)
 
 
 def _progress(name: str) -> Progress:
@@ -105,13 +69,13 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
     with duckdb(work) as duck:
         items = pl.read_parquet(validated / "items.parquet")
         catalogue = read_catalogue(duck.connection.read_parquet(str(events)), items)
-        write_whole(out / "catalogue.parquet", catalogue.frame.to_arrow())
+        write_parts(out / "catalogue.parquet", [catalogue.frame.to_arrow().to_reader()])
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start.astimezone(UTC)).to_arrow()
-        tables: dict[str, Written] = {"user_profile": write_whole(out / "user_profile.parquet", profile)}
+        tables = {"user_profile": write_parts(out / "user_profile.parquet", [profile.to_reader()])}
         log = SplitLog(duck.connection, events, work)
         lists = _recent_parts(log.by("user_id", RECENT_ROWS), params.features.last_n, high_water)
         tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
-        days = _days(start, _day(high_water), params.features.history_days)
+        days = _days(start, high_water, params.features.history_days)
         sentiment = score_reviews(duck.connection, events, work / "sentiment.parquet")
         with nullcontext(duck) if engine == "duckdb" else spark() as chosen:
             job = Job(chosen, log, out, days, params.features.active_days, sentiment)
@@ -126,12 +90,21 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
 
 def _about(tables: Mapping[str, Written], dataset: dict[str, Any], params: Params) -> dict[str, Any]:
     """Return `features.json`: what each column of each view means, whom to ask, and how much of it is missing."""
-    shares: dict[str, Mapping[str, float | None]] = {name: table.null_shares() for name, table in tables.items()}
-    shares |= {name: dict.fromkeys(columns) for name, columns in COMPUTED.items()}
+    columns: dict[str, Mapping[str, float | None]] = {name: table.null_shares for name, table in tables.items()}
+    columns |= {name: dict.fromkeys(features) for name, features in COMPUTED.items()}
     entries = [
-        entry
-        for name, columns in shares.items()
-        for entry in _described(name, columns, owner_of(name, params.features.owners))
+        {
+            "name": name,
+            "view": view,
+            "meaning": (meaning := meaning_of(view, name)),
+            "unit": unit(meaning),
+            "window": window(name),
+            "owner": owner_of(view, params.features.owners),
+            "null_share": share,
+        }
+        for view, shares in columns.items()
+        for name, share in shares.items()
+        if name not in _NO_FEATURES
     ]
     rows = {name: table.rows for name, table in tables.items()}
     about = {"views": VIEW_MEANING, "features": entries, "rows": rows, "dataset": dataset}

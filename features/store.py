@@ -13,10 +13,10 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shoplens.errors import StoreUnavailableError
-from shoplens.files import read_json, write_json
+from shoplens.files import read_json, whole_file, write_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,10 +108,8 @@ def write_live(where: Places, state: StoreState, moment: datetime) -> None:
 
 def point(link: Path, target: Path) -> None:
     """Make `link` a relative symbolic link to `target`, in one step."""
-    work = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    work.unlink(missing_ok=True)
-    work.symlink_to(os.path.relpath(target, link.parent))
-    work.replace(link)
+    with whole_file(link) as work:
+        work.symlink_to(os.path.relpath(target, link.parent))
 
 
 def store_name(digest: str) -> str:
@@ -128,16 +126,6 @@ def in_use(settings: Settings) -> str | None:
 def online_stores(settings: Settings) -> list[str]:
     """Return the names of all online stores that there may be rows in."""
     return sorted(path.stem for path in places(settings).home.glob(f"online/*.{settings.online_store}"))
-
-
-def online_config(settings: Settings, name: str | None = None) -> dict[str, Any]:
-    """Return Feast's configuration of an online store, by default of the one in use."""
-    from features.online_stores.feast_plugin import STORE_TYPE
-
-    if settings.online_store == "redis":
-        return {"type": STORE_TYPE, "url": settings.redis_url, "name": name or in_use(settings) or "none"}
-    where = places(settings)
-    return {"type": STORE_TYPE, "path": str(where.online_store(settings, name) if name else where.online)}
 
 
 def open_rows(settings: Settings, name: str | None = None) -> "RowStore":
@@ -166,17 +154,15 @@ def open_store(settings: Settings, name: str | None = None, registry: Path | Non
     """
     from feast import FeatureStore
 
+    from features.online_stores.feast_plugin import STORE_TYPE
     from features.repo import repo_config
 
-    config = repo_config(registry or places(settings).registry, online_config(settings, name))
-    return FeatureStore(config=config)
-
-
-def close_store(store: "FeatureStore") -> None:
-    """Let go of the online store that `store` holds open."""
-    online = store._get_provider().online_store  # Feast offers no public way to its store
-    if hasattr(online, "disconnect"):
-        online.disconnect()
+    where = places(settings)
+    if settings.online_store == "redis":
+        online = {"type": STORE_TYPE, "url": settings.redis_url, "name": name or in_use(settings) or "none"}
+    else:
+        online = {"type": STORE_TYPE, "path": str(where.online_store(settings, name) if name else where.online)}
+    return FeatureStore(config=repo_config(registry or where.registry, online))
 
 
 def store_errors(settings: Settings) -> tuple[type[Exception], ...]:

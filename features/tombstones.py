@@ -5,12 +5,11 @@ tombstone is kept until features were computed from data that reach at least to 
 contain the person.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import polars as pl
 
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
@@ -51,18 +50,9 @@ def lift_tombstones(path: Path, features_dir: Path, high_water: datetime) -> Non
     """Remove the tombstones of people whom the features, which reach to `high_water`, no longer contain."""
     held = read_tombstones(path)
     due = {name for name, moment in held.items() if not moment or datetime.fromisoformat(moment) <= high_water}
-    if not due:
-        return
-    for user_id in _people(features_dir):
-        due.discard(tombstone(user_id))
+    for table in map(pl.scan_parquet, sorted(features_dir.glob("*.parquet")) if due else ()):
+        if ERASABLE_KEY in table.collect_schema():
+            people = table.select(pl.col(ERASABLE_KEY).unique()).collect(engine="streaming")
+            due -= {tombstone(user_id) for user_id in people[ERASABLE_KEY]}
     if due:
         write_json(path, {name: moment for name, moment in held.items() if name not in due})
-
-
-def _people(features_dir: Path) -> Iterator[str]:
-    """Yield the ID of every person in the feature tables, one table at a time."""
-    for path in sorted(features_dir.glob("*.parquet")):
-        with pq.ParquetFile(path) as table:
-            if ERASABLE_KEY in table.schema_arrow.names:
-                for batch in table.iter_batches(columns=[ERASABLE_KEY]):
-                    yield from batch.column(0).unique().to_pylist()

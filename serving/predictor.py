@@ -12,7 +12,7 @@ from features.definitions import DESCRIPTIONS, SLOW_VIEWS
 from features.fast import FAST_FEATURES
 from features.online import OnlineReader, UserState
 from features.recent import recent_from_arrays
-from features.user_profile import describe
+from features.views.user_profile import describe
 from serving.package import model_version
 from serving.profile import summary
 from serving.schemas import (

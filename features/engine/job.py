@@ -1,28 +1,99 @@
-"""Computing one view after the other, each from as many events at once as memory allows."""
+"""Computing one view after the other, each from as many events at once as memory allows, into one Parquet file each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import ibis
-import ibis.expr.types as ir
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from features.engine.contract import Engine, EngineName
-from features.engine.log import read_log
-from features.engine.shards import SplitLog
-from features.engine.write import ROW_GROUP, Written, dated, write_parts
-from features.views import View, ViewInput
-from features.windows import Days
+from features.engine.engines import Engine, EngineName, row_count
+from features.engine.log import READ, midnight, read_log
+from features.views.contract import View, ViewInput
+from features.views.windows import Days
+
+ROW_GROUP = 1 << 17
+Progress = Callable[[int, int], None]  # parts done, parts in all
 
 _EVENTS, _CATALOGUE, _SENTIMENT = "events", "catalogue", "sentiment"  # names that the SQL reads
 _DIALECTS = {"duckdb": "duckdb", "spark": "pyspark"}
-Progress = Callable[[int, int], None]  # parts done, parts in all
-
 # Events at once. One day's snapshot holds one state per key; a history holds the changes of every key and day.
 _ONE_DAY_ROWS = 200_000_000
 _HISTORY_ROWS = 4_000_000
+_FLUSH_ROWS = 1 << 16  # rows of a piece that a thread holds before it writes them
+
+
+@dataclass
+class SplitLog:
+    """Events, and their pieces by key as they are asked for, so that memory is bounded by a piece and not by the log.
+
+    A piece is a range of the sorted keys with all their events, cut so that every piece has about as many events:
+    pieces in order are keys in order. A log is cut once per key and size; the pieces are kept below `folder`.
+    """
+
+    connection: Any  # DuckDB's own
+    events: Path
+    folder: Path
+
+    def by(self, key: str, rows: int) -> list[Path]:
+        """Return the pieces, of about `rows` events each, that together hold all events with a `key`.
+
+        A key with more events than that makes its piece larger; a log with fewer is one piece, the file itself.
+        """
+        if row_count(self.events) <= rows:
+            return [self.events]
+        target = self.folder / f"{key}-{rows}"
+        if not target.exists():
+            source = self.connection.read_parquet(str(self.events))
+            there = [name for name in READ if name in source.columns]
+            counts = source.filter(f"{key} IS NOT NULL").aggregate(f"{key}, count(*) AS events", key).pl()
+            before = pl.col("events").cum_sum() - pl.col("events")
+            self.connection.register("pieces", counts.sort(key).select(key, piece=(before // rows).cast(pl.Int32)))
+            self.connection.execute(f"SET partitioned_write_flush_threshold = {_FLUSH_ROWS}")
+            cut = source.join(self.connection.table("pieces"), key).project(", ".join([*there, "piece"]))
+            cut.write_parquet(str(target), partition_by=["piece"], compression="lz4")
+            self.connection.unregister("pieces")
+        return sorted(target.glob("piece=*"), key=lambda path: int(path.name.removeprefix("piece=")))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A table that was written: its rows, and which share of each column is missing."""
+
+    rows: int
+    null_shares: dict[str, float]
+
+
+def write_parts(path: Path, parts: Iterable[pa.RecordBatchReader]) -> Written:
+    """Write at least one part after the other, all of one schema; the bytes depend on nothing but the rows."""
+    left = iter(parts)
+    first = next(left)
+    rows, nulls = 0, dict.fromkeys(first.schema.names, 0)
+    with pq.ParquetWriter(path, first.schema, compression="zstd", store_schema=False) as writer:
+        for table in _row_groups(chain(first, chain.from_iterable(left))):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+            rows += table.num_rows
+            for name, values in zip(table.column_names, table.columns, strict=True):
+                nulls[name] += values.null_count
+    return Written(rows, {name: count / rows if rows else 0.0 for name, count in nulls.items()})
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Yield tables of `ROW_GROUP` rows, the last of fewer."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        while sum(one.num_rows for one in waiting) >= ROW_GROUP:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, ROW_GROUP)
+            waiting = table.slice(ROW_GROUP).to_batches()
+    if any(batch.num_rows for batch in waiting):
+        yield pa.Table.from_batches(waiting)
 
 
 @dataclass(frozen=True)
@@ -47,17 +118,17 @@ class Job:
 
     def write(self, view: View, progress: Progress) -> Written:
         """Write NAME.parquet: keys, event_timestamp, features; rows by piece of the keys, then day, then key."""
-        return write_parts(self.out / f"{view.name}.parquet", self._parts(view, progress))
-
-    def _parts(self, view: View, progress: Progress) -> Iterator[pa.RecordBatchReader]:
         if view.whole or self.engine.name == "spark":  # Spark cuts for itself
             pieces = [self.log.events]
         else:
             pieces = self.log.by(view.keys[0], _ONE_DAY_ROWS if self.days.single else _HISTORY_ROWS)
-        for place, piece in enumerate(pieces):
-            files = tuple(sorted(piece.glob("*.parquet"))) if piece.is_dir() else (piece,)
-            yield dated(self._rows(view, files), len(view.keys))
-            progress(place + 1, len(pieces))
+
+        def parts() -> Iterator[pa.RecordBatchReader]:
+            for place, piece in enumerate(pieces, 1):
+                yield self._rows(view, tuple(sorted(piece.glob("*.parquet"))) if piece.is_dir() else (piece,))
+                progress(place, len(pieces))
+
+        return write_parts(self.out / f"{view.name}.parquet", parts())
 
     def _rows(self, view: View, files: tuple[Path, ...]) -> pa.RecordBatchReader:
         """Return the snapshots of some files of events, by day and then keys."""
@@ -65,25 +136,26 @@ class Job:
         if view.reviews and self.sentiment is not None:
             sources[_SENTIMENT] = (self.sentiment,)
         tables = tuple((name, self.engine.read(name, found)) for name, found in sources.items())
-        sql, schema = _compiled(self.engine.name, view.build, view.keys, self.days, self.reach, tables)
+        sql, schema = _compiled(self.engine.name, view, self.days, self.reach, tables)
         return self.engine.run(sql, schema, ROW_GROUP)
 
 
 @lru_cache(maxsize=512)
 def _compiled(
-    engine: EngineName,
-    build: Callable[[ViewInput], ir.Table],
-    keys: tuple[str, ...],
-    days: Days,
-    reach: int,
-    tables: tuple[tuple[str, ibis.Schema], ...],
+    engine: EngineName, view: View, days: Days, reach: int, tables: tuple[tuple[str, ibis.Schema], ...]
 ) -> tuple[str, ibis.Schema]:
     """Return the SQL of a view, rows by day and then keys, and its columns: a pure function, and a slow one."""
     # Fusing takes a third of the time of compiling, and helps no engine: both flatten subqueries themselves.
     ibis.options.sql.fuse_selects = False
     inputs = {name: ibis.table(schema, name=name) for name, schema in tables}
     log = read_log(inputs[_EVENTS], engine, inputs.get(_SENTIMENT))
-    if keys[0] == "user_id":
+    if view.keys[0] == "user_id":
         log = log.filter(log.user_id.notnull())
-    rows = build(ViewInput(log, inputs[_CATALOGUE], days, reach)).order_by("day", *keys)
+    t = view.build(ViewInput(log, inputs[_CATALOGUE], days, reach))
+    kinds = {
+        name: "int32" if name in view.counts else "float32" for name, kind in t.schema().items() if kind.is_float64()
+    }
+    values = {name: t[name].cast(kinds[name]) if name in kinds else t[name] for name in view.descriptions}
+    rows = t.select(*view.keys, event_timestamp=midnight(t.day, engine), **values)
+    rows = rows.order_by("event_timestamp", *view.keys)
     return str(ibis.to_sql(rows, dialect=_DIALECTS[engine], pretty=False)), rows.schema()

@@ -7,21 +7,26 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from events.contract import EVENT_SCHEMA
-from features.engine.contract import EngineName
-from features.windows import MONEY_UNITS, QUANTITY_UNITS, whole_days
-
-_MICROS = ((dt.Timestamp(timezone="UTC"),), dt.int64)
+from features.engine.engines import EngineName
+from features.views.windows import DAY_US, MONEY_UNITS, QUANTITY_UNITS, whole_days
 
 
-@ibis.udf.scalar.builtin(signature=_MICROS)  # type: ignore[untyped-decorator]
-def epoch_us(moment: Any) -> int:  # type: ignore[empty-body]
-    """Microseconds since 1970, as DuckDB counts them."""
+def _builtin(name: str, takes: Any, gives: Any) -> Any:
+    """Return a function that the engine has under this name."""
+
+    def function(value):  # type: ignore[no-untyped-def]
+        ...
+
+    return ibis.udf.scalar.builtin(function, name=name, signature=((takes,), gives))
 
 
-@ibis.udf.scalar.builtin(signature=_MICROS)  # type: ignore[untyped-decorator]
-def unix_micros(moment: Any) -> int:  # type: ignore[empty-body]
-    """Microseconds since 1970, as Spark counts them."""
-
+_MOMENT = dt.Timestamp(timezone="UTC", scale=6)
+# The engines' own functions, from a moment to microseconds since 1970 and back.
+_MICROS = {"duckdb": _builtin("epoch_us", _MOMENT, dt.int64), "spark": _builtin("unix_micros", _MOMENT, dt.int64)}
+_MOMENTS = {
+    "duckdb": _builtin("make_timestamptz", dt.int64, _MOMENT),
+    "spark": _builtin("timestamp_micros", dt.int64, _MOMENT),
+}
 
 # Columns of the contract that an engine reads, and a shard keeps: those that a view uses.
 READ = tuple(name for name in EVENT_SCHEMA if name not in {"currency", "url", "text", "experiment_id", "attributes"})
@@ -42,7 +47,7 @@ def read_log(raw: ir.Table, engine: EngineName, sentiment: ir.Table | None = Non
         engine: Whose functions are called.
         sentiment: event_id, sentiment of the reviews that were scored; None: the view does not read it.
     """
-    micros = epoch_us if engine == "duckdb" else unix_micros
+    micros = _MICROS[engine]
     money = ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0))
     log = raw.select(
         "user_id",
@@ -67,6 +72,11 @@ def read_log(raw: ir.Table, engine: EngineName, sentiment: ir.Table | None = Non
     if sentiment is None:
         return log.mutate(sentiment=ibis.null("float64"))
     return log.left_join(sentiment.select("event_id", "sentiment"), "event_id").drop("event_id_right")
+
+
+def midnight(day: ir.IntegerColumn, engine: EngineName) -> ir.Value:
+    """Return the moment at which a day begins, given in days since 1970."""
+    return _MOMENTS[engine](day.cast("int64") * DAY_US)
 
 
 def _known(raw: ir.Table, name: str, kind: str) -> ir.Value:

@@ -10,8 +10,7 @@ import polars as pl
 from events.collector.log import Record
 from events.collector.records import record_frames
 from events.lake import Place, is_lake, known_since
-from features.online_stores.live_events import LiveEvent
-from features.online_stores.rows import RowStore
+from features.online_stores.rows import LiveEvent, RowStore
 from features.store import StoreState, in_use, online_stores, open_rows, places, read_state, store_errors, write_live
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json

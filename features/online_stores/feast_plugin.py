@@ -28,6 +28,7 @@ StoreType = Literal["features.online_stores.feast_plugin.NewestWinsOnlineStore"]
 STORE_TYPE: StoreType = "features.online_stores.feast_plugin.NewestWinsOnlineStore"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_Answer = tuple[datetime | None, dict[str, Value] | None]
 _NAMES = {"float32": "float", "float64": "double"}  # others are called in Feast's messages as in its types
 
 
@@ -43,11 +44,7 @@ def _to_message(kind: str, value: Any) -> Value:
 
 
 def _key(view: View, key: EntityKey) -> str:
-    """Return the key of a row.
-
-    Raises:
-        FeatureError: it is not the key of this view, or not a string.
-    """
+    """Return the key of a row, which must be a string under the name of this view's key."""
     if list(key.join_keys) != [view.key] or key.entity_values[0].WhichOneof("val") != "string_val":
         raise FeatureError(f"key of {view.name}: must be a string {view.key}; received {key.join_keys}")
     return str(key.entity_values[0].string_val)
@@ -110,36 +107,24 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
             progress(len(data))
 
     def online_read(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[EntityKey],
-        requested_features: list[str] | None = None,
-    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        self, config: RepoConfig, table: FeatureView, entity_keys: list[EntityKey], requested_features: Any = None
+    ) -> list[_Answer]:
         """Return event time and values of every key, in order; (None, None) where there is no row."""
         view = self._view(table)
         keys = [_key(view, key) for key in entity_keys]
         names = set(view.names if requested_features is None else requested_features)
-        (found,) = self.rows(config).read([view], keys)
-        answers: list[tuple[datetime | None, dict[str, Value] | None]] = []
-        for row in map(found.get, keys):
+
+        def answer(row: Row | None) -> _Answer:
             if row is None:
-                answers.append((None, None))
-                continue
+                return None, None
             named = zip(view.features, row.values, strict=True)
             values = {name: _to_message(kind, value) for (name, kind), value in named if name in names}
-            answers.append((_EPOCH + row.event_micros * _MICROSECOND, values))
-        return answers
+            return _EPOCH + row.event_micros * _MICROSECOND, values
 
-    def update(
-        self,
-        config: RepoConfig,
-        tables_to_delete: Sequence[FeatureView],
-        tables_to_keep: Sequence[FeatureView],
-        entities_to_delete: Sequence[Entity],
-        entities_to_keep: Sequence[Entity],
-        partial: bool,
-    ) -> None:
+        (found,) = self.rows(config).read([view], keys)
+        return [answer(found.get(key)) for key in keys]
+
+    def update(self, config: RepoConfig, *, tables_to_keep: Sequence[FeatureView], **_: Any) -> None:
         """Make room for new views; the rows of deleted ones stay until the next load, which makes a new store.
 
         Raises:

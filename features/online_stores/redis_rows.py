@@ -17,8 +17,7 @@ from typing import Any
 
 from redis import Redis
 
-from features.online_stores.live_events import LiveEvent
-from features.online_stores.rows import RowStore, chunks, not_erased
+from features.online_stores.rows import LiveEvent, RowStore, chunks, not_erased
 from features.online_stores.views import Encoded, View
 from shoplens.errors import SettingsError, StoreUnavailableError
 

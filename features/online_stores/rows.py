@@ -1,21 +1,77 @@
-"""What every online store does with rows, whichever database holds them."""
+"""What every online store does with rows and live events, whichever database holds them.
+
+A live event is what a user did since the last load, one appended row per event. Reading merges them with the loaded
+lists: the last N by (event_time, event_id) of all that arrived, in whatever order and however often, which is what the
+stage `features` computes from the same events.
+"""
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
-from features.online_stores import live_events
-from features.online_stores.live_events import LiveEvent
 from features.online_stores.views import Encoded, Row, View
 from features.tombstones import tombstone
 from shoplens.errors import FeatureError, StoreUnavailableError
 
 S = TypeVar("S")
 T = TypeVar("T", bound=tuple[Any, ...])
+RECENT_VIEW = "recent_events"  # the view of the last N events of a user, as lists of equal length
+# Its lists, and the field of a live event that each is made of.
+LISTS = {
+    "recent_event_ids": "event_id",
+    "recent_item_ids": "item_id",
+    "recent_event_names": "event_name",
+    "recent_event_times": "time",
+    "recent_quantities": "quantity",
+    "recent_amounts": "amount",
+    "recent_order_keys": "order_key",
+}
+
+
+class LiveEvent(NamedTuple):
+    """An event that arrived after the data that were loaded; the stores keep it as JSON, `LiveEvent(*json.loads(…))`.
+
+    Attributes:
+        user_id: Who did it.
+        known_micros: When it was both over and received: microseconds since 1970, UTC.
+        time: When it happened: microseconds since 1970, UTC.
+        quantity: Rounded to 32 bits, as features are stored; 0: none.
+        order_key: Order, else session.
+    """
+
+    user_id: str
+    known_micros: int
+    time: int
+    event_id: str
+    item_id: str  # empty: none, as for `order_key`
+    event_name: str
+    quantity: float
+    amount: float
+    order_key: str
+
+
+def merge(
+    names: Sequence[str], lists: Sequence[Sequence[Any] | None], live: Iterable[LiveEvent], last_n: int
+) -> tuple[list[Any], ...]:
+    """Return the lists of the last `last_n` of loaded and live events, oldest first.
+
+    Of several events with one ID the loaded one is kept, else the earliest. `lists` are in the order of `names`, and
+    None where nothing was loaded.
+    """
+    fields = [LISTS[name] for name in names]
+    columns = [values or () for values in lists]
+    events = [LiveEvent("", 0, **dict(zip(fields, row, strict=True))) for row in zip(*columns, strict=True)]
+    in_order = attrgetter("time", "event_id")
+    loaded = {event.event_id for event in events}
+    first = {event.event_id: event for event in sorted(live, key=in_order, reverse=True)}
+    events += [event for event in first.values() if event.event_id not in loaded]
+    kept = sorted(events, key=in_order)[-last_n:]
+    return tuple([getattr(event, field) for event in kept] for field in fields)
 
 
 class RowStore(ABC):
@@ -101,14 +157,10 @@ class RowStore(ABC):
             self.set_meta("views", json.dumps(described))
 
     def write(self, view: View, batch: pa.RecordBatch) -> None:
-        """Write rows, each only over one that is not newer.
-
-        Args:
-            view: View of the rows, which is prepared where it is new.
-            batch: Columns of `View.schema`.
+        """Write rows with the columns of `View.schema`, each only over one that is not newer.
 
         Raises:
-            FeatureError: a column is missing or has another type.
+            FeatureError: a column is missing or has another type, or the view's features changed.
         """
         rows = view.encode(batch)
         self.prepare(view)
@@ -117,16 +169,24 @@ class RowStore(ABC):
     def read(self, views: Sequence[View], keys: Sequence[str]) -> list[dict[str, Row]]:
         """Return the rows of keys in each view, expired or not; live events are among the recent events."""
         by_name = {view.name: view for view in views}
-        stored, live = self._fetch(list(by_name), list(keys), live_events.VIEW in by_name)
+        stored, live = self._fetch(list(by_name), list(keys), RECENT_VIEW in by_name)
         found: dict[str, dict[str, Row]] = {name: {} for name in by_name}
         for name, key, micros, content in stored:
-            found[name][key] = Row(key, micros, by_name[name].codec.decode(content))
-        for user, group in groupby(sorted(live), key=lambda event: event.user_id):
-            events, view, rows = list(group), by_name[live_events.VIEW], found[live_events.VIEW]
+            found[name][key] = Row(key, micros, by_name[name].decode(content))
+        for user, group in groupby(sorted(live), key=attrgetter("user_id")):
+            events, view, rows = list(group), by_name[RECENT_VIEW], found[RECENT_VIEW]
             row = rows.get(user, Row(user, 0, (None,) * len(view.names)))
-            lists = live_events.merge(view.names, row.values, events, self._keep())
+            lists = merge(view.names, row.values, events, self._keep())
             rows[user] = Row(user, max(row.event_micros, *(event.known_micros for event in events)), lists)
         return list(found.values())
+
+    def loaded_rows(self, view: View, load: str) -> int:
+        """Return how many rows of a view a load has written so far."""
+        return int(json.loads(self.meta(f"loaded rows of {view.name}") or "{}").get(load, 0))
+
+    def set_loaded_rows(self, view: View, load: str, rows: int) -> None:
+        """Record how many rows of a view a load has written so far; one that is run again goes on from there."""
+        self.set_meta(f"loaded rows of {view.name}", json.dumps({load: rows}))
 
     def finish(self, state: dict[str, Any]) -> None:
         """Make all that was written durable, and record what was loaded: `last_n` and whatever else."""
@@ -155,7 +215,10 @@ class RowStore(ABC):
             How many rows were removed from each view that is keyed by users, and how many live events.
         """
         self.reject([tombstone(user_id)])
-        removed = self._delete([name for name, view in self.views().items() if view.of_people], user_id)
+        views = self.views().values()
+        for view in views:  # the copies that are loaded lose a row, too: a load that was interrupted begins again
+            self.set_loaded_rows(view, "", 0)
+        removed = self._delete([view.name for view in views if view.of_people], user_id)
         self.flush()
         return removed
 

@@ -13,8 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from features.online_stores.live_events import LiveEvent
-from features.online_stores.rows import RowStore, chunks, not_erased
+from features.online_stores.rows import LiveEvent, RowStore, chunks, not_erased
 from features.online_stores.views import Encoded, View
 
 _BUSY_SECONDS = 30  # how long a write waits for another process's write

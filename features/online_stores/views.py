@@ -1,20 +1,30 @@
-"""Online views: their key, their features and types, and the rows that a store holds of them."""
+"""Online views: their key, their features and types, and their rows as bytes, the same in every store.
 
+An encoded row is one bit per feature (missing), then the numbers, each at its own width, little endian, then the texts
+and lists as a JSON object, in order (floats in lists as texts, because JSON has no infinity). Values come back to the
+bit, except NaN, which is a missing value as in Feast, and minus zero, which is zero (in a list both are kept).
+"""
+
+import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 
-from features.online_stores.codec import Codec
 from features.tombstones import ERASABLE_KEY
 from shoplens.errors import FeatureError
 
 if TYPE_CHECKING:
     from feast import FeatureView
 
+# The type of a number for `struct` and for NumPy, both after "<".
+_CODES = {"int32": "i", "int64": "q", "float32": "f", "float64": "d", "bool": "?"}
 _SCALARS = {
     "int32": pa.int32(),
     "int64": pa.int64(),
@@ -69,11 +79,6 @@ class View:
         return self.key == ERASABLE_KEY
 
     @cached_property
-    def codec(self) -> Codec:
-        """Encoder and decoder of this view's rows."""
-        return Codec([TYPES[kind] for _, kind in self.features])
-
-    @cached_property
     def schema(self) -> pa.Schema:
         """Columns that a written batch must have: the key, `event_timestamp` and features."""
         features = [(name, TYPES[kind]) for name, kind in self.features]
@@ -100,12 +105,8 @@ class View:
         table = [(row.key, row.event_micros, *row.values) for row in rows]
         return pa.record_batch({name: [row[n] for row in table] for n, name in enumerate(self.schema.names)})
 
-    def encode(self, batch: pa.RecordBatch) -> list[Encoded]:
-        """Return the rows of a batch as the stores keep them; columns that are not in `schema` are ignored.
-
-        Raises:
-            FeatureError: a column is missing or has another type, or a key, an event time or a list element is null.
-        """
+    def _checked(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        """Return the columns of `schema` in their types."""
         if missing := set(self.schema.names) - set(batch.schema.names):
             raise FeatureError(f"rows of {self.name}: must have the columns {', '.join(sorted(missing))}")
         columns = []
@@ -114,10 +115,61 @@ class View:
                 columns.append(batch.column(name).cast(kind))
             except pa.ArrowException as error:
                 raise FeatureError(f"{name} of {self.name}: must be {kind} ({error})") from error
-            required = columns[-1] if len(columns) <= 2 else columns[-1].values if pa.types.is_list(kind) else None
+            required = columns[-1] if len(columns) <= 2 else columns[-1].flatten() if pa.types.is_list(kind) else None
             if required is not None and required.null_count:
                 raise FeatureError(f"{name} of {self.name}: must not have nulls; received {required.null_count}")
-        keys, micros = columns[0].to_numpy(zero_copy_only=False), columns[1].cast(pa.int64()).to_numpy()
-        return list(
-            zip(repeat(self.name), keys.tolist(), micros.tolist(), self.codec.encode(columns[2:]), strict=False)
-        )
+        return columns
+
+    @cached_property
+    def _layout(self) -> tuple[struct.Struct, np.dtype[Any]]:
+        """How the missing bits and the numbers of a row are laid out."""
+        bits = (len(self.features) + 7) // 8
+        codes = [_CODES[kind] for _, kind in self.features if kind in _CODES]
+        fields = [(str(place), f"<{code}") for place, code in enumerate(codes)]
+        return struct.Struct(f"<{bits}s{''.join(codes)}"), np.dtype([("missing", "u1", (bits,)), *fields])
+
+    def encode(self, batch: pa.RecordBatch) -> list[Encoded]:
+        """Return the rows of a batch as the stores keep them; columns that are not in `schema` are ignored.
+
+        Raises:
+            FeatureError: a column is missing or has another type, or a key, an event time or a list element is null.
+        """
+        keys, moments, *columns = self._checked(batch)
+        _, layout = self._layout
+        records = np.zeros(len(keys), layout)
+        missing = np.zeros((len(keys), len(columns)), dtype=bool)
+        fields = iter(layout.names[1:] if layout.names else ())
+        others = {}
+        for place, (column, (_, kind)) in enumerate(zip(columns, self.features, strict=True)):
+            missing[:, place] = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+            if kind in _CODES:
+                numbers = column.fill_null(pa.scalar(0).cast(column.type)).to_numpy(zero_copy_only=False)
+                records[next(fields)] = np.where(missing[:, place], 0, numbers + numbers.dtype.type(0))
+            elif "float" in kind:
+                others[str(place)] = pl.Series(column).cast(pl.List(pl.Float64)).cast(pl.List(pl.String))
+            else:
+                others[str(place)] = pl.Series(column)
+        records["missing"] = np.packbits(missing, axis=1, bitorder="little")
+        raw, width = records.tobytes(), layout.itemsize
+        contents = [raw[begin : begin + width] for begin in range(0, len(raw), width)]
+        if others:
+            tails = pl.DataFrame(others).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+            contents = [head + tail.encode() for head, tail in zip(contents, tails, strict=True)]
+        micros = moments.cast(pa.int64()).to_numpy().tolist()
+        return list(zip(repeat(self.name), keys.to_pylist(), micros, contents, strict=False))
+
+    def decode(self, content: bytes) -> tuple[Any, ...]:
+        """Return the values of an encoded row: int, float, bool, str, a list of them, or None where missing."""
+        numbers, _ = self._layout
+        flags, *values = numbers.unpack_from(content)
+        missing = int.from_bytes(flags, "little")
+        if len(values) == len(self.features) and not missing:
+            return tuple(values)
+        number, other = iter(values), iter(json.loads(content[numbers.size :] or b"{}").values())
+        merged = [next(number if kind in _CODES else other) for _, kind in self.features]
+        for place, (_, kind) in enumerate(self.features):
+            if missing >> place & 1:
+                merged[place] = None
+            elif kind in ("array(float32)", "array(float64)"):
+                merged[place] = list(map(float, merged[place]))
+        return tuple(merged)

@@ -1,18 +1,29 @@
-"""`features.html`: `features.json` and the distributions together, view by view, as one file without dependencies."""
+"""`features.html`, the feature catalogue: what every feature means, whom to ask, and how it is distributed.
+
+It is one file without dependencies, made of `features.json` and the tables beside it by the stage that wrote them.
+Numbers are exact, from the rows of one snapshot, and are read one column at a time; texts are counted by DuckDB, which
+may write them to disk. No text that a person typed or stated is shown.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jinja2 import Template
+from numpy.typing import NDArray
 
-from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values, sentence
-from features.page.distribution import Numbers, TableDistribution, table_distribution
-from features.services import readers
+from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, may_show_values, readers, sentence
+from features.engine.engines import quoted
 from shoplens.templates import load_template
 
+BINS = 24
+MOST_TEXTS = 8
+_PERCENTILES = (0, 1, 25, 50, 75, 99, 100)
 _WIDTH, _HEIGHT = 240, 40  # of the bars
 _GAP = 1.5  # between bars
 _LEAST = 1.5  # so that a bin with one value among millions is visible
@@ -21,30 +32,117 @@ _BY_NAME = {view.name: view for view in VIEWS}
 
 
 @dataclass(frozen=True)
-class Section:
-    """One view.
+class Numbers:
+    """Numbers, or lengths of lists.
 
     Attributes:
-        name: Of the view.
-        meaning: One sentence.
-        keys: Columns of its entity; none: it is computed for each request.
-        rhythm: When it has a row.
-        online: Whether a service may ask for it.
-        owner: Whom to ask.
-        rows: In its table; None: it has none.
-        table: The distributions of its table; None: it has none.
-        features: In the order of the table: the entries of `features.json`, with `read_by` and `distribution`.
+        rows: Rows that were read.
+        missing: Those without a value.
+        quantiles: Percentiles 0, 1, 25, 50, 75, 99 and 100 of the others, each one of the values; empty: none.
+        bounds: Where the bins begin and end: at percentiles 1 and 99, or where these are one value, at 0 and 100.
+        bins: Values in each of `BINS` equal bins, those outside the bounds in the bins at the ends; one bin if all
+            values are equal.
+        lengths: Whether the values are lists, of which these are the lengths.
+        different: Different elements of these lists, if the elements are IDs.
     """
 
-    name: str
-    meaning: str
-    keys: tuple[str, ...]
-    rhythm: str
-    online: bool
-    owner: str
-    rows: int | None
-    table: TableDistribution | None
-    features: list[dict[str, Any]]
+    rows: int
+    missing: int
+    quantiles: Mapping[int, float]
+    bounds: tuple[float, float]
+    bins: tuple[int, ...]
+    lengths: bool = False
+    different: int | None = None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts.
+
+    Attributes:
+        rows: Rows that were read.
+        missing: Those without a value.
+        different: Different texts.
+        top: (text, rows) of the most frequent, among equals by the alphabet; None: the texts are not to be shown.
+    """
+
+    rows: int
+    missing: int
+    different: int
+    top: tuple[tuple[str, int], ...] | None
+
+
+class TableDistribution(NamedTuple):
+    """The features of a table: the moment (None: all rows), the number of rows, and each feature's distribution."""
+
+    moment: datetime | None
+    rows: int
+    features: Mapping[str, Numbers | Texts]
+
+
+def numbers(values: NDArray[Any], rows: int, *, lengths: bool = False, different: int | None = None) -> Numbers:
+    """Return how values are distributed that are not missing in `rows` rows.
+
+    Args:
+        values: (n,), any order; infinite ones and NaN count as missing.
+        rows: At least n.
+        lengths: See `Numbers`.
+        different: See `Numbers`.
+    """
+    ordered = np.sort(values[np.isfinite(values)].astype(np.float64))
+    count = len(ordered)
+    if count == 0:
+        return Numbers(rows, rows, {}, (0.0, 0.0), (), lengths, different)
+    # The q-th percentile is the smallest value that at least q percent of the values do not exceed.
+    found = {q: float(ordered[max(-(-q * count // 100) - 1, 0)]) for q in _PERCENTILES}
+    low, high = (found[1], found[99]) if found[1] < found[99] else (found[0], found[100])
+    if low == high:
+        bins: tuple[int, ...] = (count,)
+    else:
+        place = np.floor((np.clip(ordered, low, high) - low) / (high - low) * BINS).astype(np.int64)
+        bins = tuple(np.bincount(np.minimum(place, BINS - 1), minlength=BINS).tolist())
+    return Numbers(rows, rows - count, found, (low, high), bins, lengths, different)
+
+
+def table_distribution(
+    connection: Any, path: Path, units: Mapping[str, str], shown: frozenset[str], *, all_rows: bool
+) -> TableDistribution:
+    """Return how the features of a table are distributed.
+
+    Args:
+        connection: DuckDB's own.
+        path: A Parquet file with a column `event_timestamp`.
+        units: Feature -> unit; other columns are not read.
+        shown: Features whose texts may be shown.
+        all_rows: Of all rows; otherwise of those of the latest moment in the file.
+    """
+    table, schema, moment = connection.read_parquet(str(path)), pq.read_schema(path), None
+    if not all_rows:
+        ((micros,),) = table.aggregate("max(epoch_us(event_timestamp))").fetchall()
+        if micros is not None:
+            moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+            table = table.filter(f"event_timestamp = make_timestamptz({micros})")
+    ((rows,),) = table.aggregate("count(*)").fetchall()
+    features = {
+        name: _distribution(table.project(f"{quoted(name)} AS one"), schema.field(name).type, unit, name in shown)
+        for name, unit in units.items()
+    }
+    return TableDistribution(moment, rows, features)
+
+
+def _distribution(column: Any, kind: pa.DataType, unit: str, show: bool) -> Numbers | Texts:
+    """Return how the values of a relation's only column, `one`, are distributed."""
+    different = "count(DISTINCT one)"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        ((rows, filled, texts),) = column.aggregate(f"count(*), count(one), {different}").fetchall()
+        counts = column.filter("one IS NOT NULL").aggregate("one, count(*) AS rows", "one")
+        top = tuple(counts.order("rows DESC, one").limit(MOST_TEXTS).fetchall()) if show else None
+        return Texts(rows, rows - filled, texts, top)
+    lists, ids = pa.types.is_list(kind) or pa.types.is_large_list(kind), None
+    if lists and unit == "id":
+        ((ids,),) = column.project("unnest(one) AS one").aggregate(different).fetchall()
+    values = column.project("len(one)" if lists else "one").to_arrow_table().column(0)
+    return numbers(values.drop_null().to_numpy(), len(values), lengths=lists, different=ids)
 
 
 def rhythm(name: str) -> str:
@@ -77,12 +175,11 @@ def share(part: float) -> str:
 def _bars(found: Numbers) -> str:
     """Return the bins as an SVG path."""
     step, most = _WIDTH / len(found.bins), max(found.bins)
-    bars = []
-    for place, count in enumerate(found.bins):
-        if count:
-            height = max(count / most * _HEIGHT, _LEAST)
-            bars.append(f"M{place * step:.4g} {_HEIGHT}v-{height:.3g}h{step - _GAP:.4g}v{height:.3g}z")
-    return "".join(bars)
+    heights = {place: max(count / most * _HEIGHT, _LEAST) for place, count in enumerate(found.bins) if count}
+    return "".join(
+        f"M{place * step:.4g} {_HEIGHT}v-{height:.3g}h{step - _GAP:.4g}v{height:.3g}z"
+        for place, height in heights.items()
+    )
 
 
 def _across(found: Numbers, percentile: int) -> float:
@@ -115,27 +212,33 @@ def build_page(connection: Any, folder: Path, about: Mapping[str, Any]) -> str:
         "Dataset": dataset["source"],
         "Known until": f"{datetime.fromisoformat(dataset['high_water']).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "Views": len(sections),
-        "Features": sum(len(one.features) for one in sections),
-        "Rows in all tables": f"{sum(one.rows or 0 for one in sections):,}",
+        "Features": sum(len(one["features"]) for one in sections),
+        "Rows in all tables": f"{sum(one['rows'] or 0 for one in sections):,}",
     }
     return template("page.html").render(facts=facts, digest=dataset.get("digest"), sections=sections) + "\n"
 
 
-def _section(connection: Any, folder: Path, name: str, entries: list[Mapping[str, Any]], rows: int | None) -> Section:
+def _section(
+    connection: Any, folder: Path, name: str, entries: list[Mapping[str, Any]], rows: int | None
+) -> dict[str, Any]:
+    """Return what the page has about one view, whose entries in `features.json` are given."""
     view, table = _BY_NAME.get(name), None
     if name not in COMPUTED:
         units = {entry["name"]: entry["unit"] for entry in entries}
         shown = frozenset(feature for feature, unit in units.items() if may_show_values(unit))
         path = folder / f"{name}.parquet"
         table = table_distribution(connection, path, units, shown, all_rows=name in _NOT_DAILY)
-    features = [
-        {
-            **entry,
-            "read_by": readers(name, entry["name"]),
-            "distribution": table.features[entry["name"]] if table else None,
-        }
-        for entry in entries
-    ]
-    keys = view.keys if view else ("user_id",) if name in _NOT_DAILY else ()
-    online, owner = view.online if view else True, entries[0]["owner"]
-    return Section(name, VIEW_MEANING[name], keys, rhythm(name), online, owner, rows, table, features)
+    found = table.features if table else {}
+    return {
+        "name": name,
+        "meaning": VIEW_MEANING[name],
+        "keys": view.keys if view else ("user_id",) if name in _NOT_DAILY else (),
+        "rhythm": rhythm(name),
+        "online": view.online if view else True,
+        "owner": entries[0]["owner"],
+        "rows": rows,
+        "table": table,
+        "features": [
+            {**one, "read_by": readers(name, one["name"]), "distribution": found.get(one["name"])} for one in entries
+        ],
+    }

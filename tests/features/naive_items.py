@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from itertools import combinations
 
-from features.item_pairs import BEST, LARGEST, SEEN
+from features.views.item_pairs import BEST, LARGEST, SEEN
 from tests.features.naive import Features, Known, f32, named, order_of, units
 
 

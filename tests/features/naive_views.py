@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
-from features.sentiment import score
+from features.views.user_reviews import score
 from tests.features.naive import DAY, Event, Features, Known, f32, micros, named, units
 
 _SECOND = 1_000

@@ -7,11 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from features.engine.duck import duckdb
-from features.engine.job import Job
-from features.engine.shards import SplitLog
-from features.views import View
-from features.windows import Days
+from features.engine.engines import duckdb
+from features.engine.job import Job, SplitLog
+from features.views.contract import View
+from features.views.windows import Days
 from tests.features.conftest import ITEMS, catalogue_of
 
 _TIME = pl.Datetime("us", "UTC")

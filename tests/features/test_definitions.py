@@ -10,14 +10,15 @@ from features.definitions import (
     COMPUTED,
     DESCRIPTIONS,
     NUMERIC_FEATURES,
+    SERVICES,
     SLOW_VIEWS,
     VIEW_MEANING,
     may_show_values,
+    readers,
     sentence,
     unit,
     window,
 )
-from features.services import SERVICES, readers
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from events.stages import fetch, ingest
 from features.definitions import VIEWS
-from features.engine.contract import EngineName
+from features.engine.engines import EngineName
 from features.stages import compute
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings

@@ -13,8 +13,17 @@ import polars as pl
 import pytest
 
 from features.definitions import COMPUTED, VIEW_MEANING, VIEWS
-from features.page.distribution import BINS, Numbers, TableDistribution, Texts, numbers, table_distribution
-from features.page.page import share, short, template
+from features.page.page import (
+    BINS,
+    Numbers,
+    TableDistribution,
+    Texts,
+    numbers,
+    share,
+    short,
+    table_distribution,
+    template,
+)
 from shoplens.errors import FeatureError
 from shoplens.files import read_json
 from tests.features.conftest import STORY, USERS, at, contract_log, event, log
@@ -141,15 +150,6 @@ def test_lists_are_their_lengths_and_ids_are_counted(connection: Any, tmp_path: 
     assert isinstance(prices, Numbers)
     assert (ids.quantiles[0], ids.quantiles[50], ids.quantiles[100], ids.lengths, ids.different) == (0, 2, 3, True, 4)
     assert (prices.missing, prices.quantiles[100], prices.different) == (1, 2, None)
-
-
-def test_columns_are_read_in_groups(connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = {f"n{place}": [place, place + 1] for place in range(5)}
-    path = table(tmp_path, event_timestamp=[LAST] * 2, **columns)
-    units = dict.fromkeys(columns, "count")
-    once = table_distribution(connection, path, units, frozenset(), all_rows=False)
-    monkeypatch.setattr("features.page.distribution._VALUES_AT_ONCE", 4)
-    assert table_distribution(connection, path, units, frozenset(), all_rows=False) == once
 
 
 def test_a_table_without_rows_and_a_column_with_a_strange_name(connection: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.definitions import VIEWS
-from features.windows import Days
+from features.views.windows import Days
 from tests.features import naive, naive_items
 from tests.features.conftest import event
 from tests.features.one_view import rows_of

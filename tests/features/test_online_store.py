@@ -19,10 +19,10 @@ import pytest
 
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
-from features.historical import historical_features
 from features.materialize import materialize
 from features.online import OnlineReader
 from features.recent import recent_as_of
+from features.repo import historical_features
 from features.store import open_store, places
 from shoplens.errors import FeatureError, StoreUnavailableError
 from shoplens.files import read_json, write_json

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.engine.duck import duckdb
-from features.sentiment import score, score_reviews
+from features.engine.engines import duckdb
+from features.views.user_reviews import score, score_reviews
 from tests.features.conftest import contract_log, event
 
 _GOOD, _BAD, _FLAT = "Great, I love it.", "Terrible, I hate it.", "A pen."

@@ -27,7 +27,7 @@ from features.catalogue import Catalogue
 from features.fast import FAST_FEATURES, fast_features
 from features.materialize import materialize
 from features.online import OnlineReader
-from features.online_stores.live_events import LISTS
+from features.online_stores.rows import LISTS
 from features.recent import RecentEvents, recent_as_of
 from features.store import open_rows
 from tests.chaos.collector import free_port

@@ -198,8 +198,8 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
 
     from features.catalogue import Catalogue
     from features.definitions import NUMERIC_FEATURES
-    from features.historical import historical_features
     from features.recent import recent_as_of
+    from features.repo import historical_features
     from training.models import artifact
     from training.rows.inputs import Inputs
 

@@ -8,7 +8,6 @@ import polars as pl
 
 from features.catalogue import Catalogue
 from features.definitions import NUMERIC_FEATURES
-from features.historical import historical_features
 from features.recent import recent_as_of
 from shoplens.errors import ModelError
 from shoplens.files import read_json
@@ -59,6 +58,8 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     Raises:
         ModelError: the stage `features` has not run, a split is empty, or all training rows have the same label.
     """
+    from features.repo import historical_features  # loads Feast, which takes a second
+
     require_features(outs)
     dataset = read_json(outs / "validated/dataset.json")
     events = pl.read_parquet(outs / "validated/events.parquet", columns=_COLUMNS)

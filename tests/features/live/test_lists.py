@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from events.contract import EVENT_SCHEMA
 from features.live.push import live_events
-from features.online_stores.live_events import LISTS, LiveEvent, merge
+from features.online_stores.rows import LISTS, LiveEvent, merge
 from features.online_stores.sqlite_rows import SqliteRows
 from features.recent import recent_lists
 

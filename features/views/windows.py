@@ -16,7 +16,6 @@ hence the same in whatever order threads add them, in either plan and in either 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 
 import ibis
 import ibis.expr.types as ir
@@ -96,10 +95,6 @@ def _names(key: Key) -> list[str]:
     return [key] if isinstance(key, str) else list(key)
 
 
-def _union(parts: Sequence[ir.Table]) -> ir.Table:
-    return reduce(lambda left, right: left.union(right), parts)
-
-
 def _extreme(value: ir.Value, how: str) -> ir.Value:
     extreme: ir.Value = getattr(value, how)()
     return extreme
@@ -162,7 +157,7 @@ def _one_day(shape: _Shape, spine: Spine, measures: Sequence[Measure], only: str
     if only is None:
         rows.append(shape.rows(spine.table, {}))
         rows = [part.mutate(wanted=ibis.literal(int(part is rows[-1]))) for part in rows]
-    merged = _union(rows)
+    merged = ibis.union(*rows)
     keep = {} if only is not None else {"wanted": merged.wanted.max()}
     answer = merged.group_by(*shape.keys).agg(**shape.totals(merged), **keep)
     if only is None:
@@ -190,7 +185,7 @@ def _many_days(shape: _Shape, spine: Spine, measures: Sequence[Measure]) -> ir.T
     """Add up changes by day, then run over the days of each key."""
     rows = [part.mutate(wanted=ibis.literal(0)) for m in measures for part in _changes(shape, m, spine.days)]
     rows.append(shape.rows(spine.table, {}, day=spine.table.day.cast("int32")).mutate(wanted=ibis.literal(1)))
-    merged = _union(rows)
+    merged = ibis.union(*rows)
     daily = merged.group_by(*shape.keys, "day").agg(**shape.totals(merged), wanted=merged.wanted.max())
     past = ibis.window(group_by=shape.keys, order_by="day", preceding=None, following=0)
     totals = {name: value.over(past) for name, value in shape.totals(daily).items()}

@@ -8,8 +8,8 @@ events may be counted by week before anything else.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import EVER, Days, Measure, Spine, trailing, whole
+from features.views.contract import ViewInput
+from features.views.windows import EVER, Days, Measure, Spine, trailing, whole
 
 KEY = "item_id"
 REACH = 7  # days; most of a catalogue sells rarely: rows for the items at rest would be many times the others
@@ -106,16 +106,15 @@ def build(inputs: ViewInput) -> ir.Table:
     t = trailing(KEY, _days(log, inputs), _counted(log), Measure(buyers, {"buyers": (MONTH,)}), _counted_ever(every))
 
     def ratio(top: ir.Value, bottom: ir.Value) -> ir.Value:
-        return (top / bottom.nullif(whole(0))).cast("float32")
+        return top / bottom.nullif(whole(0))
 
-    values = {
-        "item_trend": ratio(t.events_7d * MONTH, t.events_28d * WEEK),
-        "item_sales_trend": ratio(t.bought_7d * MONTH, t.bought_28d * WEEK),
-        "item_views_28d": t.views_28d.cast("int32"),
-        "item_conversion_28d": ratio(t.bought_28d, t.views_28d),
-        "item_buyers_28d": t.buyers_28d.cast("int32"),
-        "item_ratings_ever": t.ratings_ever.cast("int32"),
-        "item_mean_rating_ever": ratio(t.stars_ever, t.ratings_ever * RATING_UNITS),
-        "item_return_share_ever": ratio(t.returned_ever, t.lines_ever),
-    }
-    return t.select(KEY, "day", **{name: values[name] for name in DESCRIPTIONS})
+    return t.mutate(
+        item_trend=ratio(t.events_7d * MONTH, t.events_28d * WEEK),
+        item_sales_trend=ratio(t.bought_7d * MONTH, t.bought_28d * WEEK),
+        item_views_28d=t.views_28d,
+        item_conversion_28d=ratio(t.bought_28d, t.views_28d),
+        item_buyers_28d=t.buyers_28d,
+        item_ratings_ever=t.ratings_ever,
+        item_mean_rating_ever=ratio(t.stars_ever, t.ratings_ever * RATING_UNITS),
+        item_return_share_ever=ratio(t.returned_ever, t.lines_ever),
+    )

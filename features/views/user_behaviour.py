@@ -3,8 +3,18 @@
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import DAY_US, EVER, MONEY_UNITS, QUANTITY_UNITS, Measure, column, span_days, trailing, whole
+from features.views.contract import ViewInput
+from features.views.windows import (
+    DAY_US,
+    EVER,
+    MONEY_UNITS,
+    QUANTITY_UNITS,
+    Measure,
+    column,
+    span_days,
+    trailing,
+    whole,
+)
 
 WINDOWS = (1, 7, 30, 90)
 KEY = "user_id"
@@ -66,35 +76,23 @@ def _counted(log: ir.Table, reach: int) -> list[Measure]:
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     spine = span_days(KEY, inputs.log, inputs.reach, inputs.days)
-    return _features(trailing(KEY, spine, *_counted(inputs.log, inputs.reach), only=column("alive", inputs.reach)))
-
-
-def _features(t: ir.Table) -> ir.Table:
-    """Turn running sums and moments into features with their units."""
+    t = trailing(KEY, spine, *_counted(inputs.log, inputs.reach), only=column("alive", inputs.reach))
     now = t.day.cast("int64") * DAY_US
 
     def days(micros: ir.Value) -> ir.Value:
         return micros.cast("float64") / DAY_US
 
-    counts = {f"{name}_{w}d": t[f"{name}_{w}d"].cast("int32") for name in _WHAT if name != "spend" for w in WINDOWS}
-    money = {f"spend_{w}d": t[f"spend_{w}d"] / MONEY_UNITS for w in WINDOWS}
     tenure = days(now - t.first_us)
-    ratios = {
-        "recency_days": days(now - t.last_us),
-        "purchase_recency_days": days(now - t.bought_us),
-        "tenure_days": tenure,
-        "mean_basket_90d": t.spend_90d / MONEY_UNITS / t.orders_90d.nullif(0.0),
-        "weekly_orders_90d": t.orders_90d * 7 / ibis.greatest(ibis.least(tenure, 90.0), 7.0),
-        "spend_trend": t.spend_30d * 3 / t.spend_90d.nullif(0.0),
-        "order_gap_days": ibis.ifelse(
-            t.orders_ever > 1, days(t.bought_us - t.first_bought_us) / (t.orders_ever - 1).nullif(0.0), None
-        ),
-        "units_90d": t.units_90d / QUANTITY_UNITS,
-    }
-    values = {
-        **counts,
-        **{name: value.cast("float32") for name, value in {**money, **ratios}.items()},
-        "refunds_90d": t.refunds_90d.cast("int32"),
-        "orders_ever": t.orders_ever.cast("int32"),
-    }
-    return t.select(KEY, "day", **{name: values[name] for name in DESCRIPTIONS})
+    order_gap = days(t.bought_us - t.first_bought_us) / (t.orders_ever - 1).nullif(0.0)
+    return t.mutate(
+        **{f"spend_{w}d": t[f"spend_{w}d"] / MONEY_UNITS for w in WINDOWS},
+        **{f"days_active_{w}d": t[f"days_active_{w}d"].cast("int32") for w in WINDOWS},
+        recency_days=days(now - t.last_us),
+        purchase_recency_days=days(now - t.bought_us),
+        tenure_days=tenure,
+        mean_basket_90d=t.spend_90d / MONEY_UNITS / t.orders_90d.nullif(0.0),
+        weekly_orders_90d=t.orders_90d * 7 / ibis.greatest(ibis.least(tenure, 90.0), 7.0),
+        spend_trend=t.spend_30d * 3 / t.spend_90d.nullif(0.0),
+        order_gap_days=ibis.ifelse(t.orders_ever > 1, order_gap, None),
+        units_90d=t.units_90d / QUANTITY_UNITS,
+    )

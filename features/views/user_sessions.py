@@ -8,8 +8,8 @@ What arrives late changes it from the day after: its length, its funnel, and its
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import Measure, while_active, whole, whole_days
+from features.views.contract import ViewInput
+from features.views.windows import Measure, while_active, whole, whole_days
 
 KEY = "user_id"
 WINDOWS = (7, 30, 90)
@@ -107,18 +107,17 @@ def build(inputs: ViewInput) -> ir.Table:
     dwells = Measure(_dwells(inputs.within(LONGEST)), {"dwell": WINDOWS, "dwelt": WINDOWS})
     sessions = Measure(_sessions(inputs.log), {**_COUNTED, **_FUNNEL})
     t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, dwells, sessions)
-    values: dict[str, ir.Value] = {}
+    values = {}
     for w in WINDOWS:
-        begun = t[f"sessions_{w}d"].nullif(0.0)
-        values[f"sessions_{w}d"] = t[f"sessions_{w}d"].cast("int32")
+        begun, dwell = t[f"sessions_{w}d"].nullif(0.0), t[f"dwell_{w}d"] / _SECOND_MS
         values[f"session_minutes_{w}d"] = t[f"length_us_{w}d"] / _MINUTE_US / begun
         values[f"session_conversion_{w}d"] = t[f"bought_{w}d"] / begun
         values[f"bounce_share_{w}d"] = t[f"bounced_{w}d"] / begun
-        values[f"dwell_seconds_{w}d"] = t[f"dwell_{w}d"] / _SECOND_MS
-        values[f"mean_dwell_seconds_{w}d"] = t[f"dwell_{w}d"] / _SECOND_MS / t[f"dwelt_{w}d"].nullif(0.0)
-    values["view_to_cart_90d"] = t.view_cart_90d / t.viewed_90d.nullif(0.0)
-    values["cart_to_purchase_90d"] = t.cart_buy_90d / t.carted_90d.nullif(0.0)
-    for name in _PLATFORMS:
-        values[f"{name}_share_90d"] = t[f"{name}_90d"] / t.known_90d.nullif(0.0)
-    ratios = {name: value.cast("float32") for name, value in values.items() if not name.startswith("sessions_")}
-    return t.select(KEY, "day", **{name: (values | ratios)[name] for name in DESCRIPTIONS})
+        values[f"dwell_seconds_{w}d"] = dwell
+        values[f"mean_dwell_seconds_{w}d"] = dwell / t[f"dwelt_{w}d"].nullif(0.0)
+    return t.mutate(
+        **values,
+        view_to_cart_90d=t.view_cart_90d / t.viewed_90d.nullif(0.0),
+        cart_to_purchase_90d=t.cart_buy_90d / t.carted_90d.nullif(0.0),
+        **{f"{name}_share_90d": t[f"{name}_90d"] / t.known_90d.nullif(0.0) for name in _PLATFORMS},
+    )

@@ -1,7 +1,4 @@
-"""What a feature view is: a name, its keys, what its features mean, and how they are built from a log and a catalogue.
-
-A view module exports KEY, DESCRIPTIONS and `build(inputs)`; `features.definitions.VIEWS` lists the views.
-"""
+"""What a feature view is: name and keys, what its features mean, and how it is built from a log and a catalogue."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from features.windows import Days
+from features.views.windows import Days
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class ViewInput:
         return self.log.filter(self.log.event_time >= ibis.literal(oldest, "timestamp('UTC', 6)"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """One feature view.
 
@@ -48,7 +45,8 @@ class View:
         keys: Columns of the entity; events are sharded by a hash of the first.
         meaning: One sentence for people.
         descriptions: Feature -> what it means and its unit in the last brackets.
-        build: From the inputs to (keys, day, features), one row per key and day.
+        build: From the inputs to (keys, day, features), one row per key and day. The order of columns is that of
+            `descriptions`; a double is kept as a 32-bit integer if its unit is count, else as a 32-bit float.
         online: Whether a service may ask for it.
         every: Days from one snapshot to the next, back from the last; None: only the last day has any.
         whole: It needs all of the log at once (pairs of items, for example): no shards.
@@ -64,3 +62,8 @@ class View:
     every: int | None = 1
     whole: bool = False
     reviews: bool = False
+
+    @property
+    def counts(self) -> frozenset[str]:
+        """Features with the unit count."""
+        return frozenset(name for name, text in self.descriptions.items() if "(count" in text)

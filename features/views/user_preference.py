@@ -7,8 +7,8 @@ prices of the whole log would leak later prices into a snapshot.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import MONEY_UNITS, Measure, column, span_days, trailing, while_active, whole, whole_days
+from features.views.contract import ViewInput
+from features.views.windows import MONEY_UNITS, Measure, column, span_days, trailing, while_active, whole, whole_days
 
 KEY = "user_id"
 WINDOW = 90
@@ -87,22 +87,14 @@ def _habits(inputs: ViewInput) -> ir.Table:
     ever = inputs.log.filter(inputs.log.event_name == "purchase")
     bought = inputs.within(WINDOW)
     bought = bought.filter(bought.event_name == "purchase")
-    lines = bought.select(
-        KEY,
-        "event_day",
-        "known_day",
-        lines=whole(1),
-        priced=bought.price.notnull().cast("float64"),
-        prices=bought.price.fill_null(whole(0)),
-    )
-    orders = (
-        bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min()).mutate(orders=whole(1))
-    )
+    priced, prices = bought.price.notnull().cast("float64"), bought.price.fill_null(whole(0))
+    lines = bought.select(KEY, "event_day", "known_day", lines=whole(1), priced=priced, prices=prices)
+    orders = bought.group_by(KEY, "event_day", "order_key").agg(known_day=bought.known_day.min())
     return trailing(
         KEY,
         span_days(KEY, bought, WINDOW, inputs.days),
         Measure(lines, dict.fromkeys(("lines", "priced", "prices"), (WINDOW,))),
-        Measure(orders, {"orders": (WINDOW,)}),
+        Measure(orders.mutate(orders=whole(1)), {"orders": (WINDOW,)}),
         Measure(_first_bought(ever), {"firsts": (WINDOW,)}),
         only=column("lines", WINDOW),
     )
@@ -113,23 +105,21 @@ def build(inputs: ViewInput) -> ir.Table:
     log = inputs.within(WINDOW)
     liked = log.filter(log.event_name.notin(_NOT_LIKED))
     content = liked.join(inputs.catalogue.select("item_id", *_CONTENT), "item_id")
-    days = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days)
-    on = [KEY, "day"]
-    category, brand = (_top_content(content, name, inputs) for name in ("category_1", "brand"))
-    t = days.select(*on).left_join(category, on).drop("user_id_right", "day_right")
-    t = t.left_join(brand, on, rname="brand_{name}").drop("brand_user_id", "brand_day")
-    t = t.left_join(_top_band(liked, inputs), on, rname="band_{name}").drop("band_user_id", "band_day")
-    t = t.left_join(_habits(inputs), on).drop("user_id_right", "day_right")
-    values = {
-        "top_category_90d": t.top,
-        "top_category_share_90d": (t["count"] / t.total).cast("float32"),
-        "category_count_90d": t["values"].fill_null(0).cast("int32"),
-        "top_brand_90d": t.brand_top,
-        "top_brand_share_90d": (t.brand_count / t.brand_total).cast("float32"),
-        "top_price_band_90d": t.band_top,
-        "top_price_band_share_90d": (t.band_count / t.band_total).cast("float32"),
-        "mean_price_90d": (t.prices_90d / MONEY_UNITS / t.priced_90d.nullif(0.0)).cast("float32"),
-        "lines_per_order_90d": (t.lines_90d / t.orders_90d).cast("float32"),
-        "repeat_share_90d": ((t.lines_90d - t.firsts_90d) / t.lines_90d).cast("float32"),
-    }
-    return t.select(*on, **{name: values[name] for name in DESCRIPTIONS})
+    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days).select(KEY, "day")
+    tops = {name: _top_content(content, name, inputs) for name in ("category_1", "brand")}
+    tops["band"] = _top_band(liked, inputs)
+    for name, table in tops.items():
+        t = t.left_join(table, [KEY, "day"], rname=f"{name}_{{name}}").drop(f"{name}_{KEY}", f"{name}_day")
+    t = t.left_join(_habits(inputs), [KEY, "day"])
+    return t.mutate(
+        top_category_90d=t.top,
+        top_category_share_90d=t["count"] / t.total,
+        category_count_90d=t["values"].fill_null(0).cast("int32"),
+        top_brand_90d=t.brand_top,
+        top_brand_share_90d=t.brand_count / t.brand_total,
+        top_price_band_90d=t.band_top,
+        top_price_band_share_90d=t.band_count / t.band_total,
+        mean_price_90d=t.prices_90d / MONEY_UNITS / t.priced_90d.nullif(0.0),
+        lines_per_order_90d=t.lines_90d / t.orders_90d,
+        repeat_share_90d=(t.lines_90d - t.firsts_90d) / t.lines_90d,
+    )

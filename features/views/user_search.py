@@ -9,8 +9,8 @@ taken once both events are known, however late either comes.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
-from features.windows import Measure, column, span_days, trailing, while_active, whole
+from features.views.contract import ViewInput
+from features.views.windows import Measure, column, span_days, trailing, while_active, whole
 
 KEY = "user_id"
 WINDOW = 90
@@ -21,21 +21,17 @@ _ITEM, _LIST = 0, 1
 _TERMS = 1 << 24  # above the number of different terms of a piece of the log
 
 DESCRIPTIONS: dict[str, str] = {
-    "searches_30d": "Searches in the last 30 days (count).",
-    "searches_90d": "Searches in the last 90 days (count).",
-    "search_taken_share_30d": "Share of searches of 30 days, of those whose results are known, with a result taken "
-    "in the session (share, 0 to 1; missing: none known).",
-    "search_taken_share_90d": "Share of searches of 90 days, of those whose results are known, with a result taken "
-    "in the session (share, 0 to 1; missing: none known).",
+    **{f"searches_{w}d": f"Searches in the last {w} days (count)." for w in WINDOWS},
+    **{
+        f"search_taken_share_{w}d": f"Share of searches of {w} days, of those whose results are known, with a result "
+        "taken in the session (share, 0 to 1; missing: none known)."
+        for w in WINDOWS
+    },
     "search_position_90d": "Place in the list of the results taken of searches of 90 days, mean (place, from 1; "
     "missing: no place is known).",
     "top_search_90d": "Term searched for most in the last 90 days, as typed; among equals the first by the alphabet "
     "(text).",
 }
-
-
-def _number(value: ir.Value) -> ir.Value:
-    return value.cast("float64")
 
 
 def _judged(log: ir.Table) -> ir.Value:
@@ -57,20 +53,13 @@ def _shown(searches: ir.Table) -> ir.Table:
 
 def _takers(takes: ir.Table) -> ir.Table:
     """Return (_WHERE, taker, take_us, take_known, position) for every item and list an event names."""
-    rows = []
-    for kind, place in ((_ITEM, takes.item_id), (_LIST, takes.list_id)):
-        t = takes.select(
-            KEY,
-            "session_id",
-            kind=ibis.literal(kind, "int32"),
-            place=place,
-            taker=takes.event_id,
-            take_us=takes.event_us,
-            take_known=takes.known_day,
-            position=takes.position,
-        )
-        rows.append(t.filter(t.place.notnull()))
-    return rows[0].union(rows[1], distinct=False)
+    named = takes.rename(taker="event_id", take_us="event_us", take_known="known_day")
+    what = [KEY, "session_id", "taker", "take_us", "take_known", "position"]
+    items, lists = (
+        named.filter(named[column].notnull()).select(*what, kind=ibis.literal(kind, "int32"), place=named[column])
+        for kind, column in ((_ITEM, "item_id"), (_LIST, "list_id"))
+    )
+    return items.union(lists, distinct=False)
 
 
 def _pairs(log: ir.Table) -> ir.Table:
@@ -85,15 +74,13 @@ def _pairs(log: ir.Table) -> ir.Table:
 def _luck(log: ir.Table) -> list[Measure]:
     """Return what is counted: searches, those taken, and places taken, all by the day of the search."""
     searches = log.filter(log.event_name == "search")
-    judged = searches.select(
-        KEY, "event_day", "known_day", searches=whole(1), judged=_number(_judged(searches).cast("int32"))
-    )
+    known = _judged(searches).cast("int32").cast("float64")
+    judged = searches.select(KEY, "event_day", "known_day", searches=whole(1), judged=known)
     pairs = _pairs(log)
     taken = pairs.group_by(KEY, "event_id", "event_day").agg(known_day=pairs.both.min())
     placed = pairs.filter(pairs.position.notnull())
-    places = placed.group_by(KEY, "taker", "event_day").agg(
-        known_day=placed.both.min(), places=_number(placed.position.max())
-    )
+    place = placed.position.max().cast("float64")
+    places = placed.group_by(KEY, "taker", "event_day").agg(known_day=placed.both.min(), places=place)
     return [
         Measure(judged, {"searches": WINDOWS, "judged": WINDOWS}),
         Measure(taken.mutate(taken=whole(1)), {"taken": WINDOWS}),
@@ -106,31 +93,24 @@ def _top(log: ir.Table, inputs: ViewInput) -> ir.Table:
     asked = log.filter((log.event_name == "search") & log.query.notnull())
     terms = asked.select("query").distinct()
     numbered = terms.select(term=terms.query, code=ibis.row_number().over(ibis.window(order_by=terms.query)))
-    rows = asked.join(numbered, asked.query == numbered.term).select(
-        KEY, "code", "event_day", "known_day", met=whole(1)
-    )
+    rows = asked.join(numbered, asked.query == numbered.term)
+    rows = rows.select(KEY, "code", "event_day", "known_day", met=whole(1))
     key, met = (KEY, "code"), column("met", WINDOW)
     sums = trailing(key, span_days(key, rows, WINDOW, inputs.days), Measure(rows, {"met": (WINDOW,)}), only=met)
     # Largest count first, smallest number among equals, in one whole number below 2^53.
     best = sums.group_by(KEY, "day").agg(best=(sums[met] * _TERMS - sums.code).max())
     count = (best.best / _TERMS).ceil().cast("float64")
     best = best.select(KEY, "day", code=(count * _TERMS - best.best).cast("int64"))
-    return best.join(numbered, "code").select(KEY, "day", top_search=ibis._.term)
+    return best.join(numbered, "code").select(KEY, "day", top_search="term")
 
 
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     log = inputs.within(WINDOW)
     t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, *_luck(log))
-    on = [KEY, "day"]
-    t = t.left_join(_top(log, inputs), on).drop("user_id_right", "day_right")
-    values = {
-        **{f"searches_{w}d": t[f"searches_{w}d"].cast("int32") for w in WINDOWS},
-        **{
-            f"search_taken_share_{w}d": (t[f"taken_{w}d"] / t[f"judged_{w}d"].nullif(0.0)).cast("float32")
-            for w in WINDOWS
-        },
-        "search_position_90d": (t.places_90d / t.placed_90d.nullif(0.0)).cast("float32"),
-        "top_search_90d": t.top_search,
-    }
-    return t.select(*on, **{name: values[name] for name in DESCRIPTIONS})
+    t = t.left_join(_top(log, inputs), [KEY, "day"])
+    return t.mutate(
+        **{f"search_taken_share_{w}d": t[f"taken_{w}d"] / t[f"judged_{w}d"].nullif(0.0) for w in WINDOWS},
+        search_position_90d=t.places_90d / t.placed_90d.nullif(0.0),
+        top_search_90d=t.top_search,
+    )

@@ -13,7 +13,7 @@ both over how many would if the two had nothing to do with one another.
 import ibis
 import ibis.expr.types as ir
 
-from features.views import ViewInput
+from features.views.contract import ViewInput
 
 KEY = "item_id"
 WINDOW = 90
