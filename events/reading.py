@@ -18,8 +18,8 @@ from events.resolve import Resolver
 from events.sources.files import Labels, Size, find_files, select_files, unread_files
 from events.transform.items import CONTENT_SCHEMA, carried_columns, carried_content, every_item, merged_content
 from events.transform.side_tables import read_side
-from shoplens.digest import file_digest
 from shoplens.errors import SourceError
+from shoplens.files import file_digest
 
 
 class Progress:

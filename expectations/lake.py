@@ -9,11 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from events.lake import Place, Snapshot
-from expectations.data_docs import build_data_docs
 from expectations.drift.report import Drift
 from expectations.drift.run import create_empty_table, detect_drift, report_drift, require_no_drift, run_drift_suite
 from expectations.quarantine import read_batches, reasons_expression
-from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
+from expectations.validator import TableResult, TableValidator, build_data_docs, open_tables, require_few_bad
 from shoplens.errors import SettingsError
 from shoplens.params import ExpectationsParams
 from shoplens.settings import Settings

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from events.contract import QUARANTINE_SCHEMA
 from events.parquet import GroupedWriter
-from expectations.duckdb_dialect import bounded_connection
 from expectations.row_rules import compile_rules, reasons_of, unique_columns
 from expectations.suites import build_suites
-from expectations.validator import TableResult
+from expectations.validator import TableResult, bounded_connection
 from shoplens.errors import BrokenTableError
 
 BATCH = 1 << 17

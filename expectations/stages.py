@@ -8,16 +8,14 @@ import polars as pl
 
 from events.contract import QUARANTINE_SCHEMA
 from events.parquet import GroupedWriter
-from expectations.data_docs import build_data_docs
-from expectations.drift.profile import COLUMNS
+from expectations.drift.bands import COLUMNS
 from expectations.drift.report import Drift
 from expectations.drift.run import create_empty_table, detect_drift, report_drift, require_no_drift, run_drift_suite
-from expectations.preparation.run import prepare
+from expectations.preparation import prepare
 from expectations.quarantine import RowSplit, read_batches, split_rows
-from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
-from shoplens.digest import file_digest
+from expectations.validator import TableResult, TableValidator, build_data_docs, open_tables, require_few_bad
 from shoplens.errors import BrokenTableError
-from shoplens.files import read_json, whole_folder, write_json
+from shoplens.files import file_digest, read_json, whole_folder, write_json
 from shoplens.params import ExpectationsParams, Params
 from shoplens.settings import Settings
 from shoplens.stage import console

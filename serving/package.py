@@ -16,20 +16,18 @@ from typing import Any
 import numpy as np
 
 from features.catalogue import FIRST_INDEX, Catalogue
-from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import ReleaseError
-from shoplens.files import read_json, whole_folder, write_json
+from shoplens.files import file_digest, folder_digest, read_json, whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.evaluation.ranking import top_items
+from training.metrics import top_items
 from training.models import artifact
-from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet
+from training.rows import Inputs, RowSet
 
 # The code dependencies of the stage in `dvc.yaml`; of events/ and shoplens/ only what a service uses.
 CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
-SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
+SHARED_CODE = ("__init__", "environment", "errors", "files", "params", "settings", "stage")
 # Packages that the service imports; each is pinned to its version in uv.lock.
 _NEEDS = (
     "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",

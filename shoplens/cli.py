@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Simulate a shop with known ground truth; its log can contain errors of chosen kinds.",
     ),
     "validate": ("expectations.cli:validate", "Check a lake, or some of its days, against the suites and its season."),
-    "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
+    "stage": ("shoplens.stage:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
     "materialize": ("features.cli:materialize", "Load snapshots and recent events into the online store."),
     "erase": ("features.cli:erase", "Remove one person from the stores, the copies of snapshots and the lake."),
     "collect": ("features.cli:collect", "Collect events over HTTP and Kafka: into the lake, and online at once."),

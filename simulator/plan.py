@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shoplens.errors import SettingsError
-from simulator.dirt import KINDS
+from simulator.log import KINDS
 
 DONE = "simulation.json"
 _LIMITS = {"users": (1, 10**7), "items": (1, 10**6), "days": (1, 3_650), "seed": (0, 2**63 - 1)}

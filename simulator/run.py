@@ -2,14 +2,24 @@
 
 FOLDER/log.parquet                                     the shop's log, in order of time
 FOLDER/products.parquet customers.parquet promos.parquet   its other tables
-FOLDER/simulation.json                                 the arguments, and counts to hold an account against
-FOLDER/truth/                                          see `truth`; a folder, which ingest does not look into
+FOLDER/simulation.json                                 the arguments, and counts to check an account against
+FOLDER/truth/                                          what no shop could log; ingest does not look into this folder
+
+users.parquet        user_id, taste, preference (chance of each category, in the order of categories.parquet),
+                     budget (log of price over median), visits_a_day, propensity (log-odds), expected_units
+categories.parquet   category, place (in the dimensions of taste)
+items.parquet        item_id, place, weight (popularity within the category), launch_day (-1: before the first)
+user_days.parquet    date, user_id, mood, visits, purchase_rate, purchase_probability (see `visits`); P(buys within
+                     several days), given their moods, is 1 - exp(-sum of their rates)
+visits.parquet       visit_id, user_id, start_time, platform, purchase_probability, buys
+demand.parquet       date (of the visit), item_id, expected_units: given who came and what they were shown
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +27,120 @@ import numpy as np
 import polars as pl
 from rich.progress import track
 
+from events.parquet import GroupedWriter
 from shoplens.errors import SettingsError
 from shoplens.files import whole_folder, write_json
 from shoplens.stage import console
-from simulator.bots import MEAN_ROWS, WALKS_A_DAY, bot_rows, bots_of
-from simulator.calendar import day_start, traffic
-from simulator.catalogue import items_table
-from simulator.choices import add_demand, choose, open_shop
-from simulator.clicks import later_rows, visit_rows
-from simulator.dirt import KINDS, soil, write_wrong
+from simulator.clicks import MEAN_ROWS, WALKS_A_DAY, bot_rows, bots_of, later_rows, visit_rows
 from simulator.draws import Floats
-from simulator.people import next_mood, users_table
+from simulator.log import ACTIONS, CODE, KINDS, LOG, PLATFORMS, SORTED_BY, VISIT, as_log, soil, unique_ids, write_wrong
 from simulator.plan import DONE, Plan, require_place
-from simulator.promotions import campaigns_table
-from simulator.rows import ACTIONS, CODE, LOG, SORTED_BY, GrowingFile, as_log
-from simulator.truth import Truth
-from simulator.visits import MOST_MEAN, user_days, visits_of
-from simulator.world import World, build_world
+from simulator.visits import (
+    MOST_MEAN,
+    UserDays,
+    Visits,
+    add_demand,
+    choose,
+    expected_units,
+    open_shop,
+    user_days,
+    visits_of,
+)
+from simulator.world import (
+    LEAVES,
+    World,
+    build_world,
+    campaigns_table,
+    customers,
+    day_start,
+    items_table,
+    next_mood,
+    traffic,
+    users_table,
+)
+
+_RATES = dict.fromkeys(("visits", "purchase_rate", "purchase_probability"), pl.Float64)
+_TRUTH: dict[str, dict[str, Any]] = {  # the files of truth/ that grow day by day
+    "user_days": {"date": pl.Date, "user_id": pl.String, "mood": pl.Float32, **_RATES},
+    "visits": {
+        "visit_id": pl.String,
+        "user_id": pl.String,
+        "start_time": pl.Datetime("ms"),
+        "platform": pl.String,
+        "purchase_probability": pl.Float64,
+        "buys": pl.Boolean,
+    },
+    "demand": {"date": pl.Date, "item_id": pl.String, "expected_units": pl.Float64},
+}
+
+
+class Truth:
+    """The files of `truth/` that grow day by day."""
+
+    def __init__(self, world: World, folder: Path, stack: ExitStack) -> None:
+        self._world = world
+        self.files = {
+            name: stack.enter_context(GroupedWriter(folder / f"{name}.parquet", schema))
+            for name, schema in _TRUTH.items()
+        }
+
+    def _add(self, name: str, day: int, **columns: Any) -> None:
+        date = pl.lit(self._world.plan.start + timedelta(days=day)).alias("date")
+        self.files[name].add(
+            pl.DataFrame(columns).with_columns(date).select(list(_TRUTH[name])).cast(pl.Schema(_TRUTH[name]))
+        )
+
+    def add_visits(self, day: int, today: UserDays, visits: Visits) -> None:
+        """Keep what is true of people on a day, and of their visits."""
+        self._add(
+            "user_days",
+            day,
+            user_id=customers(today.user),
+            mood=today.mood,
+            visits=today.visits,
+            purchase_rate=today.rate,
+            purchase_probability=-np.expm1(-today.rate),
+        )
+        self._add(
+            "visits",
+            day,
+            visit_id=unique_ids(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT),
+            user_id=customers(visits.user),
+            start_time=visits.start,
+            platform=pl.Series(PLATFORMS).gather(visits.platform),
+            purchase_probability=visits.chance,
+            buys=visits.buys,
+        )
+
+    def add_demand(self, day: int, demand: Floats) -> None:
+        """Keep the expected units of every article that anybody was shown on a day."""
+        shown = np.flatnonzero(demand)
+        self._add("demand", day, item_id=self._world.catalogue.skus.gather(shown), expected_units=demand[shown])
+
+
+def _write_standing(world: World, folder: Path) -> None:
+    folder.mkdir()
+    people, catalogue = world.people, world.catalogue
+    everybody = np.arange(world.plan.users)
+    users = {
+        "user_id": customers(everybody),
+        "taste": people.taste,
+        "preference": people.preference,
+        "budget": people.budget,
+        "visits_a_day": world.scale * people.activity,
+        "propensity": people.propensity,
+        "expected_units": expected_units(world, everybody),
+    }
+    places = {"category": LEAVES[: len(catalogue.category_place)], "place": catalogue.category_place}
+    items = {
+        "item_id": catalogue.skus,
+        "place": catalogue.place,
+        "weight": catalogue.weight,
+        "launch_day": catalogue.launch,
+    }
+    for name, columns in {"users": users, "categories": places, "items": items}.items():
+        pl.DataFrame(columns).write_parquet(folder / f"{name}.parquet")
+
 
 _LATER = [CODE["return"], CODE["review"]]
 _CHUNK = 1 << 16  # users at a time: some 100,000 visits of 16 places
@@ -112,8 +219,7 @@ def _day_rows(world: World, day: int, mood: Floats, truth: Truth, chunk: int) ->
         visits = visits_of(world, day, today)
         choices = choose(world, shop, visits)
         found += [visit_rows(world, shop, visits, choices), later_rows(world, shop, visits, choices)]
-        truth.add_people(day, today)
-        truth.add_visits(visits)
+        truth.add_visits(day, today, visits)
         add_demand(demand, world, visits, choices)
     truth.add_demand(day, demand)
     return found
@@ -129,10 +235,11 @@ def _due(plan: Plan, day: int) -> pl.Expr:
 
 
 def _write_log(world: World, folder: Path, days: Iterable[int], chunk: int) -> Counts:
+    _write_standing(world, folder / "truth")
     plan, counts, mood = world.plan, Counts(), None
     waiting = pl.DataFrame()
     with ExitStack() as stack:
-        log = stack.enter_context(closing(GrowingFile(folder / "log.parquet", LOG)))
+        log = stack.enter_context(GroupedWriter(folder / "log.parquet", LOG))
         truth = Truth(world, folder / "truth", stack)
         for day in days:
             mood = next_mood(plan.seed, day, mood, plan.users)
@@ -142,7 +249,7 @@ def _write_log(world: World, folder: Path, days: Iterable[int], chunk: int) -> C
             dirty = soil(known.filter(due).sort(SORTED_BY), plan.seed, plan.dirt)
             log.add(write_wrong(as_log(dirty, world.catalogue.skus), dirty["kind"]))
             _count(counts, dirty)
-    counts.rows, counts.visits = log.rows, truth.visits.rows
+    counts.rows, counts.visits = log.rows, truth.files["visits"].rows
     return counts
 
 

@@ -15,10 +15,18 @@ from great_expectations import ExpectationSuite
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column
 
-from expectations.drift.bands import COMPARISON_SCHEMA, DISTRIBUTIONS, KINDS, MEASURES, SHARES, VOLUMES, Reference
-from expectations.drift.page import build_page
-from expectations.drift.profile import build_profile, item_categories
-from expectations.drift.report import Drift, find_drift, last_complete_day
+from expectations.drift.bands import (
+    COMPARISON_SCHEMA,
+    DISTRIBUTIONS,
+    KINDS,
+    MEASURES,
+    SHARES,
+    VOLUMES,
+    Reference,
+    build_profile,
+    item_categories,
+)
+from expectations.drift.report import Drift, build_page, find_drift, last_complete_day
 from expectations.validator import TableValidator, check_errors
 from shoplens.errors import BrokenTableError
 from shoplens.files import whole_file
@@ -72,7 +80,7 @@ def detect_drift(
     first: date | None = None,
     last: date | None = None,
 ) -> Drift:
-    """Profile batches of events (`expectations.drift.profile.COLUMNS`) and compare their days.
+    """Profile batches of events (`expectations.drift.bands.COLUMNS`) and compare their days.
 
     The report is on the days from `first` to `last`; default: the last `params.judge_days` complete days.
     """

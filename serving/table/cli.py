@@ -1,12 +1,78 @@
-"""The command `shoplens table`."""
+"""The command `shoplens table`, and the Bento of its model: a deterministic package whose digest is the version.
+
+model/                    training.table.model
+table.json                the source data; the columns that the model does not use, with the reasons
+requirements.txt          pinned to uv.lock
+manifest.json             digest of every file
+shoplens/ training/ serving/      exactly the code that the service imports
+"""
 
 import json
 import shlex
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from shoplens.errors import SettingsError
+from shoplens.files import file_digest, whole_folder, write_json
+
+NAME = "shoplens_table"
+CODE = (
+    *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files")),
+    "training/__init__.py",
+    *(f"training/table/{name}.py" for name in ("__init__", "model")),
+    "serving/__init__.py",
+    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "service")),
+)
+_NEEDS = (
+    "bentoml", "fastapi", "filelock", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy",
+    "threadpoolctl",
+)  # fmt: skip
+_INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "*.txt"]
+_DESCRIPTION = """\
+# ShopLens: a flat table
+
+`POST /predict` takes one row as a JSON object with the columns that the model uses, and returns probability, decision
+and model_version. `GET /version` returns the versions in service. An invalid request is answered with 400 and the name
+of the field. Types and an example: `/openapi.json`.
+"""
+
+
+def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
+    """Build the package of a model in the empty folder `out`; return its version.
+
+    `content` is that of metrics.json, `lock` is uv.lock.
+    """
+    from serving.package import CODE_ROOT, pinned_requirements
+    from serving.table.predictor import ABOUT, MANIFEST, table_version
+
+    shutil.copytree(model, out / "model")
+    for name in CODE:
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(CODE_ROOT / name, target)
+    dropped = {one["column"]: one["dropped"] for one in content["columns"] if one["dropped"]}
+    dropped[content["target"]] = "it is the target"
+    write_json(out / ABOUT, {"data": content["data"], "dropped": dropped})
+    (out / "requirements.txt").write_text(pinned_requirements(lock, _NEEDS), encoding="utf-8")
+    files = {path.relative_to(out).as_posix(): file_digest(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    write_json(out / MANIFEST, {"files": files})
+    return table_version(out)
+
+
+def write_bento(package: Path, version: str, out: Path) -> None:
+    """Build the Bento of a package, export it to a file in `out`, and unpack it to `out`/bento."""
+    import bentoml
+
+    from serving.release import build_bento
+
+    bento = build_bento(package, version, "serving.table.service:ShopLensTable", NAME, _INCLUDED, _DESCRIPTION)
+    bentoml.export_bento(bento.tag, str(out / f"{NAME}-{version}.bento"))
+    shutil.copytree(bento.path, out / "bento")
+    (out / "bento").chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared
 
 
 def table(
@@ -40,10 +106,8 @@ def table(
 ) -> None:
     """Train and evaluate every tabular model on a flat table; write a report and build the Bento of the best one."""
     from events.sources.files import table_name
-    from shoplens.files import whole_folder
     from shoplens.settings import load_settings
-    from training.table.report import write_pages
-    from training.table.run import Request, analyse, write_results
+    from training.table.run import Request, analyse, write_pages, write_results
 
     settings = load_settings()
     name = table_name(data)
@@ -76,8 +140,6 @@ def _print_summary(account: str, content: dict[str, Any], version: str) -> None:
 
 def require_replaceable(folder: Path) -> None:
     """Raise a SettingsError if the folder contains anything other than an earlier result."""
-    from shoplens.errors import SettingsError
-
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not ((folder / "metrics.json").is_file() and (folder / "report.html").is_file()):
         raise SettingsError(
@@ -88,8 +150,6 @@ def require_replaceable(folder: Path) -> None:
 
 def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
     """Build the Bento of work/model in `work` and return its version."""
-    from serving.table.bento import build_package, write_bento
-
     # Not inside `work`, which is a hidden folder: BentoML ignores those.
     with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
         package = Path(name)

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from serving.table.schemas import About, Answer, Problem, Refusal
+from serving.table.predictor import About, Answer, Problem, Refusal
 
 if TYPE_CHECKING:
     from serving.table.predictor import TablePredictions

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from shoplens.errors import LocalRunError
-from shoplens.files import read_json
+from shoplens.files import read_json, whole_file
 from shoplens.local.airflow import (
     ACTIVE,
     COMPONENTS,
@@ -28,11 +29,43 @@ from shoplens.local.airflow import (
     prepare,
     start_components,
 )
-from shoplens.local.device import choose_device
 from shoplens.local.ports import Ports, choose_ports, keep_ports, kept_ports, require_free
 from shoplens.local.processes import end_all, leader, marked, start
 from shoplens.local.progress import Follower, seconds_of
 from shoplens.settings import Settings
+
+_DEVICE = re.compile(r"^(\s*device:\s*)\w+", re.MULTILINE)
+
+
+def set_device(params: Path, device: str) -> bool:
+    """Set `train.device` in params.yaml, comments kept; return whether it was another."""
+    text = params.read_text(encoding="utf-8")
+    changed = _DEVICE.sub(rf"\g<1>{device}", text, count=1)
+    if changed != text:
+        with whole_file(params) as work:
+            work.write_text(changed, encoding="utf-8")
+    return changed != text
+
+
+def wants_gpu() -> bool:
+    """Return whether `make` was called with GPU=1; GPU=0 is the same as no GPU."""
+    return os.environ.get("SHOPLENS_GPU", "").strip() not in ("", "0")
+
+
+def choose_device(settings: Settings) -> None:
+    """With GPU=1 train on the GPU; without, return to the CPU if an earlier GPU=1, and not a person, chose the GPU.
+
+    Only before a run begins: all stages of a run must read the same parameters.
+    """
+    params, mark = settings.root / "params.yaml", settings.var_dir / "run/device_set_by_demo"
+    if wants_gpu():
+        if set_device(params, "gpu"):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    elif mark.exists():
+        set_device(params, "cpu")
+        mark.unlink()
+
 
 SERVICE = "service"
 _FOLLOW_UP = {"materialize": "features", "deploy": "package"}  # DAG -> the stage whose Asset starts it

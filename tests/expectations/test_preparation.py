@@ -12,12 +12,10 @@ import pytest
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
 from events.mapping import load_mapping
 from events.parquet import GroupedWriter
-from expectations.preparation.bots import find_bots
-from expectations.preparation.run import Prepared, prepare
-from expectations.preparation.sketch import Sketch, number_at, sketch_of
+from expectations.preparation import Prepared, Sketch, find_bots, number_at, prepare, sketch_of
 from expectations.quarantine import RowSplit
-from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
+from shoplens.files import folder_digest
 from shoplens.params import BotsParams, MissingParams, OutlierParams, PrepareParams, load_params
 from simulator.plan import Plan
 from simulator.run import simulate

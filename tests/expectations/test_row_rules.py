@@ -12,10 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.contract import EVENT_NAMES, EVENT_SCHEMA
-from expectations.duckdb_dialect import connection_string
 from expectations.row_rules import compile_rules, event_rules, failing_reasons
 from expectations.suites import build_suites
-from expectations.validator import open_tables
+from expectations.validator import connection_string, open_tables
 from shoplens.errors import SettingsError
 
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)

@@ -17,8 +17,7 @@ import polars as pl
 import pytest
 from table_world import mixed, user_behavior
 
-from serving.table.bento import CODE
-from serving.table.cli import require_replaceable
+from serving.table.cli import CODE, require_replaceable
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
 
@@ -133,7 +132,7 @@ def test_a_row_gets_a_prediction(service: httpx.Client, made: dict[str, Any]) ->
 
 
 def test_the_service_predicts_what_training_predicts(service: httpx.Client, made: dict[str, Any]) -> None:
-    from training.table.artifact import load
+    from training.table.model import load
 
     model = load(made["out"] / "model")
     rows = pl.read_parquet(made["out"] / "cleaned.parquet")[-5:]
