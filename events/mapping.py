@@ -22,7 +22,7 @@ from pydantic import (
 from events.contract import EVENT_NAMES, EVENT_SCHEMA, SIDE_SCHEMAS, UTC_TIME
 from events.rules import checked_pattern, checked_zone, require_constant
 from shoplens.errors import MappingError
-from shoplens.yaml_file import YamlFileError, line_of, read_yaml
+from shoplens.files import YamlFileError, line_of, read_yaml
 
 # Columns without which a row of a side table is quarantined; the first is its key.
 SIDE_KEYS: dict[str, tuple[str, ...]] = {

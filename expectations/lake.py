@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from events.lake import Place, Snapshot
-from expectations.drift.report import Drift
-from expectations.drift.run import create_empty_table, detect_drift, report_drift, require_no_drift, run_drift_suite
+from expectations.drift_report import Drift
 from expectations.quarantine import read_batches, reasons_expression
-from expectations.validator import TableResult, TableValidator, build_data_docs, open_tables, require_few_bad
+from expectations.stages import require_no_drift, run_suites
+from expectations.validator import TableResult, require_few_bad
 from shoplens.errors import SettingsError
 from shoplens.params import ExpectationsParams
 from shoplens.settings import Settings
@@ -80,13 +80,6 @@ def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> in
     return bad
 
 
-def _table(results: list[TableResult], bad: dict[str, int]) -> None:
-    for result in results:
-        console.print(f"{result.table}: {result.rows:,} rows, {bad[result.table]:,} bad")
-        for found in result.findings:
-            console.print(f"  {found.reason}: {found.count:,} rows, such as {list(found.examples)}")
-
-
 def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings: Settings) -> Drift:
     """Validate days of a lake against the suites and their season; build Data Docs and print what was found.
 
@@ -103,20 +96,13 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
     snapshot = Snapshot(place)
     meant = days.of(snapshot)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        paths = _write_tables(snapshot, meant, folder)
-        judged, database = folder / "drift.parquet", folder / "tables.duckdb"
-        create_empty_table(judged)
-        with open_tables(database, {**paths, "drift": judged}) as context:
-            validator = TableValidator(context, database)
-            try:
-                results = [validator.validate(table) for table in paths]
-                season = _season(snapshot, meant, params.drift.reference_days)
-                drift = detect_drift(season, pl.read_parquet(paths["items"]), params.drift, meant[0], days.last)
-                run_drift_suite(drift, judged, validator, params.drift)
-                report_drift(drift, snapshot.name, settings)
-            finally:
-                console.print(f"Data Docs: {build_data_docs(context, settings)}")
-        _table(results, {r.table: _require_few_bad(r, paths[r.table], params.max_bad_share) for r in results})
+        paths = _write_tables(snapshot, meant, Path(scratch))
+        season = _season(snapshot, meant, params.drift.reference_days)
+        results, drift = run_suites(paths, season, snapshot.name, params, settings, meant[0], days.last)
+        for result in results:
+            bad = _require_few_bad(result, paths[result.table], params.max_bad_share)
+            console.print(f"{result.table}: {result.rows:,} rows, {bad:,} bad")
+            for found in result.findings:
+                console.print(f"  {found.reason}: {found.count:,} rows, such as {list(found.examples)}")
     require_no_drift(drift, params.drift)
     return drift

@@ -12,7 +12,7 @@ import polars as pl
 
 from events.contract import ATTRIBUTES
 from events.parquet import GroupedWriter
-from expectations.quarantine import RowSplit, add_reason_counts, quarantine_rows, read_batches
+from expectations.quarantine import RowSplit, read_batches, rewrite
 from expectations.row_rules import reasons_of
 from expectations.validator import bounded_connection
 from shoplens.errors import SettingsError
@@ -269,7 +269,6 @@ class Prepared:
     """The result of preparation."""
 
     report: dict[str, Any]  # JSON-serializable values, identical for identical rows
-    rows: dict[str, int]  # table -> remaining rows
 
     def lines(self) -> list[str]:
         """Return the report as text."""
@@ -310,49 +309,18 @@ def _steps(table: str, path: Path, params: PrepareParams) -> tuple[list[Step], l
     )
 
 
-def _apply(frame: pl.DataFrame, steps: Sequence[Step], counts: list[int]) -> pl.DataFrame:
-    """Apply the steps in order, add their rows to `counts`, and put the reasons for quarantine into `_reasons`."""
-    frame = frame.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("_reasons"))
+def _apply(frame: pl.DataFrame, steps: Sequence[Step], counts: list[int]) -> tuple[pl.DataFrame, pl.Series]:
+    """Apply the steps in order and add their rows to `counts`; return the rows, and the reasons to quarantine each."""
+    reasons = pl.repeat([], frame.height, dtype=pl.List(pl.String), eager=True)
     for index, step in enumerate(steps):
         affected = frame.select(step.affected.fill_null(value=False).alias("affected")).to_series()
         counts[index] += int(affected.sum())
         if step.reason is not None:
-            more = reasons_of({step.reason: pl.lit(affected)})
-            frame = frame.with_columns(pl.concat_list("_reasons", more).alias("_reasons"))
+            more = pl.select(reasons_of({step.reason: pl.lit(affected)})).to_series()
+            reasons = pl.select(pl.concat_list(reasons, more)).to_series()
         if step.value is not None:
             frame = frame.with_columns(step.value.alias(step.column))
-    return frame
-
-
-def _count(path: Path, steps: Sequence[Step]) -> list[int]:
-    """Return the number of rows that each step affects, for a table that no step changes."""
-    counts = [0] * len(steps)
-    columns = list(dict.fromkeys(name for step in steps for name in step.affected.meta.root_names()))
-    for frame in read_batches(path, columns) if steps else ():
-        _apply(frame, steps, counts)
-    return counts
-
-
-def _rewrite(
-    table: str, path: Path, steps: Sequence[Step], split: RowSplit, quarantine: GroupedWriter
-) -> tuple[list[int], dict[str, int], int]:
-    """Rewrite a table; return the rows affected per step, the rows quarantined per reason, and the remaining rows."""
-    counts, quarantined, start = [0] * len(steps), dict.fromkeys([s.reason for s in steps if s.reason], 0), 0
-    work = path.with_name(f".{path.name}")
-    prepared = _apply(pl.DataFrame(schema=pl.read_parquet_schema(path)), steps, [0] * len(steps)).drop("_reasons")
-    writer = GroupedWriter(work, prepared.schema)
-    for raw in read_batches(path):
-        done = _apply(raw, steps, counts)
-        is_bad = done["_reasons"].list.len() > 0
-        rows = split.original_positions((is_bad.arg_true().cast(pl.Int64) + start).to_numpy())
-        reasons = done["_reasons"].filter(is_bad)
-        quarantine.add(quarantine_rows(table, raw.filter(is_bad), pl.Series(rows, dtype=pl.Int64), reasons))
-        add_reason_counts(quarantined, reasons)
-        writer.add(done.filter(~is_bad).drop("_reasons"))
-        start += raw.height
-    writer.close()
-    work.replace(path)
-    return counts, quarantined, writer.rows
+    return frame, reasons
 
 
 def _prepare_table(
@@ -362,10 +330,22 @@ def _prepare_table(
     steps = [*missing, *outliers]
     if table == "events" and params.bots.action == "exclude":
         steps.append(Step({}, "user_id", is_bot(bots), reason="bot_like"))
+    counts, quarantined, remaining = (
+        [0] * len(steps),
+        dict.fromkeys((s.reason for s in steps if s.reason), 0),
+        split.good,
+    )
     if any(step.reason is not None or step.value is not None for step in steps):
-        counts, quarantined, remaining = _rewrite(table, path, steps, split, quarantine)
-    else:
-        counts, quarantined, remaining = _count(path, steps), {}, split.good
+        work = path.with_name(f".{path.name}")
+        found, _, remaining = rewrite(
+            table, path, work, lambda frame: _apply(frame, steps, counts), split.original_positions, quarantine
+        )
+        work.replace(path)
+        quarantined |= found
+    elif steps:
+        columns = list(dict.fromkeys(name for step in steps for name in step.affected.meta.root_names()))
+        for frame in read_batches(path, columns):
+            _apply(frame, steps, counts)
     report = [step.about | {"rows": count} for step, count in zip(steps, counts, strict=True)]
     return {
         "missing": report[: len(missing)],
@@ -403,4 +383,4 @@ def prepare(folder: Path, params: PrepareParams, splits: dict[str, RowSplit], qu
         },
         "accounts": {table: done[table]["account"] for table in _TABLES},
     }
-    return Prepared(report, {table: done[table]["account"]["rows_out"] for table in _TABLES})
+    return Prepared(report)

@@ -87,15 +87,14 @@ class TableResult:
 
 
 @contextmanager
-def open_tables(database: Path, tables: Mapping[str, Path | Sequence[Path]]) -> Iterator[AbstractDataContext]:
+def open_tables(database: Path, tables: Mapping[str, Sequence[Path]]) -> Iterator[AbstractDataContext]:
     """Yield an in-memory Great Expectations context over views of Parquet files in a DuckDB file.
 
     A column that one of several files lacks is null for its rows.
     """
     with duckdb.connect(str(database), config={"memory_limit": MEMORY_LIMIT}) as connection:
         for name, paths in tables.items():
-            files = [str(path) for path in ([paths] if isinstance(paths, Path) else paths)]
-            connection.read_parquet(files, union_by_name=True).create_view(name)
+            connection.read_parquet([str(path) for path in paths], union_by_name=True).create_view(name)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     yield context

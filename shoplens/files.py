@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or absent (written beside their place, then renamed), and their digests."""
+"""Files: written whole or not at all, digests, JSON and YAML."""
 
 import hashlib
 import json
@@ -83,3 +83,40 @@ def folder_digest(folder: Path) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
+
+
+class YamlFileError(ValueError):
+    """A text is not YAML, or has a key twice; the message gives the line."""
+
+
+def read_yaml(text: str) -> Any:
+    """Return the content of a YAML text as built-in types; raise a YamlFileError if it is not YAML."""
+    from ruamel.yaml import YAML  # not part of a package: a service reads no YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        problem, line = str(error), 1
+        if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+            problem, line = error.problem or problem, error.problem_mark.line + 1
+        rule = "a key must be there once; " if isinstance(error, DuplicateKeyError) else ""
+        raise YamlFileError(f"line {line}: {rule}{problem}") from error
+
+
+def line_of(text: str, location: tuple[Any, ...]) -> int:
+    """Return the line, from 1, of the deepest part of `location` (keys and positions) that a YAML text has."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    node, line = YAML().load(text), 1
+    for part in location:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+        else:
+            break
+        node = node[part]
+    return line

@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+import typer
 from rich.progress import track
 
 from events.parquet import GroupedWriter
@@ -34,7 +35,7 @@ from shoplens.stage import console
 from simulator.clicks import MEAN_ROWS, WALKS_A_DAY, bot_rows, bots_of, later_rows, visit_rows
 from simulator.draws import Floats
 from simulator.log import ACTIONS, CODE, KINDS, LOG, PLATFORMS, SORTED_BY, VISIT, as_log, soil, unique_ids, write_wrong
-from simulator.plan import DONE, Plan, require_place
+from simulator.plan import DONE, Plan, read_dirt, require_place
 from simulator.visits import (
     MOST_MEAN,
     UserDays,
@@ -50,13 +51,11 @@ from simulator.world import (
     LEAVES,
     World,
     build_world,
-    campaigns_table,
     customers,
     day_start,
-    items_table,
     next_mood,
     traffic,
-    users_table,
+    write_tables,
 )
 
 _RATES = dict.fromkeys(("visits", "purchase_rate", "purchase_probability"), pl.Float64)
@@ -275,8 +274,30 @@ def simulate(plan: Plan, out: Path, chunk: int = _CHUNK) -> Counts:
     with whole_folder(out) as folder:
         days = track(range(plan.days), description="simulating", console=console)
         counts = _write_log(world, folder, days, chunk)
-        items_table(plan, world.catalogue).write_parquet(folder / "products.parquet")
-        users_table(plan, world.people).write_parquet(folder / "customers.parquet")
-        campaigns_table(plan, world.campaigns, world.people).write_parquet(folder / "promos.parquet")
+        write_tables(world, folder)
         write_json(folder / DONE, counts.as_json(plan))
     return counts
+
+
+def simulate_command(
+    out: Annotated[Path, typer.Option(help="A new or an empty folder, or an earlier simulation, which is replaced.")],
+    users: Annotated[int, typer.Option(help="People who could visit.")],
+    items: Annotated[int, typer.Option(help="Articles.")],
+    days: Annotated[int, typer.Option(help="Whole days, UTC.")],
+    seed: Annotated[int, typer.Option(help="The same arguments give the same bytes.")],
+    events: Annotated[int | None, typer.Option(help="About how many rows the log shall have.")] = None,
+    start: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day; default 2025-01-01.")
+    ] = None,
+    dirt: Annotated[
+        list[str] | None, typer.Option(help="KIND=RATE: a share of the rows is made wrong in a named way; repeatable.")
+    ] = None,
+    bots: Annotated[float, typer.Option(help="Bots, as a share of the users.")] = 0.0,
+) -> None:
+    """Simulate a shop whose truth is known: for load, faults and demonstrations, never instead of real data."""
+    plan = Plan(users, items, days, seed, start.date() if start else Plan.start, events, read_dirt(dirt or []), bots)
+    counts = simulate(plan, out)
+    typer.echo(f"{out}: {counts.rows:,} rows of {counts.visits:,} visits with {counts.orders:,} orders")
+    for kind, rows in sorted(counts.dirt.items()):
+        typer.echo(f"  {kind}: {rows:,} rows")
+    typer.echo(f"read it with: shoplens ingest --mapping events/mappings/simulated.yaml --lake LAKE {out}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -134,7 +135,7 @@ def build_assortment(plan: Plan) -> Assortment:
     )
 
 
-def items_table(plan: Plan, catalogue: Assortment) -> pl.DataFrame:
+def _items_table(plan: Plan, catalogue: Assortment) -> pl.DataFrame:
     """Return the shop's own table of articles, with the day since when one is sold that came in later."""
     since = pl.lit(pl.Series(catalogue.launch))
     frame = pl.DataFrame(
@@ -229,7 +230,7 @@ def next_mood(seed: int, day: int, mood: Floats | None, users: int) -> Floats:
     return news if mood is None else _MEMORY * mood + np.sqrt(1.0 - _MEMORY**2) * news
 
 
-def users_table(plan: Plan, people: People) -> pl.DataFrame:
+def _users_table(plan: Plan, people: People) -> pl.DataFrame:
     """Return the shop's own table of customers: customer, member_since, sex, born, newsletter."""
     key = keys(plan.seed, "profile", np.arange(plan.users))
     since = pl.lit(plan.start) + pl.duration(days=pl.lit(pl.Series(people.joined)))
@@ -304,7 +305,7 @@ def campaign_id(campaign: int) -> str | None:
     return None if campaign == NONE else f"c{campaign}"
 
 
-def campaigns_table(plan: Plan, campaigns: Campaigns, people: People) -> pl.DataFrame:
+def _campaigns_table(plan: Plan, campaigns: Campaigns, people: People) -> pl.DataFrame:
     """Return the shop's table of notifications: promo, customer, title, discount, from_day, to_day."""
     everybody, number = np.arange(plan.users), np.arange(campaigns.start.size)
     notified = [np.flatnonzero(campaigns.exposed(n, everybody, people.joined)) for n in number.tolist()]
@@ -347,3 +348,10 @@ def build_world(plan: Plan) -> World:
     """Return the world of a plan, with people as active as they are."""
     catalogue = build_assortment(plan)
     return World(plan, catalogue, build_people(plan, catalogue), build_campaigns(plan, catalogue))
+
+
+def write_tables(world: World, folder: Path) -> None:
+    """Write the shop's own tables beside its log: products, customers and promos."""
+    _items_table(world.plan, world.catalogue).write_parquet(folder / "products.parquet")
+    _users_table(world.plan, world.people).write_parquet(folder / "customers.parquet")
+    _campaigns_table(world.plan, world.campaigns, world.people).write_parquet(folder / "promos.parquet")

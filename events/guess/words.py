@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from shoplens.yaml_file import read_yaml
+from shoplens.files import read_yaml
 
 
 @cache

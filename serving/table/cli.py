@@ -25,7 +25,7 @@ CODE = (
     "training/__init__.py",
     *(f"training/table/{name}.py" for name in ("__init__", "model")),
     "serving/__init__.py",
-    *(f"serving/table/{name}.py" for name in ("__init__", "predictor", "service")),
+    *(f"serving/table/{name}.py" for name in ("__init__", "service")),
 )
 _NEEDS = (
     "bentoml", "fastapi", "filelock", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy",
@@ -47,7 +47,7 @@ def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -
     `content` is that of metrics.json, `lock` is uv.lock.
     """
     from serving.package import CODE_ROOT, pinned_requirements
-    from serving.table.predictor import ABOUT, MANIFEST, table_version
+    from serving.table.service import ABOUT, MANIFEST, table_version
 
     shutil.copytree(model, out / "model")
     for name in CODE:

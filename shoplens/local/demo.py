@@ -1,10 +1,11 @@
-"""`make demo`: from nothing, or from wherever it was interrupted, to a service that answers."""
+"""The commands `shoplens demo`, `stop` and `status`: the platform on one machine, up to a service that answers."""
 
 import json
 import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
@@ -32,7 +34,7 @@ from shoplens.local.airflow import (
 from shoplens.local.ports import Ports, choose_ports, keep_ports, kept_ports, require_free
 from shoplens.local.processes import end_all, leader, marked, start
 from shoplens.local.progress import Follower, seconds_of
-from shoplens.settings import Settings
+from shoplens.settings import Settings, load_settings
 
 _DEVICE = re.compile(r"^(\s*device:\s*)\w+", re.MULTILINE)
 
@@ -259,3 +261,41 @@ def run_demo(settings: Settings, console: Console) -> None:
     console.print_json(json.dumps(answer))
     _times(tasks, time.monotonic() - began, console)
     _addresses(settings, ports, console)
+
+
+_INTERRUPTED = 130  # as a shell gives it for SIGINT
+
+
+def demo() -> None:
+    """Run the whole platform on this machine and leave the service answering; Ctrl-C leaves it running."""
+    settings, console = load_settings(), Console(highlight=False, soft_wrap=True)
+    try:
+        run_demo(settings, console)
+    except KeyboardInterrupt:
+        console.print(after_interrupt(settings))
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def stop() -> None:
+    """End exactly what `demo` started, children too."""
+    settings = load_settings()
+    parts = Counter(part for _, part in marked(settings))
+    count = end_all(settings)
+    what = ", ".join(f"{part} {number}" for part, number in sorted(parts.items()))
+    Console(highlight=False).print(f"ended {count} processes: {what}" if count else "nothing was running")
+
+
+def status() -> None:
+    """Show what is running, where, and what is in service."""
+    settings = load_settings()
+    console = Console(highlight=False, soft_wrap=True)
+    found = marked(settings)
+    for process, part in found:
+        console.print(f"{part:14} pid {process.pid}")
+    ports = kept_ports(settings)
+    if found and ports is not None:
+        console.print(f"Airflow http://127.0.0.1:{ports.airflow}, service http://127.0.0.1:{ports.service}")
+    if not found:
+        console.print("nothing is running")
+    current = settings.var_dir / "service/current"
+    console.print(f"in service: {current.resolve().name if current.exists() else 'nothing'}")

@@ -11,7 +11,7 @@ import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA
 from events.mapping import load_mapping
-from expectations.drift.bands import (
+from expectations.drift import (
     COLUMNS,
     PROFILE_SCHEMA,
     Reference,
@@ -22,7 +22,7 @@ from expectations.drift.bands import (
     item_categories,
     outside_limits,
 )
-from expectations.drift.report import build_page, find_drift, last_complete_day
+from expectations.drift_report import build_page, find_drift, last_complete_day
 from simulator.plan import Plan
 from simulator.run import simulate
 from tests.read_source import Ingested, read_source

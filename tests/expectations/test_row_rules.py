@@ -42,7 +42,7 @@ def _by_great_expectations(events: pl.DataFrame, folder: Path) -> list[list[str]
     with_places = events.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
     with_places.write_parquet(folder / "events.parquet")
     every = {"result_format": "COMPLETE", "unexpected_index_column_names": ["_row"], "partial_unexpected_count": 1000}
-    with open_tables(folder / "tables.duckdb", {"events": folder / "events.parquet"}) as context:
+    with open_tables(folder / "tables.duckdb", {"events": [folder / "events.parquet"]}) as context:
         source = context.data_sources.add_sql(
             "lake", connection_string=connection_string(str(folder / "tables.duckdb"))
         )

@@ -8,9 +8,8 @@ import pytest
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
 from events.lake import append_events
-from expectations.drift.run import drift_page
 from expectations.lake import Days, validate_lake
-from expectations.stages import validate
+from expectations.stages import drift_page, validate
 from expectations.validator import data_docs_index
 from shoplens.errors import BrokenTableError, SettingsError
 from shoplens.files import folder_digest, read_json, write_json

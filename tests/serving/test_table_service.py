@@ -197,7 +197,7 @@ def test_the_bento_contains_exactly_the_code_that_it_runs(made: dict[str, Any], 
         "import sys, pathlib; here = pathlib.Path.cwd(); sys.path.insert(0, str(here))\n"
         "[sys.modules.pop(n) for n in list(sys.modules) if n.startswith('shoplens')]\n"  # .venv loads it at its start
         "import serving.table.service\n"
-        "from serving.table.predictor import TablePredictions\n"
+        "from serving.table.service import TablePredictions\n"
         "TablePredictions(here).warm()\n"
         "ours = [m.__file__ for n, m in sys.modules.items()"
         " if n.partition('.')[0] in ('shoplens', 'events', 'expectations', 'features', 'training', 'serving')]\n"

@@ -154,7 +154,7 @@ def test_the_suites_find_every_row_that_is_theirs(dirty: Path, read: Ingested, t
     from expectations.validator import TableValidator, open_tables
 
     read.events.write_parquet(tmp_path / "events.parquet")
-    with open_tables(tmp_path / "tables.duckdb", {"events": tmp_path / "events.parquet"}) as context:
+    with open_tables(tmp_path / "tables.duckdb", {"events": [tmp_path / "events.parquet"]}) as context:
         result = TableValidator(context, tmp_path / "tables.duckdb").validate("events")
     rows = rows_with(dirty)
     # the amount of a row follows from its price, where it has a quantity

@@ -1,8 +1,9 @@
-"""Daily counts of a log, and limits for the counts of a day, derived from the preceding weeks.
+"""Drift: daily counts of a log, compared with the same weekday in the preceding weeks.
 
-The expected value of a day is the median of the same weekday in the preceding weeks. The tolerated deviation comes from
-the errors that this prediction made in those weeks: their median and robust spread (1.4826 times the median absolute
-deviation). Growth, promotions and a shop's usual noise therefore widen the limits; a single bad day does not.
+Counts are additive, so a log of any size is counted in one streaming pass. The expected value of a day is the median of
+the same weekday in the preceding weeks. The tolerated deviation comes from the errors that this prediction made in
+those weeks: their median and robust spread (1.4826 times the median absolute deviation). Growth, promotions and a
+shop's usual noise therefore widen the limits; a single bad day does not.
 
 Counts are compared as 2 sqrt(x + 3/8) and shares as 2 sqrt(n) asin(sqrt(p)). On these scales counting noise has a
 standard deviation of 1 at any level (Anscombe 1948, "The transformation of Poisson, binomial and negative-binomial

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from expectations.drift.bands import (
+from expectations.drift import (
     DISTRIBUTIONS,
     HOUR,
     MEASURES,
@@ -216,7 +216,7 @@ def build_page(drift: Drift, source: str) -> str:
         _drawing(comparisons.filter((pl.col("measure") == measure) & (pl.col("key") == key)), _title(measure, key))
         for measure, key in _measures_to_draw(drift)
     )
-    return load_template(Path(__file__).with_name("page.html"), functions=_SIZES).render(
+    return load_template(Path(__file__).with_name("drift_page.html"), functions=_SIZES).render(
         source=source,
         summary=drift.lines(0)[0],
         half=drift.reference.half,
