@@ -13,7 +13,7 @@ import polars as pl
 from events.contract import ATTRIBUTES
 from events.parquet import GroupedWriter
 from expectations.quarantine import RowSplit, read_batches, rewrite
-from expectations.row_rules import reasons_of
+from expectations.suites import reasons_of
 from expectations.validator import bounded_connection
 from shoplens.errors import SettingsError
 from shoplens.params import BotsParams, MissingParams, OutlierParams, PrepareParams

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from events.contract import QUARANTINE_SCHEMA
 from events.parquet import GroupedWriter
-from expectations.row_rules import compile_rules, reasons_of, unique_columns
-from expectations.suites import build_suites
+from expectations.suites import RULES, reasons_of, row_rules
 from expectations.validator import TableResult, bounded_connection
 from shoplens.errors import BrokenTableError
 
@@ -73,11 +72,12 @@ def reasons_expression(result: TableResult, sources: Sequence[Path]) -> pl.Expr:
 
     `sources` are all files of the table: uniqueness is checked across them.
     """
-    expectations = build_suites()[result.table].expectations
-    rules = compile_rules(expectations)
-    for reason, column in unique_columns(expectations).items():
-        if reason in result.failed:
-            rules[reason] = pl.col(column).is_in(_repeated_values(sources, column).implode()).fill_null(value=False)
+    rules = row_rules(result.table)
+    for rule in RULES[result.table]:
+        if rule.fails is None and rule.reason in result.failed:  # a column whose values must be unique
+            column = rule.arguments["column"]
+            repeated = _repeated_values(sources, column).implode()
+            rules[rule.reason] = pl.col(column).is_in(repeated).fill_null(value=False)
     return reasons_of({reason: rules[reason] for reason in sorted(result.failed)}).alias("reasons")
 
 

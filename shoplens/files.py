@@ -85,6 +85,17 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+def write_manifest(folder: Path, about: dict[str, Any]) -> None:
+    """Write manifest.json: `about`, and under `files` the digest of every file below `folder`."""
+    files = {p.relative_to(folder).as_posix(): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    write_json(folder / "manifest.json", {**about, "files": files})
+
+
+def manifest_version(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the digest of manifest.json, which identify a folder's content."""
+    return file_digest(folder / "manifest.json")[:16]
+
+
 class YamlFileError(ValueError):
     """A text is not YAML, or has a key twice; the message gives the line."""
 

@@ -19,7 +19,7 @@ from events.collector.kafka import KafkaSource, options
 from events.collector.log import EventLog
 from events.collector.mapped import MappedReader
 from events.mapping import load_mapping
-from expectations.row_rules import event_rules, failing_reasons
+from expectations.suites import failing_reasons
 from features.live.push import OnlinePush
 from features.store import data_moment, places, read_state
 from shoplens.errors import SettingsError
@@ -81,7 +81,6 @@ class Running:
         self._follow(Compactor(plan.lake, identity, self._log.id), pace, stack)
         if plan.online:
             self._follow(OnlinePush(settings, plan.lake), Pace(), stack)
-        event_rules()  # compiling the suite takes seconds: no event waits for it
         batcher = Batcher(Intake(self._log, failing_reasons, clock).take, mapped.read if mapped else None)
         stack.callback(batcher.close)
         self._kafka: KafkaSource | None = None

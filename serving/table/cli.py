@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from shoplens.errors import SettingsError
-from shoplens.files import file_digest, whole_folder, write_json
+from shoplens.files import manifest_version, whole_folder, write_json, write_manifest
 
 NAME = "shoplens_table"
 CODE = (
@@ -41,38 +41,33 @@ of the field. Types and an example: `/openapi.json`.
 """
 
 
-def build_package(model: Path, content: dict[str, Any], lock: Path, out: Path) -> str:
-    """Build the package of a model in the empty folder `out`; return its version.
+def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
+    """Build the Bento of work/model as a file and a folder in `work`; return its version.
 
     `content` is that of metrics.json, `lock` is uv.lock.
     """
-    from serving.package import CODE_ROOT, pinned_requirements
-    from serving.table.service import ABOUT, MANIFEST, table_version
-
-    shutil.copytree(model, out / "model")
-    for name in CODE:
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CODE_ROOT / name, target)
-    dropped = {one["column"]: one["dropped"] for one in content["columns"] if one["dropped"]}
-    dropped[content["target"]] = "it is the target"
-    write_json(out / ABOUT, {"data": content["data"], "dropped": dropped})
-    (out / "requirements.txt").write_text(pinned_requirements(lock, _NEEDS), encoding="utf-8")
-    files = {path.relative_to(out).as_posix(): file_digest(path) for path in sorted(out.rglob("*")) if path.is_file()}
-    write_json(out / MANIFEST, {"files": files})
-    return table_version(out)
-
-
-def write_bento(package: Path, version: str, out: Path) -> None:
-    """Build the Bento of a package, export it to a file in `out`, and unpack it to `out`/bento."""
     import bentoml
 
+    from serving.package import copy_code, pinned_requirements
     from serving.release import build_bento
+    from serving.table.service import ABOUT
 
-    bento = build_bento(package, version, "serving.table.service:ShopLensTable", NAME, _INCLUDED, _DESCRIPTION)
-    bentoml.export_bento(bento.tag, str(out / f"{NAME}-{version}.bento"))
-    shutil.copytree(bento.path, out / "bento")
-    (out / "bento").chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared
+    # Not inside `work`, which is a hidden folder: BentoML ignores those.
+    with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
+        package = Path(name)
+        shutil.copytree(work / "model", package / "model")
+        copy_code(CODE, package)
+        dropped = {one["column"]: one["dropped"] for one in content["columns"] if one["dropped"]}
+        dropped[content["target"]] = "it is the target"
+        write_json(package / ABOUT, {"data": content["data"], "dropped": dropped})
+        (package / "requirements.txt").write_text(pinned_requirements(lock, _NEEDS), encoding="utf-8")
+        write_manifest(package, {})
+        version = manifest_version(package)
+        bento = build_bento(package, version, "serving.table.service:ShopLensTable", NAME, _INCLUDED, _DESCRIPTION)
+    bentoml.export_bento(bento.tag, str(work / f"{NAME}-{version}.bento"))
+    shutil.copytree(bento.path, work / "bento")
+    (work / "bento").chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared
+    return version
 
 
 def table(
@@ -117,7 +112,11 @@ def table(
     with whole_folder(folder) as work:
         content = write_results(found, work)
         version = _build_bento(content, settings.root / "uv.lock", work)
-        serve = serve_lines(folder, found.chosen.model.example)
+        body = shlex.quote(json.dumps(found.chosen.model.example, ensure_ascii=False))
+        serve = (
+            f"bentoml serve {shlex.quote(str(folder / 'bento'))} --port 3000\n"
+            f"curl -s -X POST http://127.0.0.1:3000/predict -H 'Content-Type: application/json' -d {body}"
+        )
         write_pages(name, content, work, serve)
     _print_summary(str(found.cleaned.account), content, version)
     typer.echo(f"report: {folder / 'report.html'}")
@@ -146,22 +145,3 @@ def require_replaceable(folder: Path) -> None:
             f"--out: must be a new or empty folder or an earlier result; received {folder}, which contains other "
             f"files. Choose another folder"
         )
-
-
-def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
-    """Build the Bento of work/model in `work` and return its version."""
-    # Not inside `work`, which is a hidden folder: BentoML ignores those.
-    with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
-        package = Path(name)
-        version = build_package(work / "model", content, lock, package)
-        write_bento(package, version, work)
-    return version
-
-
-def serve_lines(folder: Path, example: dict[str, Any]) -> str:
-    """Return the shell commands that serve the Bento and query it."""
-    body = shlex.quote(json.dumps(example, ensure_ascii=False))
-    return (
-        f"bentoml serve {shlex.quote(str(folder / 'bento'))} --port 3000\n"
-        f"curl -s -X POST http://127.0.0.1:3000/predict -H 'Content-Type: application/json' -d {body}"
-    )

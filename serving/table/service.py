@@ -11,8 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from shoplens.errors import ReleaseError
-from shoplens.files import file_digest, read_json
+from shoplens.files import manifest_version, read_json
 from training.table.model import Column, load
 
 _LONGEST = 1_000  # characters in a category
@@ -93,8 +92,7 @@ def row_model(columns: tuple[Column, ...], example: dict[str, Any]) -> type[Base
     return create_model("Row", __config__=config, **fields)
 
 
-MANIFEST, ABOUT = "manifest.json", "table.json"
-VERSION_LENGTH = 16
+ABOUT = "table.json"
 _TYPES: dict[str, Any] = {
     "number": pl.Float64,
     "boolean": pl.Boolean,
@@ -103,27 +101,27 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def table_version(package: Path) -> str:
-    """Return the version of a package, as `serving.package.model_version` does; no package is a ReleaseError."""
-    manifest = package / MANIFEST
-    if not manifest.is_file():
-        raise ReleaseError(
-            f"{package}: must be the package of a table, but {MANIFEST} is missing. Run `shoplens table`"
-        )
-    return file_digest(manifest)[:VERSION_LENGTH]
-
-
 class TablePredictions:
-    """A loaded package."""
+    """A loaded package.
+
+    Attributes:
+        row: The type of a request.
+        dropped: Column that the model does not use -> reason.
+        about: The versions in service.
+    """
 
     def __init__(self, package: Path) -> None:
-        self.version = table_version(package)
-        self.model = load(package / "model")
-        about = read_json(package / ABOUT)
-        self.data: dict[str, str] = about["data"]
-        self.dropped: dict[str, str] = about["dropped"]  # columns that the model does not use -> reason
-        self.row = row_model(self.model.columns, self.model.example)  # the type of a request
+        self.model, content = load(package / "model"), read_json(package / ABOUT)
+        self.dropped: dict[str, str] = content["dropped"]
+        self.row = row_model(self.model.columns, self.model.example)
         self._schema = {column.name: _TYPES[column.kind] for column in self.model.columns}
+        self.about = About(
+            model_version=manifest_version(package),
+            model=self.model.name,
+            target=self.model.target,
+            threshold=self.model.threshold,
+            data=content["data"],
+        )
 
     def warm(self) -> None:
         """Predict once, so that the first request is not slower than later ones."""
@@ -131,22 +129,12 @@ class TablePredictions:
 
     def predict(self, row: BaseModel) -> Answer:
         """Return the prediction for one row of type `row`."""
-        values = row.model_dump(by_alias=True)
-        probability = float(self.model.predict(pl.DataFrame([values], schema=self._schema))[0])
+        frame = pl.DataFrame([row.model_dump(by_alias=True)], schema=self._schema)
+        probability = float(self.model.predict(frame)[0])
         return Answer(
             probability=round(probability, 6),
             decision=probability >= self.model.threshold,
-            model_version=self.version,
-        )
-
-    def about(self) -> About:
-        """Return the versions in service."""
-        return About(
-            model_version=self.version,
-            model=self.model.name,
-            target=self.model.target,
-            threshold=self.model.threshold,
-            data=self.data,
+            model_version=self.about.model_version,
         )
 
 
@@ -177,7 +165,7 @@ def add_routes(app: FastAPI, predictions: TablePredictions) -> None:
 
     def version() -> About:
         """Return the versions in service."""
-        return predictions.about()
+        return predictions.about
 
     def reject(request: Request, error: Exception) -> JSONResponse:
         broken = error.errors() if isinstance(error, RequestValidationError) else []
