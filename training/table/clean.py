@@ -20,7 +20,7 @@ from shoplens.errors import BrokenTableError, SettingsError, SourceError
 from training.table.model import Column, Kind
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; "\n" in two signs is MySQL's
-TRUE, FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+_TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 # A column with one unreadable cell in twenty is a column of that kind with mistakes in it; with more it is text.
 _READABLE = 0.95
 _TIME_NAME = re.compile(r"(^|[_\s])(time|timestamp|ts|date|datetime|at)$", re.IGNORECASE)
@@ -58,10 +58,10 @@ def plain(frame: pl.DataFrame, name: str) -> pl.Expr:
     return pl.when(~value.str.to_lowercase().is_in(MISSING)).then(value)
 
 
-def truth(value: pl.Expr) -> pl.Expr:
+def _truth(value: pl.Expr, true: tuple[str, ...], false: tuple[str, ...]) -> pl.Expr:
     """Return text as a boolean; null where it is neither."""
     lower = value.str.to_lowercase()
-    return pl.when(lower.is_in(TRUE)).then(True).when(lower.is_in(FALSE)).then(False)
+    return pl.when(lower.is_in(true)).then(True).when(lower.is_in(false)).then(False)
 
 
 def _epoch(values: pl.Series) -> str | None:
@@ -115,20 +115,6 @@ def _time(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None) 
         return None
 
 
-def _candidates(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None) -> list[tuple[Kind, pl.Series]]:
-    """Return what a column could be, the likeliest kind first."""
-    found: list[tuple[Kind, pl.Series]] = []
-    only = pl.DataFrame({name: filled})
-    if frame.schema[name] == pl.Boolean:
-        return [("boolean", frame[name])]
-    found.append(("boolean", only.select(truth(pl.col(name))).to_series()))
-    moments = _time(frame, name, filled, dates)
-    if moments is not None:
-        found.append(("time", moments.cast(UTC_TIME)))
-    found.append(("number", only.select(number(only, name, pl.Float64())).to_series()))
-    return found
-
-
 def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tuple[Column, pl.Series]:
     """Return a column's kind and its values: Float64, Boolean, String, or Datetime in UTC; null where missing.
 
@@ -138,40 +124,23 @@ def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tup
         SettingsError: dates can be read in two ways, and `dates` is None.
     """
     filled = frame.select(plain(frame, name).alias(name)).to_series()
-    there = len(filled) - filled.null_count()
-    for kind, values in _candidates(frame, name, filled, dates):
-        read = len(values) - values.null_count()
-        if there and read >= _READABLE * there and (kind != "boolean" or read == there):
-            return Column(name, kind, values.null_count() > 0, there - read), values.alias(name)
+    there, only = len(filled) - filled.null_count(), pl.DataFrame({name: filled})
+    if frame.schema[name] == pl.Boolean:
+        candidates: dict[Kind, pl.Series | None] = {"boolean": frame[name]}
+    else:  # the likeliest kind first
+        candidates = {
+            "boolean": only.select(_truth(pl.col(name), _TRUE, _FALSE)).to_series(),
+            "time": _time(frame, name, filled, dates),
+            "number": only.select(number(only, name, pl.Float64())).to_series(),
+        }
+    for kind, values in candidates.items():
+        read = 0 if values is None else len(values) - values.null_count()
+        if values is not None and there and read >= _READABLE * there and (kind != "boolean" or read == there):
+            typed = values.cast(UTC_TIME) if kind == "time" else values
+            return Column(name, kind, typed.null_count() > 0, there - read), typed.alias(name)
     return Column(name, "category", filled.null_count() > 0), filled
 
 
-def _words(name: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(name)]
-
-
-def person_column(columns: list[Column], typed: dict[str, pl.Series]) -> str | None:
-    """Return the column whose IDs repeat, so that several rows are about one person; None if there is none.
-
-    A column that names a person is preferred to another ID, and of several the one with the fewest values: a person has
-    several sessions.
-    """
-    found: list[tuple[bool, int, str]] = []
-    for column in columns:
-        words = _words(column.name)
-        names_person = bool(set(words) & _PERSON_WORDS)
-        is_id = bool(words) and (words[-1] in _ID_WORDS or (names_person and words[-1] in _PERSON_WORDS))
-        if column.kind not in ("category", "number") or not is_id or (set(words) & _THING_WORDS and not names_person):
-            continue
-        values = typed[column.name].drop_nulls()
-        distinct = values.n_unique()
-        repeated = values.is_duplicated().mean() if len(values) else 0.0
-        if distinct >= _FEWEST_PEOPLE and repeated >= _REPEATED:  # type: ignore[operator]  # a float
-            found.append((not names_person, distinct, column.name))
-    return min(found)[2] if found else None
-
-
-_TRUE, _FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 _RULE = "must hold two values: true and false, 1 and 0, or yes and no"
 # A few unreadable cells are mistakes and are quarantined; with more, this is not a yes-or-no column.
 _UNREADABLE = 0.05
@@ -193,8 +162,7 @@ def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]
     if is_nested(frame.schema[target]):
         raise BrokenTableError(f"column {target}: {_RULE}; its type is {frame.schema[target]}. Choose another --target")
     value = frame.select(plain(frame, target).alias("value")).to_series()
-    lower = value.str.to_lowercase()
-    label = pl.select(pl.when(lower.is_in(_TRUE)).then(True).when(lower.is_in(_FALSE)).then(False)).to_series()
+    label = pl.select(_truth(pl.lit(value), (*_TRUE, "1", "1.0"), (*_FALSE, "0", "0.0"))).to_series()
     known, read = len(value) - value.null_count(), len(label) - label.null_count()
     if read < (1 - _UNREADABLE) * known or read == 0:
         seen = value.drop_nulls().value_counts(sort=True)
@@ -311,14 +279,30 @@ def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def _person_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
-    """Return the column that identifies people: the one asked for, else the one whose IDs repeat."""
-    if asked is None:
-        return person_column(columns, typed)
-    if asked != NO_GROUP and asked not in typed:
+    """Return the column asked for, else the one whose IDs repeat, so that several rows are about one person.
+
+    A column that names a person is preferred to another ID, and of several the one with the fewest values: a person has
+    several sessions.
+    """
+    if asked is not None and asked != NO_GROUP and asked not in typed:
         raise SettingsError(
             f"--group: must be a column of the table, or {NO_GROUP}; received {asked!r}. It has {', '.join(typed)}"
         )
-    return None if asked == NO_GROUP else asked
+    if asked is not None:
+        return None if asked == NO_GROUP else asked
+    found: list[tuple[bool, int, str]] = []
+    for column in columns:
+        words = [word.lower() for word in _WORD.findall(column.name)]
+        names_person = bool(set(words) & _PERSON_WORDS)
+        is_id = bool(words) and (words[-1] in _ID_WORDS or (names_person and words[-1] in _PERSON_WORDS))
+        if column.kind not in ("category", "number") or not is_id or (set(words) & _THING_WORDS and not names_person):
+            continue
+        values = typed[column.name].drop_nulls()
+        distinct = values.n_unique()
+        repeated = values.is_duplicated().mean() if len(values) else 0.0
+        if distinct >= _FEWEST_PEOPLE and repeated >= _REPEATED:  # type: ignore[operator]  # a float
+            found.append((not names_person, distinct, column.name))
+    return min(found)[2] if found else None
 
 
 def clean(

@@ -213,7 +213,7 @@ def _columns(found: Analysis) -> list[dict[str, Any]]:
             "kind": column.kind,
             "missing": round(found.cleaned.frame[column.name].null_count() / total, 6),
             "unreadable_cells": column.unreadable,
-            "roc_auc_alone": round(found.selection.strengths[column.name].roc_auc, 6),
+            "roc_auc_alone": round(found.selection.strengths[column.name], 6),
             "dropped": dropped.get(column.name),
             "kept_although": found.selection.kept.get(column.name),
         }

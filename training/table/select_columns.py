@@ -7,13 +7,13 @@ ranks unseen rows almost perfectly, it is the target under another name.
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from shoplens.errors import BrokenTableError, SettingsError
@@ -29,32 +29,7 @@ _FEWEST = 10  # fewer rows may agree by chance
 # PageValues, the strongest legitimate column that we have seen, reaches 0.86, and the best model on its table 0.93. A
 # copy of the target with one wrong row in a hundred still reaches 0.99.
 AUC = 0.98
-_STATES: dict[Any, tuple[str, str]] = {
-    pl.Float64: ("not zero", "zero or missing"),
-    pl.Boolean: ("true", "false or missing"),
-}
-_FOLDS = 3
-_LEAVES = 32
-
-
-@dataclass(frozen=True)
-class Strength:
-    """How well a column predicts the target on its own.
-
-    Attributes:
-        roc_auc: ROC AUC of a small tree on this column, cross-validated on the training rows (3 folds).
-        leak: Why the column is a leak, None if it is not.
-    """
-
-    roc_auc: float
-    leak: str | None
-
-
-def _present(values: pl.Series) -> NDArray[np.bool_]:
-    """Return whether each value is present and, if a number, not zero, and if a boolean, true, (rows,)."""
-    if values.dtype == pl.Float64:
-        return np.asarray((values.fill_null(0.0) != 0).to_numpy())
-    return np.asarray((values.fill_null(False) if values.dtype == pl.Boolean else values.is_not_null()).to_numpy())
+_FOLDS, _LEAVES = 3, 32
 
 
 def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
@@ -66,50 +41,34 @@ def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
 
 
 def _presence_leak(values: pl.Series, label: NDArray[np.int8]) -> str | None:
-    words = _STATES.get(values.dtype, ("filled", "missing"))
-    there = _present(values)
-    for word, state in zip(words, (there, ~there), strict=True):
+    """Return why the presence of a value (a number other than zero, a true) is a leak, None if it is not."""
+    words, there = ("filled", "missing"), values.is_not_null()
+    if values.dtype == pl.Float64:
+        words, there = ("not zero", "zero or missing"), values.fill_null(0.0) != 0
+    elif values.dtype == pl.Boolean:
+        words, there = ("true", "false or missing"), values.fill_null(False)
+    for word, state in zip(words, (there.to_numpy(), ~there.to_numpy()), strict=True):
         if reveals_target(state, label):
             yes, no = state[label == 1].mean(), state[label == 0].mean()
             return f"leaks the target: {word} in {yes:.1%} of the rows with a true target, {no:.2%} with a false one"
     return None
 
 
-def _coded(values: pl.Series, seen: NDArray[np.int64], label: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return the inputs of the tree, (rows, 2): the value (a category as its rate in `seen`) and a missing flag."""
+def _auc_alone(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None) -> float:
+    """Return the cross-validated ROC AUC of a small tree on a column; rows of one person are kept in one fold."""
+    least = max(5, len(values) * (_FOLDS - 1) // _FOLDS // 500)
+    model = DecisionTreeClassifier(max_leaf_nodes=_LEAVES, min_samples_leaf=least, random_state=seed)
     if values.dtype == pl.String:
-        known = pl.DataFrame({"value": values[seen], "label": label[seen]})
-        rate = known.group_by("value").agg((pl.col("label").sum() + label[seen].mean()) / (pl.len() + 1))
-        pairs = dict(rate.drop_nulls().iter_rows())
-        numbers = values.replace_strict(pairs, default=float(label[seen].mean()), return_dtype=pl.Float64)
-    elif isinstance(values.dtype, pl.Datetime):
-        numbers = values.dt.epoch("us").cast(pl.Float64)
+        model = make_pipeline(
+            TargetEncoder(target_type="binary", smooth=1.0, cv=KFold(_FOLDS, shuffle=True, random_state=seed)), model
+        )
+        column = values.fill_null("").to_numpy().astype(object)
     else:
-        numbers = values.cast(pl.Float64)
-    missing = values.is_null().cast(pl.Float64)
-    return np.column_stack([numbers.fill_null(0.0).to_numpy(), missing.to_numpy()])
-
-
-def _single_auc(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None) -> float:
-    """Return the cross-validated ROC AUC of a small tree on this column alone."""
-    fold = StratifiedKFold if people is None else StratifiedGroupKFold
-    found = []
-    for seen, unseen in fold(_FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(label)), label, people):
-        numbers = _coded(values, seen, label)
-        least = max(5, len(seen) // 500)
-        tree = DecisionTreeClassifier(max_leaf_nodes=_LEAVES, min_samples_leaf=least, random_state=seed)
-        score = tree.fit(numbers[seen], label[seen]).predict_proba(numbers[unseen])[:, 1]
-        found.append(roc_auc_score(label[unseen], score))
-    return float(np.mean(found))
-
-
-def strength(values: pl.Series, label: NDArray[np.int8], seed: int, people: NDArray[np.int64] | None) -> Strength:
-    """Return how well a column predicts the target on its own; rows of one person are kept in one fold."""
-    auc = _single_auc(values, label, seed, people)
-    leak = _presence_leak(values, label)
-    if leak is None and auc >= AUC:
-        leak = f"leaks the target: on its own it reaches ROC AUC {auc:.3f} on unseen rows (the limit is {AUC})"
-    return Strength(auc, leak)
+        numbers = values.dt.epoch("us") if isinstance(values.dtype, pl.Datetime) else values
+        column = numbers.cast(pl.Float64).to_numpy()  # NaN where missing
+    fold = (StratifiedKFold if people is None else StratifiedGroupKFold)(_FOLDS, shuffle=True, random_state=seed)
+    scores = cross_val_score(model, column[:, None], label, groups=people, cv=fold, scoring="roc_auc")
+    return float(scores.mean())
 
 
 _ID_NAME = re.compile(r"(?i:(^|[_\s-])(id|uuid|guid)$)|[a-z](Id|ID)$")
@@ -125,13 +84,13 @@ class Selection:
         columns: The inputs, in the order of the file.
         dropped: Column -> why it was dropped.
         kept: Column -> why it would have been dropped without `--keep`.
-        strengths: Column -> its predictive strength on its own.
+        strengths: Column -> ROC AUC of a small tree on it alone, cross-validated on the training rows.
     """
 
     columns: tuple[Column, ...]
     dropped: dict[str, str]
     kept: dict[str, str]
-    strengths: dict[str, Strength]
+    strengths: dict[str, float]
 
 
 def _is_running_number(values: NDArray[np.float64]) -> bool:
@@ -171,13 +130,17 @@ def select_columns(cleaned: Cleaned, divided: Split, keep: frozenset[str], seed:
         )
     people = None if cleaned.person is None else divided.people[train]
     reasons: dict[str, str] = {}
-    strengths: dict[str, Strength] = {}
+    strengths: dict[str, float] = {}
     for column in columns:
         values = cleaned.frame[column.name].filter(pl.Series(train))
-        why = reason_to_drop(column, values)
-        strengths[column.name] = found = strength(values, cleaned.label[train], seed, people)
-        why = "identifies people: nothing learned from it holds for new ones" if column.name == cleaned.person else why
-        reason = found.leak if found.leak is not None else why
+        auc = strengths[column.name] = _auc_alone(values, cleaned.label[train], seed, people)
+        reason = _presence_leak(values, cleaned.label[train])
+        if reason is None and auc >= AUC:
+            reason = f"leaks the target: on its own it reaches ROC AUC {auc:.3f} on unseen rows (the limit is {AUC})"
+        elif reason is None and column.name == cleaned.person:
+            reason = "identifies people: nothing learned from it holds for new ones"
+        elif reason is None:
+            reason = reason_to_drop(column, values)
         if reason is not None:
             reasons[column.name] = reason
             console.print(f"{'kept by --keep' if column.name in keep else 'dropped'}: {column.name}: {reason}")
