@@ -1,17 +1,18 @@
 """Preparation of validated tables: the declared steps for missing values, outliers and bots, and their report."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from events.contract import ATTRIBUTES
 from events.parquet import GroupedWriter
+from expectations.drift import Floats
 from expectations.quarantine import RowSplit, read_batches, rewrite
 from expectations.suites import reasons_of
 from expectations.validator import bounded_connection
@@ -27,41 +28,33 @@ def number_at(level: float) -> float:
     return math.copysign(math.expm1(abs(level)), level)
 
 
-def _quantile(counts: Mapping[float, int], share: float) -> float:
+def _quantile(values: Floats, counts: Floats, share: float) -> float:
     """Return the value below which a share of the counted values lies, NaN if there are none."""
-    reached, wanted = 0, share * sum(counts.values())
-    for value, count in sorted(counts.items()):
-        reached += count
-        if reached >= wanted:
-            return value
-    return math.nan
+    order = np.argsort(values)
+    reached = np.cumsum(counts[order])
+    return float(values[order][np.searchsorted(reached, share * reached[-1])]) if len(values) else math.nan
 
 
 @dataclass(frozen=True)
 class Sketch:
     """A histogram of the levels of numbers; it does not depend on their order."""
 
-    levels: dict[float, int] = field(default_factory=dict)  # level, a multiple of 1 / _BINS -> count
-
-    @property
-    def count(self) -> int:
-        """The number of values."""
-        return sum(self.levels.values())
+    levels: Floats = field(default_factory=lambda: np.zeros(0))  # multiples of 1 / _BINS
+    counts: Floats = field(default_factory=lambda: np.zeros(0))  # of each level
 
     def quantile(self, share: float) -> float:
         """Return the level below which a share of the numbers lies, NaN if there are none."""
-        return _quantile(self.levels, share)
+        return _quantile(self.levels, self.counts, share)
 
     def spread(self) -> float:
         """Return a robust spread of the levels: 1.4826 times their median absolute deviation.
 
         If more than half of the numbers are equal (most quantities are 1), that would be 0; only the others are used.
         """
-        middle, distances = self.quantile(0.5), Counter[float]()
-        for level, count in self.levels.items():
-            distances[abs(level - middle)] += count
-        positive = {distance: count for distance, count in distances.items() if distance > 0}
-        return _MAD_TO_SPREAD * (_quantile(distances, 0.5) or _quantile(positive, 0.5))
+        distances = np.abs(self.levels - self.quantile(0.5))
+        others = distances > 0
+        middle = _quantile(distances, self.counts, 0.5) or _quantile(distances[others], self.counts[others], 0.5)
+        return _MAD_TO_SPREAD * middle
 
 
 def sketch_of(rows: pl.LazyFrame, column: str) -> Sketch:
@@ -69,7 +62,7 @@ def sketch_of(rows: pl.LazyFrame, column: str) -> Sketch:
     number = pl.col(column).cast(pl.Float64)
     level = (number.sign() * number.abs().log1p() * _BINS).round().cast(pl.Int64) / _BINS
     counted = rows.select(number).filter(number.is_finite()).group_by(level).len().collect(engine="streaming")
-    return Sketch(dict(counted.iter_rows()))
+    return Sketch(counted[column].to_numpy(), counted["len"].cast(pl.Float64).to_numpy())
 
 
 BOTS_SCHEMA: dict[str, Any] = {
@@ -211,7 +204,7 @@ def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | No
             f"prepare.missing: action median requires a numeric column; {step.column!r} of {step.table} is "
             f"{schema[step.column]}. Use action constant or flag instead"
         )
-    if known is None or not known.count:
+    if known is None or not len(known.levels):
         return Step(about | {"value": None}, step.column, missing)
     about["value"] = float(f"{number_at(known.quantile(0.5)):.6g}")
     filled = pl.col(step.column).fill_null(pl.lit(about["value"]).cast(schema[step.column], strict=False))
@@ -220,7 +213,7 @@ def missing_step(step: MissingParams, schema: dict[str, Any], known: Sketch | No
 
 def _limits(step: OutlierParams, known: Sketch) -> tuple[float, float]:
     """Return the limits beyond which a value is an outlier; infinite if they cannot be determined."""
-    if not known.count:
+    if not len(known.levels):
         return -math.inf, math.inf
     if step.by == "quantiles":
         ends = known.quantile(step.limit), known.quantile(1 - step.limit)

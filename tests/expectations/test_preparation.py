@@ -209,7 +209,7 @@ def test_a_step_that_does_not_suit_the_table_is_rejected(tmp_path: Path, steps: 
 
 def test_a_sketch_is_accurate_to_one_percent() -> None:
     sketch = sketch_of(pl.LazyFrame({"price": [12.34, None, math.nan, math.inf]}), "price")
-    assert sketch.count == 1
+    assert sketch.counts.sum() == 1
     assert number_at(sketch.quantile(0.5)) == pytest.approx(12.34, rel=0.01)
     assert math.isnan(Sketch().quantile(0.5))
 
