@@ -14,16 +14,8 @@ from features.fast import FAST_FEATURES
 from features.online import OnlineReader, UserState
 from features.recent import EVENT_CODES, recent_from_arrays
 from features.user_profile import describe
+from serving import schemas
 from serving.package import model_version
-from serving.schemas import (
-    Fact,
-    Fallback,
-    ProfileAnswer,
-    PurchaseAnswer,
-    RecommendAnswer,
-    Recommended,
-    VersionAnswer,
-)
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json
 from shoplens.settings import Settings
@@ -96,7 +88,7 @@ class _User:
 
     state: UserState | None
     now: np.datetime64
-    fallback: Fallback | None
+    fallback: schemas.Fallback | None
 
 
 class Predictions:
@@ -130,14 +122,14 @@ class Predictions:
     def _about(self, user: _User) -> dict[str, Any]:
         return {"model_version": self.version, "as_of": str(user.now), "fallback": user.fallback}
 
-    def predict_purchase(self, user_id: str) -> PurchaseAnswer:
+    def predict_purchase(self, user_id: str) -> schemas.PurchaseAnswer:
         """Return the probability that the user buys within the horizon, the base rate if the user is unknown."""
         user = self._read(user_id)
         probability = float(self._fallback["base_rate"])
         if user.state is not None:
             inputs = Inputs.from_state(user.state, user.now, self._purchase.feature_names)
             probability = float(self._purchase.predict(inputs)[0])
-        return PurchaseAnswer(
+        return schemas.PurchaseAnswer(
             user_id=user_id,
             probability=round(probability, 6),
             will_purchase=probability >= self.manifest["threshold"],
@@ -145,13 +137,13 @@ class Predictions:
             **self._about(user),
         )
 
-    def _item(self, index: int, score: float) -> Recommended:
+    def _item(self, index: int, score: float) -> schemas.Recommended:
         row = self._catalogue.frame.row(index - 2, named=True)
         path = [part for part in (row["category_1"], row["category_2"]) if part]
         category = " > ".join(path) or None
-        return Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
+        return schemas.Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
 
-    def recommend(self, user_id: str, k: int) -> RecommendAnswer:
+    def recommend(self, user_id: str, k: int) -> schemas.RecommendAnswer:
         """Return the k items that the user is most likely to take next, popular items if the user is unknown."""
         user = self._read(user_id)
         if user.state is None:
@@ -161,14 +153,14 @@ class Predictions:
             scores = self._next_item.predict(inputs)
             best = top_items(scores, k)[0]
             items = [self._item(int(index), float(scores[0, index])) for index in best]
-        return RecommendAnswer(user_id=user_id, items=items, **self._about(user))
+        return schemas.RecommendAnswer(user_id=user_id, items=items, **self._about(user))
 
-    def profile(self, user_id: str) -> ProfileAnswer:
+    def profile(self, user_id: str) -> schemas.ProfileAnswer:
         """Return what is known about the user, as text and as numbers."""
         user = self._read(user_id)
         state = user.state
         if state is None:
-            return ProfileAnswer(
+            return schemas.ProfileAnswer(
                 user_id=user_id,
                 known=False,
                 summary=[_NO_PROFILE[user.fallback or "unknown_user"]],
@@ -181,20 +173,22 @@ class Predictions:
         fast = {name: float(value) for name, value in zip(FAST_FEATURES, inputs.tabular[0], strict=True)}
         values = {**state.features, **{n: None if np.isnan(v) else v for n, v in fast.items()}}
         declared = tuple(n for n in state.features if not any(n in view for view in SLOW_VIEWS.values()))
-        return ProfileAnswer(
+        return schemas.ProfileAnswer(
             user_id=user_id,
             known=True,
             summary=summary(state, user.now, self._catalogue, declared),
-            features=[Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()],
+            features=[
+                schemas.Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()
+            ],
             recent_events=int(state.recent.valid.sum()),
             snapshot_time=None if np.isnat(state.snapshot_time) else str(state.snapshot_time),
             **self._about(user),
         )
 
-    def about(self) -> VersionAnswer:
+    def about(self) -> schemas.VersionAnswer:
         """Return the versions in service."""
         data = {name: str(value) for name, value in self.manifest["data"].items()}
-        return VersionAnswer(
+        return schemas.VersionAnswer(
             model_version=self.version,
             git_revision=self.manifest["git_revision"],
             data=data,

@@ -19,18 +19,7 @@ from rich.console import Console
 
 from shoplens.errors import LocalRunError
 from shoplens.files import read_json, whole_file
-from shoplens.local.airflow import (
-    ACTIVE,
-    COMPONENTS,
-    DAGS,
-    MIGRATION,
-    USER,
-    AirflowApi,
-    airflow_environment,
-    password,
-    prepare,
-    start_components,
-)
+from shoplens.local import airflow
 from shoplens.local.ports import Ports, choose_ports, keep_ports, kept_ports, require_free
 from shoplens.local.processes import end_all, leader, marked, start
 from shoplens.local.progress import Follower, seconds_of
@@ -93,9 +82,12 @@ def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
 
 def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
     """Start what is not running; return the ports, and whether Airflow was running, whole, before."""
-    parts = (*COMPONENTS, SERVICE)
+    parts = (*airflow.COMPONENTS, SERVICE)
     ports = choose_ports(settings, running=any(leader(settings, part) is not None for part in parts))
-    for name, port, part in (("AIRFLOW_PORT", ports.airflow, COMPONENTS[0]), ("SERVICE_PORT", ports.service, SERVICE)):
+    for name, port, part in (
+        ("AIRFLOW_PORT", ports.airflow, airflow.COMPONENTS[0]),
+        ("SERVICE_PORT", ports.service, SERVICE),
+    ):
         if leader(settings, part) is None:
             # Orphans of a killed platform may still listen: they are ours to end.
             end_all(settings, {part})
@@ -106,12 +98,12 @@ def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
 
 def _start_parts(settings: Settings, ports: Ports, console: Console) -> bool:
     """Start the components that are not running; return whether Airflow was running, whole, before."""
-    environment = airflow_environment(settings, ports.airflow, ports.service)
-    alive = [part for part in COMPONENTS if leader(settings, part) is not None]
-    whole = len(alive) == len(COMPONENTS)
+    environment = airflow.airflow_environment(settings, ports.airflow, ports.service)
+    alive = [part for part in airflow.COMPONENTS if leader(settings, part) is not None]
+    whole = len(alive) == len(airflow.COMPONENTS)
     if not whole:
         # A scheduler without its API, or workers without their scheduler, only do harm.
-        end_all(settings, {*COMPONENTS, MIGRATION})
+        end_all(settings, {*airflow.COMPONENTS, airflow.MIGRATION})
         require_free("AIRFLOW_PORT", ports.airflow)
     if leader(settings, SERVICE) is None:
         end_all(settings, {SERVICE})
@@ -120,23 +112,23 @@ def _start_parts(settings: Settings, ports: Ports, console: Console) -> bool:
         start(settings, SERVICE, supervise, {**os.environ, "SHOPLENS_ROOT": str(settings.root)})
     if not whole:
         console.print("starting Airflow (api-server, scheduler, dag-processor)")
-        prepare(settings, environment)
-        start_components(settings, environment)
+        airflow.prepare(settings, environment)
+        airflow.start_components(settings, environment)
     return whole
 
 
-def _clear_stale(api: AirflowApi, console: Console) -> None:
+def _clear_stale(api: airflow.AirflowApi, console: Console) -> None:
     """Mark runs failed that an Airflow that ended left behind: no process works on them."""
-    for dag in DAGS:
+    for dag in airflow.DAGS:
         for run in api.runs(dag):
-            if run["state"] in ACTIVE:
+            if run["state"] in airflow.ACTIVE:
                 console.print(f"{dag}: run {run['dag_run_id']} was interrupted; marked failed")
                 api.fail(dag, run["dag_run_id"])
 
 
-def _current_run(settings: Settings, api: AirflowApi, console: Console) -> str:
+def _current_run(settings: Settings, api: airflow.AirflowApi, console: Console) -> str:
     """Return the run of the computation that is going on, or choose the device and trigger one."""
-    active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in ACTIVE]
+    active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in airflow.ACTIVE]
     if active:
         console.print(f"computation: run {active[0]} is going on, with the parameters that it began with")
         return active[0]
@@ -146,7 +138,7 @@ def _current_run(settings: Settings, api: AirflowApi, console: Console) -> str:
     return run
 
 
-def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
+def _follow_up(api: airflow.AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
     """Wait for the run of `dag` that an Asset started at or after `since`, and follow it."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -207,7 +199,7 @@ def _addresses(settings: Settings, ports: Ports, console: Console) -> None:
     home = settings.var_dir / "airflow"
     docs = settings.var_dir / "data_docs/index.html"
     console.print(f"""
-Airflow      http://127.0.0.1:{ports.airflow}   user {USER}, password {password(home)}
+Airflow      http://127.0.0.1:{ports.airflow}   user {airflow.USER}, password {airflow.password(home)}
 Service      http://127.0.0.1:{ports.service}   (OpenAPI page with examples)
 Data Docs    {docs.as_uri()}
 Features     {(settings.outs_dir / "features/features.html").as_uri()}
@@ -219,7 +211,7 @@ End it all with `make stop`.""")
 def after_interrupt(settings: Settings) -> str:
     """Return one line on what keeps running after Ctrl-C, and how to follow or end it."""
     ports = kept_ports(settings)
-    if ports is not None and all(leader(settings, part) is not None for part in COMPONENTS):
+    if ports is not None and all(leader(settings, part) is not None for part in airflow.COMPONENTS):
         return (
             f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run go on; `make demo` follows them "
             "again, `make stop` ends them"
@@ -239,10 +231,10 @@ def run_demo(settings: Settings, console: Console) -> None:
     began = time.monotonic()
     with _only_starter(settings, console):
         ports, was_whole = _start_platform(settings, console)
-        api = AirflowApi(settings, ports.airflow)
+        api = airflow.AirflowApi(settings, ports.airflow)
         api.wait_until_up()
         console.print(f"Airflow is up at {api.url} after {time.monotonic() - began:.0f} s")
-        console.print(f"user {USER}, password {password(settings.var_dir / 'airflow')}")
+        console.print(f"user {airflow.USER}, password {airflow.password(settings.var_dir / 'airflow')}")
         if not was_whole:
             _clear_stale(api, console)
         run = _current_run(settings, api, console)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from features.catalogue import UNKNOWN_INDEX, Catalogue
 from shoplens.errors import ModelError
-from shoplens.files import folder_digest, read_json, whole_folder, write_json
+from shoplens.files import read_json, whole_folder, write_json
 from training.models.contract import FloatArray, Model, Recipe, model_class
 from training.rows import Inputs, Task
 
@@ -29,14 +29,12 @@ class Predictor:
 
     Attributes:
         feature_names: The tabular features that it was trained on, in order.
-        model_digest: Digest of its folder.
         learned_until: Rows before this time (UTC) may have been used for training and must not be used to evaluate it.
     """
 
     name: str
     task: Task
     feature_names: tuple[str, ...]
-    model_digest: str
     learned_until: np.datetime64
     model: Model
 
@@ -78,7 +76,7 @@ def load(folder: Path) -> Predictor:
     model = model_class(card["name"])(recipe, Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
     names, until = tuple(card["feature_names"]), np.datetime64(card["learned_until"], "us")
-    return Predictor(card["name"], card["task"], names, folder_digest(folder), until, model)
+    return Predictor(card["name"], card["task"], names, until, model)
 
 
 class RemappedPredictor:
