@@ -249,12 +249,6 @@ def _shares(counts: Counts, rows: Floats, reference: Reference) -> tuple[Floats,
     return share, limits[0], np.maximum(limits[1] - margin, 0), np.minimum(limits[2] + margin, 1)
 
 
-def _ordered(keys: list[str]) -> list[int]:
-    """Return the indexes of bins in ascending order of the numbers that they hold."""
-    rank = {NEGATIVE: -(10**6), ZERO: -(10**6) + 1}
-    return sorted(range(len(keys)), key=lambda index: rank[keys[index]] if keys[index] in rank else int(keys[index]))
-
-
 def _index(day: Floats, before: Floats) -> tuple[float, float]:
     """Return the population stability index over deciles of the reference, and its expected value without drift.
 
@@ -273,7 +267,8 @@ def _index(day: Floats, before: Floats) -> tuple[float, float]:
 
 def _distribution(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floats, Floats]:
     """Return (index, expected, low, high) for the distribution of a number: (days, 1) each."""
-    values = counts.values[:, _ordered(counts.keys)]
+    ascending = sorted(range(len(counts.keys)), key=lambda index: bin_value(counts.keys[index]))
+    values = counts.values[:, ascending]
     index, expected = (np.full((len(values), 1), np.nan) for _ in range(2))
     for day in range(reference.half, len(values)):
         index[day, 0], expected[day, 0] = _index(values[day], values[day - reference.half : day].sum(axis=0))

@@ -204,18 +204,13 @@ def _measures_to_draw(drift: Drift) -> list[tuple[str, str]]:
     return [*pairs, *sorted({(f.measure, f.key) for f in [*drift.findings, *drift.earlier]} - set(pairs))]
 
 
-def _title(measure: str, key: str) -> str:
-    name = "share of missing values" if measure in SHARES.values() else measure.replace("_", " ")
-    return f"{name}: {key}" if key else f"{name}: events per day"
-
-
 def build_page(drift: Drift, source: str) -> str:
     """Return the page as HTML."""
-    comparisons = drift.comparisons
-    drawings = (
-        _drawing(comparisons.filter((pl.col("measure") == measure) & (pl.col("key") == key)), _title(measure, key))
-        for measure, key in _measures_to_draw(drift)
-    )
+    drawings = []
+    for measure, key in _measures_to_draw(drift):
+        name = "share of missing values" if measure in SHARES.values() else measure.replace("_", " ")
+        rows = drift.comparisons.filter((pl.col("measure") == measure) & (pl.col("key") == key))
+        drawings.append(_drawing(rows, f"{name}: {key or 'events per day'}"))
     return load_template(Path(__file__).with_name("drift_page.html"), functions=_SIZES).render(
         source=source,
         summary=drift.lines(0)[0],

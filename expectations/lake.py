@@ -1,7 +1,6 @@
 """The same suites on one day of a lake, on some of them, or on all."""
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -59,14 +58,6 @@ def _write_tables(snapshot: Snapshot, days: list[date], folder: Path) -> dict[st
     return paths
 
 
-def _season(snapshot: Snapshot, days: list[date], reference_days: int) -> Iterator[pl.DataFrame]:
-    """Yield the events of some days and of those that they are compared with."""
-    first = days[0] - timedelta(days=reference_days)
-    for day in snapshot.days():
-        if first <= day <= days[-1]:
-            yield snapshot.day(day)
-
-
 def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> int:
     """Return how many rows are bad; raise where they are too many, without reading the rows if the counts show it."""
     counts = result.failed.values()
@@ -97,7 +88,8 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
     meant = days.of(snapshot)
     with tempfile.TemporaryDirectory() as scratch:
         paths = _write_tables(snapshot, meant, Path(scratch))
-        season = _season(snapshot, meant, params.drift.reference_days)
+        since = meant[0] - timedelta(days=params.drift.reference_days)  # the days that they are compared with
+        season = (snapshot.day(day) for day in snapshot.days() if since <= day <= meant[-1])
         results, drift = run_suites(paths, season, snapshot.name, params, settings, meant[0], days.last)
         for result in results:
             bad = _require_few_bad(result, paths[result.table], params.max_bad_share)

@@ -278,21 +278,16 @@ class Prepared:
         return ["preparation:", *lines]
 
 
-def _fit_until(events: Path, share: float) -> datetime | None:
-    """Return the time up to which limits are fitted; None for a log without times."""
-    times = pl.scan_parquet(events).select(pl.col("event_time").min().alias("a"), pl.col("event_time").max().alias("b"))
-    first, last = times.collect().row(0)
-    return None if first is None else first + (last - first) * share
-
-
 def _steps(table: str, path: Path, params: PrepareParams) -> tuple[list[Step], list[Step], datetime | None]:
     """Return the steps for missing values and outliers of a table, and the time up to which they were fitted."""
     schema = dict(pl.read_parquet_schema(path))
     missing = [step for step in params.missing if step.table == table]
     outliers = params.outliers if table == "events" else ()
-    until = _fit_until(path, params.fit_share) if table == "events" else None
+    rows, until = pl.scan_parquet(path), None
+    if table == "events":
+        first, last = rows.select(first=pl.col("event_time").min(), last=pl.col("event_time").max()).collect().row(0)
+        until = None if first is None else first + (last - first) * params.fit_share
     fitted = {step.column for step in outliers} | {step.column for step in missing if step.action == "median"}
-    rows = pl.scan_parquet(path)
     rows = rows if until is None else rows.filter(pl.col("event_time") <= until)
     known = {name: sketch_of(rows, name) for name in fitted if name in schema and schema[name].is_numeric()}
     return (

@@ -201,16 +201,12 @@ class Predictions:
         for user in ("", "\N{SNOWMAN}"):
             self.predict_purchase(user)
             self.recommend(user, 1)
-        self._warm_models()
+        # From an empty history: the compiled functions are the same for all users.
+        recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
+        state = UserState("", {}, recent, np.datetime64("NaT"), self._as_of)
+        for predictor in (self._purchase, self._next_item):
+            predictor.predict(Inputs.from_state(state, self._as_of, predictor.feature_names))
         try:
             self._reader.now()
         except StoreUnavailableError as error:
             _log.warning("%s. All users get the fallback until then. SHOPLENS_VAR must point to the store", error)
-
-    def _warm_models(self) -> None:
-        """Predict from an empty history: the compiled functions are the same for all users."""
-        now = self._as_of
-        recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
-        state = UserState("", {}, recent, np.datetime64("NaT"), now)
-        for predictor in (self._purchase, self._next_item):
-            predictor.predict(Inputs.from_state(state, now, predictor.feature_names))

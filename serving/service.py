@@ -7,7 +7,7 @@ in service, else outs/package.
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import bentoml
 from fastapi import FastAPI
@@ -84,13 +84,6 @@ class VersionHeader:
         await self.app(scope, receive, with_version)
 
 
-def _with_version_header(service: Any) -> Any:
-    """Wrap the whole application, including /readyz; BentoML offers only a method for this, no argument."""
-    service.add_asgi_middleware(VersionHeader)
-    return service
-
-
-@_with_version_header
 @bentoml.service(
     name="shoplens",
     workers=1,
@@ -128,6 +121,9 @@ class ShopLens:
     def profile(self, user_id: schemas.UserId) -> schemas.ProfileAnswer:
         """Return what is known about this user, as text and as numbers."""
         return self.predictions.profile(user_id)
+
+
+ShopLens.add_asgi_middleware(VersionHeader)  # type: ignore[attr-defined]  # BentoML made it a service
 
 
 @version_page.get("/version")

@@ -93,11 +93,6 @@ class Selection:
     strengths: dict[str, float]
 
 
-def _is_running_number(values: NDArray[np.float64]) -> bool:
-    """Return whether distinct numbers are nearly consecutive integers; a split of 60% leaves gaps."""
-    return bool((values == np.floor(values)).all() and values.max() - values.min() <= 2 * len(values))
-
-
 def reason_to_drop(column: Column, values: pl.Series) -> str | None:
     """Return why a column cannot predict new rows (it is constant or identifies rows), None if it can."""
     if values.n_unique() == 1:
@@ -109,8 +104,10 @@ def reason_to_drop(column: Column, values: pl.Series) -> str | None:
     named = _ID_NAME.search(column.name) if column.kind == "number" else True
     if distinct > _ID_SHARE * len(filled) and named:
         return f"identifies rows: {distinct:,} distinct values in {len(filled):,} rows with a value"
-    if column.kind == "number" and distinct == len(filled) and _is_running_number(filled.to_numpy()):
-        return f"identifies rows: {distinct:,} consecutive whole numbers, each once"
+    if column.kind == "number" and distinct == len(filled):
+        numbers = filled.to_numpy()  # nearly consecutive: a split of 60% leaves gaps
+        if (numbers == np.floor(numbers)).all() and numbers.max() - numbers.min() <= 2 * distinct:
+            return f"identifies rows: {distinct:,} consecutive whole numbers, each once"
     return None
 
 
