@@ -48,21 +48,6 @@ ROWS: dict[str, Any] = {
     **_BOTH,
 }
 SORTED_BY = ("ts", "id")  # of rows in the log; ids are unique, so that ties have one order too
-LOG: dict[str, Any] = {
-    "id": pl.String,
-    "ts": pl.String,  # UTC
-    "received_at": pl.String,
-    "action": pl.String,
-    "customer": pl.String,
-    "visitor": pl.String,
-    "channel": pl.String,
-    "visit": pl.String,
-    "sku": pl.String,
-    "qty": pl.Int64,
-    "unit_price": pl.String,  # EUR
-    "order_no": pl.String,
-    **_BOTH,
-}
 _PLACE, _VISIT, _DAY = 12, 6, 14  # bits; 32 are left for the user
 AFTER = 1 << 11  # places of what comes days after the visit
 ORDER, VISIT = (1 << _PLACE) - 1, (1 << _PLACE) - 2
@@ -82,11 +67,11 @@ def _clock(milliseconds: pl.Expr) -> pl.Expr:
 
 
 def as_log(rows: pl.DataFrame, skus: pl.Series) -> pl.DataFrame:
-    """Return LOG of ROWS, in their order; `skus` are the IDs of the articles."""
+    """Return ROWS as a shop would write them, in their order: LOG. `skus` are the IDs of the articles."""
     action, platform = pl.Series(ACTIONS).gather(rows["action"]), pl.Series(PLATFORMS).gather(rows["platform"])
     return rows.select(
         pl.col("id").cast(pl.String),
-        _clock(pl.col("ts")).alias("ts"),
+        _clock(pl.col("ts")).alias("ts"),  # UTC
         _clock(pl.col("ts") + pl.col("delay")).alias("received_at"),
         pl.lit(action).alias("action"),
         ("u" + pl.col("user").cast(pl.String)).alias("customer"),
@@ -95,10 +80,13 @@ def as_log(rows: pl.DataFrame, skus: pl.Series) -> pl.DataFrame:
         pl.col("visit").cast(pl.String),
         pl.lit(skus.gather(rows["item"])).alias("sku"),
         "qty",
-        pl.col("price").cast(pl.String).alias("unit_price"),
+        pl.col("price").cast(pl.String).alias("unit_price"),  # EUR
         pl.col("order_no").cast(pl.String),
         *_BOTH,
     )
+
+
+LOG = as_log(pl.DataFrame(schema=ROWS), pl.Series(dtype=pl.String)).schema
 
 
 @dataclass(frozen=True)

@@ -58,54 +58,41 @@ from simulator.world import (
     write_tables,
 )
 
-_RATES = dict.fromkeys(("visits", "purchase_rate", "purchase_probability"), pl.Float64)
-_TRUTH: dict[str, dict[str, Any]] = {  # the files of truth/ that grow day by day
-    "user_days": {"date": pl.Date, "user_id": pl.String, "mood": pl.Float32, **_RATES},
-    "visits": {
-        "visit_id": pl.String,
-        "user_id": pl.String,
-        "start_time": pl.Datetime("ms"),
-        "platform": pl.String,
-        "purchase_probability": pl.Float64,
-        "buys": pl.Boolean,
-    },
-    "demand": {"date": pl.Date, "item_id": pl.String, "expected_units": pl.Float64},
-}
-
 
 class Truth:
     """The files of `truth/` that grow day by day."""
 
     def __init__(self, world: World, folder: Path, stack: ExitStack) -> None:
-        self._world = world
-        self.files = {
-            name: stack.enter_context(GroupedWriter(folder / f"{name}.parquet", schema))
-            for name, schema in _TRUTH.items()
-        }
+        self._world, self._folder, self._stack = world, folder, stack
+        self.files: dict[str, GroupedWriter] = {}
 
-    def _add(self, name: str, day: int, **columns: Any) -> None:
-        date = pl.lit(self._world.plan.start + timedelta(days=day)).alias("date")
-        self.files[name].add(
-            pl.DataFrame(columns).with_columns(date).select(list(_TRUTH[name])).cast(pl.Schema(_TRUTH[name]))
-        )
+    def _add(self, name: str, **columns: Any) -> None:
+        frame = pl.DataFrame(columns)
+        if name not in self.files:
+            writer = GroupedWriter(self._folder / f"{name}.parquet", frame.schema)
+            self.files[name] = self._stack.enter_context(writer)
+        self.files[name].add(frame)
+
+    def _date(self, day: int, rows: int) -> pl.Series:
+        return pl.repeat(self._world.plan.start + timedelta(days=day), rows, dtype=pl.Date, eager=True)
 
     def add_visits(self, day: int, today: UserDays, visits: Visits) -> None:
         """Keep what is true of people on a day, and of their visits."""
         self._add(
             "user_days",
-            day,
+            date=self._date(day, today.user.size),
             user_id=customers(today.user),
-            mood=today.mood,
+            mood=today.mood.astype(np.float32),
             visits=today.visits,
             purchase_rate=today.rate,
             purchase_probability=-np.expm1(-today.rate),
         )
+        ids = unique_ids(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT)
         self._add(
             "visits",
-            day,
-            visit_id=unique_ids(self._world.plan.seed, visits.user, visits.day, visits.number, VISIT),
+            visit_id=pl.Series(ids).cast(pl.String),
             user_id=customers(visits.user),
-            start_time=visits.start,
+            start_time=pl.Series(visits.start).cast(pl.Datetime("ms")),
             platform=pl.Series(PLATFORMS).gather(visits.platform),
             purchase_probability=visits.chance,
             buys=visits.buys,
@@ -114,7 +101,8 @@ class Truth:
     def add_demand(self, day: int, demand: Floats) -> None:
         """Keep the expected units of every article that anybody was shown on a day."""
         shown = np.flatnonzero(demand)
-        self._add("demand", day, item_id=self._world.catalogue.skus.gather(shown), expected_units=demand[shown])
+        items = self._world.catalogue.skus.gather(shown)
+        self._add("demand", date=self._date(day, shown.size), item_id=items, expected_units=demand[shown])
 
 
 def _write_standing(world: World, folder: Path) -> None:
