@@ -120,7 +120,7 @@ _TRACKED = pl.col("platform") != STORE
 
 
 def _common(world: World, visits: Visits, steps: Steps, at: Ints) -> pl.DataFrame:
-    """Return who, when and where of the steps at `at`."""
+    """Return the person, time and place of the steps at `at`."""
     seed, visit = world.plan.seed, steps.visit[at]
     user, number, platform = visits.user[visit], visits.number[visit], visits.platform[visit]
     key = again(visits.key, "network")
@@ -238,7 +238,7 @@ _COMMENTS = (
 def _late(
     world: World, visits: Visits, at: tuple[Ints, ...], first: int, draw: Floats, days: tuple[int, int]
 ) -> dict[str, Ints | Keys]:
-    """Return the columns that every late row has: of the order lines at `at`, some days after the visit."""
+    """Return the columns that all late rows have, for the order lines at `at`: some days after the visit."""
     visit, place = at
     user, number = visits.user[visit], visits.number[visit]
     wait = ((days[0] + (days[1] - days[0]) * draw) * DAY_MS).astype(np.int64)
@@ -278,14 +278,14 @@ def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl
     return as_rows([pl.DataFrame(returns), pl.DataFrame(reviews)])
 
 
-WALKS_A_DAY = 0.3  # per bot, on average
-_WALK = (60, 239)  # views in a walk
+WALKS_PER_DAY = 0.3  # per bot, on average
+_WALK = (60, 239)  # views per walk
 MEAN_ROWS = sum(_WALK) / 2
 _GAP_MS = (100, 600)  # milliseconds from view to view: some 170 a minute
 
 
 def bots_of(world: World) -> int:
-    """Return how many bots there are; they are numbered on from the people."""
+    """Return the number of bots; their indexes follow those of the people."""
     return round(world.plan.users * world.plan.bots)
 
 
@@ -293,7 +293,7 @@ def bot_rows(world: World, day: int) -> pl.DataFrame:
     """Return ROWS of the bots of a day: views without a dwell time, of articles in no order."""
     plan = world.plan
     bot = plan.users + np.arange(bots_of(world))
-    mean = np.full(bot.size, min(WALKS_A_DAY * world.scale, MOST_MEAN))
+    mean = np.full(bot.size, min(WALKS_PER_DAY * world.scale, MOST_MEAN))
     count = poisson(uniform(keys(plan.seed, "bot day", bot, day), 0), mean)
     of, number = numbered(count)
     who = bot[of]

@@ -124,7 +124,7 @@ _BAD_DAY = "2025-02-30 25:61:00"
 
 
 def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
-    """Return the place of its kind in `rates` for every row, or -1 for a clean one."""
+    """Return for each row the index of its kind in `rates`, -1 if it is clean."""
     draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
     affected = {
         "all": pl.lit(value=True),
@@ -169,7 +169,7 @@ def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame
 
 
 def write_wrong(log: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
-    """Return LOG with the wrong values written in, and rows that are there twice; `kind` is that of every row."""
+    """Return LOG with wrong values and repeated rows written in; `kind` holds the kind of each row."""
     is_kind = {name: pl.col("kind").fill_null("") == name for name in KINDS}
 
     def nothing(column: str, *kinds: str) -> pl.Expr:

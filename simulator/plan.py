@@ -59,7 +59,7 @@ class Plan:
 
 
 def read_dirt(pairs: list[str]) -> dict[str, float]:
-    """Return the rates of KIND=RATE texts; raise a SettingsError for another text or a kind that is given twice."""
+    """Return the rates of KIND=RATE texts; raise a SettingsError for any other text or a repeated kind."""
     rates: dict[str, float] = {}
     for pair in pairs:
         kind, _, rate = pair.partition("=")

@@ -32,7 +32,7 @@ from events.parquet import GroupedWriter
 from shoplens.errors import SettingsError
 from shoplens.files import whole_folder, write_json
 from shoplens.stage import console
-from simulator.clicks import MEAN_ROWS, WALKS_A_DAY, bot_rows, bots_of, later_rows, visit_rows
+from simulator.clicks import MEAN_ROWS, WALKS_PER_DAY, bot_rows, bots_of, later_rows, visit_rows
 from simulator.draws import Floats
 from simulator.log import ACTIONS, CODE, KINDS, LOG, PLATFORMS, SORTED_BY, VISIT, as_log, soil, unique_ids, write_wrong
 from simulator.plan import DONE, Plan, read_dirt, require_place
@@ -155,7 +155,7 @@ class Counts:
         return {"arguments": plan.as_json(), **counts, "actions": dict(self.actions), "dirt": dirt}
 
 
-def _rows_a_visit(world: World) -> float:
+def _rows_per_visit(world: World) -> float:
     """Return how many rows a visit leaves on average, from visits of a few days spread over the period."""
     plan = world.plan
     busy = replace(world, scale=_SAMPLE_SCALE)
@@ -184,7 +184,7 @@ def _scaled(world: World) -> World:
         return world
     still = np.cumsum([traffic(plan.start, day) for day in range(plan.days)][::-1])[::-1]  # from a day to the end
     visits = float((world.people.activity * still[np.maximum(world.people.joined, 0)]).sum())
-    rows = visits * _rows_a_visit(world) + plan.days * bots_of(world) * WALKS_A_DAY * MEAN_ROWS
+    rows = visits * _rows_per_visit(world) + plan.days * bots_of(world) * WALKS_PER_DAY * MEAN_ROWS
     scale = plan.events / rows
     usual = scale * float(np.quantile(world.people.activity, 0.9))
     if usual > MOST_MEAN / 4:

@@ -34,7 +34,7 @@ def _year_angle(when: date, peak: Floats | float) -> Floats:
 
 
 def traffic(start: date, day: int) -> float:
-    """Return how many times the average visits the shop has on a day: the week times the year."""
+    """Return the visits of a day relative to the average: the week times the year."""
     when = start + timedelta(days=day)
     return float(_WEEK[when.weekday()] * (1.0 + _YEARLY * np.cos(_year_angle(when, _PEAK))))
 
@@ -49,7 +49,7 @@ def moment_of_day(draw: Floats) -> Floats:
 
 
 def season(start: date, day: int, seed: int, categories: int) -> Floats:
-    """Return how many times as wanted as on average each category is on a day: (categories,)."""
+    """Return how much each category is wanted on a day, relative to the average: (categories,)."""
     peak = uniform(keys(seed, "season", np.arange(categories)), 0) * _YEAR
     return 1.0 + _TIDE * np.cos(_year_angle(start + timedelta(days=day), peak))
 
@@ -70,7 +70,7 @@ _TREE = {
 DEPARTMENTS = [name for name, leaves in _TREE.items() for _ in leaves]
 LEAVES = [leaf for leaves in _TREE.values() for leaf in leaves]
 BRANDS = ["Acorn", "Birch", "Cedar", "Dune", "Ember", "Fjord", "Grove", "Heron", "Iris", "Juno", "Kestrel", "Lumen"]
-_ITEMS_A_CATEGORY = 20  # fewer, and a page of results would show them all
+_ITEMS_PER_CATEGORY = 20  # fewer, and a page of results would show them all
 _OF_BRAND, _OF_ITEM = 0.6, 0.5  # beside 1 for the category, in what an article is
 _SPREAD = 0.45  # of log price within a category
 _LAUNCHED_LATER = 0.25
@@ -106,7 +106,7 @@ def _launches(plan: Plan, key: Keys, category: Ints) -> Ints:
 
 def build_assortment(plan: Plan) -> Assortment:
     """Return the articles of a simulation."""
-    categories = int(np.clip(plan.items // _ITEMS_A_CATEGORY, 1, len(LEAVES)))
+    categories = int(np.clip(plan.items // _ITEMS_PER_CATEGORY, 1, len(LEAVES)))
     index = np.arange(plan.items)
     category = index * categories // plan.items
     key = keys(plan.seed, "item", index)
@@ -136,7 +136,7 @@ def build_assortment(plan: Plan) -> Assortment:
 
 
 def _items_table(plan: Plan, catalogue: Assortment) -> pl.DataFrame:
-    """Return the shop's own table of articles, with the day since when one is sold that came in later."""
+    """Return the shop's table of articles; one that was launched later states the day."""
     since = pl.lit(pl.Series(catalogue.launch))
     frame = pl.DataFrame(
         {
@@ -231,7 +231,7 @@ def next_mood(seed: int, day: int, mood: Floats | None, users: int) -> Floats:
 
 
 def _users_table(plan: Plan, people: People) -> pl.DataFrame:
-    """Return the shop's own table of customers: customer, member_since, sex, born, newsletter."""
+    """Return the shop's table of customers: customer, member_since, sex, born, newsletter."""
     key = keys(plan.seed, "profile", np.arange(plan.users))
     since = pl.lit(plan.start) + pl.duration(days=pl.lit(pl.Series(people.joined)))
     sex = pick(uniform(key, 0), np.cumsum([0.52, 0.46, 0.02]))
@@ -259,7 +259,7 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Campaigns:
-    """One row a campaign."""
+    """One row per campaign."""
 
     seed: int  # of the simulation
     start: Ints  # first day, (campaigns,)
@@ -288,7 +288,7 @@ class Campaigns:
 
 
 def build_campaigns(plan: Plan, catalogue: Assortment) -> Campaigns:
-    """Return the campaigns of a simulation: one a fortnight."""
+    """Return the campaigns of a simulation: one per fortnight."""
     start = np.arange(_FIRST, plan.days, _EVERY)
     key = keys(plan.seed, "campaign", np.arange(start.size))
     return Campaigns(
