@@ -82,39 +82,26 @@ def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
 
 def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
     """Start what is not running; return the ports, and whether Airflow was running, whole, before."""
-    parts = (*airflow.COMPONENTS, SERVICE)
-    ports = choose_ports(settings, running=any(leader(settings, part) is not None for part in parts))
-    for name, port, part in (
-        ("AIRFLOW_PORT", ports.airflow, airflow.COMPONENTS[0]),
-        ("SERVICE_PORT", ports.service, SERVICE),
-    ):
-        if leader(settings, part) is None:
-            # Orphans of a killed platform may still listen: they are ours to end.
-            end_all(settings, {part})
-            require_free(name, port)
-    keep_ports(settings, ports)
-    return ports, _start_parts(settings, ports, console)
-
-
-def _start_parts(settings: Settings, ports: Ports, console: Console) -> bool:
-    """Start the components that are not running; return whether Airflow was running, whole, before."""
-    environment = airflow.airflow_environment(settings, ports.airflow, ports.service)
-    alive = [part for part in airflow.COMPONENTS if leader(settings, part) is not None]
-    whole = len(alive) == len(airflow.COMPONENTS)
+    alive = {part for part in (*airflow.COMPONENTS, SERVICE) if leader(settings, part) is not None}
+    ports, whole = choose_ports(settings, running=bool(alive)), alive.issuperset(airflow.COMPONENTS)
+    # What a killed platform left may still listen. A scheduler without its API, or workers without their scheduler,
+    # only do harm.
     if not whole:
-        # A scheduler without its API, or workers without their scheduler, only do harm.
         end_all(settings, {*airflow.COMPONENTS, airflow.MIGRATION})
         require_free("AIRFLOW_PORT", ports.airflow)
-    if leader(settings, SERVICE) is None:
+    if SERVICE not in alive:
         end_all(settings, {SERVICE})
         require_free("SERVICE_PORT", ports.service)
+    keep_ports(settings, ports)
+    environment = airflow.airflow_environment(settings, ports.airflow, ports.service)
+    if SERVICE not in alive:
         supervise = [str(Path(sys.executable).with_name("shoplens")), "supervise", "--port", str(ports.service)]
         start(settings, SERVICE, supervise, {**os.environ, "SHOPLENS_ROOT": str(settings.root)})
     if not whole:
         console.print("starting Airflow (api-server, scheduler, dag-processor)")
         airflow.prepare(settings, environment)
         airflow.start_components(settings, environment)
-    return whole
+    return ports, whole
 
 
 def _clear_stale(api: airflow.AirflowApi, console: Console) -> None:

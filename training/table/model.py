@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -173,7 +174,7 @@ class Network:
         values = _near(matrix)
         for kernel, bias in zip(self.weights[:-2:2], self.weights[1:-2:2], strict=True):
             values = np.maximum(values @ kernel + bias, 0)
-        true = 1 / (1 + np.exp(-(values @ self.weights[-2] + self.weights[-1])))
+        true = expit(values @ self.weights[-2] + self.weights[-1])
         return np.concatenate([1 - true, true], axis=1)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from markupsafe import Markup, escape
-from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 
 from shoplens.files import file_digest, folder_digest, write_json
@@ -46,6 +45,10 @@ from training.table.split import PARTS, Split, crossing, split
 MAIN = "average_precision"
 THRESHOLD = 0.5
 RESAMPLES = 1_000
+_SHOWN = 20  # columns of the table of importances
+PART = "shoplens_part"
+_REPEATS = 10
+_ROWS = 10_000  # test rows whose columns are shuffled; with more, the variation between shuffles dominates anyway
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,6 @@ def as_metrics(trained: list[Trained], chosen: Trained) -> dict[str, Any]:
         }
         for one in trained
     }
-
-
-def curve_scores(trained: list[Trained], chosen: Trained) -> dict[str, NDArray[np.float32]]:
-    """Return the scores to plot: the selected model first, as "model", then the others except the base rate."""
-    others = {one.model.name: one.score for one in trained if one is not chosen and one.model.name != "base_rate"}
-    return {"model": chosen.score, **others}
-
-
-PART = "shoplens_part"
-_REPEATS = 10
-_ROWS = 10_000  # test rows whose columns are shuffled; with more, the variation between shuffles dominates anyway
 
 
 @dataclass(frozen=True)
@@ -260,16 +252,14 @@ def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
     found.cleaned.quarantine.write_parquet(folder / "quarantine.parquet")
     found.chosen.model.save(folder / "model")
     label = found.cleaned.label[found.split.where("test")].astype(np.float32)
-    scores = curve_scores(found.trained, found.chosen)
+    others = [one for one in found.trained if one is not found.chosen and one.model.name != "base_rate"]
+    scores = {"model": found.chosen.score, **{one.model.name: one.score for one in others}}
     write_curves(label, scores, folder / "plots")
     write_calibration(label, scores, folder / "plots")
     write_importance(found.importances, "table", MAIN, folder / "plots")
     content = summary(found, folder / "model")
     write_json(folder / "metrics.json", content)
     return content
-
-
-_SHOWN = 20  # columns of the table of importances
 
 
 def _cell(text: str) -> str:
