@@ -7,7 +7,7 @@ in service, else outs/package.
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from fastapi import FastAPI
@@ -84,6 +84,13 @@ class VersionHeader:
         await self.app(scope, receive, with_version)
 
 
+def _with_version_header(service: Any) -> Any:
+    """Wrap the whole application, including /readyz; BentoML offers only a method for this, no argument."""
+    service.add_asgi_middleware(VersionHeader)
+    return service
+
+
+@_with_version_header
 @bentoml.service(
     name="shoplens",
     workers=1,
@@ -121,9 +128,6 @@ class ShopLens:
     def profile(self, user_id: schemas.UserId) -> schemas.ProfileAnswer:
         """Return what is known about this user, as text and as numbers."""
         return self.predictions.profile(user_id)
-
-
-ShopLens.add_asgi_middleware(VersionHeader)  # type: ignore[attr-defined]  # BentoML made it a service
 
 
 @version_page.get("/version")
