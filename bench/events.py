@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from shoplens.files import whole_folder, write_json
 
 SIMULATED = 10_000_000  # the most that is simulated
-EVENTS_A_USER = 100
+EVENTS_PER_USER = 100
 ITEMS, DAYS, SEED = 20_000, 180, 7
 START = datetime(2025, 1, 1, tzinfo=UTC)
 _OWN = ("event_id", "user_id", "anonymous_id", "session_id", "order_id")  # what a copy has for itself
@@ -86,7 +86,7 @@ def make(rows: int, folder: Path) -> Path:
     copies = max(rows // SIMULATED, 1)
     with whole_folder(target) as out:
         if copies == 1:
-            people, place = max(rows // EVENTS_A_USER, 10), folder / f"simulated-{rows}"
+            people, place = max(rows // EVENTS_PER_USER, 10), folder / f"simulated-{rows}"
             shop = simulated(place, rows, users=people, items=ITEMS, days=DAYS, dirt={})
             _tables(shop, out)
         else:

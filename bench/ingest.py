@@ -19,7 +19,7 @@ from bench.events import SIMULATED, simulated
 from bench.harness import ROOT, apart, console, markdown, measured
 from shoplens.files import read_json, whole_folder, write_json
 
-EVENTS_A_USER, DAYS = 50, 240
+EVENTS_PER_USER, DAYS = 50, 240
 OURS, POLARS = "shoplens", "polars: read, write"
 DIRT = {
     "duplicate": 0.01,
@@ -34,7 +34,7 @@ DIRT = {
 
 @dataclass(frozen=True)
 class Run:
-    """One way over one log, and what it took."""
+    """The measurement of one way over one log."""
 
     way: str
     rows: int
@@ -65,10 +65,10 @@ def _copies(log: Path, count: int, out: Path) -> None:
 
 
 def log_of(rows: int, folder: Path) -> Path:
-    """Return a folder with a log of about so many rows and its side tables, made if it is not there."""
+    """Return a folder with a log of about `rows` rows and its side tables, built if it does not exist."""
     once = min(rows, SIMULATED)
     shop = simulated(
-        folder / f"log-{once}", once, users=once // EVENTS_A_USER, items=max(once // 500, 1000), days=DAYS, dirt=DIRT
+        folder / f"log-{once}", once, users=once // EVENTS_PER_USER, items=max(once // 500, 1000), days=DAYS, dirt=DIRT
     )
     if rows <= SIMULATED:
         return shop
@@ -126,7 +126,9 @@ def table(runs: list[Run]) -> str:
 def main() -> None:
     """Measure, print the table, keep it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, SIMULATED], help="About so many rows a log.")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[1_000_000, SIMULATED], help="About this many rows per log."
+    )
     parser.add_argument("--folder", type=Path, help="Where logs are made and kept; else they are removed again.")
     given = parser.parse_args()
     runs: list[Run] = []

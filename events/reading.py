@@ -24,8 +24,8 @@ from events.transform.side_tables import (
     merged_content,
     read_side,
 )
-from shoplens.digest import file_digest
 from shoplens.errors import SourceError
+from shoplens.files import file_digest
 
 
 class Progress:

@@ -26,9 +26,8 @@ from events.sources.files import Size, table_name
 from events.sources.readers import read_table
 from events.transform.records import Rows, sources_of
 from events.transform.rows import Transformer
-from shoplens.digest import file_digest
 from shoplens.errors import SourceError
-from shoplens.files import whole_file
+from shoplens.files import file_digest, whole_file
 
 _KEYS = ("_batch", "_table", "_row", "_reasons")
 

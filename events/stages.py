@@ -21,9 +21,8 @@ from events.parquet import write_parquet
 from events.reading import Progress, Reading, require_events
 from events.sources.files import Size, kind_of
 from events.sources.readers import pieces, read_table
-from shoplens.digest import file_digest
 from shoplens.errors import SourceError
-from shoplens.files import whole_folder, write_json
+from shoplens.files import file_digest, whole_folder, write_json
 from shoplens.params import DataParams, Params
 from shoplens.settings import Settings
 from shoplens.stage import console

@@ -1,7 +1,6 @@
 """The same suites on one day of a lake, on some of them, or on all."""
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -9,11 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from events.lake import Place, Snapshot
-from expectations.data_docs import build_data_docs
-from expectations.drift.report import Drift
-from expectations.drift.run import create_empty_table, detect_drift, report_drift, require_no_drift, run_drift_suite
+from expectations.drift_report import Drift
 from expectations.quarantine import read_batches, reasons_expression
-from expectations.validator import TableResult, TableValidator, open_tables, require_few_bad
+from expectations.stages import require_no_drift, run_suites
+from expectations.validator import TableResult, require_few_bad
 from shoplens.errors import SettingsError
 from shoplens.params import ExpectationsParams
 from shoplens.settings import Settings
@@ -60,14 +58,6 @@ def _write_tables(snapshot: Snapshot, days: list[date], folder: Path) -> dict[st
     return paths
 
 
-def _season(snapshot: Snapshot, days: list[date], reference_days: int) -> Iterator[pl.DataFrame]:
-    """Yield the events of some days and of those that they are compared with."""
-    first = days[0] - timedelta(days=reference_days)
-    for day in snapshot.days():
-        if first <= day <= days[-1]:
-            yield snapshot.day(day)
-
-
 def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> int:
     """Return how many rows are bad; raise where they are too many, without reading the rows if the counts show it."""
     counts = result.failed.values()
@@ -79,13 +69,6 @@ def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> in
     bad = sum(int((frame.select(reasons).to_series().list.len() > 0).sum()) for frame in frames)
     require_few_bad(result, bad, share)
     return bad
-
-
-def _table(results: list[TableResult], bad: dict[str, int]) -> None:
-    for result in results:
-        console.print(f"{result.table}: {result.rows:,} rows, {bad[result.table]:,} bad")
-        for found in result.findings:
-            console.print(f"  {found.reason}: {found.count:,} rows, such as {list(found.examples)}")
 
 
 def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings: Settings) -> Drift:
@@ -104,20 +87,14 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
     snapshot = Snapshot(place)
     meant = days.of(snapshot)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        paths = _write_tables(snapshot, meant, folder)
-        judged, database = folder / "drift.parquet", folder / "tables.duckdb"
-        create_empty_table(judged)
-        with open_tables(database, {**paths, "drift": judged}) as context:
-            validator = TableValidator(context, database)
-            try:
-                results = [validator.validate(table) for table in paths]
-                season = _season(snapshot, meant, params.drift.reference_days)
-                drift = detect_drift(season, pl.read_parquet(paths["items"]), params.drift, meant[0], days.last)
-                run_drift_suite(drift, judged, validator, params.drift)
-                report_drift(drift, snapshot.name, settings)
-            finally:
-                console.print(f"Data Docs: {build_data_docs(context, settings)}")
-        _table(results, {r.table: _require_few_bad(r, paths[r.table], params.max_bad_share) for r in results})
+        paths = _write_tables(snapshot, meant, Path(scratch))
+        since = meant[0] - timedelta(days=params.drift.reference_days)  # the days that they are compared with
+        season = (snapshot.day(day) for day in snapshot.days() if since <= day <= meant[-1])
+        results, drift = run_suites(paths, season, snapshot.name, params, settings, meant[0], days.last)
+        for result in results:
+            bad = _require_few_bad(result, paths[result.table], params.max_bad_share)
+            console.print(f"{result.table}: {result.rows:,} rows, {bad:,} bad")
+            for found in result.findings:
+                console.print(f"  {found.reason}: {found.count:,} rows, such as {list(found.examples)}")
     require_no_drift(drift, params.drift)
     return drift

@@ -1,7 +1,8 @@
 """Split a table into accepted and quarantined rows, in batches: memory use does not grow with the table."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,12 @@ import pyarrow.parquet as pq
 
 from events.contract import QUARANTINE_SCHEMA
 from events.parquet import GroupedWriter
-from expectations.duckdb_dialect import bounded_connection
-from expectations.row_rules import compile_rules, reasons_of, unique_columns
-from expectations.suites import build_suites
-from expectations.validator import TableResult
+from expectations.suites import RULES, reasons_of, row_rules
+from expectations.validator import TableResult, bounded_connection
 from shoplens.errors import BrokenTableError
 
 BATCH = 1 << 17
+Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class RowSplit:
 
     rows: int  # number of rows read
     # row numbers of the quarantined rows in the source file, from 0, sorted: int64, (bad rows,)
-    bad: npt.NDArray[np.int64]
+    bad: Positions
 
     @property
     def good(self) -> int:
         """The number of accepted rows."""
         return self.rows - len(self.bad)
 
-    def original_positions(self, accepted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def original_positions(self, accepted: Positions) -> Positions:
         """Convert row numbers among the accepted rows to row numbers in the source file."""
         accepted_before = self.bad - np.arange(len(self.bad))  # accepted rows before each quarantined row
         return accepted + np.searchsorted(accepted_before, accepted, side="right")
@@ -57,13 +57,6 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pl.Da
                 yield frame
 
 
-def quarantine_rows(table: str, rows: pl.DataFrame, numbers: pl.Series, reasons: pl.Series) -> pl.DataFrame:
-    """Return rows of a table as QUARANTINE_SCHEMA, with their row numbers in its file and their reasons."""
-    raw = rows.select(pl.struct(pl.all()).struct.json_encode()).to_series()
-    content = {"table": [table] * rows.height, "row": numbers, "reasons": reasons, "raw": raw}
-    return pl.DataFrame(content, schema=QUARANTINE_SCHEMA)
-
-
 def _repeated_values(sources: Sequence[Path], column: str) -> pl.Series:
     """Return the values that occur more than once in a column, sorted."""
     with bounded_connection() as connection:
@@ -79,18 +72,45 @@ def reasons_expression(result: TableResult, sources: Sequence[Path]) -> pl.Expr:
 
     `sources` are all files of the table: uniqueness is checked across them.
     """
-    expectations = build_suites()[result.table].expectations
-    rules = compile_rules(expectations)
-    for reason, column in unique_columns(expectations).items():
-        if reason in result.failed:
-            rules[reason] = pl.col(column).is_in(_repeated_values(sources, column).implode()).fill_null(value=False)
+    rules = row_rules(result.table)
+    for rule in RULES[result.table]:
+        if rule.fails is None and rule.reason in result.failed:  # a column whose values must be unique
+            column = rule.arguments["column"]
+            repeated = _repeated_values(sources, column).implode()
+            rules[rule.reason] = pl.col(column).is_in(repeated).fill_null(value=False)
     return reasons_of({reason: rules[reason] for reason in sorted(result.failed)}).alias("reasons")
 
 
-def add_reason_counts(counts: dict[str, int], reasons: pl.Series) -> None:
-    """Add the number of rows per reason to `counts`; `reasons` is List(String)."""
-    for reason, count in reasons.explode().value_counts().iter_rows():
-        counts[reason] += count
+def rewrite(
+    table: str,
+    source: Path,
+    target: Path,
+    judge: Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.Series]],
+    original: Callable[[Positions], Positions],
+    quarantine: GroupedWriter,
+) -> tuple[dict[str, int], Positions, int]:
+    """Copy the rows of a table in order, except bad ones, which go to `quarantine` as they are in `source`.
+
+    `judge` returns a batch as it is to be written, and the reasons against each row, List(String). `original` converts
+    row numbers in `source` to those that the quarantine states.
+
+    Returns the rows per reason, the original numbers of the bad rows, and the number of good rows.
+    """
+    counts, bad, start = Counter[str](), [np.zeros(0, dtype=np.int64)], 0
+    schema = judge(pl.DataFrame(schema=pl.read_parquet_schema(source)))[0].schema
+    with GroupedWriter(target, schema) as writer:
+        for raw in read_batches(source):
+            rows, reasons = judge(raw)
+            is_bad = reasons.list.len() > 0
+            numbers = original((is_bad.arg_true().cast(pl.Int64) + start).to_numpy())
+            writer.add(rows.filter(~is_bad))
+            json = raw.filter(is_bad).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+            content = {"table": [table] * len(numbers), "row": numbers, "reasons": reasons.filter(is_bad), "raw": json}
+            quarantine.add(pl.DataFrame(content, schema=QUARANTINE_SCHEMA))
+            counts.update(dict(reasons.filter(is_bad).explode().value_counts().iter_rows()))
+            bad.append(numbers)
+            start += raw.height
+    return dict(counts), np.concatenate(bad), writer.rows
 
 
 def split_rows(source: Path, target: Path, result: TableResult, quarantine: GroupedWriter) -> RowSplit:
@@ -103,21 +123,14 @@ def split_rows(source: Path, target: Path, result: TableResult, quarantine: Grou
         shutil.copyfile(source, target)
         return RowSplit(result.rows, np.zeros(0, dtype=np.int64))
     expression = reasons_expression(result, [source])
-    counts = dict.fromkeys(result.failed, 0)
-    writer, bad, start = GroupedWriter(target, dict(pl.read_parquet_schema(source))), [], 0
-    for frame in read_batches(source):
-        reasons = frame.select(expression).to_series()
-        is_bad = reasons.list.len() > 0
-        numbers = (is_bad.arg_true() + start).cast(pl.Int64)
-        writer.add(frame.filter(~is_bad))
-        quarantine.add(quarantine_rows(result.table, frame.filter(is_bad), numbers, reasons.filter(is_bad)))
-        add_reason_counts(counts, reasons.filter(is_bad))
-        bad.append(numbers.to_numpy())
-        start += frame.height
-    writer.close()
+
+    def judge(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+        return frame, frame.select(expression).to_series()
+
+    counts, bad, _ = rewrite(result.table, source, target, judge, lambda numbers: numbers, quarantine)
     if counts != result.failed:
         raise BrokenTableError(
             f"table {result.table}: Great Expectations counted {result.failed}, but {counts} rows were identified. "
             f"This is a bug: please report it with the version of great-expectations"
         )
-    return RowSplit(result.rows, np.concatenate(bad))
+    return RowSplit(result.rows, bad)

@@ -1,5 +1,11 @@
-"""Runs the suites over Parquet tables on DuckDB."""
+"""Runs the suites over Parquet tables on DuckDB, and renders the results as Data Docs.
 
+Great Expectations fetches a result after closing its connection, and closing rolls back. DuckDB 2 discards a pending
+result on rollback (`fetchall` returns no rows and the engine fails with "list index out of range"). Validation only
+reads, so its SQLAlchemy dialect opens no transaction.
+"""
+
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,13 +13,48 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import duckdb_engine
 import great_expectations as gx
+import sqlalchemy.dialects
 from great_expectations import ExpectationSuite
 from great_expectations.data_context import AbstractDataContext
 
-from expectations.duckdb_dialect import MEMORY_LIMIT, connection_string
 from expectations.suites import build_suites
 from shoplens.errors import BrokenTableError
+from shoplens.files import whole_folder
+from shoplens.settings import Settings
+
+MEMORY_LIMIT = "2GB"  # DuckDB writes what does not fit, such as the IDs of a large table, to its temporary directory
+
+
+class ReadingDialect(duckdb_engine.Dialect):  # type: ignore[misc]  # duckdb-engine ships no types
+    """duckdb-engine's dialect without transactions, for reading only."""
+
+    supports_statement_cache = False
+
+    def do_begin(self, connection: Any) -> None:
+        """Do nothing: there are no transactions."""
+
+    def do_rollback(self, connection: Any) -> None:
+        """Do nothing, so that a result survives the return of its connection to the pool."""
+
+
+def connection_string(path: str) -> str:
+    """Register the dialect and return the SQLAlchemy URL of a DuckDB file."""
+    sqlalchemy.dialects.registry.register("duckdb.reading", __name__, ReadingDialect.__name__)
+    return f"duckdb+reading:///{path}?memory_limit={MEMORY_LIMIT}"
+
+
+@contextmanager
+def bounded_connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield an in-memory connection in UTC that is limited to MEMORY_LIMIT and overflows to a temporary directory."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": folder}) as connection,
+    ):
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+
 
 _EXAMPLES = 3
 _SUMMARY = {"result_format": "SUMMARY", "partial_unexpected_count": _EXAMPLES}
@@ -46,15 +87,14 @@ class TableResult:
 
 
 @contextmanager
-def open_tables(database: Path, tables: Mapping[str, Path | Sequence[Path]]) -> Iterator[AbstractDataContext]:
+def open_tables(database: Path, tables: Mapping[str, Sequence[Path]]) -> Iterator[AbstractDataContext]:
     """Yield an in-memory Great Expectations context over views of Parquet files in a DuckDB file.
 
     A column that one of several files lacks is null for its rows.
     """
     with duckdb.connect(str(database), config={"memory_limit": MEMORY_LIMIT}) as connection:
         for name, paths in tables.items():
-            files = [str(path) for path in ([paths] if isinstance(paths, Path) else paths)]
-            connection.read_parquet(files, union_by_name=True).create_view(name)
+            connection.read_parquet([str(path) for path in paths], union_by_name=True).create_view(name)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     yield context
@@ -150,3 +190,24 @@ def require_few_bad(result: TableResult, bad: int, max_bad_share: float) -> None
         f"{list(worst.examples)}. Correct the mapping or the source; raise expectations.max_bad_share only if these "
         f"rows may be discarded"
     )
+
+
+def data_docs_index(settings: Settings) -> Path:
+    """Return the path of the start page; it exists once a validation has run on this machine."""
+    return settings.var_dir / "data_docs" / "index.html"
+
+
+def build_data_docs(context: AbstractDataContext, settings: Settings) -> Path:
+    """Render the validation results in `context`, replacing the pages of the previous run."""
+    target = data_docs_index(settings).parent
+    with whole_folder(target) as work:
+        site = {
+            "class_name": "SiteBuilder",
+            "site_name": "ShopLens",
+            "show_how_to_buttons": False,
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(work)},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        context.add_data_docs_site(site_name="shoplens", site_config=site)
+        context.build_data_docs(site_names=["shoplens"])
+    return data_docs_index(settings)

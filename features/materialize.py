@@ -37,9 +37,8 @@ from features.store import (
     store_name,
 )
 from features.tombstones import lift_tombstones, read_tombstones
-from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import FeatureError, StoreUnavailableError
-from shoplens.files import read_json, whole_file, whole_folder, write_json
+from shoplens.files import file_digest, folder_digest, read_json, whole_file, whole_folder, write_json
 from shoplens.settings import Settings
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from shoplens.errors import IncomparableError, ModelError, ReleaseError
 from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
-from training.evaluation.bootstrap import Interval, intervals, paired_difference, user_weights
-from training.evaluation.evaluate import MAIN_METRIC, evaluate_model
+from training.evaluate import MAIN_METRIC, evaluate_model
+from training.metrics import Interval, intervals, paired_difference, user_weights
 from training.models import artifact
-from training.models.remapped import RemappedPredictor
-from training.rows.rowset import TASKS, RowSet, Task
+from training.models.artifact import RemappedPredictor
+from training.rows import TASKS, RowSet, Task
 
 _FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
 

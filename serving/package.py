@@ -10,26 +10,33 @@ shoplens/ events/ features/ training/ serving/    code, so that the Bento is sel
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from features.catalogue import FIRST_INDEX, Catalogue
-from shoplens.digest import file_digest, folder_digest
 from shoplens.errors import ReleaseError
-from shoplens.files import read_json, whole_folder, write_json
+from shoplens.files import (
+    file_digest,
+    folder_digest,
+    manifest_version,
+    read_json,
+    whole_folder,
+    write_json,
+    write_manifest,
+)
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.evaluation.ranking import top_items
+from training.metrics import top_items
 from training.models import artifact
-from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet
+from training.rows import Inputs, RowSet
 
 # The code dependencies of the stage in `dvc.yaml`; of events/ and shoplens/ only what a service uses.
 CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
-SHARED_CODE = ("__init__", "digest", "environment", "errors", "files", "params", "settings", "stage")
+SHARED_CODE = ("__init__", "environment", "errors", "files", "params", "settings", "stage")
 # Packages that the service imports; each is pinned to its version in uv.lock.
 _NEEDS = (
     "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",
@@ -37,23 +44,17 @@ _NEEDS = (
     "tensorflow-cpu", "typer",
 )  # fmt: skip
 _POPULAR = 100  # the largest k that a request may have
-VERSION_LENGTH = 16
-CODE_ROOT = Path(__file__).resolve().parents[1]  # the folder that contains our Python packages
 
 
 def model_version(package: Path) -> str:
-    """Return the version of a package: the first 16 hexadecimal digits of the digest of its manifest.
-
-    The manifest lists the digest of every file, so the version identifies the content. A Bento adds files of its own to
-    the package but has the same version.
+    """Return the version of a package, which identifies its content; a Bento adds files but has the same version.
 
     Raises:
         ReleaseError: there is no package.
     """
-    manifest = package / "manifest.json"
-    if not manifest.is_file():
+    if not (package / "manifest.json").is_file():
         raise ReleaseError(f"{package}: must be a package, but manifest.json is missing. Run `dvc repro`")
-    return file_digest(manifest)[:VERSION_LENGTH]
+    return manifest_version(package)
 
 
 def verify(package: Path) -> None:
@@ -84,7 +85,7 @@ def git_revision(root: Path) -> str:
     return f"{revision}+changes" if changed else revision
 
 
-def pinned_requirements(lock: Path, needs: tuple[str, ...] = _NEEDS) -> str:
+def pinned_requirements(lock: Path, needs: Iterable[str] = _NEEDS) -> str:
     """Return the content of requirements.txt: the packages that a service needs, pinned to their versions in uv.lock.
 
     Raises:
@@ -112,17 +113,18 @@ def _popular_items(outs: Path) -> list[dict[str, Any]]:
     return [{"item_index": int(index), "score": round(float(scores[index]) / total, 8)} for index in best]
 
 
-def _copy_code(root: Path, out: Path) -> None:
-    places = [root / name for name in CODE]
-    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    files = [path for path in files if path.suffix in (".py", ".yaml")]
-    for path in [*files, *(root / f"shoplens/{name}.py" for name in SHARED_CODE)]:
-        target = out / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+def copy_code(names: Iterable[str], out: Path) -> None:
+    """Copy code, given by paths relative to the folder of our Python packages; of folders the .py and .yaml files."""
+    root = Path(__file__).resolve().parents[1]
+    for place in (root / name for name in names):
+        for path in place.rglob("*") if place.is_dir() else [place]:
+            if path.suffix in (".py", ".yaml"):
+                target = out / path.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
-def _manifest(params: Params, settings: Settings) -> dict[str, Any]:
+def _about(params: Params, settings: Settings) -> dict[str, Any]:
     outs = settings.outs_dir
     dataset = read_json(outs / "validated/dataset.json")
     metrics = read_json(outs / "evaluation/metrics.json")
@@ -161,7 +163,6 @@ def package(params: Params, settings: Settings) -> None:
         base_rate = round(float(np.mean(buyers, dtype=np.float64)), 6)
         write_json(out / "fallback.json", {"base_rate": base_rate, "popular": _popular_items(outs)})
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
-        _copy_code(CODE_ROOT, out)
-        files = {p.relative_to(out).as_posix(): file_digest(p) for p in sorted(out.rglob("*")) if p.is_file()}
-        write_json(out / "manifest.json", {**_manifest(params, settings), "files": files})
+        copy_code([*CODE, *(f"shoplens/{name}.py" for name in SHARED_CODE)], out)
+        write_manifest(out, _about(params, settings))
     console.print(f"model version {model_version(outs / 'package')}")

@@ -1,35 +1,79 @@
-"""The logic of the service, without HTTP: package, models, online store, fallbacks."""
+"""The logic of the service, without HTTP: package, models, online store, fallbacks, descriptions of users."""
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from features.catalogue import Catalogue
+from features.catalogue import FIRST_INDEX, Catalogue
 from features.definitions import DESCRIPTIONS, SLOW_VIEWS
 from features.fast import FAST_FEATURES
 from features.online import OnlineReader, UserState
-from features.recent import recent_from_arrays
+from features.recent import EVENT_CODES, recent_from_arrays
 from features.views.user_profile import describe
+from serving import schemas
 from serving.package import model_version
-from serving.profile import summary
-from serving.schemas import (
-    Fact,
-    Fallback,
-    ProfileAnswer,
-    PurchaseAnswer,
-    RecommendAnswer,
-    Recommended,
-    VersionAnswer,
-)
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json
 from shoplens.settings import Settings
-from training.evaluation.ranking import top_items
+from training.metrics import top_items
 from training.models import artifact
-from training.rows.inputs import Inputs
+from training.rows import Inputs
+
+_DAY_HOURS = 24
+
+
+def _number(state: UserState, name: str) -> float | None:
+    value = state.features.get(name)
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _activity(state: UserState) -> list[str]:
+    sentences = []
+    orders, spend = _number(state, "orders_30d"), _number(state, "spend_30d")
+    if orders:
+        sentences.append(f"In the last 30 days: {orders:.0f} orders, {spend or 0:,.2f} spent.")
+    elif orders is not None:
+        sentences.append("No order in the last 30 days.")
+    rate, basket = _number(state, "weekly_orders_90d"), _number(state, "mean_basket_90d")
+    if rate and basket:
+        sentences.append(f"Over 90 days: {rate:.1f} orders per week, {basket:,.2f} per order on average.")
+    top, share = state.features.get("top_category_90d"), _number(state, "top_category_share_90d")
+    if isinstance(top, str) and top:
+        sentences.append(f"Buys mostly from {top}{f', {share:.0%} of order lines' if share else ''}.")
+    return sentences
+
+
+def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[str]:
+    recent = state.recent
+    valid = recent.valid[0]
+    if not valid.any():
+        return []
+    hours = (now - recent.event_time[0][valid][-1]) / np.timedelta64(1, "h")
+    age = f"{hours / _DAY_HOURS:.1f} days" if hours >= _DAY_HOURS else f"{hours:.1f} hours"
+    bought = recent.item_index[0][(recent.event_code[0] == EVENT_CODES["purchase"]) & (recent.item_index[0] > 1)]
+    sentences = [f"Last seen {age} before {str(now)[:16].replace('T', ' ')} UTC."]
+    if len(bought):
+        items, counts = np.unique(bought, return_counts=True)
+        best = items[np.argsort(-counts, kind="stable")][:3]
+        rows = [catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best]
+        names = [str(row["title"] or row["item_id"]) for row in rows]
+        sentences.append(f"Most frequent among the last {int(valid.sum())} events: {', '.join(names)}.")
+    return sentences
+
+
+def summary(state: UserState, now: np.datetime64, catalogue: Catalogue, profile_names: tuple[str, ...]) -> list[str]:
+    """Return sentences that describe a user at the time `now` (UTC), from declared features of `profile_names`, too."""
+    sentences = [*_latest(state, now, catalogue), *_activity(state)]
+    known = {name: state.features.get(name) for name in profile_names if state.features.get(name) not in (None, "")}
+    if known:
+        declared = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in known.items())
+        sentences.append(f"Declared: {declared}.")
+    return sentences or ["Only the ID is known: there are no recent events, orders or declarations."]
+
 
 _log = logging.getLogger(__name__)
 _NO_PROFILE = {
@@ -44,7 +88,7 @@ class _User:
 
     state: UserState | None
     now: np.datetime64
-    fallback: Fallback | None
+    fallback: schemas.Fallback | None
 
 
 class Predictions:
@@ -78,14 +122,14 @@ class Predictions:
     def _about(self, user: _User) -> dict[str, Any]:
         return {"model_version": self.version, "as_of": str(user.now), "fallback": user.fallback}
 
-    def predict_purchase(self, user_id: str) -> PurchaseAnswer:
+    def predict_purchase(self, user_id: str) -> schemas.PurchaseAnswer:
         """Return the probability that the user buys within the horizon, the base rate if the user is unknown."""
         user = self._read(user_id)
         probability = float(self._fallback["base_rate"])
         if user.state is not None:
             inputs = Inputs.from_state(user.state, user.now, self._purchase.feature_names)
             probability = float(self._purchase.predict(inputs)[0])
-        return PurchaseAnswer(
+        return schemas.PurchaseAnswer(
             user_id=user_id,
             probability=round(probability, 6),
             will_purchase=probability >= self.manifest["threshold"],
@@ -93,13 +137,13 @@ class Predictions:
             **self._about(user),
         )
 
-    def _item(self, index: int, score: float) -> Recommended:
+    def _item(self, index: int, score: float) -> schemas.Recommended:
         row = self._catalogue.frame.row(index - 2, named=True)
         path = [part for part in (row["category_1"], row["category_2"]) if part]
         category = " > ".join(path) or None
-        return Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
+        return schemas.Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
 
-    def recommend(self, user_id: str, k: int) -> RecommendAnswer:
+    def recommend(self, user_id: str, k: int) -> schemas.RecommendAnswer:
         """Return the k items that the user is most likely to take next, popular items if the user is unknown."""
         user = self._read(user_id)
         if user.state is None:
@@ -109,14 +153,14 @@ class Predictions:
             scores = self._next_item.predict(inputs)
             best = top_items(scores, k)[0]
             items = [self._item(int(index), float(scores[0, index])) for index in best]
-        return RecommendAnswer(user_id=user_id, items=items, **self._about(user))
+        return schemas.RecommendAnswer(user_id=user_id, items=items, **self._about(user))
 
-    def profile(self, user_id: str) -> ProfileAnswer:
+    def profile(self, user_id: str) -> schemas.ProfileAnswer:
         """Return what is known about the user, as text and as numbers."""
         user = self._read(user_id)
         state = user.state
         if state is None:
-            return ProfileAnswer(
+            return schemas.ProfileAnswer(
                 user_id=user_id,
                 known=False,
                 summary=[_NO_PROFILE[user.fallback or "unknown_user"]],
@@ -129,20 +173,22 @@ class Predictions:
         fast = {name: float(value) for name, value in zip(FAST_FEATURES, inputs.tabular[0], strict=True)}
         values = {**state.features, **{n: None if np.isnan(v) else v for n, v in fast.items()}}
         declared = tuple(n for n in state.features if not any(n in view for view in SLOW_VIEWS.values()))
-        return ProfileAnswer(
+        return schemas.ProfileAnswer(
             user_id=user_id,
             known=True,
             summary=summary(state, user.now, self._catalogue, declared),
-            features=[Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()],
+            features=[
+                schemas.Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()
+            ],
             recent_events=int(state.recent.valid.sum()),
             snapshot_time=None if np.isnat(state.snapshot_time) else str(state.snapshot_time),
             **self._about(user),
         )
 
-    def about(self) -> VersionAnswer:
+    def about(self) -> schemas.VersionAnswer:
         """Return the versions in service."""
         data = {name: str(value) for name, value in self.manifest["data"].items()}
-        return VersionAnswer(
+        return schemas.VersionAnswer(
             model_version=self.version,
             git_revision=self.manifest["git_revision"],
             data=data,
@@ -155,16 +201,12 @@ class Predictions:
         for user in ("", "\N{SNOWMAN}"):
             self.predict_purchase(user)
             self.recommend(user, 1)
-        self._warm_models()
+        # From an empty history: the compiled functions are the same for all users.
+        recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
+        state = UserState("", {}, recent, np.datetime64("NaT"), self._as_of)
+        for predictor in (self._purchase, self._next_item):
+            predictor.predict(Inputs.from_state(state, self._as_of, predictor.feature_names))
         try:
             self._reader.now()
         except StoreUnavailableError as error:
             _log.warning("%s. All users get the fallback until then. SHOPLENS_VAR must point to the store", error)
-
-    def _warm_models(self) -> None:
-        """Predict from an empty history: the compiled functions are the same for all users."""
-        now = self._as_of
-        recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
-        state = UserState("", {}, recent, np.datetime64("NaT"), now)
-        for predictor in (self._purchase, self._next_item):
-            predictor.predict(Inputs.from_state(state, now, predictor.feature_names))

@@ -14,15 +14,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.schemas import (
-    VERSION_HEADER,
-    Count,
-    ProfileAnswer,
-    PurchaseAnswer,
-    RecommendAnswer,
-    UserId,
-    VersionAnswer,
-)
+from serving import schemas
 from shoplens.errors import ReleaseError
 from shoplens.settings import Settings, load_settings
 
@@ -85,7 +77,7 @@ class VersionHeader:
 
         async def with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", []), (VERSION_HEADER.encode(), VersionHeader.version)]
+                headers = [*message.get("headers", []), (schemas.VERSION_HEADER.encode(), VersionHeader.version)]
                 message["headers"] = headers
             await send(message)
 
@@ -123,23 +115,23 @@ class ShopLens:
         version_page.state.predictions = self.predictions
 
     @bentoml.api(route="/predict_purchase")
-    def predict_purchase(self, user_id: UserId) -> PurchaseAnswer:
+    def predict_purchase(self, user_id: schemas.UserId) -> schemas.PurchaseAnswer:
         """Return whether this user will buy within the horizon; an unknown user gets the base rate."""
         return self.predictions.predict_purchase(user_id)
 
     @bentoml.api(route="/recommend")
-    def recommend(self, user_id: UserId, k: Count = 10) -> RecommendAnswer:
+    def recommend(self, user_id: schemas.UserId, k: schemas.Count = 10) -> schemas.RecommendAnswer:
         """Return the items that this user is most likely to take next; an unknown user gets popular items."""
         return self.predictions.recommend(user_id, k)
 
     @bentoml.api(route="/profile")
-    def profile(self, user_id: UserId) -> ProfileAnswer:
+    def profile(self, user_id: schemas.UserId) -> schemas.ProfileAnswer:
         """Return what is known about this user, as text and as numbers."""
         return self.predictions.profile(user_id)
 
 
 @version_page.get("/version")
-def version() -> VersionAnswer:
+def version() -> schemas.VersionAnswer:
     """Return the versions in service: model version, git revision, digests of the data."""
-    about: VersionAnswer = version_page.state.predictions.about()
+    about: schemas.VersionAnswer = version_page.state.predictions.about()
     return about

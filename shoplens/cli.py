@@ -18,11 +18,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quarantine": ("events.cli:quarantine", "List the quarantined rows of a lake; replay the corrected ones."),
     "lake": ("events.cli:lake", "Show what a lake holds and which days got late events; clean it up."),
     "simulate": (
-        "simulator.cli:simulate",
+        "simulator.run:simulate_command",
         "Simulate a shop with known ground truth; its log can contain errors of chosen kinds.",
     ),
     "validate": ("expectations.cli:validate", "Check a lake, or some of its days, against the suites and its season."),
-    "stage": ("shoplens.stages:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
+    "stage": ("shoplens.stage:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
     "materialize": ("features.cli:materialize", "Load snapshots and recent events into the online store."),
     "erase": ("features.cli:erase", "Remove one person from the stores, the copies of snapshots and the lake."),
     "collect": ("features.cli:collect", "Collect events over HTTP and Kafka: into the lake, and online at once."),
@@ -32,9 +32,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and keep the verdict."),
     "release": ("serving.cli:release", "Build the Bento of an accepted package and release it."),
     "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),
-    "demo": ("shoplens.local.cli:demo", "Run the whole platform on this machine and leave the service answering."),
-    "stop": ("shoplens.local.cli:stop", "End exactly what `demo` started, children too."),
-    "status": ("shoplens.local.cli:status", "Show what is running, where, and what is in service."),
+    "demo": ("shoplens.local.demo:demo", "Run the whole platform on this machine and leave the service answering."),
+    "stop": ("shoplens.local.demo:stop", "End exactly what `demo` started, children too."),
+    "status": ("shoplens.local.demo:status", "Show what is running, where, and what is in service."),
 }
 
 

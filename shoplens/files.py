@@ -1,5 +1,6 @@
-"""Files and folders that are either whole or absent: written beside their place, then renamed."""
+"""Files: written whole or not at all, digests, JSON and YAML."""
 
+import hashlib
 import json
 import os
 import re
@@ -68,3 +69,28 @@ def write_json(target: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 over the sorted relative names and contents of all files below `folder`."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
+    return total.hexdigest()
+
+
+def write_manifest(folder: Path, about: dict[str, Any]) -> None:
+    """Write manifest.json: `about`, and under `files` the digest of every file below `folder`."""
+    files = {p.relative_to(folder).as_posix(): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    write_json(folder / "manifest.json", {**about, "files": files})
+
+
+def manifest_version(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the digest of manifest.json, which identify a folder's content."""
+    return file_digest(folder / "manifest.json")[:16]

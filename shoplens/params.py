@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from shoplens.errors import SettingsError
-from shoplens.yaml_file import YamlFileError, read_yaml
 
 _Deep = Literal["cnn", "lstm", "transformer"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Deep]
@@ -214,6 +213,8 @@ class Params(_Strict):
 
 def load_params(path: Path) -> Params:
     """Read and check a parameter file; raise a SettingsError that names every parameter that breaks its rule."""
+    from shoplens.yaml_file import YamlFileError, read_yaml  # not part of a package: a service reads no YAML
+
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, YamlFileError) as error:

@@ -1,4 +1,4 @@
-"""What every stage of `dvc.yaml` needs around its work: one writer at a time, and no life after its parent.
+"""The stages of `dvc.yaml`, and what each needs around its work: one writer at a time, and no life after its parent.
 
 Killing `dvc` leaves the command that it started alive. A stage that went on alone would write outs that a new run is
 writing too, so a stage holds a lock on its outs and ends itself when the `dvc` (or Airflow task) above it is gone.
@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from shoplens.errors import StageBusyError
-from shoplens.settings import Settings
+from shoplens.errors import SettingsError, StageBusyError
+from shoplens.params import load_params
+from shoplens.settings import Settings, load_settings
 
 _LOCK_PATIENCE_SECONDS = 30.0  # an orphan notices its parent's death within a second; leave it time to end
 _ORPHAN_EXIT = 75  # EX_TEMPFAIL: nothing is wrong with the data, run again
@@ -65,3 +68,28 @@ def stage(name: str, settings: Settings) -> Iterator[None]:
         console.print(f"[bold]{name}[/bold] done in {time.monotonic() - started:.1f} s")
     finally:
         lock.release()
+
+
+STAGES: dict[str, str] = {
+    "fetch": "events.stages:fetch",  # -> outs/raw
+    "ingest": "events.stages:ingest",  # -> outs/events
+    "validate": "expectations.stages:validate",  # -> outs/validated
+    "features": "features.stages:features",  # -> outs/features
+    "train_purchase": "training.fit:train_purchase",  # -> outs/purchase
+    "train_next_item": "training.fit:train_next_item",  # -> outs/next_item
+    "evaluate": "training.evaluate:evaluate",  # -> outs/evaluation
+    "explain": "training.explain:explain",  # -> outs/explanation
+    "package": "serving.package:package",  # -> outs/package
+}
+
+
+def stage_command(name: Annotated[str, typer.Argument(help="One of: " + ", ".join(STAGES))]) -> None:
+    """Run one stage: the only writer of its outs, ending with whatever started it."""
+    from shoplens.cli import load
+
+    if name not in STAGES:
+        raise SettingsError(f"stage: must be one of {', '.join(STAGES)}; received {name!r}")
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    with stage(name, settings):
+        load(STAGES[name])(params, settings)

@@ -1,17 +1,117 @@
-"""The steps of visits as rows of the log, and what follows an order days later: returns and reviews."""
+"""The rows of the log: the steps of visits, what follows an order days later (returns, reviews), and bots."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from simulator.calendar import DAY_MS
-from simulator.catalogue import BRANDS, DEPARTMENTS, LEAVES
-from simulator.choices import PAGES, PLACES, Choices, Shop
-from simulator.draws import Floats, Ints, Keys, again, keys, normal, uniform
-from simulator.promotions import campaign_id
-from simulator.rows import AFTER, CODE, ORDER, ROWS, STORE, VISIT, unique_ids
-from simulator.timeline import PAGE_STEP, Steps, known_from, steps_of
-from simulator.visits import Visits
-from simulator.world import World
+from simulator.draws import Flags, Floats, Ints, Keys, again, keys, normal, numbered, poisson, uniform
+from simulator.log import AFTER, CODE, ORDER, PLATFORMS, ROWS, STORE, VISIT, unique_ids
+from simulator.visits import MOST_MEAN, PAGES, PLACES, Choices, Shop, Visits
+from simulator.world import BRANDS, DAY_MS, DEPARTMENTS, LEAVES, World, campaign_id, day_start
+
+PAGE_STEP = 1_000  # steps from one page to the next; the steps of a place are 10 apart
+CHECKOUT = 10_000
+_NEVER = 1 << 20
+_REMEMBERED, _LOGS_IN = np.array([0.45, 0.9, 0.9, 1.0]), 0.25
+_SEARCHES = 0.6
+_SEES_PROMOTION, _FOLLOWS_IT = 0.6, 0.35
+_BASKET, _REMOVES, _ABANDONS = 0.12, 0.5, 0.3
+_DWELL, _DWELL_SPREAD, _INTEREST, _LONGEST = 2.8, 0.8, 0.7, 900.0  # log seconds: 16 s at the median, 33 s if bought
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of visits, in order of visit and time: (steps,)."""
+
+    visit: Ints  # row in Visits
+    step: Ints  # position in the visit; grows within a visit
+    action: Ints  # place in ACTIONS
+    place: Ints  # in the choices of the visit; -1 where the step is about no article
+    gap: Ints  # milliseconds to the next step
+    ts: Ints  # milliseconds since 1970
+    nth: Ints  # from 0, within the visit
+
+
+def _steps(action: str, at: Flags, step: Ints, gap: Floats | float) -> tuple[Ints, ...]:
+    """Return visit, step, action, place and gap (from seconds) of the marked visits, or visits and places."""
+    where = np.nonzero(at)
+    size = where[0].size
+    place = where[1] if at.ndim > 1 else np.full(size, -1)
+    seconds = np.broadcast_to(gap, at.shape)[where]
+    milliseconds = np.maximum((seconds * 1000).astype(np.int64), 0)
+    return where[0], np.broadcast_to(step, at.shape)[where], np.full(size, CODE[action]), place, milliseconds
+
+
+def _page_steps(visits: Visits, choices: Choices) -> list[tuple[Ints, ...]]:
+    key = again(visits.key, "page steps")
+    found = []
+    for page in range(PAGES):
+        seen = visits.online & (choices.pages > page)
+        searches = uniform(key, page) < _SEARCHES
+        look = 3.0 + 12.0 * uniform(key, PAGES + page)
+        step = np.full(seen.shape, PAGE_STEP * (1 + page))
+        found += [_steps("search", seen & searches, step, look), _steps("page", seen & ~searches, step, look)]
+    return found
+
+
+def _promotion_steps(visits: Visits) -> list[tuple[Ints, ...]]:
+    key = again(visits.key, "promotion steps")
+    sees = visits.online & visits.notified & (uniform(key, 0) < _SEES_PROMOTION)
+    follows = sees & (uniform(key, 1) < _FOLLOWS_IT)
+    zero = np.zeros(sees.shape, dtype=np.int64)
+    return [
+        _steps("promo_shown", sees, zero, 1.0 + 2.0 * uniform(key, 2)),
+        _steps("promo_click", follows, zero + 1, 1.0 + uniform(key, 3)),
+    ]
+
+
+def _article_steps(visits: Visits, choices: Choices) -> list[tuple[Ints, ...]]:
+    places = np.arange(PAGES * PLACES)
+    step = PAGE_STEP * (1 + places // PLACES) + 10 * (1 + places % PLACES)
+    lanes = again(visits.key, "article steps")[:, None] + places.astype(np.uint64) * np.uint64(0x100000001)
+    key = again(lanes, "places")
+    online, buys = visits.online[:, None], visits.buys[:, None]
+    bought = choices.units > 0
+    viewed = choices.viewed & online
+    basket = (bought | (choices.viewed & (uniform(key, 0) < _BASKET))) & online
+    dwell = np.exp(_DWELL + _INTEREST * basket + _DWELL_SPREAD * normal(key, 1))
+    removed = basket & ~bought & (buys | (uniform(key, 2) < _REMOVES))
+    left = (basket & ~removed).any(axis=1)
+    stops = uniform(again(visits.key, "checkout"), 0) < _ABANDONS
+    checkout = visits.online & left & (visits.buys | stops)
+    return [
+        _steps("click", viewed, step, 0.4 + uniform(key, 3)),
+        _steps("product", viewed, step + 1, np.clip(dwell, 1.0, _LONGEST)),
+        _steps("basket_add", basket, step + 2, 1.0 + 3.0 * uniform(key, 4)),
+        _steps("basket_remove", removed, CHECKOUT - 100 + places, 2.0 + 6.0 * uniform(key, 5)),
+        _steps("checkout", checkout, np.full(left.shape, CHECKOUT), 20.0 + 70.0 * uniform(key[:, 0], 6)),
+        _steps("order", bought, CHECKOUT + 1 + places, 0.0),  # the lines of an order are booked at once
+    ]
+
+
+def steps_of(visits: Visits, choices: Choices) -> Steps:
+    """Return the steps of the visits of a day."""
+    found = [*_promotion_steps(visits), *_page_steps(visits, choices), *_article_steps(visits, choices)]
+    visit, step, action, place, gap = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(visit * _NEVER + step)
+    visit, step, action, place, gap = (column[order] for column in (visit, step, action, place, gap))
+    begins = np.flatnonzero(np.diff(visit, prepend=-1))
+    size = np.diff(begins, append=visit.size)
+    before = np.cumsum(gap) - gap
+    offset = before - np.repeat(before[begins], size)
+    nth = np.arange(visit.size) - np.repeat(begins, size)
+    return Steps(visit, step, action, place, gap, visits.start[visit] + offset, nth)
+
+
+def known_from(visits: Visits) -> Ints:
+    """Return the step from which the shop knows who it is: remembered, after a page, at the checkout, or never."""
+    key = again(visits.key, "login")
+    remembered = uniform(key, 0) < _REMEMBERED[visits.platform]
+    logs_in = uniform(key, 1) < _LOGS_IN
+    later = np.where(logs_in, PAGE_STEP + 1, np.where(visits.buys, CHECKOUT, _NEVER))
+    return np.where(remembered, 0, later)
+
 
 _OFFLINE_SHARE, _OFFLINE_MS, _ONLINE_MS = 0.02, 1_200_000, 2_000  # a phone in a tunnel: up to 20 minutes
 _NAMES_A_BRAND = 0.5
@@ -20,7 +120,7 @@ _TRACKED = pl.col("platform") != STORE
 
 
 def _common(world: World, visits: Visits, steps: Steps, at: Ints) -> pl.DataFrame:
-    """Return who, when and where of the steps at `at`."""
+    """Return the person, time and place of the steps at `at`."""
     seed, visit = world.plan.seed, steps.visit[at]
     user, number, platform = visits.user[visit], visits.number[visit], visits.platform[visit]
     key = again(visits.key, "network")
@@ -138,7 +238,7 @@ _COMMENTS = (
 def _late(
     world: World, visits: Visits, at: tuple[Ints, ...], first: int, draw: Floats, days: tuple[int, int]
 ) -> dict[str, Ints | Keys]:
-    """Return the columns that every late row has: of the order lines at `at`, some days after the visit."""
+    """Return the columns that all late rows have, for the order lines at `at`: some days after the visit."""
     visit, place = at
     user, number = visits.user[visit], visits.number[visit]
     wait = ((days[0] + (days[1] - days[0]) * draw) * DAY_MS).astype(np.int64)
@@ -176,3 +276,48 @@ def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl
         "comment": pl.Series(_COMMENTS).gather(stars - 1),
     }
     return as_rows([pl.DataFrame(returns), pl.DataFrame(reviews)])
+
+
+WALKS_PER_DAY = 0.3  # per bot, on average
+_WALK = (60, 239)  # views per walk
+MEAN_ROWS = sum(_WALK) / 2
+_GAP_MS = (100, 600)  # milliseconds from view to view: some 170 a minute
+
+
+def bots_of(world: World) -> int:
+    """Return the number of bots; their indexes follow those of the people."""
+    return round(world.plan.users * world.plan.bots)
+
+
+def bot_rows(world: World, day: int) -> pl.DataFrame:
+    """Return ROWS of the bots of a day: views without a dwell time, of articles in no order."""
+    plan = world.plan
+    bot = plan.users + np.arange(bots_of(world))
+    mean = np.full(bot.size, min(WALKS_PER_DAY * world.scale, MOST_MEAN))
+    count = poisson(uniform(keys(plan.seed, "bot day", bot, day), 0), mean)
+    of, number = numbered(count)
+    who = bot[of]
+    key = keys(plan.seed, "walk", who, day, number)
+    size = _WALK[0] + (uniform(key, 0) * (_WALK[1] + 1 - _WALK[0])).astype(np.int64)
+    start = day_start(plan.start, day) + (uniform(key, 1) * DAY_MS).astype(np.int64)
+    walk, nth = numbered(size)
+    own = keys(plan.seed, "step", who[walk], day, number[walk], nth)
+    gap = _GAP_MS[0] + (uniform(own, 0) * (_GAP_MS[1] - _GAP_MS[0])).astype(np.int64)
+    before = np.cumsum(gap) - gap
+    on_sale = np.flatnonzero(world.catalogue.launch <= day)
+    item = on_sale[(uniform(own, 1) * on_sale.size).astype(np.int64)]
+    frame = pl.DataFrame(
+        {
+            "id": unique_ids(plan.seed, who[walk], day, number[walk], nth),
+            "ts": start[walk] + before - before[nth == 0][walk] if walk.size else walk,
+            "delay": np.zeros(walk.size, dtype=np.int64),
+            "action": np.full(walk.size, CODE["product"]),
+            "visitor": keys(plan.seed, "device", who[walk], 0),
+            "platform": np.full(walk.size, PLATFORMS.index("web")),
+            "visit": unique_ids(plan.seed, who[walk], day, number[walk], VISIT),
+            "item": item,
+            "price": world.campaigns.prices(world.campaigns.on(day), world.catalogue)[item],
+            "page": "/p/" + world.catalogue.skus.gather(item),
+        }
+    )
+    return as_rows([frame])

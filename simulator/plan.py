@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shoplens.errors import SettingsError
-from simulator.dirt import KINDS
+from simulator.log import KINDS
 
 DONE = "simulation.json"
 _LIMITS = {"users": (1, 10**7), "items": (1, 10**6), "days": (1, 3_650), "seed": (0, 2**63 - 1)}
@@ -59,7 +59,7 @@ class Plan:
 
 
 def read_dirt(pairs: list[str]) -> dict[str, float]:
-    """Return the rates of KIND=RATE texts; raise a SettingsError for another text or a kind that is given twice."""
+    """Return the rates of KIND=RATE texts; raise a SettingsError for any other text or a repeated kind."""
     rates: dict[str, float] = {}
     for pair in pairs:
         kind, _, rate = pair.partition("=")

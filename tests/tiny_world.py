@@ -7,10 +7,9 @@ import pytest
 from features.catalogue import COLUMNS, Catalogue
 from features.recent import EVENT_CODES, RecentEvents
 from shoplens.params import LoopParams, NetworkParams
+from training.datasets import Rows
 from training.models.contract import Recipe
-from training.rows.build import Rows
-from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet, Task
+from training.rows import Inputs, RowSet, Task
 
 ITEMS, HISTORY = 12, 8
 

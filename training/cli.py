@@ -19,13 +19,13 @@ def train(
 
     from features.catalogue import Catalogue
     from shoplens.errors import SettingsError
-    from training.evaluation.bootstrap import user_weights
-    from training.evaluation.evaluate import evaluate_model
+    from training.datasets import build_rows
+    from training.evaluate import evaluate_model
     from training.fit import recipe_of, train_model
     from training.loop import prepare_device
+    from training.metrics import user_weights
     from training.models import artifact
-    from training.models.registry import model_names
-    from training.rows.build import build_rows
+    from training.models.contract import model_names
 
     if model not in model_names(task):
         raise SettingsError(f"--model: must be one of {', '.join(model_names(task))} for {task}; received {model!r}")

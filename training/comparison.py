@@ -8,19 +8,17 @@ from typing import Any
 
 from events.sources.files import find_files
 from features.catalogue import Catalogue
-from shoplens.digest import file_digest
-from shoplens.files import read_json, whole_file, write_json
+from shoplens.files import file_digest, read_json, whole_file, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.evaluation.bootstrap import user_weights
-from training.evaluation.evaluate import evaluate_model
-from training.evaluation.metrics import PURCHASE_METRICS, RANKING_METRICS
+from training.datasets import build_rows, require_features
+from training.evaluate import evaluate_model
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
-from training.models.registry import model_names
-from training.rows.build import build_rows, require_features
-from training.rows.rowset import TASKS, Task
+from training.metrics import PURCHASE_METRICS, RANKING_METRICS, user_weights
+from training.models.contract import model_names
+from training.rows import TASKS, Task
 
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
 

@@ -7,11 +7,10 @@ from shoplens.files import whole_folder
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
+from training.datasets import Rows, build_rows
 from training.models import artifact
-from training.models.contract import Model, Recipe
-from training.models.registry import model_class
-from training.rows.build import Rows, build_rows
-from training.rows.rowset import Task
+from training.models.contract import Model, Recipe, model_class
+from training.rows import Task
 
 
 def recipe_of(task: Task, params: Params) -> Recipe:

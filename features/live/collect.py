@@ -19,7 +19,7 @@ from events.collector.mapped import MappedReader
 from events.collector.records import record_frames
 from events.lake import append_events
 from events.mapping import load_mapping
-from expectations.row_rules import event_rules, failing_reasons
+from expectations.suites import failing_reasons
 from features.live.push import OnlinePush
 from features.store import data_moment, places, read_state
 from shoplens.errors import SettingsError
@@ -121,7 +121,6 @@ def serve(
     with ExitStack() as stack:  # closes what feeds the log before what reads it
         log = stack.enter_context(EventLog(settings.live_dir / "log"))
         followers = _follow(log, settings, lake, compact_seconds, online, stack)
-        event_rules()  # compiling the suite takes seconds: no event waits for it
         batcher = Batcher(Intake(log, failing_reasons, now_of_data).take, mapped.read if mapped else None)
         stack.callback(batcher.close)
         kafka: KafkaSource | None = None

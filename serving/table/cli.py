@@ -1,12 +1,73 @@
-"""The command `shoplens table`."""
+"""The command `shoplens table`, and the Bento of its model: a deterministic package whose digest is the version.
+
+model/                    training.table.model
+table.json                the source data; the columns that the model does not use, with the reasons
+requirements.txt          pinned to uv.lock
+manifest.json             digest of every file
+shoplens/ training/ serving/      exactly the code that the service imports
+"""
 
 import json
 import shlex
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from shoplens.errors import SettingsError
+from shoplens.files import manifest_version, whole_folder, write_json, write_manifest
+
+NAME = "shoplens_table"
+CODE = (
+    *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files")),
+    "training/__init__.py",
+    *(f"training/table/{name}.py" for name in ("__init__", "model")),
+    "serving/__init__.py",
+    *(f"serving/table/{name}.py" for name in ("__init__", "service")),
+)
+_NEEDS = (
+    "bentoml", "fastapi", "filelock", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy",
+    "threadpoolctl",
+)  # fmt: skip
+_INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "*.txt"]
+_DESCRIPTION = """\
+# ShopLens: a flat table
+
+`POST /predict` takes one row as a JSON object with the columns that the model uses, and returns probability, decision
+and model_version. `GET /version` returns the versions in service. An invalid request is answered with 400 and the name
+of the field. Types and an example: `/openapi.json`.
+"""
+
+
+def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
+    """Build the Bento of work/model as a file and a folder in `work`; return its version.
+
+    `content` is that of metrics.json, `lock` is uv.lock.
+    """
+    import bentoml
+
+    from serving.package import copy_code, pinned_requirements
+    from serving.release import build_bento
+    from serving.table.service import ABOUT
+
+    # Not inside `work`, which is a hidden folder: BentoML ignores those.
+    with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
+        package = Path(name)
+        shutil.copytree(work / "model", package / "model")
+        copy_code(CODE, package)
+        dropped = {one["column"]: one["dropped"] for one in content["columns"] if one["dropped"]}
+        dropped[content["target"]] = "it is the target"
+        write_json(package / ABOUT, {"data": content["data"], "dropped": dropped})
+        (package / "requirements.txt").write_text(pinned_requirements(lock, _NEEDS), encoding="utf-8")
+        write_manifest(package, {})
+        version = manifest_version(package)
+        bento = build_bento(package, version, "serving.table.service:ShopLensTable", NAME, _INCLUDED, _DESCRIPTION)
+    bentoml.export_bento(bento.tag, str(work / f"{NAME}-{version}.bento"))
+    shutil.copytree(bento.path, work / "bento")
+    (work / "bento").chmod(0o755)  # BentoML's store is readable by its owner only, but results are shared
+    return version
 
 
 def table(
@@ -40,10 +101,8 @@ def table(
 ) -> None:
     """Train and evaluate every tabular model on a flat table; write a report and build the Bento of the best one."""
     from events.sources.files import table_name
-    from shoplens.files import whole_folder
     from shoplens.settings import load_settings
-    from training.table.report import write_pages
-    from training.table.run import Request, analyse, write_results
+    from training.table.run import Request, analyse, write_pages, write_results
 
     settings = load_settings()
     name = table_name(data)
@@ -53,7 +112,11 @@ def table(
     with whole_folder(folder) as work:
         content = write_results(found, work)
         version = _build_bento(content, settings.root / "uv.lock", work)
-        serve = serve_lines(folder, found.chosen.model.example)
+        body = shlex.quote(json.dumps(found.chosen.model.example, ensure_ascii=False))
+        serve = (
+            f"bentoml serve {shlex.quote(str(folder / 'bento'))} --port 3000\n"
+            f"curl -s -X POST http://127.0.0.1:3000/predict -H 'Content-Type: application/json' -d {body}"
+        )
         write_pages(name, content, work, serve)
     _print_summary(str(found.cleaned.account), content, version)
     typer.echo(f"report: {folder / 'report.html'}")
@@ -76,32 +139,9 @@ def _print_summary(account: str, content: dict[str, Any], version: str) -> None:
 
 def require_replaceable(folder: Path) -> None:
     """Raise a SettingsError if the folder contains anything other than an earlier result."""
-    from shoplens.errors import SettingsError
-
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not ((folder / "metrics.json").is_file() and (folder / "report.html").is_file()):
         raise SettingsError(
             f"--out: must be a new or empty folder or an earlier result; received {folder}, which contains other "
             f"files. Choose another folder"
         )
-
-
-def _build_bento(content: dict[str, Any], lock: Path, work: Path) -> str:
-    """Build the Bento of work/model in `work` and return its version."""
-    from serving.table.bento import build_package, write_bento
-
-    # Not inside `work`, which is a hidden folder: BentoML ignores those.
-    with tempfile.TemporaryDirectory(prefix="shoplens_table_") as name:
-        package = Path(name)
-        version = build_package(work / "model", content, lock, package)
-        write_bento(package, version, work)
-    return version
-
-
-def serve_lines(folder: Path, example: dict[str, Any]) -> str:
-    """Return the shell commands that serve the Bento and query it."""
-    body = shlex.quote(json.dumps(example, ensure_ascii=False))
-    return (
-        f"bentoml serve {shlex.quote(str(folder / 'bento'))} --port 3000\n"
-        f"curl -s -X POST http://127.0.0.1:3000/predict -H 'Content-Type: application/json' -d {body}"
-    )

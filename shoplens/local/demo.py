@@ -1,9 +1,11 @@
-"""`make demo`: from nothing, or from wherever it was interrupted, to a service that answers."""
+"""The commands `shoplens demo`, `stop` and `status`: the platform on one machine, up to a service that answers."""
 
 import json
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,28 +13,50 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from shoplens.errors import LocalRunError
-from shoplens.files import read_json
-from shoplens.local.airflow import (
-    ACTIVE,
-    COMPONENTS,
-    DAGS,
-    MIGRATION,
-    USER,
-    AirflowApi,
-    airflow_environment,
-    password,
-    prepare,
-    start_components,
-)
-from shoplens.local.device import choose_device
+from shoplens.files import read_json, whole_file
+from shoplens.local import airflow
 from shoplens.local.ports import Ports, choose_ports, keep_ports, kept_ports, require_free
 from shoplens.local.processes import end_all, leader, marked, start
 from shoplens.local.progress import Follower, seconds_of
-from shoplens.settings import Settings
+from shoplens.settings import Settings, load_settings
+
+_DEVICE = re.compile(r"^(\s*device:\s*)\w+", re.MULTILINE)
+
+
+def set_device(params: Path, device: str) -> bool:
+    """Set `train.device` in params.yaml, comments kept; return whether it was another."""
+    text = params.read_text(encoding="utf-8")
+    changed = _DEVICE.sub(rf"\g<1>{device}", text, count=1)
+    if changed != text:
+        with whole_file(params) as work:
+            work.write_text(changed, encoding="utf-8")
+    return changed != text
+
+
+def wants_gpu() -> bool:
+    """Return whether `make` was called with GPU=1; GPU=0 is the same as no GPU."""
+    return os.environ.get("SHOPLENS_GPU", "").strip() not in ("", "0")
+
+
+def choose_device(settings: Settings) -> None:
+    """With GPU=1 train on the GPU; without, return to the CPU if an earlier GPU=1, and not a person, chose the GPU.
+
+    Only before a run begins: all stages of a run must read the same parameters.
+    """
+    params, mark = settings.root / "params.yaml", settings.var_dir / "run/device_set_by_demo"
+    if wants_gpu():
+        if set_device(params, "gpu"):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    elif mark.exists():
+        set_device(params, "cpu")
+        mark.unlink()
+
 
 SERVICE = "service"
 _FOLLOW_UP = {"materialize": "features", "deploy": "package"}  # DAG -> the stage whose Asset starts it
@@ -58,50 +82,40 @@ def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
 
 def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
     """Start what is not running; return the ports, and whether Airflow was running, whole, before."""
-    parts = (*COMPONENTS, SERVICE)
-    ports = choose_ports(settings, running=any(leader(settings, part) is not None for part in parts))
-    for name, port, part in (("AIRFLOW_PORT", ports.airflow, COMPONENTS[0]), ("SERVICE_PORT", ports.service, SERVICE)):
-        if leader(settings, part) is None:
-            # Orphans of a killed platform may still listen: they are ours to end.
-            end_all(settings, {part})
-            require_free(name, port)
-    keep_ports(settings, ports)
-    return ports, _start_parts(settings, ports, console)
-
-
-def _start_parts(settings: Settings, ports: Ports, console: Console) -> bool:
-    """Start the components that are not running; return whether Airflow was running, whole, before."""
-    environment = airflow_environment(settings, ports.airflow, ports.service)
-    alive = [part for part in COMPONENTS if leader(settings, part) is not None]
-    whole = len(alive) == len(COMPONENTS)
+    alive = {part for part in (*airflow.COMPONENTS, SERVICE) if leader(settings, part) is not None}
+    ports, whole = choose_ports(settings, running=bool(alive)), alive.issuperset(airflow.COMPONENTS)
+    # What a killed platform left may still listen. A scheduler without its API, or workers without their scheduler,
+    # only do harm.
     if not whole:
-        # A scheduler without its API, or workers without their scheduler, only do harm.
-        end_all(settings, {*COMPONENTS, MIGRATION})
+        end_all(settings, {*airflow.COMPONENTS, airflow.MIGRATION})
         require_free("AIRFLOW_PORT", ports.airflow)
-    if leader(settings, SERVICE) is None:
+    if SERVICE not in alive:
         end_all(settings, {SERVICE})
         require_free("SERVICE_PORT", ports.service)
+    keep_ports(settings, ports)
+    environment = airflow.airflow_environment(settings, ports.airflow, ports.service)
+    if SERVICE not in alive:
         supervise = [str(Path(sys.executable).with_name("shoplens")), "supervise", "--port", str(ports.service)]
         start(settings, SERVICE, supervise, {**os.environ, "SHOPLENS_ROOT": str(settings.root)})
     if not whole:
         console.print("starting Airflow (api-server, scheduler, dag-processor)")
-        prepare(settings, environment)
-        start_components(settings, environment)
-    return whole
+        airflow.prepare(settings, environment)
+        airflow.start_components(settings, environment)
+    return ports, whole
 
 
-def _clear_stale(api: AirflowApi, console: Console) -> None:
+def _clear_stale(api: airflow.AirflowApi, console: Console) -> None:
     """Mark runs failed that an Airflow that ended left behind: no process works on them."""
-    for dag in DAGS:
+    for dag in airflow.DAGS:
         for run in api.runs(dag):
-            if run["state"] in ACTIVE:
+            if run["state"] in airflow.ACTIVE:
                 console.print(f"{dag}: run {run['dag_run_id']} was interrupted; marked failed")
                 api.fail(dag, run["dag_run_id"])
 
 
-def _current_run(settings: Settings, api: AirflowApi, console: Console) -> str:
+def _current_run(settings: Settings, api: airflow.AirflowApi, console: Console) -> str:
     """Return the run of the computation that is going on, or choose the device and trigger one."""
-    active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in ACTIVE]
+    active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in airflow.ACTIVE]
     if active:
         console.print(f"computation: run {active[0]} is going on, with the parameters that it began with")
         return active[0]
@@ -111,7 +125,7 @@ def _current_run(settings: Settings, api: AirflowApi, console: Console) -> str:
     return run
 
 
-def _follow_up(api: AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
+def _follow_up(api: airflow.AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
     """Wait for the run of `dag` that an Asset started at or after `since`, and follow it."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -172,7 +186,7 @@ def _addresses(settings: Settings, ports: Ports, console: Console) -> None:
     home = settings.var_dir / "airflow"
     docs = settings.var_dir / "data_docs/index.html"
     console.print(f"""
-Airflow      http://127.0.0.1:{ports.airflow}   user {USER}, password {password(home)}
+Airflow      http://127.0.0.1:{ports.airflow}   user {airflow.USER}, password {airflow.password(home)}
 Service      http://127.0.0.1:{ports.service}   (OpenAPI page with examples)
 Data Docs    {docs.as_uri()}
 Features     {(settings.outs_dir / "features/features.html").as_uri()}
@@ -184,7 +198,7 @@ End it all with `make stop`.""")
 def after_interrupt(settings: Settings) -> str:
     """Return one line on what keeps running after Ctrl-C, and how to follow or end it."""
     ports = kept_ports(settings)
-    if ports is not None and all(leader(settings, part) is not None for part in COMPONENTS):
+    if ports is not None and all(leader(settings, part) is not None for part in airflow.COMPONENTS):
         return (
             f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run go on; `make demo` follows them "
             "again, `make stop` ends them"
@@ -204,10 +218,10 @@ def run_demo(settings: Settings, console: Console) -> None:
     began = time.monotonic()
     with _only_starter(settings, console):
         ports, was_whole = _start_platform(settings, console)
-        api = AirflowApi(settings, ports.airflow)
+        api = airflow.AirflowApi(settings, ports.airflow)
         api.wait_until_up()
         console.print(f"Airflow is up at {api.url} after {time.monotonic() - began:.0f} s")
-        console.print(f"user {USER}, password {password(settings.var_dir / 'airflow')}")
+        console.print(f"user {airflow.USER}, password {airflow.password(settings.var_dir / 'airflow')}")
         if not was_whole:
             _clear_stale(api, console)
         run = _current_run(settings, api, console)
@@ -226,3 +240,41 @@ def run_demo(settings: Settings, console: Console) -> None:
     console.print_json(json.dumps(answer))
     _times(tasks, time.monotonic() - began, console)
     _addresses(settings, ports, console)
+
+
+_INTERRUPTED = 130  # as a shell gives it for SIGINT
+
+
+def demo() -> None:
+    """Run the whole platform on this machine and leave the service answering; Ctrl-C leaves it running."""
+    settings, console = load_settings(), Console(highlight=False, soft_wrap=True)
+    try:
+        run_demo(settings, console)
+    except KeyboardInterrupt:
+        console.print(after_interrupt(settings))
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def stop() -> None:
+    """End exactly what `demo` started, children too."""
+    settings = load_settings()
+    parts = Counter(part for _, part in marked(settings))
+    count = end_all(settings)
+    what = ", ".join(f"{part} {number}" for part, number in sorted(parts.items()))
+    Console(highlight=False).print(f"ended {count} processes: {what}" if count else "nothing was running")
+
+
+def status() -> None:
+    """Show what is running, where, and what is in service."""
+    settings = load_settings()
+    console = Console(highlight=False, soft_wrap=True)
+    found = marked(settings)
+    for process, part in found:
+        console.print(f"{part:14} pid {process.pid}")
+    ports = kept_ports(settings)
+    if found and ports is not None:
+        console.print(f"Airflow http://127.0.0.1:{ports.airflow}, service http://127.0.0.1:{ports.service}")
+    if not found:
+        console.print("nothing is running")
+    current = settings.var_dir / "service/current"
+    console.print(f"in service: {current.resolve().name if current.exists() else 'nothing'}")

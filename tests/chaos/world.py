@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from shoplens.digest import folder_digest
+from shoplens.files import folder_digest
 from shoplens.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ from events.lake.known_ids import KnownIds
 from events.lake.table import Lake
 from events.mapping import Mapping
 from events.stages import fetch, ingest
-from shoplens.digest import folder_digest
 from shoplens.errors import SourceError
+from shoplens.files import folder_digest
 from shoplens.params import load_params
 from shoplens.settings import Settings
 from tests.read_source import append, read_source

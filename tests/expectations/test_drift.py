@@ -11,10 +11,18 @@ import pytest
 
 from events.contract import EVENT_SCHEMA, ITEM_SCHEMA
 from events.mapping import load_mapping
-from expectations.drift.bands import Reference, _index, compare_days, outside_limits
-from expectations.drift.page import build_page
-from expectations.drift.profile import COLUMNS, PROFILE_SCHEMA, bin_value, build_profile, item_categories
-from expectations.drift.report import find_drift, last_complete_day
+from expectations.drift import (
+    COLUMNS,
+    PROFILE_SCHEMA,
+    Reference,
+    _index,
+    bin_value,
+    build_profile,
+    compare_days,
+    item_categories,
+    outside_limits,
+)
+from expectations.drift_report import build_page, find_drift, last_complete_day
 from simulator.plan import Plan
 from simulator.run import simulate
 from tests.read_source import Ingested, read_source

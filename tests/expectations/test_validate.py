@@ -8,13 +8,11 @@ import pytest
 
 from events.contract import CAMPAIGN_SCHEMA, EVENT_SCHEMA, ITEM_SCHEMA, QUARANTINE_SCHEMA, USER_SCHEMA
 from events.lake import append_events
-from expectations.data_docs import data_docs_index
-from expectations.drift.run import drift_page
 from expectations.lake import Days, validate_lake
-from expectations.stages import validate
-from shoplens.digest import folder_digest
+from expectations.stages import drift_page, validate
+from expectations.validator import data_docs_index
 from shoplens.errors import BrokenTableError, SettingsError
-from shoplens.files import read_json, write_json
+from shoplens.files import folder_digest, read_json, write_json
 from shoplens.params import Params, load_params
 from shoplens.settings import Settings
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from features.catalogue import Catalogue
 from shoplens.params import Params
-from training.rows.build import build_rows
-from training.rows.rowset import RowSet, Task
+from training.datasets import build_rows
+from training.rows import RowSet, Task
 
 pytestmark = pytest.mark.stores
 

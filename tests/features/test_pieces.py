@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from features.definitions import VIEWS
-from shoplens.digest import folder_digest
+from shoplens.files import folder_digest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY_ROWS = tuple(view.name for view in VIEWS)

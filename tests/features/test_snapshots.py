@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.definitions import COMPUTED, VIEWS
-from shoplens.digest import folder_digest
+from shoplens.files import folder_digest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 _FOLDERS = itertools.count()

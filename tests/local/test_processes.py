@@ -12,8 +12,7 @@ import pytest
 
 from shoplens.errors import LocalRunError, PortInUseError, SettingsError
 from shoplens.local.airflow import COMPONENTS, airflow_environment
-from shoplens.local.demo import after_interrupt
-from shoplens.local.device import choose_device, set_device
+from shoplens.local.demo import after_interrupt, choose_device, set_device
 from shoplens.local.ports import Ports, choose_ports, keep_ports, port_setting, require_free
 from shoplens.local.processes import _boot, _born, end_all, leader, marked, start
 from shoplens.settings import Settings

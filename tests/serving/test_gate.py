@@ -18,8 +18,8 @@ from shoplens.files import read_json, write_json
 from shoplens.params import load_params
 from shoplens.settings import Settings
 from training.models import artifact
-from training.models.registry import model_class
-from training.rows.rowset import TASKS
+from training.models.contract import model_class
+from training.rows import TASKS
 
 FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
 GOOD = {"purchase": "personal_frequency", "next_item": "personal_frequency"}

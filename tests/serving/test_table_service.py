@@ -17,8 +17,7 @@ import polars as pl
 import pytest
 from table_world import mixed, user_behavior
 
-from serving.table.bento import CODE
-from serving.table.cli import require_replaceable
+from serving.table.cli import CODE, require_replaceable
 from shoplens.errors import SettingsError
 from shoplens.files import read_json
 
@@ -133,7 +132,7 @@ def test_a_row_gets_a_prediction(service: httpx.Client, made: dict[str, Any]) ->
 
 
 def test_the_service_predicts_what_training_predicts(service: httpx.Client, made: dict[str, Any]) -> None:
-    from training.table.artifact import load
+    from training.table.model import load
 
     model = load(made["out"] / "model")
     rows = pl.read_parquet(made["out"] / "cleaned.parquet")[-5:]
@@ -198,7 +197,7 @@ def test_the_bento_contains_exactly_the_code_that_it_runs(made: dict[str, Any], 
         "import sys, pathlib; here = pathlib.Path.cwd(); sys.path.insert(0, str(here))\n"
         "[sys.modules.pop(n) for n in list(sys.modules) if n.startswith('shoplens')]\n"  # .venv loads it at its start
         "import serving.table.service\n"
-        "from serving.table.predictor import TablePredictions\n"
+        "from serving.table.service import TablePredictions\n"
         "TablePredictions(here).warm()\n"
         "ours = [m.__file__ for n, m in sys.modules.items()"
         " if n.partition('.')[0] in ('shoplens', 'events', 'expectations', 'features', 'training', 'serving')]\n"

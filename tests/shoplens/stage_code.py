@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grimp
 
-from shoplens.stages import STAGES
+from shoplens.stage import STAGES
 
 PACKAGES = ("shoplens", "events", "simulator", "expectations", "features", "training", "serving", "insights")
 

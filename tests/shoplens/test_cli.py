@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from shoplens.cli import COMMANDS, load
-from shoplens.stages import STAGES
+from shoplens.stage import STAGES
 
 HEAVY = ("tensorflow", "keras", "feast", "great_expectations", "bentoml", "pandas", "polars", "duckdb", "matplotlib")
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shoplens.digest import file_digest, folder_digest
-from shoplens.files import read_json, whole_file, whole_folder, write_json
+from shoplens.files import file_digest, folder_digest, read_json, whole_file, whole_folder, write_json
 
 
 def _write_half(path: Path) -> None:

@@ -7,7 +7,7 @@ import grimp
 import pytest
 import yaml
 
-from serving.package import CODE
+from serving.package import CODE, SHARED_CODE
 from tests.shoplens.stage_code import PACKAGES, modules_of_stages, path_of
 
 # Parameters, settings, files and errors: shared by all, and no value that a stage leaves depends on them.
@@ -75,6 +75,9 @@ def test_the_package_copies_what_it_declares(declared: dict[str, Any]) -> None:
 
 def test_the_package_has_every_module_that_the_service_imports(root: Path) -> None:
     graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
-    modules = {name for name in graph.find_upstream_modules("serving.service") if name.split(".")[0] != SHARED}
-    files = {path_of(name).relative_to(root).as_posix() for name in modules}
+    modules = graph.find_upstream_modules("serving.service")
+    shared = {name.removeprefix("shoplens.") for name in modules if name.startswith("shoplens.")}
+    called = {"cli", "yaml_file"}  # by `shoplens stage` and for params.yaml, which no service reads
+    assert shared - set(SHARED_CODE) == called
+    files = {path_of(name).relative_to(root).as_posix() for name in modules if name.split(".")[0] != SHARED}
     assert [file for file in sorted(files) if not any(_covers(place, file) for place in CODE)] == []

@@ -13,18 +13,14 @@ import polars as pl
 import pytest
 
 from events.mapping import Mapping, load_mapping
-from shoplens.digest import folder_digest
 from shoplens.errors import SettingsError
-from shoplens.files import read_json
-from simulator.choices import choose, expected_units, open_shop
-from simulator.dirt import KINDS
+from shoplens.files import folder_digest, read_json
 from simulator.draws import keys, normal, pick, poisson, uniform
-from simulator.people import next_mood
+from simulator.log import KINDS, unique_ids
 from simulator.plan import Plan, read_dirt
-from simulator.rows import unique_ids
 from simulator.run import simulate
-from simulator.visits import user_days, visits_of
-from simulator.world import build_world
+from simulator.visits import choose, expected_units, open_shop, user_days, visits_of
+from simulator.world import build_world, next_mood
 from tests.read_source import Ingested, read_source
 
 DAYS, USERS = 28, 1_500
@@ -158,7 +154,7 @@ def test_the_suites_find_every_row_that_is_theirs(dirty: Path, read: Ingested, t
     from expectations.validator import TableValidator, open_tables
 
     read.events.write_parquet(tmp_path / "events.parquet")
-    with open_tables(tmp_path / "tables.duckdb", {"events": tmp_path / "events.parquet"}) as context:
+    with open_tables(tmp_path / "tables.duckdb", {"events": [tmp_path / "events.parquet"]}) as context:
         result = TableValidator(context, tmp_path / "tables.duckdb").validate("events")
     rows = rows_with(dirty)
     # the amount of a row follows from its price, where it has a quantity

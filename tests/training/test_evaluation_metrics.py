@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from shoplens.errors import ModelError
-from training.evaluation.bootstrap import intervals, paired_difference, purchase_samples, row_mean_samples, user_weights
-from training.evaluation.metrics import purchase_metrics, ranking_metrics
-from training.evaluation.ranking import top_items
+from training.metrics import (
+    intervals,
+    paired_difference,
+    purchase_metrics,
+    purchase_samples,
+    ranking_metrics,
+    row_mean_samples,
+    top_items,
+    user_weights,
+)
 
 LABEL = np.array([1, 0, 1, 0, 1], dtype=np.float32)
 SCORE = np.array([0.9, 0.8, 0.7, 0.4, 0.2], dtype=np.float32)
@@ -104,7 +111,7 @@ def test_a_paired_difference_has_a_narrower_interval() -> None:
 
 
 def test_a_catalogue_with_fewer_than_twenty_items_is_ranked_completely() -> None:
-    from training.evaluation.ranking import top_items
+    from training.metrics import top_items
 
     scores = np.array([[-np.inf, -np.inf, 0.1, 0.3, 0.3]], dtype=np.float32)
     ranked = top_items(scores, 20)

@@ -1,7 +1,7 @@
 import numpy as np
 
-from training.evaluation.metrics import purchase_metrics
-from training.explanation.permutation import input_names, permutation_importance, shuffle_input
+from training.explain import input_names, permutation_importance, shuffle_input
+from training.metrics import purchase_metrics
 
 
 def orders(rows, repeats: int) -> list[np.ndarray]:

@@ -5,15 +5,13 @@ import numpy as np
 import pytest
 
 from features.catalogue import Catalogue
-from shoplens.digest import folder_digest
 from shoplens.errors import ModelError
-from shoplens.files import read_json
-from training.evaluation.metrics import purchase_metrics, ranking_metrics
-from training.evaluation.ranking import rank_all
+from shoplens.files import folder_digest, read_json
+from training.metrics import purchase_metrics, rank_all, ranking_metrics
 from training.models import artifact
-from training.models.registry import model_class, model_names
-from training.models.remapped import RemappedPredictor
-from training.models.scaler import Scaler
+from training.models.artifact import RemappedPredictor
+from training.models.contract import model_class, model_names
+from training.models.deep import Scaler
 
 pytestmark = pytest.mark.tensorflow
 CASES = [(task, name) for task in ("purchase", "next_item") for name in model_names(task)]
@@ -201,7 +199,7 @@ def test_learning_curves_have_no_timestamps(rows, recipe, catalogue, tmp_path: P
 
 
 def test_rows_survive_saving_and_loading(make, tmp_path: Path) -> None:
-    from training.rows.rowset import RowSet
+    from training.rows import RowSet
 
     for task in ("purchase", "next_item"):
         found = make(task, 50, 5)

@@ -6,8 +6,7 @@ import pytest
 
 from shoplens.errors import ModelError
 from shoplens.params import RowsParams, load_params
-from training.rows.build import build_rows
-from training.rows.keys import next_item_keys, purchase_keys
+from training.datasets import build_rows, next_item_keys, purchase_keys
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HIGH_WATER = START + timedelta(days=70)

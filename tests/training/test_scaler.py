@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.models.scaler import Scaler
-from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet
+from training.models.deep import Scaler
+from training.rows import Inputs, RowSet
 
 
 def _with(inputs: Inputs, tabular: Any) -> Inputs:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import polars as pl
 import pytest
@@ -10,17 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_world import mixed, user_behavior, write_csv
 
-from shoplens.digest import folder_digest
 from shoplens.errors import BrokenTableError, SettingsError, SourceError
-from shoplens.files import read_json
-from training.table.clean import REASON, ROW, Cleaned, clean, read_flat
-from training.table.columns import read_column
-from training.table.inputs import to_inputs
-from training.table.leaks import reveals_target
-from training.table.run import Analysis, Request, analyse, write_results
-from training.table.select_columns import select_columns
+from shoplens.files import file_digest, folder_digest, read_json
+from training.table.clean import REASON, ROW, Cleaned, clean, read_column, read_flat
+from training.table.model import to_inputs
+from training.table.run import Analysis, Request, analyse, fit_preprocessing, parts_of, write_results
+from training.table.select_columns import reveals_target, select_columns
 from training.table.split import PARTS, Split, split
-from training.table.train import fit_preprocessing, parts_of
 
 QUICK = ("base_rate", "logistic_regression", "decision_tree")
 
@@ -310,23 +307,36 @@ def test_the_selection_does_not_use_the_test_rows(tmp_path: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_the_network_is_reproducible_and_can_be_loaded(tmp_path: Path) -> None:
-    from training.table.network import Network
+    from training.table.model import Network
 
     random = np.random.default_rng(0)
     matrix, label = (
         random.normal(size=(200, 3)),
         random.integers(0, 2, 200).astype(np.int8),
     )  # nothing to learn: it stops
-    score = []
-    for name in ("a", "b"):
-        network = Network(5)
-        network.fit((matrix, label), (matrix, 1 - label))
-        (tmp_path / name).mkdir()
-        network.save(tmp_path / name)
-        score.append(network.predict(matrix))
-    assert folder_digest(tmp_path / "a") == folder_digest(tmp_path / "b")
-    np.testing.assert_array_equal(score[0], score[1])
-    np.testing.assert_allclose(Network.load(tmp_path / "a").predict(matrix), score[0], atol=1e-6)
+    networks = [Network(5).fit((matrix, label), (matrix, 1 - label)) for _ in range(2)]
+    for name, network in zip("ab", networks, strict=True):
+        joblib.dump(network, tmp_path / name)
+    assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b")
+    score = networks[0].predict_proba(matrix)
+    np.testing.assert_array_equal(joblib.load(tmp_path / "a").predict_proba(matrix), score)
+    np.testing.assert_allclose(score.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.tensorflow
+def test_the_network_predicts_without_tensorflow_what_keras_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    from training.table.model import Network
+
+    random = np.random.default_rng(1)
+    matrix, models = random.normal(size=(300, 4)), []
+    fit = keras.Sequential.fit
+    monkeypatch.setattr(keras.Sequential, "fit", lambda model, *a, **k: (models.append(model), fit(model, *a, **k)))
+    label = (matrix[:, 0] > 0).astype(np.int8)
+    score = Network(5).fit((matrix, label), (matrix, label)).predict_proba(matrix)[:, 1]
+    np.testing.assert_allclose(score, models[0](matrix.astype(np.float32))[:, 0], atol=1e-5)
+    assert score[label == 1].min() > score[label == 0].mean()
 
 
 @pytest.mark.tensorflow

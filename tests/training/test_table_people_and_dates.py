@@ -7,11 +7,9 @@ import polars as pl
 import pytest
 
 from shoplens.errors import BrokenTableError, SettingsError
-from training.table.clean import clean, read_flat
-from training.table.columns import read_column
-from training.table.run import Request, analyse
+from training.table.clean import clean, read_column, read_flat
+from training.table.run import Request, analyse, as_metrics
 from training.table.split import PARTS
-from training.table.train import as_metrics
 
 CASES = Path(__file__).parent / "cases/table"
 

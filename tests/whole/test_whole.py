@@ -201,7 +201,7 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
     from features.recent import recent_as_of
     from features.repo import historical_features
     from training.models import artifact
-    from training.rows.inputs import Inputs
+    from training.rows import Inputs
 
     outs = project.folder / "outs"
     now = np.array([read_json(outs / "validated/dataset.json")["high_water"].removesuffix("+00:00")], "datetime64[us]")

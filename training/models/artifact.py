@@ -5,20 +5,18 @@ catalogue.parquet     the items that the model was trained with
 weights               in files of the model's own
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from features.catalogue import Catalogue
-from shoplens.digest import folder_digest
+from features.catalogue import UNKNOWN_INDEX, Catalogue
 from shoplens.errors import ModelError
 from shoplens.files import read_json, whole_folder, write_json
-from training.models.contract import FloatArray, Model, Recipe
-from training.models.registry import model_class
-from training.rows.inputs import Inputs
-from training.rows.rowset import Task
+from training.models.contract import FloatArray, Model, Recipe, model_class
+from training.rows import Inputs, Task
 
 _CARD = "model.json"
 _CATALOGUE = "catalogue.parquet"
@@ -31,14 +29,12 @@ class Predictor:
 
     Attributes:
         feature_names: The tabular features that it was trained on, in order.
-        model_digest: Digest of its folder.
         learned_until: Rows before this time (UTC) may have been used for training and must not be used to evaluate it.
     """
 
     name: str
     task: Task
     feature_names: tuple[str, ...]
-    model_digest: str
     learned_until: np.datetime64
     model: Model
 
@@ -80,4 +76,20 @@ def load(folder: Path) -> Predictor:
     model = model_class(card["name"])(recipe, Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
     names, until = tuple(card["feature_names"]), np.datetime64(card["learned_until"], "us")
-    return Predictor(card["name"], card["task"], names, folder_digest(folder), until, model)
+    return Predictor(card["name"], card["task"], names, until, model)
+
+
+class RemappedPredictor:
+    """A predictor whose inputs and scores use the indexes of `catalogue`."""
+
+    def __init__(self, predictor: Predictor, catalogue: Catalogue) -> None:
+        self._predictor = predictor
+        own = predictor.catalogue.index_of(catalogue.frame["item_id"].to_list())
+        # Index in `catalogue` -> index that the model uses, (catalogue.size,). Items new to the model map to unknown.
+        self._table: NDArray[np.int32] = np.concatenate([np.array([0, UNKNOWN_INDEX], dtype=np.int32), own])
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Predictor.predict`; an item unknown to the model scores -inf."""
+        recent = replace(inputs.recent, item_index=self._table[inputs.recent.item_index])
+        scores = self._predictor.predict(replace(inputs, recent=recent))
+        return scores if self._predictor.task == "purchase" else scores[:, self._table]

@@ -1,13 +1,15 @@
-"""The baselines that any model must beat: the base rate, popularity and personal frequency."""
+"""The models that a deep model must beat: base rate, popularity, personal frequency, and trees (scikit-learn)."""
 
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from training.models.contract import FloatArray, Model
-from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet
+from training.rows import Inputs, RowSet
 
 _WINDOW = np.timedelta64(28, "D")  # recent enough to follow the season, long enough for stable counts
 _RATE = "weekly_orders_90d"
@@ -124,3 +126,62 @@ class PersonalFrequency(_OneArray):
         np.add.at(scores, (np.arange(len(items))[:, None], items), np.float32(1))
         scores[:, :2] = -np.inf
         return scores
+
+
+_FILE = "trees.joblib"
+
+
+class _Trees(Model):
+    tasks = frozenset({"purchase"})
+    reads_history = False
+
+    def _make(self) -> Any:
+        raise NotImplementedError
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Fit on the training rows; missing values are handled at each split."""
+        # A feature that is missing in all training rows (a shop without brands) cannot be binned; a constant can.
+        absent = np.isnan(train.inputs.tabular).all(axis=0)
+        self.trees = self._make().fit(np.where(absent, 0.0, train.inputs.tabular), train.labels.astype(np.int8))
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`."""
+        probability = self.trees.predict_proba(inputs.tabular)[:, list(self.trees.classes_).index(1)]
+        return np.asarray(probability, dtype=np.float32)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the trees with joblib."""
+        joblib.dump(self.trees, folder / _FILE)
+        return {}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Load the trees. Only load packages that we built: joblib files can execute code."""
+        self.trees = joblib.load(folder / _FILE)
+
+
+class DecisionTree(_Trees):
+    """A single tree, shallow enough for a person to read."""
+
+    name = "decision_tree"
+
+    def _make(self) -> Any:
+        return DecisionTreeClassifier(max_depth=6, min_samples_leaf=50, random_state=self.recipe.seed)
+
+    def parameter_count(self) -> int:
+        """Return the number of nodes."""
+        return int(self.trees.tree_.node_count)
+
+
+class BoostedTrees(_Trees):
+    """Histogram gradient boosting (LightGBM's algorithm)."""
+
+    name = "boosted_trees"
+
+    def _make(self) -> Any:
+        return HistGradientBoostingClassifier(
+            max_iter=200, learning_rate=0.06, max_leaf_nodes=31, early_stopping=False, random_state=self.recipe.seed
+        )
+
+    def parameter_count(self) -> int:
+        """Return the number of nodes of all trees."""
+        return int(sum(len(tree.nodes) for step in self.trees._predictors for tree in step))

@@ -1,5 +1,6 @@
-"""The interface of all models: fit on rows, predict from inputs, export to a folder and restore from it."""
+"""The interface of all models (fit on rows, predict, export to a folder, restore), and the models by name."""
 
+import importlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,8 +12,7 @@ from pydantic.dataclasses import dataclass
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
 from shoplens.params import LoopParams, NetworkParams
-from training.rows.inputs import Inputs
-from training.rows.rowset import RowSet, Task
+from training.rows import Inputs, RowSet, Task
 
 FloatArray = NDArray[np.float32]
 
@@ -71,3 +71,35 @@ class Model(ABC):
     def parameter_count(self) -> int | None:
         """Return the number of learned parameters, None if that is not a meaningful size."""
         return None
+
+
+_PURCHASE: frozenset[Task] = frozenset({"purchase"})
+_NEXT_ITEM: frozenset[Task] = frozenset({"next_item"})
+_MODELS: dict[str, tuple[str, frozenset[Task]]] = {
+    "base_rate": ("training.models.baselines:BaseRate", _PURCHASE),
+    "popularity": ("training.models.baselines:Popularity", _NEXT_ITEM),
+    "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE | _NEXT_ITEM),
+    "decision_tree": ("training.models.baselines:DecisionTree", _PURCHASE),
+    "boosted_trees": ("training.models.baselines:BoostedTrees", _PURCHASE),
+    "cnn": ("training.models.encoders:Cnn", _PURCHASE | _NEXT_ITEM),
+    "lstm": ("training.models.encoders:Lstm", _PURCHASE | _NEXT_ITEM),
+    "transformer": ("training.models.encoders:Transformer", _PURCHASE | _NEXT_ITEM),
+}
+
+
+def model_names(task: Task | None = None) -> tuple[str, ...]:
+    """Return the names of all models, or of those that support `task`, from simple to deep."""
+    return tuple(name for name, (_, tasks) in _MODELS.items() if task is None or task in tasks)
+
+
+def model_class(name: str) -> type[Model]:
+    """Import and return the class of a model.
+
+    Raises:
+        ModelError: no model has this name.
+    """
+    if name not in _MODELS:
+        raise ModelError(f"model: must be one of {', '.join(_MODELS)}; received {name!r}")
+    module, _, attribute = _MODELS[name][0].partition(":")
+    found: type[Model] = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,5 +1,6 @@
 """From a file to typed rows, with the account: rows in = used + quarantined by reason + exact duplicates."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +9,183 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from events.contract import UTC_TIME
 from events.guess.sample import sniff
+from events.guess.times import date_formats
 from events.sources.files import TEXT, kind_of
 from events.sources.readers import read_table
-from shoplens.errors import SettingsError, SourceError
-from training.table.columns import is_nested, person_column, read_column
-from training.table.inputs import Column
-from training.table.target import read_target
+from events.transform.columns import number, text
+from events.transform.times import moment
+from shoplens.errors import BrokenTableError, SettingsError, SourceError
+from training.table.model import Column, Kind
+
+MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; "\n" in two signs is MySQL's
+_TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+# A column with one unreadable cell in twenty is a column of that kind with mistakes in it; with more it is text.
+_READABLE = 0.95
+_TIME_NAME = re.compile(r"(^|[_\s])(time|timestamp|ts|date|datetime|at)$", re.IGNORECASE)
+_DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+")
+_ID_WORDS = {
+    "id", "ids", "uuid", "guid", "key", "no", "nr", "num", "number", "code", "hash", "idx",
+}  # fmt: skip
+_PERSON_WORDS = {
+    "user", "customer", "client", "visitor", "member", "household", "person", "shopper", "buyer", "account",
+    "subscriber", "patient", "kunde", "kunden", "email", "mail", "phone", "cookie", "uid", "userid", "customerid",
+    "visitorid", "clientid", "memberid",
+}  # fmt: skip
+# IDs of things that many people share: rows are not grouped by these.
+_THING_WORDS = {
+    "product", "item", "sku", "article", "store", "shop", "category", "campaign", "brand", "vendor", "seller",
+    "channel", "page", "region", "country", "zip", "postal", "post", "city", "state", "area", "coupon", "promo",
+    "department", "type", "group", "segment", "status", "currency", "language", "variant", "experiment", "row",
+    "line",
+}  # fmt: skip
+_FEWEST_PEOPLE = 20  # with fewer, the parts differ by who is in them
+_REPEATED = 0.1  # of the rows share their ID with another row: fewer are mistakes
+_EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units in a second
+_EPOCH_SECONDS = (946_684_800, 4_102_444_800)  # 2000 to 2100: smaller numbers are amounts or durations
+
+
+def is_nested(kind: pl.DataType) -> bool:
+    """Say whether a column's type is one that no model here reads: lists, records, bytes, durations."""
+    return kind.is_nested() or kind in (pl.Binary, pl.Duration, pl.Time, pl.Object)
+
+
+def plain(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """Return a column as text without surrounding blanks, null where it says that nothing is known."""
+    value = text(frame, name)
+    return pl.when(~value.str.to_lowercase().is_in(MISSING)).then(value)
+
+
+def _truth(value: pl.Expr, true: tuple[str, ...], false: tuple[str, ...]) -> pl.Expr:
+    """Return text as a boolean; null where it is neither."""
+    lower = value.str.to_lowercase()
+    return pl.when(lower.is_in(true)).then(True).when(lower.is_in(false)).then(False)
+
+
+def _epoch(values: pl.Series) -> str | None:
+    """Return the unit in which whole numbers are moments of this century, if they are."""
+    low, high = values.min(), values.max()
+    for unit, scale in _EPOCHS.items():
+        if low is not None and _EPOCH_SECONDS[0] * scale <= low and high <= _EPOCH_SECONDS[1] * scale:  # type: ignore[operator]
+            return unit
+    return None
+
+
+def _day_or_month_first(name: str, filled: pl.Series, dates: str | None) -> pl.Series | None:
+    """Return a column of dates that begin with the day or the month; None if it does not hold such dates.
+
+    Raises:
+        SettingsError: the values do not prove which comes first, and `dates` does not decide it.
+    """
+    formats = date_formats(filled)
+    if not formats:
+        return None
+    wanted = {"day-first": "%d", "month-first": "%m"}
+    chosen = formats if len(formats) == 1 else [form for form in formats if dates and form.startswith(wanted[dates])]
+    if not chosen:
+        raise SettingsError(
+            f"--dates: column {name} must be read with the day or with the month first; no value such as "
+            f"{filled.drop_nulls()[0]!r} has a number above 12 that decides it. Pass --dates day-first or "
+            f"--dates month-first"
+        )
+    return filled.str.strip_chars().str.to_datetime(chosen[0], strict=False, time_unit="us").dt.replace_time_zone("UTC")
+
+
+def _time(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None) -> pl.Series | None:
+    kind = frame.schema[name]
+    if isinstance(kind, pl.Datetime) or kind == pl.Date:
+        return frame.select(moment(frame, name, "UTC", None)).to_series()
+    unit = None
+    if kind.is_numeric() or _TIME_NAME.search(name):
+        values = frame.select(number(frame, name, pl.Float64())).to_series()
+        unit = _epoch(values) if _TIME_NAME.search(name) and values.null_count() == filled.null_count() else None
+    if unit is not None:
+        return frame.select(moment(frame, name, "UTC", unit)).to_series()
+    if kind != pl.String or not filled.drop_nulls().str.contains(_DATE).mean():
+        return None
+    moments = _day_or_month_first(name, filled, dates)
+    if moments is not None:
+        return moments
+    only = pl.DataFrame({name: filled})
+    try:
+        return only.select(moment(only, name, "UTC", None)).to_series()
+    except pl.exceptions.ComputeError:  # Polars finds no format in it
+        return None
+
+
+def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tuple[Column, pl.Series]:
+    """Return a column's kind and its values: Float64, Boolean, String, or Datetime in UTC; null where missing.
+
+    `dates` is "day-first" or "month-first", for dates whose values do not prove it.
+
+    Raises:
+        SettingsError: dates can be read in two ways, and `dates` is None.
+    """
+    filled = frame.select(plain(frame, name).alias(name)).to_series()
+    there, only = len(filled) - filled.null_count(), pl.DataFrame({name: filled})
+    if frame.schema[name] == pl.Boolean:
+        candidates: dict[Kind, pl.Series | None] = {"boolean": frame[name]}
+    else:  # the likeliest kind first
+        candidates = {
+            "boolean": only.select(_truth(pl.col(name), _TRUE, _FALSE)).to_series(),
+            "time": _time(frame, name, filled, dates),
+            "number": only.select(number(only, name, pl.Float64())).to_series(),
+        }
+    for kind, values in candidates.items():
+        read = 0 if values is None else len(values) - values.null_count()
+        if values is not None and there and read >= _READABLE * there and (kind != "boolean" or read == there):
+            typed = values.cast(UTC_TIME) if kind == "time" else values
+            return Column(name, kind, typed.null_count() > 0, there - read), typed.alias(name)
+    return Column(name, "category", filled.null_count() > 0), filled
+
+
+_RULE = "must hold two values: true and false, 1 and 0, or yes and no"
+# A few unreadable cells are mistakes and are quarantined; with more, this is not a yes-or-no column.
+_UNREADABLE = 0.05
+LEAST = 20  # rows per value: each of the three splits and the bootstrap need some
+_SHOWN = 6
+
+
+def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]:
+    """Return the labels, (rows,), and for rows without one the reason, (rows,): missing or unreadable.
+
+    Raises:
+        SettingsError: the table has no such column.
+        BrokenTableError: the column does not have two values, or too few rows have one of them.
+    """
+    if target not in frame.columns:
+        raise SettingsError(
+            f"--target: must be a column of the table; received {target!r}. It has {', '.join(frame.columns)}"
+        )
+    if is_nested(frame.schema[target]):
+        raise BrokenTableError(f"column {target}: {_RULE}; its type is {frame.schema[target]}. Choose another --target")
+    value = frame.select(plain(frame, target).alias("value")).to_series()
+    label = pl.select(_truth(pl.lit(value), (*_TRUE, "1", "1.0"), (*_FALSE, "0", "0.0"))).to_series()
+    known, read = len(value) - value.null_count(), len(label) - label.null_count()
+    if read < (1 - _UNREADABLE) * known or read == 0:
+        seen = value.drop_nulls().value_counts(sort=True)
+        shown = ", ".join(repr(one) for one in seen[:_SHOWN, 0].to_list()) or "nothing"
+        more = f" and {len(seen) - _SHOWN:,} more" if len(seen) > _SHOWN else ""
+        raise BrokenTableError(
+            f"column {target}: {_RULE}; found {shown}{more}. Recode it to two values, or choose another --target"
+        )
+    positives = int(label.sum())
+    negatives = read - positives
+    if min(positives, negatives) < LEAST:
+        raise BrokenTableError(
+            f"column {target}: must have at least {LEAST} rows per value; found {positives} true and {negatives} "
+            f"false. Add rows, or choose another --target"
+        )
+    reason = pl.select(
+        pl.when(value.is_null())
+        .then(pl.lit(f"{target}: missing"))
+        .when(label.is_null())
+        .then(pl.lit(f"{target}: unreadable"))
+    ).to_series()
+    return label, reason
+
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
 NO_GROUP = "none"
@@ -108,14 +279,30 @@ def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def _person_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
-    """Return the column that identifies people: the one asked for, else the one whose IDs repeat."""
-    if asked is None:
-        return person_column(columns, typed)
-    if asked != NO_GROUP and asked not in typed:
+    """Return the column asked for, else the one whose IDs repeat, so that several rows are about one person.
+
+    A column that names a person is preferred to another ID, and of several the one with the fewest values: a person has
+    several sessions.
+    """
+    if asked is not None and asked != NO_GROUP and asked not in typed:
         raise SettingsError(
             f"--group: must be a column of the table, or {NO_GROUP}; received {asked!r}. It has {', '.join(typed)}"
         )
-    return None if asked == NO_GROUP else asked
+    if asked is not None:
+        return None if asked == NO_GROUP else asked
+    found: list[tuple[bool, int, str]] = []
+    for column in columns:
+        words = [word.lower() for word in _WORD.findall(column.name)]
+        names_person = bool(set(words) & _PERSON_WORDS)
+        is_id = bool(words) and (words[-1] in _ID_WORDS or (names_person and words[-1] in _PERSON_WORDS))
+        if column.kind not in ("category", "number") or not is_id or (set(words) & _THING_WORDS and not names_person):
+            continue
+        values = typed[column.name].drop_nulls()
+        distinct = values.n_unique()
+        repeated = values.is_duplicated().mean() if len(values) else 0.0
+        if distinct >= _FEWEST_PEOPLE and repeated >= _REPEATED:  # type: ignore[operator]  # a float
+            found.append((not names_person, distinct, column.name))
+    return min(found)[2] if found else None
 
 
 def clean(

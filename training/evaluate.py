@@ -1,21 +1,64 @@
 """The stage `evaluate`: both models and their baselines on the held-out rows."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.evaluation.bootstrap import paired_difference, user_weights
-from training.evaluation.evaluate import MAIN_METRIC, Evaluation, evaluate_model
-from training.evaluation.plots import write_calibration, write_curves, write_learning_curve
 from training.loop import prepare_device
+from training.metrics import (
+    Array,
+    Interval,
+    Predicts,
+    intervals,
+    paired_difference,
+    purchase_samples,
+    rank_all,
+    ranking_metrics,
+    row_mean_samples,
+    user_weights,
+)
 from training.models import artifact
-from training.rows.rowset import TASKS, RowSet
+from training.plots import write_calibration, write_curves, write_learning_curve
+from training.rows import TASKS, RowSet
+
+MAIN_METRIC = {"purchase": "average_precision", "next_item": "ndcg@10"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics and predictions of a model.
+
+    Attributes:
+        samples: Metric -> values on all rows and on each resample, (resamples + 1,).
+        score: Probabilities, (rows,), for "purchase".
+        ranked: Catalogue indexes, best first, (rows, 20), for "next_item".
+    """
+
+    samples: dict[str, Array]
+    score: NDArray[np.float32] | None = None
+    ranked: NDArray[np.int32] | None = None
+
+    def intervals(self) -> dict[str, Interval]:
+        """Return every metric with its interval."""
+        return intervals(self.samples)
+
+
+def evaluate_model(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Evaluation:
+    """Predict held-out rows and compute the metrics of their task; `weight` is from `user_weights`."""
+    if rows.task == "purchase":
+        score = model.predict(rows.inputs)
+        return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
+    ranked = rank_all(model, rows.inputs)
+    per_row = ranking_metrics(ranked, rows.target_sets)
+    return Evaluation({name: row_mean_samples(values, weight) for name, values in per_row.items()}, ranked=ranked)
 
 
 def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Evaluation]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.evaluation.bootstrap import Interval
+from training.metrics import Interval
 
 _POINTS = 200  # per curve; more are not visible
 _BINS = 10

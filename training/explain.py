@@ -1,4 +1,4 @@
-"""Permutation importance: the drop in a metric when one input is shuffled among held-out rows.
+"""The stage `explain`: permutation importance, the drop in a metric when one input is shuffled among held-out rows.
 
 After Breiman (2001), section 10. Shuffling is repeated, so that the interval shows which importances are noise.
 Correlated inputs share their importance: a low importance does not mean that a feature carries no information.
@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from features.fast import FAST_FEATURES
-from training.evaluation.bootstrap import Interval
-from training.rows.inputs import Inputs
+from shoplens.files import whole_folder, write_json
+from shoplens.params import Params
+from shoplens.settings import Settings
+from shoplens.stage import console
+from training.evaluate import MAIN_METRIC
+from training.loop import prepare_device
+from training.metrics import Interval, purchase_metrics, rank_all, ranking_metrics
+from training.models import artifact
+from training.models.artifact import Predictor
+from training.plots import write_importance
+from training.rows import TASKS, Inputs, RowSet, Task
 
 Rows = TypeVar("Rows")
 _HISTORY = {"history: items": "item_index", "history: event names": "event_code", "history: times": "event_time"}
@@ -73,3 +82,47 @@ def permutation_importance(
         mean = float(drops.mean())
         spread = float(t.ppf(0.975, len(drops) - 1) * drops.std(ddof=1) / np.sqrt(len(drops)))
         yield name, Interval(mean, mean - spread, mean + spread)
+
+
+_FEWER_ROWS = 4  # next-item predictions rank the whole catalogue, so this many times fewer rows are shuffled
+
+
+def _score(predictor: Predictor, rows: RowSet) -> Callable[[Inputs], float]:
+    """Return a function that computes the main metric of the task for given inputs."""
+    if rows.task == "purchase":
+        return lambda inputs: purchase_metrics(rows.labels, predictor.predict(inputs))["average_precision"]
+    targets = rows.target_sets
+    return lambda inputs: float(ranking_metrics(rank_all(predictor, inputs), targets)["ndcg@10"].mean())
+
+
+def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, Interval]:
+    """Return the importance of each input of a task's model."""
+    folder = settings.outs_dir / task
+    predictor = artifact.load(folder / "model")
+    rows = RowSet.load(folder / "rows/test.parquet")
+    limit = params.explain.rows if task == "purchase" else max(10, params.explain.rows // _FEWER_ROWS)
+    if len(rows) > limit:
+        chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
+        rows = rows.take(np.sort(chosen))
+    names = input_names(rows.inputs, sequence=predictor.model.reads_history, grouped=task == "next_item")
+    random = np.random.default_rng(params.seed)
+    orders = [random.permutation(len(rows)) for _ in range(params.explain.repeats)]
+    found = {}
+    for name, one in permutation_importance(rows.inputs, names, shuffle_input, _score(predictor, rows), orders):
+        found[name] = one
+        if len(found) % 10 == 0 or len(found) == len(names):
+            console.print(f"{task}: {len(found)}/{len(names)} inputs")
+    return found
+
+
+def explain(params: Params, settings: Settings) -> None:
+    """Write outs/explanation: importance.json and plots/."""
+    prepare_device(params.train.device)
+    content = {}
+    with whole_folder(settings.outs_dir / "explanation") as out:
+        (out / "plots").mkdir()
+        for task in TASKS:
+            found = explain_task(task, params, settings)
+            write_importance(found, task, MAIN_METRIC[task], out / "plots")
+            content[task] = {name: one.as_json() for name, one in found.items()}
+        write_json(out / "importance.json", content)

@@ -1,8 +1,9 @@
-"""Limits for the counts of a day, derived from the preceding weeks.
+"""Drift: daily counts of a log, compared with the same weekday in the preceding weeks.
 
-The expected value of a day is the median of the same weekday in the preceding weeks. The tolerated deviation comes from
-the errors that this prediction made in those weeks: their median and robust spread (1.4826 times the median absolute
-deviation). Growth, promotions and a shop's usual noise therefore widen the limits; a single bad day does not.
+Counts are additive, so a log of any size is counted in one streaming pass. The expected value of a day is the median of
+the same weekday in the preceding weeks. The tolerated deviation comes from the errors that this prediction made in
+those weeks: their median and robust spread (1.4826 times the median absolute deviation). Growth, promotions and a
+shop's usual noise therefore widen the limits; a single bad day does not.
 
 Counts are compared as 2 sqrt(x + 3/8) and shares as 2 sqrt(n) asin(sqrt(p)). On these scales counting noise has a
 standard deviation of 1 at any level (Anscombe 1948, "The transformation of Poisson, binomial and negative-binomial
@@ -10,6 +11,7 @@ data"), which is the smallest spread that is used. Distributions are compared by
 deciles of the reference, relative to its expected value for two samples of one distribution.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -18,7 +20,94 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from expectations.drift.profile import CATEGORY, HOUR, MISSING, NAMES, NEGATIVE, NUMBERS, ROWS, ZERO
+from events.contract import CATEGORY_SEPARATOR, EVENT_SCHEMA
+
+PROFILE_SCHEMA: dict[str, Any] = {"day": pl.Date, "measure": pl.String, "key": pl.String, "count": pl.Int64}
+ROWS, HOUR, MISSING = "rows", "hour", "missing"
+NAMES = ("event_name", "platform", "currency")
+CATEGORY = "category"  # of the item: the first level of its path
+NUMBERS = ("price", "quantity", "amount", "dwell_seconds")
+COLUMNS = [name for name in EVENT_SCHEMA if name != "attributes"]  # attributes is a list and never missing
+ZERO, NEGATIVE = "zero", "negative"
+BINS_PER_OCTAVE = 8  # a bin is a factor of 2^(1/8) wide, so quantiles are exact to 9%
+_MOST_KEYS = 200  # per column; rarer keys are ignored
+_COLLAPSE_AT = 1 << 20
+
+
+def item_categories(items: pl.DataFrame) -> pl.DataFrame:
+    """Return item_id and the first level of its category path; items without a category are left out."""
+    first = pl.col("category").str.split(CATEGORY_SEPARATOR).list.first()
+    return items.select("item_id", first.alias(CATEGORY)).drop_nulls().unique("item_id", keep="first")
+
+
+def _bin(number: pl.Expr) -> pl.Expr:
+    octave = (number.log(2.0) * BINS_PER_OCTAVE).floor().cast(pl.Int64, strict=False).cast(pl.String)
+    return pl.when(number > 0).then(octave).when(number == 0).then(pl.lit(ZERO)).when(number < 0).then(pl.lit(NEGATIVE))
+
+
+def bin_value(key: str) -> float:
+    """Return the number in the middle of a bin; the bin of all negative numbers is represented by -1."""
+    special = {ZERO: 0.0, NEGATIVE: -1.0}
+    return special[key] if key in special else float(2.0 ** ((int(key) + 0.5) / BINS_PER_OCTAVE))
+
+
+def _count(frame: pl.LazyFrame, measure: str, key: pl.Expr) -> pl.LazyFrame:
+    grouped = frame.select("day", key.cast(pl.String).alias("key")).drop_nulls().group_by("day", "key")
+    return grouped.agg(pl.len().cast(pl.Int64).alias("count")).select(
+        "day", pl.lit(measure).alias("measure"), "key", "count"
+    )
+
+
+def _missing(frame: pl.LazyFrame) -> pl.LazyFrame:
+    counted = frame.group_by("day").agg(pl.col(COLUMNS).null_count().cast(pl.Int64))
+    return counted.unpivot(COLUMNS, index="day", variable_name="key", value_name="count").select(
+        "day", pl.lit(MISSING).alias("measure"), "key", "count"
+    )
+
+
+def count_rows(events: pl.DataFrame, categories: pl.DataFrame) -> pl.DataFrame:
+    """Return PROFILE_SCHEMA for a batch of events (COLUMNS) and the `item_categories`.
+
+    Events that were ingested before they happened are not counted: their day is wrong.
+    """
+    dated = events.lazy().filter(pl.col("event_time") <= pl.col("ingested_at"))
+    frame = dated.with_columns(pl.col("event_time").dt.date().alias("day"))
+    by_category = frame.select("day", "item_id").join(categories.lazy(), on="item_id")
+    parts = [
+        _count(frame, ROWS, pl.lit("")),
+        _count(frame, HOUR, pl.col("event_time").dt.hour()),
+        *(_count(frame, name, pl.col(name)) for name in NAMES),
+        _count(by_category, CATEGORY, pl.col(CATEGORY)),
+        *(_count(frame, name, _bin(pl.col(name))) for name in NUMBERS),
+        _missing(frame),
+    ]
+    return pl.concat(pl.collect_all(parts))
+
+
+def _sum(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    keys = ["day", "measure", "key"]
+    return pl.concat([pl.DataFrame(schema=PROFILE_SCHEMA), *parts]).group_by(keys).agg(pl.col("count").sum()).sort(keys)
+
+
+def _frequent(profile: pl.DataFrame) -> pl.DataFrame:
+    """Return the profile without the rarer keys of names and categories."""
+    totals = profile.filter(pl.col("measure").is_in([*NAMES, CATEGORY])).group_by("measure", "key").agg(pl.sum("count"))
+    rank = pl.struct(-pl.col("count"), "key").rank("ordinal").over("measure")
+    rare = totals.filter(rank > _MOST_KEYS)
+    return profile.join(rare, on=["measure", "key"], how="anti", maintain_order="left")
+
+
+def build_profile(frames: Iterable[pl.DataFrame], categories: pl.DataFrame) -> pl.DataFrame:
+    """Return the sorted PROFILE_SCHEMA of a log read in batches; the result does not depend on the batch size."""
+    parts: list[pl.DataFrame] = []
+    pending = 0
+    for frame in frames:
+        parts.append(count_rows(frame, categories))
+        pending += parts[-1].height
+        if pending > _COLLAPSE_AT:
+            parts, pending = [_sum(parts)], 0
+    return _frequent(_sum(parts))
+
 
 Floats = npt.NDArray[np.float64]
 COMPARISON_SCHEMA: dict[str, Any] = {
@@ -160,12 +249,6 @@ def _shares(counts: Counts, rows: Floats, reference: Reference) -> tuple[Floats,
     return share, limits[0], np.maximum(limits[1] - margin, 0), np.minimum(limits[2] + margin, 1)
 
 
-def _ordered(keys: list[str]) -> list[int]:
-    """Return the indexes of bins in ascending order of the numbers that they hold."""
-    rank = {NEGATIVE: -(10**6), ZERO: -(10**6) + 1}
-    return sorted(range(len(keys)), key=lambda index: rank[keys[index]] if keys[index] in rank else int(keys[index]))
-
-
 def _index(day: Floats, before: Floats) -> tuple[float, float]:
     """Return the population stability index over deciles of the reference, and its expected value without drift.
 
@@ -184,7 +267,8 @@ def _index(day: Floats, before: Floats) -> tuple[float, float]:
 
 def _distribution(counts: Counts, reference: Reference) -> tuple[Floats, Floats, Floats, Floats]:
     """Return (index, expected, low, high) for the distribution of a number: (days, 1) each."""
-    values = counts.values[:, _ordered(counts.keys)]
+    ascending = sorted(range(len(counts.keys)), key=lambda index: bin_value(counts.keys[index]))
+    values = counts.values[:, ascending]
     index, expected = (np.full((len(values), 1), np.nan) for _ in range(2))
     for day in range(reference.half, len(values)):
         index[day, 0], expected[day, 0] = _index(values[day], values[day - reference.half : day].sum(axis=0))

@@ -1,13 +1,92 @@
-"""The kinds of dirt: which rows they can affect, what becomes of such a row at ingest, and how a row is made wrong."""
+"""The log in two forms: ROWS, numbers that are cheap to sort and hold, and LOG, the text that a shop would write.
+
+IDs never repeat and reveal nothing: user, day, visit and place in it, packed into 64 bits and scrambled. Dirt of each
+kind of KINDS is drawn on ROWS and written into LOG.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from simulator.draws import Ints, keys, uniform
-from simulator.rows import CODE
+from simulator.draws import Ints, Keys, keys, mix, uniform, word
+
+ACTIONS = (
+    "promo_shown", "promo_click", "page", "search", "click", "product", "basket_add", "basket_remove",
+    "checkout", "order", "return", "review",
+)  # fmt: skip
+PLATFORMS = ("web", "ios", "android", "store")
+STORE = 3
+CODE = {name: place for place, name in enumerate(ACTIONS)}
+
+_BOTH: dict[str, Any] = {  # columns that are the same in both forms
+    "search_text": pl.String,
+    "shown": pl.String,
+    "list": pl.String,
+    "rank": pl.Int32,
+    "page": pl.String,
+    "seconds": pl.Float64,
+    "stars": pl.Int64,
+    "comment": pl.String,
+    "promo": pl.String,
+}
+ROWS: dict[str, Any] = {
+    "id": pl.UInt64,
+    "ts": pl.Int64,  # milliseconds since 1970
+    "delay": pl.Int64,  # milliseconds until the shop's server has it
+    "action": pl.UInt8,  # place in ACTIONS
+    "user": pl.Int64,  # null before login, and of bots
+    "visitor": pl.UInt64,  # the device; null in a store
+    "platform": pl.UInt8,  # place in PLATFORMS
+    "visit": pl.UInt64,  # null in a store
+    "item": pl.Int64,
+    "qty": pl.Int64,
+    "price": pl.Float64,
+    "order_no": pl.UInt64,
+    **_BOTH,
+}
+SORTED_BY = ("ts", "id")  # of rows in the log; ids are unique, so that ties have one order too
+_PLACE, _VISIT, _DAY = 12, 6, 14  # bits; 32 are left for the user
+AFTER = 1 << 11  # places of what comes days after the visit
+ORDER, VISIT = (1 << _PLACE) - 1, (1 << _PLACE) - 2
+MOST_VISITS = (1 << _VISIT) - 1  # of one user on one day
+
+
+def unique_ids(seed: int, user: npt.ArrayLike, day: int, visit: npt.ArrayLike, place: npt.ArrayLike) -> Keys:
+    """Return one ID per element; no two of one simulation are the same, because every step is one to one."""
+    packed = np.asarray(user).astype(np.uint64) << np.uint64(_PLACE + _VISIT + _DAY)
+    packed = packed | np.uint64(day << (_PLACE + _VISIT))
+    packed = packed | (np.asarray(visit).astype(np.uint64) << np.uint64(_PLACE))
+    return mix((packed | np.asarray(place).astype(np.uint64)) ^ word(seed, "id"))
+
+
+def _clock(milliseconds: pl.Expr) -> pl.Expr:
+    return milliseconds.cast(pl.Datetime("ms")).dt.strftime("%Y-%m-%d %H:%M:%S%.3f")
+
+
+def as_log(rows: pl.DataFrame, skus: pl.Series) -> pl.DataFrame:
+    """Return ROWS as a shop would write them, in their order: LOG. `skus` are the IDs of the articles."""
+    action, platform = pl.Series(ACTIONS).gather(rows["action"]), pl.Series(PLATFORMS).gather(rows["platform"])
+    return rows.select(
+        pl.col("id").cast(pl.String),
+        _clock(pl.col("ts")).alias("ts"),  # UTC
+        _clock(pl.col("ts") + pl.col("delay")).alias("received_at"),
+        pl.lit(action).alias("action"),
+        ("u" + pl.col("user").cast(pl.String)).alias("customer"),
+        ("d" + pl.col("visitor").cast(pl.String)).alias("visitor"),
+        pl.lit(platform).alias("channel"),
+        pl.col("visit").cast(pl.String),
+        pl.lit(skus.gather(rows["item"])).alias("sku"),
+        "qty",
+        pl.col("price").cast(pl.String).alias("unit_price"),  # EUR
+        pl.col("order_no").cast(pl.String),
+        *_BOTH,
+    )
+
+
+LOG = as_log(pl.DataFrame(schema=ROWS), pl.Series(dtype=pl.String)).schema
 
 
 @dataclass(frozen=True)
@@ -45,7 +124,7 @@ _BAD_DAY = "2025-02-30 25:61:00"
 
 
 def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
-    """Return the place of its kind in `rates` for every row, or -1 for a clean one."""
+    """Return for each row the index of its kind in `rates`, -1 if it is clean."""
     draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
     affected = {
         "all": pl.lit(value=True),
@@ -90,7 +169,7 @@ def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame
 
 
 def write_wrong(log: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
-    """Return LOG with the wrong values written in, and rows that are there twice; `kind` is that of every row."""
+    """Return LOG with wrong values and repeated rows written in; `kind` holds the kind of each row."""
     is_kind = {name: pl.col("kind").fill_null("") == name for name in KINDS}
 
     def nothing(column: str, *kinds: str) -> pl.Expr:

@@ -1,1 +1,0 @@
-"""Evaluation: metrics, full ranking, confidence intervals over users, plots."""

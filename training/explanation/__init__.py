@@ -1,1 +1,0 @@
-"""Explanation: permutation importance on held-out rows."""

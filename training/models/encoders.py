@@ -1,0 +1,57 @@
+"""The deep architectures: what maps event vectors to event vectors."""
+
+from typing import Any
+
+from keras import layers, ops
+
+from training.models.deep import DeepModel
+
+
+class Cnn(DeepModel):
+    """Residual blocks of causal convolutions whose dilation doubles per block."""
+
+    name = "cnn"
+
+    def encode(self, events: Any, valid: Any) -> Any:
+        """Apply convolutions of width 3 and dilation 1, 2, 4…; padding is reset to zero before each."""
+        size = self.recipe.network
+        weight = ops.expand_dims(ops.cast(valid, events.dtype), -1)
+        for block in range(size.blocks):
+            normal = layers.LayerNormalization()(events) * weight
+            step = layers.Conv1D(size.width, 3, padding="causal", dilation_rate=2**block, activation="gelu")(normal)
+            events = events + layers.Dropout(size.dropout, seed=self.recipe.seed)(step)
+        return events
+
+
+class Lstm(DeepModel):
+    """Stacked LSTM layers. The mask skips the padding on the left, so the state starts at the first event."""
+
+    name = "lstm"
+
+    def encode(self, events: Any, valid: Any) -> Any:
+        """Apply one LSTM layer per block."""
+        size = self.recipe.network
+        for _ in range(size.blocks):
+            events = layers.LSTM(size.width, return_sequences=True)(events, mask=valid)
+            events = layers.Dropout(size.dropout, seed=self.recipe.seed)(events)
+        return events
+
+
+class Transformer(DeepModel):
+    """Blocks of causal self-attention and a feed-forward layer, each after a layer normalization."""
+
+    name = "transformer"
+
+    def encode(self, events: Any, valid: Any) -> Any:
+        """Let each event attend to the valid events up to and including itself."""
+        size = self.recipe.network
+        keys = ops.expand_dims(valid, 1)  # (batch, 1, length)
+        for _ in range(size.blocks):
+            normal = layers.LayerNormalization()(events)
+            attended = layers.MultiHeadAttention(
+                size.heads, size.width // size.heads, dropout=size.dropout, seed=self.recipe.seed
+            )(normal, normal, attention_mask=keys, use_causal_mask=True)
+            events = events + attended
+            wide = layers.Dense(2 * size.width, activation="gelu")(layers.LayerNormalization()(events))
+            events = events + layers.Dense(size.width)(wide)
+        return events
