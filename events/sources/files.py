@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -83,13 +82,6 @@ def require_text(path: Path, start: bytes) -> None:
 def malformed(reason: str, number: int, text: str, remedy: str) -> str:
     """Return what is kept of a malformed line: the reason, a space, and JSON of its number, its text and the remedy."""
     return f"{reason} {json.dumps({'line': number, 'text': text[:_KEPT], 'remedy': remedy}, ensure_ascii=False)}"
-
-
-def blocks(path: Path, size: int) -> Iterator[bytes]:
-    """Yield the content of a text file in blocks of whole lines, of about `size` bytes or one longer line."""
-    with open_unpacked(path) as stream:
-        while block := stream.read(size):
-            yield block if block.endswith(b"\n") else block + stream.readline()
 
 
 def find_files(inputs: list[Path]) -> list[Path]:

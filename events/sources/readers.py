@@ -7,6 +7,7 @@ right, and a record with something else there becomes a placeholder, so that its
 
 import codecs
 import json
+import shutil
 import tempfile
 import zlib
 from collections import Counter
@@ -28,7 +29,6 @@ from events.sources.files import (
     TEXT,
     Piece,
     Size,
-    blocks,
     first_line,
     is_packed,
     kind_of,
@@ -176,24 +176,26 @@ def _json_lines(path: Path, size: Size) -> Iterator[Piece]:
         place = path
         if is_packed(path):
             place = Path(folder) / "text.jsonl"
-            with place.open("wb") as out:
-                out.writelines(blocks(path, size.bytes))
+            with open_unpacked(path) as stream, place.open("wb") as out:
+                shutil.copyfileobj(stream, out)
         schema = None if start.startswith(codecs.BOM_UTF8) else _schema(place, mixed=False)
         if schema is None:
             repaired = Path(folder) / "repaired.jsonl"
             schema, place = _repaired(path, place, repaired), repaired
         empty = True
-        for block in blocks(place, size.bytes):
-            try:
-                read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
-            except pl.exceptions.PolarsError as error:
-                raise SourceError(
-                    f"{path}: a whole number must lie within 64 bits; one in this file does not. Write longer IDs as "
-                    f"text"
-                ) from error
-            for frame in read.iter_slices(size.rows):
-                yield Piece(frame)
-                empty = False
+        with place.open("rb") as stream:
+            while block := stream.read(size.bytes):
+                block += b"" if block.endswith(b"\n") else stream.readline()
+                try:
+                    read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
+                except pl.exceptions.PolarsError as error:
+                    raise SourceError(
+                        f"{path}: a whole number must lie within 64 bits; one in this file does not. Write longer IDs "
+                        f"as text"
+                    ) from error
+                for frame in read.iter_slices(size.rows):
+                    yield Piece(frame)
+                    empty = False
         if empty:
             raise SourceError(f"{path}: must hold one record per line; received none")
 

@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -134,13 +135,12 @@ def _lists(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return lists of records, and which values hold something else; lists that are JSON in text are read."""
     if isinstance(values.dtype, pl.List) or values.dtype == pl.Null:
         return values, pl.repeat(value=False, n=len(values), eager=True)
-    found: list[Any] = [None] * len(values)
-    for n, value in enumerate(values.to_list() if values.dtype == pl.String else ()):
-        try:
-            found[n] = json.loads(value) if value else None
-        except ValueError:
-            continue  # text that is not JSON: reported as another type
-    lists = [value if isinstance(value, list) else None for value in found]
+    lists: list[list[Any] | None] = []
+    for value in values:
+        found = None
+        with suppress(ValueError):  # text that is not JSON: reported as another type
+            found = json.loads(value) if isinstance(value, str) and value else None
+        lists.append(found if isinstance(found, list) else None)
     wrong = pl.Series([one is None for one in lists]) & values.is_not_null() & (values.cast(pl.String) != "")
     lines = "\n".join(json.dumps({"x": value}) for value in lists)
     return pl.read_ndjson(io.StringIO(lines), infer_schema_length=None)["x"], wrong

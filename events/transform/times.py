@@ -20,8 +20,8 @@ from shoplens.errors import MappingError
 EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 NOT_A_TIME, SKIPPED_HOUR, IMPLAUSIBLE = "not_a_time", "skipped_hour", "implausible"
-EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
-_NUMERIC = (*EPOCHS, "epoch", "excel")
+_EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
+_NUMERIC = (*_EPOCHS, "epoch", "excel")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _DAY = 86_400_000_000  # microseconds
 _FIRST, _LAST = -719_000 * _DAY, 1_400_000 * _DAY  # the years 1 to 5803; Polars' conversions panic far beyond them
@@ -39,12 +39,6 @@ _ISO = (
 _USUAL = (("%Y-%m-%d %H:%M:%S%.f", False), ("%Y-%m-%dT%H:%M:%S%.fZ", True), ("%Y-%m-%d %H:%M:%S UTC", True))
 
 
-def day_or_month_first(values: pl.Series) -> str | None:
-    """Return a text that begins with two numbers of which either may be the day, if most of the values do."""
-    found = values.filter(values.str.contains(_DAY_OR_MONTH).fill_null(value=False))
-    return None if found.is_empty() or 2 * found.len() < values.drop_nulls().len() else str(found[0])
-
-
 def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence[str], where: str) -> None:
     """Raise a MappingError where a column holds no times, or times that can be read in two ways.
 
@@ -59,11 +53,14 @@ def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence
                 f"{', '.join(_NUMERIC)}; received {' or '.join(formats) or None} for column {column} of type {kind}. "
                 f"Name the unit, or map another column"
             )
-        value = day_or_month_first(frame[column]) if kind == pl.String and not formats else None
-        if value is not None:
+        if kind != pl.String or formats:
+            continue
+        values = frame[column].drop_nulls()
+        either = values.filter(values.str.contains(_DAY_OR_MONTH))
+        if not either.is_empty() and 2 * either.len() >= values.len():
             raise MappingError(
                 f"{where}: time_format: it must state whether the day or the month comes first in column {column}; "
-                f'received {value!r}. Set time_format, such as "%m/%d/%Y %H:%M" (month first) or "%d/%m/%Y %H:%M"'
+                f'received {either[0]!r}. Set time_format, such as "%m/%d/%Y %H:%M" (month first) or "%d/%m/%Y %H:%M"'
             )
 
 
@@ -86,7 +83,7 @@ def _iso(values: pl.Series) -> pl.DataFrame:
 
 
 def _found(micro: pl.Series, *, aware: bool) -> pl.DataFrame:
-    """Return `micro` (microseconds from 1970) and `aware` (in UTC, not on some wall) of times of one kind."""
+    """Return `micro` (microseconds from 1970) and `aware` (in UTC; else in the source's time zone) of times."""
     return micro.alias("micro").to_frame().with_columns(pl.lit(aware).alias("aware"))
 
 
@@ -106,7 +103,7 @@ def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
     elif form == "excel":  # the seconds that Excel shows: a float of days is off by microseconds
         micro = ((value - 25_569) * 86_400).round(0) * 1_000_000
     else:
-        micro = value * EPOCHS[form]
+        micro = value * _EPOCHS[form]
     near = pl.when(micro.is_finite()).then(micro.round(0).clip(_FIRST, _LAST)).cast(pl.Int64, strict=False)
     return _found(values.alias("value").to_frame().select(near).to_series(), aware=form != "excel")
 

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from features.views.windows import Days
+from features.views.windows import Days, Measure, column, span_days, trailing, whole
+
+_CODES = 1 << 24  # above the code of any category or brand, and the number of different terms of a piece of the log
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,30 @@ class ViewInput:
         """
         oldest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=self.days.first - window)
         return self.log.filter(self.log.event_time >= ibis.literal(oldest, "timestamp('UTC', 6)"))
+
+    def while_active(self, *measures: Measure) -> ir.Table:
+        """Return the trailing sums of `measures` on the days on which an event of the user is at most `reach` days old."""
+        recent, key = self.within(self.reach), "user_id"
+        events = recent.group_by(key, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
+        alive, spine = Measure(events, {"alive": (self.reach,)}), span_days(key, recent, self.reach, self.days)
+        return trailing(key, spine, self.days, alive, *measures, only=column("alive", self.reach))
+
+    def most_met(self, coded: ir.Table, window: int) -> ir.Table:
+        """Return (user_id, day, code met most, its count, count of all, count of codes), from events with a `code`.
+
+        Among equal counts it is the smallest code.
+        """
+        key, met = ("user_id", "code"), column("met", window)
+        rows = coded.select(*key, "event_day", "known_day", met=whole(1))
+        spine = span_days(key, rows, window, self.days)
+        sums = trailing(key, spine, self.days, Measure(rows, {"met": (window,)}), only=met)
+        # Largest count first, smallest code among equals, in one whole number below 2^53.
+        best = sums.group_by("user_id", "day").agg(
+            best=(sums[met] * _CODES - sums.code).max(), total=sums[met].sum(), values=sums.count()
+        )
+        top = best.mutate(count=(best.best / _CODES).ceil().cast("float64"))
+        code = (top["count"] * _CODES - top.best).cast("int64")
+        return top.select("user_id", "day", "count", "total", "values", code=code)
 
 
 @dataclass(frozen=True, eq=False)

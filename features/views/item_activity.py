@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views.contract import ViewInput
-from features.views.windows import EVER, Days, Measure, Spine, trailing, whole
+from features.views.windows import EVER, Days, Measure, trailing, whole
 
 KEY = "item_id"
 REACH = 7  # days; most of a catalogue sells rarely: rows for the items at rest would be many times the others
@@ -41,11 +41,11 @@ def _by_week(log: ir.Table, inputs: ViewInput) -> ir.Table:
     return moved.mutate(event_day=event.cast("int32"), known_day=known.cast("int32"))
 
 
-def _days(log: ir.Table, inputs: ViewInput) -> Spine:
+def _days(log: ir.Table, inputs: ViewInput) -> ir.Table:
     """Return the items and days that get a row: those by which an event of the last week is known."""
     rows = log.select(KEY, "event_day", day=(log.known_day + 1).cast("int32"))
     rows = rows.filter((rows.day <= rows.event_day + REACH) & (rows.day >= inputs.days.first))
-    return Spine(rows.select(KEY, "day").distinct(), inputs.days)
+    return rows.select(KEY, "day").distinct()
 
 
 def _counted(log: ir.Table) -> Measure:
@@ -103,7 +103,14 @@ def build(inputs: ViewInput) -> ir.Table:
     every, log = (_by_week(t.filter(t.item_id.notnull()), inputs) for t in (inputs.log, inputs.within(MONTH)))
     buyers = log.filter((log.event_name == "purchase") & log.user_id.notnull())
     buyers = _intervals(buyers, [KEY, "user_id"], MONTH, inputs.days).mutate(buyers=whole(1))
-    t = trailing(KEY, _days(log, inputs), _counted(log), Measure(buyers, {"buyers": (MONTH,)}), _counted_ever(every))
+    t = trailing(
+        KEY,
+        _days(log, inputs),
+        inputs.days,
+        _counted(log),
+        Measure(buyers, {"buyers": (MONTH,)}),
+        _counted_ever(every),
+    )
 
     def ratio(top: ir.Value, bottom: ir.Value) -> ir.Value:
         return top / bottom.nullif(whole(0))

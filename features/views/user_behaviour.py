@@ -76,7 +76,7 @@ def _counted(log: ir.Table, reach: int) -> list[Measure]:
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     spine = span_days(KEY, inputs.log, inputs.reach, inputs.days)
-    t = trailing(KEY, spine, *_counted(inputs.log, inputs.reach), only=column("alive", inputs.reach))
+    t = trailing(KEY, spine, inputs.days, *_counted(inputs.log, inputs.reach), only=column("alive", inputs.reach))
     now = t.day.cast("int64") * DAY_US
 
     def days(micros: ir.Value) -> ir.Value:

@@ -8,7 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views.contract import ViewInput
-from features.views.windows import MONEY_UNITS, Measure, column, span_days, trailing, while_active, whole, whole_days
+from features.views.windows import MONEY_UNITS, Measure, column, span_days, trailing, whole, whole_days
 
 KEY = "user_id"
 WINDOW = 90
@@ -28,42 +28,24 @@ DESCRIPTIONS: dict[str, str] = {
 }
 _NOT_LIKED = ("refund", "remove_from_cart")
 _CONTENT = ("category_1_code", "brand_code")
-_CODES = 1 << 24  # above any code of a catalogue
 _BANDS = tuple(step * 10**power for power in range(2, 12) for step in (1, 2, 5))  # lower ends, in units of money
 _LAG_BITS = 12
 _LAG = (1 << _LAG_BITS) - 1  # days
 
 
-def _top(coded: ir.Table, inputs: ViewInput) -> ir.Table:
-    """Return (user_id, day, code met most, its count, count of all, count of codes) by day, from events with a `code`.
-
-    Among equal counts it is the smallest code.
-    """
-    met = column("met", WINDOW)
-    rows = coded.select(KEY, "code", "event_day", "known_day", met=whole(1))
-    spine = span_days((KEY, "code"), rows, WINDOW, inputs.days)
-    sums = trailing((KEY, "code"), spine, Measure(rows, {"met": (WINDOW,)}), only=met)
-    # Largest count first, smallest code among equals, in one whole number below 2^53.
-    best = sums.group_by(KEY, "day").agg(
-        best=(sums[met] * _CODES - sums.code).max(), total=sums[met].sum(), values=sums.count()
-    )
-    top = best.mutate(count=(best.best / _CODES).ceil().cast("float64"))
-    return top.select(KEY, "day", "count", "total", "values", code=(top["count"] * _CODES - top.best).cast("int32"))
-
-
 def _top_content(content: ir.Table, name: str, inputs: ViewInput) -> ir.Table:
-    """Return what `_top` does of a content column, with its name as `top`; the alphabet numbers the codes."""
+    """Return what `most_met` does of a content column, with its name as `top`; the alphabet numbers the codes."""
     code = f"{name}_code"
-    top = _top(content.filter(content[code] > 0).rename(code=code), inputs)
+    top = inputs.most_met(content.filter(content[code] > 0).rename(code=code), WINDOW)
     names = inputs.catalogue.filter(inputs.catalogue[code] > 0).select(code=code, name=name).distinct()
     return top.join(names, "code").select(KEY, "day", "count", "total", "values", top=ibis._.name)
 
 
 def _top_band(liked: ir.Table, inputs: ViewInput) -> ir.Table:
-    """Return what `_top` does of the price bands, with the lower end of the band as `top`."""
+    """Return what `most_met` does of the price bands, with the lower end of the band as `top`."""
     priced = liked.filter(liked.price.notnull())
     above = [(priced.price >= end).cast("int32") for end in _BANDS]
-    top = _top(priced.mutate(code=sum(above[1:], above[0])), inputs)
+    top = inputs.most_met(priced.mutate(code=sum(above[1:], above[0])), WINDOW)
     ends = ibis.array([0.0, *(end / MONEY_UNITS for end in _BANDS)])
     return top.mutate(top=ends[top.code].cast("float32"))
 
@@ -93,6 +75,7 @@ def _habits(inputs: ViewInput) -> ir.Table:
     return trailing(
         KEY,
         span_days(KEY, bought, WINDOW, inputs.days),
+        inputs.days,
         Measure(lines, dict.fromkeys(("lines", "priced", "prices"), (WINDOW,))),
         Measure(orders.mutate(orders=whole(1)), {"orders": (WINDOW,)}),
         Measure(_first_bought(ever), {"firsts": (WINDOW,)}),
@@ -105,7 +88,7 @@ def build(inputs: ViewInput) -> ir.Table:
     log = inputs.within(WINDOW)
     liked = log.filter(log.event_name.notin(_NOT_LIKED))
     content = liked.join(inputs.catalogue.select("item_id", *_CONTENT), "item_id")
-    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days).select(KEY, "day")
+    t = inputs.while_active().select(KEY, "day")
     tops = {name: _top_content(content, name, inputs) for name in ("category_1", "brand")}
     tops["band"] = _top_band(liked, inputs)
     for name, table in tops.items():

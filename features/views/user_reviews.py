@@ -12,7 +12,7 @@ import ibis.expr.types as ir
 import polars as pl
 
 from features.views.contract import ViewInput
-from features.views.windows import EVER, Measure, column, while_active, whole
+from features.views.windows import EVER, Measure, column, whole
 
 KEY = "user_id"
 WINDOWS = (90, EVER)
@@ -91,7 +91,7 @@ def _reviews(log: ir.Table) -> ir.Table:
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     counted = Measure(_reviews(inputs.log), dict.fromkeys(("ratings", "stars", "low", "texts", "tones"), WINDOWS))
-    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, counted)
+    t = inputs.while_active(counted)
     values = {}
     for w in WINDOWS:
         count, stars, low, texts, tones = (t[column(name, w)] for name in ("ratings", "stars", "low", "texts", "tones"))

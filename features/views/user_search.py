@@ -10,7 +10,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views.contract import ViewInput
-from features.views.windows import Measure, column, span_days, trailing, while_active, whole
+from features.views.windows import Measure, whole
 
 KEY = "user_id"
 WINDOW = 90
@@ -18,7 +18,6 @@ WINDOWS = (30, WINDOW)
 _TAKES = ("select_item", "view_item")
 _WHERE = [KEY, "session_id", "kind", "place"]
 _ITEM, _LIST = 0, 1
-_TERMS = 1 << 24  # above the number of different terms of a piece of the log
 
 DESCRIPTIONS: dict[str, str] = {
     **{f"searches_{w}d": f"Searches in the last {w} days (count)." for w in WINDOWS},
@@ -93,21 +92,14 @@ def _top(log: ir.Table, inputs: ViewInput) -> ir.Table:
     asked = log.filter((log.event_name == "search") & log.query.notnull())
     terms = asked.select("query").distinct()
     numbered = terms.select(term=terms.query, code=ibis.row_number().over(ibis.window(order_by=terms.query)))
-    rows = asked.join(numbered, asked.query == numbered.term)
-    rows = rows.select(KEY, "code", "event_day", "known_day", met=whole(1))
-    key, met = (KEY, "code"), column("met", WINDOW)
-    sums = trailing(key, span_days(key, rows, WINDOW, inputs.days), Measure(rows, {"met": (WINDOW,)}), only=met)
-    # Largest count first, smallest number among equals, in one whole number below 2^53.
-    best = sums.group_by(KEY, "day").agg(best=(sums[met] * _TERMS - sums.code).max())
-    count = (best.best / _TERMS).ceil().cast("float64")
-    best = best.select(KEY, "day", code=(count * _TERMS - best.best).cast("int64"))
-    return best.join(numbered, "code").select(KEY, "day", top_search="term")
+    top = inputs.most_met(asked.join(numbered, asked.query == numbered.term), WINDOW)
+    return top.join(numbered, "code").select(KEY, "day", top_search="term")
 
 
 def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     log = inputs.within(WINDOW)
-    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, *_luck(log))
+    t = inputs.while_active(*_luck(log))
     t = t.left_join(_top(log, inputs), [KEY, "day"])
     return t.mutate(
         **{f"search_taken_share_{w}d": t[f"taken_{w}d"] / t[f"judged_{w}d"].nullif(0.0) for w in WINDOWS},

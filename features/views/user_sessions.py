@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.views.contract import ViewInput
-from features.views.windows import Measure, while_active, whole, whole_days
+from features.views.windows import Measure, whole, whole_days
 
 KEY = "user_id"
 WINDOWS = (7, 30, 90)
@@ -106,7 +106,7 @@ def build(inputs: ViewInput) -> ir.Table:
     """Return a row (user_id, day, features) for every user and day of activity."""
     dwells = Measure(_dwells(inputs.within(LONGEST)), {"dwell": WINDOWS, "dwelt": WINDOWS})
     sessions = Measure(_sessions(inputs.log), {**_COUNTED, **_FUNNEL})
-    t = while_active(KEY, inputs.within(inputs.reach), inputs.reach, inputs.days, dwells, sessions)
+    t = inputs.while_active(dwells, sessions)
     values = {}
     for w in WINDOWS:
         begun, dwell = t[f"sessions_{w}d"].nullif(0.0), t[f"dwell_{w}d"] / _SECOND_MS

@@ -16,6 +16,7 @@ hence the same in whatever order threads add them, in either plan and in either 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import ibis
 import ibis.expr.types as ir
@@ -39,14 +40,6 @@ class Days:
     def single(self) -> bool:
         """Whether it is one day: then windows are conditions, not changes."""
         return self.first == self.last
-
-
-@dataclass(frozen=True)
-class Spine:
-    """Which (key, day) get a row. The plan for one day may not need `table` at all; an unused one costs nothing."""
-
-    table: ir.Table
-    days: Days
 
 
 @dataclass(frozen=True)
@@ -131,31 +124,32 @@ class _Shape:
         return found | {name: _extreme(table[name], how) for name, (how, _) in self.extremes.items()}
 
 
-def trailing(key: Key, spine: Spine, *measures: Measure, only: str | None = None) -> ir.Table:
+def trailing(key: Key, spine: ir.Table, days: Days, *measures: Measure, only: str | None = None) -> ir.Table:
     """Return (key, day, sums, extremes) as known at the start of each day.
 
     Args:
         key: The entity's columns.
-        spine: Which rows there are, and for which days.
+        spine: The (key, day) that get a row. The plan for one day may not need it at all; an unused one costs nothing.
+        days: Which days are asked for.
         measures: What is summed; their columns must have different names.
         only: A sum that must be above 0 in a row; None: every row of the spine. With it, the plan for one day does
             without the spine, so rows of keys outside of it must not occur in the measures.
     """
     shape = _Shape.of(key, measures)
-    one = spine.days.single
-    answer = _one_day(shape, spine, measures, only) if one else _many_days(shape, spine, measures)
+    plan = partial(_one_day, only=only) if days.single else _many_days
+    answer = plan(shape, spine, days, measures)
     return answer if only is None else answer.filter(answer[only] > 0)
 
 
-def _one_day(shape: _Shape, spine: Spine, measures: Sequence[Measure], only: str | None) -> ir.Table:
+def _one_day(shape: _Shape, spine: ir.Table, days: Days, measures: Sequence[Measure], only: str | None) -> ir.Table:
     """Sum what was known before the day, under one condition per window."""
-    day = ibis.literal(spine.days.last, "int32")
-    parts = [_one_measure(shape.keys, measure, spine.days.last) for measure in measures]
+    day = ibis.literal(days.last, "int32")
+    parts = [_one_measure(shape.keys, measure, days.last) for measure in measures]
     if only is not None and len(parts) == 1:
         return parts[0].select(*shape.keys, *shape.sums, *shape.extremes, day=day)
     rows = [shape.rows(part, {name: part[name] for name in part.columns}) for part in parts]
     if only is None:
-        rows.append(shape.rows(spine.table, {}))
+        rows.append(shape.rows(spine, {}))
         rows = [part.mutate(wanted=ibis.literal(int(part is rows[-1]))) for part in rows]
     merged = ibis.union(*rows)
     keep = {} if only is not None else {"wanted": merged.wanted.max()}
@@ -181,10 +175,10 @@ def _one_measure(keys: list[str], measure: Measure, day: int) -> ir.Table:
     return t.group_by(*keys).agg(**sums, **{name: _extreme(t[name], how) for name, how in measure.extremes.items()})
 
 
-def _many_days(shape: _Shape, spine: Spine, measures: Sequence[Measure]) -> ir.Table:
+def _many_days(shape: _Shape, spine: ir.Table, days: Days, measures: Sequence[Measure]) -> ir.Table:
     """Add up changes by day, then run over the days of each key."""
-    rows = [part.mutate(wanted=ibis.literal(0)) for m in measures for part in _changes(shape, m, spine.days)]
-    rows.append(shape.rows(spine.table, {}, day=spine.table.day.cast("int32")).mutate(wanted=ibis.literal(1)))
+    rows = [part.mutate(wanted=ibis.literal(0)) for m in measures for part in _changes(shape, m, days)]
+    rows.append(shape.rows(spine, {}, day=spine.day.cast("int32")).mutate(wanted=ibis.literal(1)))
     merged = ibis.union(*rows)
     daily = merged.group_by(*shape.keys, "day").agg(**shape.totals(merged), wanted=merged.wanted.max())
     past = ibis.window(group_by=shape.keys, order_by="day", preceding=None, following=0)
@@ -219,7 +213,7 @@ def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
     return parts
 
 
-def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
+def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> ir.Table:
     """Return (key, day): every day from when a key was first known until `reach` days after its last event.
 
     Days in the middle without an event that young are among them: filter by a sum over `reach` days.
@@ -231,22 +225,7 @@ def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> Spine:
     inside = ends.select(*keys, first=first, last=last)
     inside = inside.filter(inside["first"] <= inside["last"])
     if days.single:
-        return Spine(inside.select(*keys, day=inside["first"]), days)
+        return inside.select(*keys, day=inside["first"])
     # The cast is a step of its own: Spark takes `explode` in no expression.
     each = inside.select(*keys, each=ibis.range(inside["first"], inside["last"] + 1).unnest())
-    return Spine(each.select(*keys, day=each.each.cast("int32")), days)
-
-
-def while_active(key: str, recent: ir.Table, reach: int, days: Days, *measures: Measure) -> ir.Table:
-    """Return what `trailing` does of `measures`, for the days on which an event of the key is at most `reach` days old.
-
-    Args:
-        key: The entity's column.
-        recent: Has every event of the last `reach` days.
-        reach: Days after an event that a key stays active.
-        days: Which days are asked for.
-        measures: What is summed.
-    """
-    events = recent.group_by(key, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
-    alive = Measure(events, {"alive": (reach,)})
-    return trailing(key, span_days(key, recent, reach, days), alive, *measures, only=column("alive", reach))
+    return each.select(*keys, day=each.each.cast("int32"))
