@@ -49,17 +49,14 @@ class Entry:
                 self.notes.append(piece.note)
             yield flat_rows(joined(frame, self.seconds, spec.table, name), spec)
 
-    def transformed(self, size: Size | None = None) -> Iterator[tuple[int, Transformed]]:
-        """Yield, for every piece, how many rows it has and what became of them.
+    def transformed(self, size: Size | None = None) -> Iterator[Transformed]:
+        """Yield what became of the rows of every piece.
 
         Raises:
             MappingError, SourceError: see `rows` and `events.transform.rows`.
         """
-        start = 0
         self.table.start_file(self.rows(size))
-        for rows in self.rows(size):
-            yield rows.frame.height, self.table.transform(rows, self.label, start)
-            start += rows.frame.height
+        return self.table.transform(self.rows(size), self.label)
 
     def conflicting(self, numbers: pl.Series, reason: str, size: Size | None = None) -> Iterator[pl.DataFrame]:
         """Yield QUARANTINE_SCHEMA of the rows with these sorted numbers, read from the file again."""

@@ -101,8 +101,8 @@ class Reading:
 
     def _read(self, part: int, entry: Entry) -> int:
         rows = 0
-        for height, done in entry.transformed(self._size):
-            rows += height
+        for done in entry.transformed(self._size):
+            rows += done.rows
             self._resolver.add(part, done.events)
             self._quarantine(part, done.quarantined)
             self._progress(f"{entry.label}: {rows:,} rows read")

@@ -102,7 +102,7 @@ class MappedReader:
         rows = replace(rows, frame=rows.frame.drop(_NUMBER))
         table = Transformer(self._spec, self._mapping, salt_of(self._spec.table, 0))
         table.start_file([rows])
-        done = table.transform(rows, self._spec.table)
+        (done,) = table.transform([rows], self._spec.table)
         by_row: dict[int, Incoming] = {}
         for event in done.events.select("_row", *EVENT_SCHEMA).iter_rows(named=True):
             number = event.pop("_row")

@@ -22,7 +22,7 @@ import polars as pl
 
 from events.guess.words import words
 from events.mapping import Csv
-from events.sources.files import TEXT, blocks, find_files, kind_of
+from events.sources.files import TEXT, find_files, kind_of, open_unpacked
 from events.transform.columns import number, text
 from shoplens.errors import SourceError
 
@@ -72,14 +72,16 @@ def _read_start(path: Path) -> tuple[bytes, str]:
     be told from it by their bytes: a person must read the words.
     """
     start, good, broken = b"", 0, 0
-    for block in blocks(path, _SAMPLE_BYTES):
-        start = start or block
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return start, "utf-16"
-        if not block.isascii():
-            decoded = block.decode(errors="replace")
-            broken += (bad := decoded.count("\ufffd"))
-            good += len(decoded) - bad - len(decoded.encode("ascii", errors="ignore"))
+    with open_unpacked(path) as stream:
+        while block := stream.read(_SAMPLE_BYTES):
+            block += stream.readline()
+            start = start or block
+            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                return start, "utf-16"
+            if not block.isascii():
+                decoded = block.decode(errors="replace")
+                broken += (bad := decoded.count("\ufffd"))
+                good += len(decoded) - bad - len(decoded.encode("ascii", errors="ignore"))
     if broken <= good:
         return start, "utf-8-sig"
     runs = re.findall(rb"[\x80-\xff]+", start)

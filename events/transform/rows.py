@@ -1,8 +1,11 @@
 """One source table of events through its mapping: rows to the contract, and reasons of rows that cannot go there."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
+from itertools import chain, repeat
 
 import polars as pl
 
@@ -33,16 +36,22 @@ CARRIED = "_item:"
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _PEOPLE = ("user_id", "anonymous_id")
 _KEYED = ("session_id", "item_id", "order_id", "campaign_id")
+_AHEAD = 2  # pieces that are mapped at the same time: much of it runs on one core
 _NOT_CONTENT = ("event_id", "ingested_at", "attributes")
 
 
 @dataclass(frozen=True)
 class Transformed:
-    """A table of events after its mapping: accepted rows, exact duplicates among them, and QUARANTINE_SCHEMA.
+    """Rows of a table of events after its mapping.
 
-    The accepted are to the contract, plus `_row` and the item content that they carried (CARRIED).
+    Attributes:
+        rows: How many there were.
+        events: The accepted ones, exact duplicates among them: EVENT_SCHEMA, `_row`, and the item content that they
+            carried (CARRIED).
+        quarantined: QUARANTINE_SCHEMA.
     """
 
+    rows: int
     events: pl.DataFrame
     quarantined: pl.DataFrame
 
@@ -116,19 +125,30 @@ class Transformer:
             reduced = total.filter((pl.col("lines") > 0) & (pl.col("discount") > 0))
             self._factors = reduced.select("order_id", left.alias("factor"))
 
-    def transform(self, rows: Rows, label: str, start: int = 0) -> Transformed:
-        """Map rows to the contract; those that cannot go there are quarantined with reasons.
+    def transform(self, pieces: Iterable[Rows], label: str) -> Iterator[Transformed]:
+        """Map the pieces of a file to the contract; rows that cannot go there are quarantined with reasons.
 
         Args:
-            rows: The rows, see `events.transform.records`.
+            pieces: The rows, see `events.transform.records`.
             label: The name of the file in the account and in quarantine.
-            start: The number of the first row.
 
         Raises:
             MappingError: the table lacks columns that the mapping reads, or the unit of a time is not given.
             SourceError: a column that the mapping reads does not hold text, numbers or times.
         """
-        spec, mapped = self.spec, self._map(rows)
+        start, waiting = 0, deque[tuple[Rows, Future[_Mapped]]]()
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            for rows in chain(pieces, repeat(None, _AHEAD)):
+                if rows is not None:
+                    waiting.append((rows, pool.submit(self._map, rows)))
+                if waiting and (rows is None or len(waiting) > _AHEAD):
+                    first, mapped = waiting.popleft()
+                    yield self._transformed(first, mapped.result(), label, start)
+                    start += first.frame.height
+
+    def _transformed(self, rows: Rows, mapped: _Mapped, label: str, start: int) -> Transformed:
+        """Return what becomes of mapped rows, of which the first has the number `start`."""
+        spec = self.spec
         events, faults = self._reduced(mapped)
         events, lacking = self._in_one_currency(events)
         bad, reasons = faulty(events.height, [*faults, *mapped.faults, ("currency_without_rate", lacking)])
@@ -151,7 +171,7 @@ class Transformer:
         self.findings.add(good, rows.absent, rows.unread)
         carried = [name for name in good.columns if name.startswith(CARRIED)]
         quarantined = quarantine(mapped.raw[marks["row"]], marks["row"].cast(pl.Int64) + start, marks["reasons"], label)
-        return Transformed(good.select("_row", *EVENT_SCHEMA, *carried), quarantined)
+        return Transformed(events.height, good.select("_row", *EVENT_SCHEMA, *carried), quarantined)
 
     def _check(self, frame: pl.DataFrame) -> None:
         spec, where = self.spec, f"mapping {self.mapping.name}, table {self.spec.table}"

@@ -20,8 +20,8 @@ from shoplens.errors import MappingError
 EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 NOT_A_TIME, SKIPPED_HOUR, IMPLAUSIBLE = "not_a_time", "skipped_hour", "implausible"
-_EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
-_NUMERIC = (*_EPOCHS, "epoch", "excel")
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
+_NUMERIC = (*EPOCHS, "epoch", "excel")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _DAY = 86_400_000_000  # microseconds
 _FIRST, _LAST = -719_000 * _DAY, 1_400_000 * _DAY  # the years 1 to 5803; Polars' conversions panic far beyond them
@@ -103,7 +103,7 @@ def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
     elif form == "excel":  # the seconds that Excel shows: a float of days is off by microseconds
         micro = ((value - 25_569) * 86_400).round(0) * 1_000_000
     else:
-        micro = value * _EPOCHS[form]
+        micro = value * EPOCHS[form]
     near = pl.when(micro.is_finite()).then(micro.round(0).clip(_FIRST, _LAST)).cast(pl.Int64, strict=False)
     return _found(values.alias("value").to_frame().select(near).to_series(), aware=form != "excel")
 
