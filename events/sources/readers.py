@@ -41,10 +41,13 @@ from shoplens.errors import SourceError
 _DAMAGED = (pl.exceptions.PolarsError, pa.ArrowException, duckdb.Error)
 _NO_OPTIONS = Csv()
 _TYPES = {"UBIGINT": pl.Int64(), "BIGINT": pl.Int64(), "DOUBLE": pl.Float64(), "BOOLEAN": pl.Boolean()}
+# A whole number beyond 64 bits, or something in a text that looks like one: JSON readers would round it.
+_LONG_NUMBER = r"[\[:,]\s*-?\d{19}"
 _REMEDIES = {
     "json_malformed": "the line is not JSON{why}; correct it, or remove the line",
     "not_a_record": "the line must be a JSON object with the fields of one record; correct it, or remove the line",
     "field_has_other_type": "{why}; write it as the other records do",
+    "number_too_large": "a whole number must lie within 64 bits; write longer IDs as text",
     "not_utf8": "the line is not UTF-8 text; convert the file",
     "line_too_large": "a line must have at most 16 MiB; shorten it, or remove it",
 }
@@ -69,18 +72,23 @@ def _dtype(structure: Any) -> pl.DataType:
 
 
 def _schema(place: Path, *, mixed: bool) -> pl.Schema | None:
-    """Return the schema of the records, or None where a line is no record, or values are `mixed` and must not be."""
+    """Return the schema of the records, or None where they must be read one by one.
+
+    That is where a line is no record, a number may be too large, or values are of other kinds and `mixed` is False.
+    """
     longest = 2 * LONGEST if mixed else LONGEST  # a copy may spell a number in more characters
     find = (
-        "SELECT json_group_structure(json)::VARCHAR, count(*) = count(json) FROM read_ndjson_objects($place, "
+        "SELECT json_group_structure(json)::VARCHAR, count(*) = count(json), "
+        "bool_or(regexp_matches(json, $number)) FROM read_ndjson_objects($place, "
         "ignore_errors=true, compression='uncompressed', maximum_object_size=$longest)"
     )
     try:
         with duckdb.connect() as connection:
-            ((found, all_json),) = connection.execute(find, {"place": str(place), "longest": longest}).fetchall()
+            given = {"place": str(place), "longest": longest, "number": _LONG_NUMBER}
+            ((found, all_json, long_number),) = connection.execute(find, given).fetchall()
     except duckdb.Error:  # a record above the limit, or text that DuckDB cannot decode: read line by line
         return None
-    if not found or not all_json or (not mixed and '"JSON"' in found):
+    if not found or not all_json or (not mixed and (long_number or '"JSON"' in found)):
         return None
     structure = json.loads(found)
     return pl.Schema({key: _dtype(one) for key, one in structure.items()}) if isinstance(structure, dict) else None
@@ -120,6 +128,14 @@ def _fitted(value: Any, usual: dict[str, str], address: str = "") -> Any:
     return [_fitted(one, usual, f"{address}[]") for one in value] if isinstance(value, list) else value
 
 
+def _whole(digits: str) -> int:
+    """Return a whole number of JSON; raise an OverflowError beyond 64 bits."""
+    value = int(digits)
+    if not -(2**63) <= value < 2**63:
+        raise OverflowError
+    return value
+
+
 def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
     """Yield the number and text of each line that is not blank, its record, and what is wrong with it and why."""
     with place.open("rb") as stream:
@@ -129,10 +145,12 @@ def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
                 continue
             try:
                 line.decode()
-                record = json.loads(text)
+                record = json.loads(text, parse_int=_whole)
                 reason = "" if isinstance(record, dict) else "not_a_record"
             except UnicodeDecodeError:
                 reason = "not_utf8"
+            except OverflowError:
+                reason = "number_too_large"
             except (ValueError, RecursionError) as error:  # of others: digits without end, or thousands of brackets
                 reason = "json_malformed"
                 why = f" at character {error.pos + 1:,}" if isinstance(error, json.JSONDecodeError) else ""
@@ -186,13 +204,7 @@ def _json_lines(path: Path, size: Size) -> Iterator[Piece]:
         with place.open("rb") as stream:
             while block := stream.read(size.bytes):
                 block += b"" if block.endswith(b"\n") else stream.readline()
-                try:
-                    read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
-                except pl.exceptions.PolarsError as error:
-                    raise SourceError(
-                        f"{path}: a whole number must lie within 64 bits; one in this file does not. Write longer IDs "
-                        f"as text"
-                    ) from error
+                read = pl.read_ndjson(block, schema=schema) if block.strip() else pl.DataFrame(schema=schema)
                 for frame in read.iter_slices(size.rows):
                     yield Piece(frame)
                     empty = False
