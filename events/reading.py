@@ -4,18 +4,23 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from events.account import TableAccount, count_reasons
+from events.account import TableAccount, count_reasons, quarantine
 from events.contract import EVENT_SCHEMA, SIDE_SCHEMAS
-from events.entries import Entry, entries_of, findings_of
-from events.identity import OTHER_CONTENT
+from events.identity import OTHER_CONTENT, salt_of
 from events.mapping import Mapping
 from events.resolve import Resolver
-from events.sources.files import Labels, Size, find_files, select_files, unread_files
+from events.sources.files import Labels, Size, files_of, find_files, select_files, unread_files
+from events.sources.readers import pieces, read_table
+from events.transform.columns import scalar_columns
+from events.transform.money import read_rates
+from events.transform.records import Filler, Rows, Seconds, flat_rows, joined, second_tables
+from events.transform.rows import Transformed, Transformer
 from events.transform.side_tables import (
     CONTENT_SCHEMA,
     carried_columns,
@@ -26,6 +31,88 @@ from events.transform.side_tables import (
 )
 from shoplens.errors import SourceError
 from shoplens.files import file_digest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, as it is read for one entry of the mapping's `events`.
+
+    Attributes:
+        label: See `events.sources.files.Labels`.
+        path: The file.
+        table: Shared by the files of the entry, which must be transformed in order.
+        seconds: The joins of the entry, each with its second table.
+        notes: Remarks on the file for the person who reads it, once it has been read.
+    """
+
+    label: str
+    path: Path
+    table: Transformer
+    seconds: Seconds = ()
+    notes: list[str] = field(default_factory=list)
+
+    def rows(self, size: Size | None = None) -> Iterator[Rows]:
+        """Yield the rows of the file in pieces.
+
+        Raises:
+            MappingError, SourceError: see `events.sources`.
+        """
+        spec, name = self.table.spec, self.table.mapping.name
+        filler = None if spec.fill_down is None else Filler(spec.fill_down, spec.table, name)
+        for piece in pieces(self.path, spec.csv, size):
+            frame = piece.frame if filler is None else filler.fill(piece.frame)
+            if piece.note and piece.note not in self.notes:
+                self.notes.append(piece.note)
+            yield flat_rows(joined(frame, self.seconds, spec.table, name), spec)
+
+    def transformed(self, size: Size | None = None) -> Iterator[Transformed]:
+        """Yield what became of the rows of every piece.
+
+        Raises:
+            MappingError, SourceError: see `rows` and `events.transform.rows`.
+        """
+        self.table.start_file(self.rows(size))
+        return self.table.transform(self.rows(size), self.label)
+
+    def conflicting(self, numbers: pl.Series, reason: str, size: Size | None = None) -> Iterator[pl.DataFrame]:
+        """Yield QUARANTINE_SCHEMA of the rows with these sorted numbers, read from the file again."""
+        start = 0
+        for rows in self.rows(size):
+            here = numbers.filter(numbers.is_between(start, start + rows.frame.height, closed="left"))
+            if not here.is_empty():
+                raw = scalar_columns(rows.frame[(here - start).to_list()])
+                yield quarantine(raw, here, pl.Series([[reason]]).new_from_index(0, len(here)), self.label)
+            start += rows.frame.height
+            if start > numbers[-1]:
+                return
+
+
+def _entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entry]:
+    """Return what is read of events, in the order in which it is read: of two events with one ID the first counts.
+
+    Raises:
+        MappingError, SourceError: a table is not there, or a joined one cannot be joined.
+    """
+    entries: list[Entry] = []
+    before: dict[str, int] = {}
+    rates = None
+    if mapping.rates is not None:
+        tables = [read_table(file, mapping.rates.csv) for file in files_of(files, mapping.rates.table, mapping)]
+        rates = read_rates(tables, mapping.rates) if tables else None
+    for place, spec in enumerate(mapping.events, start=1):
+        found = files_of(files, spec.table, mapping)
+        seconds = second_tables(spec, files, mapping) if found else ()
+        # The ID is derived from the name of the mapped table, so that the same rows in another file are duplicates.
+        table = Transformer(spec, mapping, salt_of(spec.table, before.get(spec.table, 0)), rates)
+        before[spec.table] = before.get(spec.table, 0) + 1
+        entries += [Entry(labels.take(path, f"events {place}"), path, table, seconds) for path in found]
+    return entries
+
+
+def _findings_of(entries: list[Entry]) -> list[str]:
+    """Return what is reported about the tables of entries that have been read, one line per finding."""
+    tables = dict.fromkeys(entry.table for entry in entries)
+    return [f"{table.spec.table}: {line}" for table in tables for line in table.findings.messages()]
 
 
 class Progress:
@@ -83,7 +170,7 @@ class Reading:
         self._side_quarantined: list[pl.DataFrame] = []
         if entries is None:
             labels = Labels(files)
-            entries = entries_of(mapping, files, labels)
+            entries = _entries_of(mapping, files, labels)
             # First: the memory that they take to read is free again before the events are read.
             for name in SIDE_SCHEMAS:
                 side = read_side(files, name, mapping, labels)
@@ -149,7 +236,7 @@ class Reading:
         notes = [note for entry in self._entries for note in entry.notes]
         if self._absent:
             notes.append(f"not given, and optional: {', '.join(self._absent)}")
-        return tuple(dict.fromkeys([*notes, *findings_of(self._entries)]))
+        return tuple(dict.fromkeys([*notes, *_findings_of(self._entries)]))
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
         """Return the items with these IDs and what is known of their content, when `events` has ended."""

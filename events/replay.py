@@ -14,14 +14,13 @@ import polars as pl
 
 from events.account import TableAccount
 from events.contract import QUARANTINE_SCHEMA
-from events.entries import Entry
 from events.identity import salt_of
 from events.lake import Place, Snapshot
 from events.lake.commit import append_incoming
 from events.lake.ingest import in_order
 from events.lake.table import Lake, created
 from events.mapping import Mapping, columns_of
-from events.reading import Reading
+from events.reading import Entry, Reading
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
 from events.transform.records import Rows, sources_of

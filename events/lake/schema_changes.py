@@ -144,6 +144,8 @@ def _typed(where: str, name: str, was: str, now: str, role: str | None) -> list[
             f"{now}, which is {change} type. Write it as {was} again; if the change is meant, give the mapping another "
             f"name, under which the source begins anew. Nothing was read"
         )
+    if was == "text" and role == "text" and now in ("int", "float"):
+        return [f"{where}: column {name} held text before and holds numbers now: IDs such as 007 may have become 7"]
     return [f"{where}: column {name} is wider: {was} before, {now} now"] if now in _WIDER[was] else []
 
 

@@ -81,6 +81,13 @@ def test_a_new_column_is_kept_in_attributes(bring: Bring, write: Write, tmp_path
     assert {"key": "coupon", "value": "SAVE10"} in read_events(tmp_path / "lake")["attributes"][-1].to_list()
 
 
+def test_ids_that_lose_their_leading_zeros_are_reported(bring: Bring, write: Write) -> None:
+    rows = [f"2024-07-0{n % 9 + 1} 10:00:00,u{n},{n:03},1.5,red" for n in range(12)]
+    bring(write("log.csv", HEAD, *rows))
+    (line,) = bring(write("log.csv", HEAD, *(row.replace(",0", ",").replace(",0", ",") for row in rows)))
+    assert "column sku held text before and holds numbers now" in line
+
+
 def test_a_column_that_is_gone_and_not_read_is_reported(bring: Bring, write: Write) -> None:
     bring(write("log.csv", HEAD, *ROWS))
     rows = [row.removesuffix(",red") for row in ROWS]
