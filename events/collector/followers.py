@@ -35,25 +35,26 @@ class Following:
         seconds: float = 0.0,
         min_records: int = 1,
         max_bytes: int = 4 << 20,
+        same_batches: bool = False,
     ) -> None:
         """Begin where the follower stopped; without a readable position in this log, at the log's beginning.
 
         Args:
             log: The log.
             name: Name of the follower, and of the file in `folder` that keeps its position.
-            follow: Gives records their effect, all of them, before returning. A batch that was begun is repeated with
-                the same records after a kill.
+            follow: Gives records their effect, all of them, before returning.
             folder: Where the position is kept.
             rewind: Returns whether earlier effects are gone, so that the log must be followed from its beginning.
             seconds: How long records may wait for more to come.
             min_records: How many need not wait.
             max_bytes: About how many are taken at once.
+            same_batches: Whether a batch that was begun is repeated with the same records after a kill.
         """
         self.problem: str | None = "starting"
         self.name, self.position, self._batch_end = name, 0, 0
         self._log, self._follow, self._rewind, self._path = log, follow, rewind, folder / f"{name}.json"
         self._seconds, self._min_records, self._max_bytes = seconds, min_records, max_bytes
-        self._ending = threading.Event()
+        self._same_batches, self._ending = same_batches, threading.Event()
         with suppress(OSError, ValueError, KeyError, TypeError):  # an effect that is repeated changes nothing
             kept = read_json(self._path)
             if kept["log"] == log.id:
@@ -76,7 +77,8 @@ class Following:
         begun = self._batch_end > self.position
         records, end = self._log.read(self.position, self._max_bytes, self._batch_end if begun else None)
         if records:
-            self._keep(self.position, end)
+            if self._same_batches and not begun:
+                self._keep(self.position, end)
             self._follow(records)
         if end != self.position:
             self._keep(end, end)

@@ -15,7 +15,7 @@ import polars as pl
 from pydantic_core import to_json
 
 from events.collector.log import EventLog
-from events.collector.records import Incoming, record_frames
+from events.collector.records import Incoming, events_of
 from events.contract import EVENT_SCHEMA
 from events.identity import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
@@ -83,7 +83,7 @@ class Intake:
         position = 0
         while position < log.end:
             records, position = log.read(position, _READ_BYTES)
-            events = map(self._with_session, record_frames(records)[0].to_dicts())
+            events = map(self._with_session, events_of(records))
             self._remember({event["event_id"]: content_key(event) for event in events})
 
     def _remember(self, ids: dict[str, int]) -> None:

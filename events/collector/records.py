@@ -183,6 +183,12 @@ def parse_body(body: bytes) -> list[Incoming]:
     return [_checked(one) for one in content] if isinstance(content, list) else [_checked(content, body)]
 
 
+def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return the events among records, times as `datetime`: for a few at a time faster than `record_frames`."""
+    events = [from_json(one.content) for one in records if not one.content.startswith(QUARANTINED)]
+    return [{**event, **{name: datetime.fromisoformat(event[name]) for name in _TIMES}} for event in events]
+
+
 def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the others, numbered by position."""
     good = [one.content for one in records if not one.content.startswith(QUARANTINED)]

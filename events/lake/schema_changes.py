@@ -23,7 +23,11 @@ from events.transform.records import sources_of
 from shoplens.errors import SourceError
 
 Sources = dict[str, dict[str, str]]
-"""The kind of each column (a key of `_WIDER`), by table and column, from the first rows of the files."""
+"""The kind of each column, by table and column, from the first rows of the files.
+
+A kind is a key of `_WIDER`; `text:int` and the like are texts that hold such values.
+"""
+_IN_TEXT = "text:"
 _ROWS = 1000
 _BYTES = 1 << 20
 _MOST = 0.5  # of the values: a few bad ones are rows for the quarantine, not another type
@@ -68,7 +72,7 @@ def _kind(values: pl.Series) -> str:
     if dtype == pl.String:
         texts = values.str.strip_chars().replace("", None).drop_nulls()
         shares: dict[str, Any] = {kind: texts.str.contains(shape).mean() for kind, shape in _SHAPES.items()}
-        kinds = (kind for kind, share in shares.items() if share >= _MOST)
+        kinds = (f"{_IN_TEXT}{kind}" for kind, share in shares.items() if share >= _MOST)
         return "empty" if texts.len() < _ENOUGH else next(kinds, "text")
     fits = {
         "empty": values.null_count() == values.len(),
@@ -97,10 +101,15 @@ def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
     return {table: columns for table, columns in found.items() if columns}
 
 
+def _values(kind: str) -> str:
+    """Return the kind of the values of a column, whether they are in text or not."""
+    return kind.removeprefix(_IN_TEXT)
+
+
 def _widest(known: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
     """Return columns under the widest kind that each has had."""
     return {
-        name: kind if kind in _WIDER[known.get(name, "empty")] else known.get(name, kind)
+        name: kind if _values(kind) in _WIDER[_values(known.get(name, "empty"))] else known.get(name, kind)
         for name, kind in columns.items()
     }
 
@@ -132,26 +141,29 @@ def _read_as(mapping: Mapping, table: str, old: set[str], new: set[str]) -> tupl
     return roles, optional
 
 
-def _typed(where: str, name: str, was: str, now: str, role: str | None) -> list[str]:
-    """Return a line on a column that is wider now; raise where a number or a time cannot be read from it any more."""
+def _typed(where: str, name: str, old: str, new: str, role: str | None) -> list[str]:
+    """Return a line on a column that is wider now; raise where what is read from it would be lost, or other IDs."""
+    was, now = _values(old), _values(new)
     if was == now or "empty" in (was, now):
         return []
-    unreadable = {"number": now not in ("int", "float"), "time": (was, now) != ("date", "timestamp")}
-    if was != "text" and unreadable.get(role or "text"):  # bad values can only become better
+    unreadable = {
+        "number": was != "text" and now not in ("int", "float"),  # bad values can only become better
+        "time": was != "text" and (was, now) != ("date", "timestamp"),
+        "text": was == "text" and new in ("int", "float"),  # an ID such as 007 would be 7
+    }
+    if role is not None and unreadable[role]:
         change = "a narrower" if was in _WIDER[now] else "another"
         raise SourceError(
             f"mapping {where}: column {name}: must go on being {was}, as in the lake, or become wider; received "
             f"{now}, which is {change} type. Write it as {was} again; if the change is meant, give the mapping another "
             f"name, under which the source begins anew. Nothing was read"
         )
-    if was == "text" and role == "text" and now in ("int", "float"):
-        return [f"{where}: column {name} held text before and holds numbers now: IDs such as 007 may have become 7"]
     return [f"{where}: column {name} is wider: {was} before, {now} now"] if now in _WIDER[was] else []
 
 
 def _gone(where: str, name: str, was: str, free: list[str], *, read: bool) -> str:
     """Return a line on a column that is gone; raise where it is read, and name the new columns that nothing reads."""
-    gone = f"{where}: column {name} ({was}) is gone"
+    gone = f"{where}: column {name} ({_values(was)}) is gone"
     if not read:
         return gone
     nearest = sorted(free, key=lambda one: -SequenceMatcher(None, name, one).ratio())
@@ -197,7 +209,7 @@ def known_sources(lake: Lake, mapping: str) -> Sources:
     newest = json.loads(rows.sort("version")["sources"][-1]) if rows.height else {}
     # Accounts of earlier versions hold statistics in place of the kind.
     return {
-        table: {name: one for name, one in columns.items() if one in [*_WIDER]} for table, columns in newest.items()
+        table: {name: one for name, one in columns.items() if isinstance(one, str)} for table, columns in newest.items()
     }
 
 

@@ -62,8 +62,17 @@ def _follow(
         except OSError as error:  # a full disk, for example: the log refuses by itself what it cannot write
             _log.warning("log: passed records cannot be dropped: %s; trying again", error)
 
-    pace: dict[str, Any] = {"seconds": compact_seconds, "min_records": _COMPACT_RECORDS, "max_bytes": _COMPACT_BYTES}
-    followers.append(Following(log, "compact", compact, home, **pace))
+    compacting = Following(
+        log,
+        "compact",
+        compact,
+        home,
+        seconds=compact_seconds,
+        min_records=_COMPACT_RECORDS,
+        max_bytes=_COMPACT_BYTES,
+        same_batches=True,
+    )
+    followers.append(compacting)
     for one in followers:
         stack.callback(one.close)
     return followers

@@ -1,14 +1,14 @@
 """The follower of the collector's log that appends live events to the online stores."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import polars as pl
+import numpy as np
 
 from events.collector.log import Record
-from events.collector.records import record_frames
+from events.collector.records import events_of
 from events.lake import Place, is_lake, known_since
 from features.online_stores.rows import LiveEvent, RowStore
 from features.store import StoreState, in_use, online_stores, open_rows, places, read_state, store_errors, write_live
@@ -16,20 +16,24 @@ from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
-def live_events(events: pl.DataFrame) -> list[LiveEvent]:
-    """Return the events of known users (EVENT_SCHEMA) as the online stores keep them."""
-    known = events.filter(pl.col("user_id").is_not_null()).select(
-        "user_id",
-        pl.max_horizontal("event_time", "ingested_at").dt.epoch("us").alias("known_micros"),
-        pl.col("event_time").dt.epoch("us").alias("time"),
-        "event_id",
-        pl.col("item_id").fill_null(""),
-        "event_name",
-        pl.col("quantity", "amount").fill_null(0.0).cast(pl.Float32).cast(pl.Float64),
-        pl.coalesce("order_id", "session_id", pl.lit("")).alias("order_key"),
+
+def live_event(event: Mapping[str, Any]) -> LiveEvent:
+    """Return an event of the contract, its times as `datetime`, as the online stores keep it."""
+    known = max(event["event_time"], event["ingested_at"])
+    return LiveEvent(
+        user_id=event["user_id"],
+        known_micros=(known - _EPOCH) // _MICROSECOND,
+        time=(event["event_time"] - _EPOCH) // _MICROSECOND,
+        event_id=event["event_id"],
+        item_id=event.get("item_id") or "",
+        event_name=event["event_name"],
+        quantity=float(np.float32(event.get("quantity") or 0.0)),
+        amount=float(np.float32(event.get("amount") or 0.0)),
+        order_key=event.get("order_id") or event.get("session_id") or "",
     )
-    return [LiveEvent(*row) for row in known.select(LiveEvent._fields).iter_rows()]
 
 
 class OnlinePush:
@@ -65,7 +69,7 @@ class OnlinePush:
                 raise StoreUnavailableError(f"store {name} has lost what was loaded; run `shoplens materialize`")
         for store, high_water in new.items() if is_lake(self._lake) else ():
             for day in known_since(self._lake, high_water):  # they have left the log
-                self._push(day, [self._stores[store]])
+                self._push(day.to_dicts(), [self._stores[store]])
         write_json(self._targets_path, self._loads)
         return bool(new)
 
@@ -91,7 +95,7 @@ class OnlinePush:
         Raises:
             StoreUnavailableError: a store cannot be reached; the same records are to be pushed again.
         """
-        self._push(record_frames(records)[0], self._stores.values())
+        self._push(events_of(records), self._stores.values())
 
     def close(self) -> None:
         """Close the stores."""
@@ -107,11 +111,11 @@ class OnlinePush:
             self.close()
             raise StoreUnavailableError(f"online store: cannot be written: {error}") from error
 
-    def _push(self, events: pl.DataFrame, stores: Iterable[RowStore]) -> None:
-        live = live_events(events)
+    def _push(self, events: Sequence[Mapping[str, Any]], stores: Iterable[RowStore]) -> None:
+        live = [live_event(event) for event in events if event.get("user_id") is not None]  # else not known yet who
         with self._reaching():
             for rows in stores if live else ():
                 rows.append(live)
-        if self._state is not None and not events.is_empty():
-            latest: Any = events.select(pl.max_horizontal("event_time", "ingested_at").max()).item()
-            write_live(self._where, self._state, latest + timedelta(microseconds=1))
+        if events and self._state is not None:
+            latest = max(max(event["event_time"], event["ingested_at"]) for event in events)
+            write_live(self._where, self._state, latest + _MICROSECOND)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.contract import EVENT_SCHEMA
-from features.live.push import live_events
+from features.live.push import live_event
 from features.online_stores.rows import LISTS, LiveEvent, merge
 from features.online_stores.sqlite_rows import SqliteRows
 from features.recent import recent_lists
@@ -58,7 +58,7 @@ def test_any_order_any_batches_any_repeats(
         while coming:
             size = cuts.pop() if cuts else 2
             part, coming = coming[:size], coming[size:]
-            rows.append(live_events(pl.DataFrame(part, schema)))
+            rows.append(map(live_event, part))
         live = list(rows.live())
     assert len(live) <= N
     assert merge(tuple(LISTS), before[0] if before else (None,) * len(LISTS), live, N) == batch
