@@ -38,7 +38,7 @@ class ViewInput:
         return self.log.filter(self.log.event_time >= ibis.literal(oldest, "timestamp('UTC', 6)"))
 
     def while_active(self, *measures: Measure) -> ir.Table:
-        """Return the trailing sums of `measures` on the days on which the user has an event of the last `reach` days."""
+        """Return the trailing sums of `measures` on days on which the user has an event of the last `reach` days."""
         recent, key = self.within(self.reach), "user_id"
         events = recent.group_by(key, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
         alive, spine = Measure(events, {"alive": (self.reach,)}), span_days(key, recent, self.reach, self.days)
