@@ -58,7 +58,7 @@ class ViewInput:
             best=(sums[met] * _CODES - sums.code).max(), total=sums[met].sum(), values=sums.count()
         )
         top = best.mutate(count=(best.best / _CODES).ceil().cast("float64"))
-        code = (top["count"] * _CODES - top.best).cast("int64")
+        code = (top["count"] * _CODES - top.best).cast("int32")  # Spark indexes an array by nothing wider
         return top.select("user_id", "day", "count", "total", "values", code=code)
 
 
