@@ -38,7 +38,7 @@ class ViewInput:
         return self.log.filter(self.log.event_time >= ibis.literal(oldest, "timestamp('UTC', 6)"))
 
     def while_active(self, *measures: Measure) -> ir.Table:
-        """Return trailing sums of `measures` on the days on which a user has an event at most `reach` days old."""
+        """Return the trailing sums of `measures` on days on which the user has an event of the last `reach` days."""
         recent, key = self.within(self.reach), "user_id"
         events = recent.group_by(key, "event_day", "known_day").agg(alive=recent.count().cast("float64"))
         alive, spine = Measure(events, {"alive": (self.reach,)}), span_days(key, recent, self.reach, self.days)
@@ -58,7 +58,7 @@ class ViewInput:
             best=(sums[met] * _CODES - sums.code).max(), total=sums[met].sum(), values=sums.count()
         )
         top = best.mutate(count=(best.best / _CODES).ceil().cast("float64"))
-        code = (top["count"] * _CODES - top.best).cast("int64")
+        code = (top["count"] * _CODES - top.best).cast("int32")  # Spark indexes an array by nothing wider
         return top.select("user_id", "day", "count", "total", "values", code=code)
 
 
