@@ -189,7 +189,7 @@ def _drawing(rows: pl.DataFrame, title: str) -> dict[str, Any] | None:
     return {
         "title": title,
         "band": points([*high, *reversed(low)]),
-        "values": points((day, up(value)) for day, value in values),
+        "line": points((day, up(value)) for day, value in values),
         "outside": [(across(d), up(v), d, v) for d, v in outside_limits(rows).select("day", "value").iter_rows()],
         "days": [(across(day), day, anchor) for day, anchor in marks],
         "lines": [(up(v), f"{v:,.4g}" if v < 10_000 else f"{v:,.0f}") for v in (0.0, most / 2, most)],

@@ -1,5 +1,6 @@
 """Drift detection: limits calculated by hand, and faults injected into a simulated shop with seasons and promotions."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -211,6 +212,9 @@ def test_a_day_has_ended_when_its_last_hour_has_events(hours: list[str], last: d
 def test_the_page_is_self_contained_and_shows_the_findings(shop: Ingested) -> None:
     drift = find_drift(_profile(shop, _times("price", 100)), REFERENCE, LAST, LAST)
     page = build_page(drift, "a shop & its log")
+    lines = re.findall(r'class="line" points="([^"]*)"', page)
+    assert lines
+    assert all(re.fullmatch(r"[\d., ]+", line) for line in lines)
     assert "a shop &amp; its log" in page
     assert page.count("<svg") > 10
     assert "http" not in page
