@@ -75,7 +75,7 @@ def _kind(values: pl.Series) -> str:
         kinds = (f"{_IN_TEXT}{kind}" for kind, share in shares.items() if share >= _MOST)
         return "empty" if texts.len() < _ENOUGH else next(kinds, "text")
     fits = {
-        "empty": values.null_count() == values.len(),
+        "empty": values.null_count() == values.len() or (dtype.is_float() and not values.is_finite().any()),
         "int": dtype.is_integer(),
         "float": dtype.is_float() or dtype.is_decimal(),
         "date": dtype == pl.Date,

@@ -166,10 +166,11 @@ def test_a_wider_type_is_accepted(
     ("column", "before", "after", "said"),
     [
         ("ts", pl.Series([NOON] * 4), pl.Series([date(2024, 7, 1)] * 4), "timestamp.*received date.*narrower"),
+        ("sku", pl.Series(["007", "008", "009", "010"]), pl.Series([7, 8, 9, 10]), "text.*received int.*narrower"),
         ("price", pl.Series([1.5, 2.5, 3.5, 4.5]), pl.Series(["EUR 1", "EUR 2", "3", "EUR 4"]), "float.*received text"),
         ("ts", pl.Series([NOON] * 4), pl.Series([1719835200] * 4), "timestamp.*received int.*another type"),
     ],
-    ids=["timestamp-date", "number-text", "time-epoch"],
+    ids=["timestamp-date", "leading zeros", "number-text", "time-epoch"],
 )  # fmt: skip
 def test_a_narrower_or_another_type_is_rejected_and_nothing_is_written(
     bring: Bring, tmp_path: Path, column: str, before: pl.Series, after: pl.Series, said: str
@@ -183,8 +184,13 @@ def test_a_narrower_or_another_type_is_rejected_and_nothing_is_written(
     assert Snapshot(tmp_path / "lake").version == 1
 
 
-# a file that declares its types shows in one row that its times are numbers now
-DECLARED = {"Parquet: numbers for people", "Parquet: times as numbers without a unit"}
+# a file that declares its types shows in one row that its IDs or its times are numbers now
+DECLARED = {
+    "Parquet: numbers for people",
+    "Parquet: times as numbers without a unit",
+    "JSON Lines: an ID above 64 bits",
+    "JSON Lines: an ID of thirty digits",
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
