@@ -206,11 +206,8 @@ def known_sources(lake: Lake, mapping: str) -> Sources:
     rows = pl.scan_delta(table).select("batch", "mapping", "version", "sources", "reverts").collect()
     reverted = rows["reverts"].drop_nulls().implode()
     rows = rows.filter(pl.col("mapping") == mapping, ~pl.col("batch").is_in(reverted)).drop_nulls("sources")
-    newest = json.loads(rows.sort("version")["sources"][-1]) if rows.height else {}
-    # Accounts of earlier versions hold statistics in place of the kind.
-    return {
-        table: {name: one for name, one in columns.items() if isinstance(one, str)} for table, columns in newest.items()
-    }
+    found: Sources = json.loads(rows.sort("version")["sources"][-1]) if rows.height else {}
+    return found
 
 
 def merged_sources(known: Sources, sources: Sources) -> str | None:

@@ -215,16 +215,6 @@ def test_a_mapping_knows_only_its_own_sources(bring: Bring, write: Write, tmp_pa
     assert list(known_sources(Lake(tmp_path / "lake"), "shop")) == ["log"]
 
 
-def test_statistics_in_an_account_of_an_earlier_version_are_ignored(
-    mapping_of: Load, write: Write, bring: Bring, tmp_path: Path
-) -> None:
-    mapping, log = mapping_of(TABLES), write("log.csv", HEAD, *ROWS)
-    statistics = {"kind": "int64", "declared": False, "values": 16, "given": 1.0, "length": 3.0, "distinct": 0.5}
-    append(tmp_path / "lake", mapping, read_source(mapping, [log]), {"log": {"ts": statistics, "fee": statistics}})
-    assert known_sources(Lake(tmp_path / "lake"), "shop") == {"log": {}}
-    assert bring(write("log.csv", HEAD, *(row.replace("07-", "08-") for row in ROWS))) == []
-
-
 def test_the_command_reports_changes_and_late_days(mapping_of: Load, write: Write, call: Callable[..., str]) -> None:
     mapping_of(TABLES)
     write("1/log.csv", HEAD, *ROWS)
