@@ -62,8 +62,7 @@ _TYPES: dict[Any, Any] = {
 }
 _COLUMNS = {name: _TYPES[kind] | None for name, kind in EVENT_SCHEMA.items()} | {"event_name": Literal[EVENT_NAMES]}
 _POSTED: Any = TypedDict("_POSTED", _COLUMNS, total=False)  # type: ignore[misc]
-with_config(strict=True, extra="allow", str_strip_whitespace=True)(_POSTED)
-_EVENT: TypeAdapter[Any] = TypeAdapter(_POSTED)
+_EVENT: TypeAdapter[Any] = TypeAdapter(with_config(strict=True, extra="allow", str_strip_whitespace=True)(_POSTED))
 _NUMBERS = frozenset(name for name, kind in EVENT_SCHEMA.items() if kind.is_numeric())
 _REQUIRED = ("event_time", "event_name")
 

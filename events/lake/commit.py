@@ -222,7 +222,7 @@ def commit_batch(
         CommitFailedError: another writer was first; nothing is committed.
     """
     columns = {"batch": new_batch(), "tables": {}} | columns
-    columns["tables"] = json.dumps(columns["tables"], sort_keys=True, ensure_ascii=False)
+    columns["tables"] = json.dumps(columns["tables"], ensure_ascii=False)
     account = Account(version=events.version() + 1, committed_at=datetime.now(UTC), **columns)
     pending, content = f"pending/{account.batch}.parquet", io.BytesIO()
     account.frame().write_parquet(content)
