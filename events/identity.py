@@ -20,6 +20,12 @@ UNIT = "\x1f"
 OTHER_CONTENT = "event_id_with_other_content"
 """The reason for quarantining an event whose ID is known with other content."""
 
+OLDER_VERSION = "older_version"
+"""The reason for quarantining a row of which another row is a newer version."""
+
+VERSION = "_version"
+"""Names the column of a row's version: of rows with one event ID, the highest one is the event."""
+
 CONTENT_COLUMNS: tuple[str, ...] = tuple(
     name for name in EVENT_SCHEMA if name not in ("event_id", "ingested_at", "session_id")
 )

@@ -227,6 +227,7 @@ class EventTable(_Table):
     missing: Missing = Field(default=(), description="Words for no value, in any column or per column.")
     identified_by: tuple[str, ...] = Field(default=(), description="What a derived event_id is made of.")
     once_per: tuple[str, ...] = Field(default=(), description="Contract columns; a repeated purchase counts once.")
+    version_by: Source | None = Field(default=None, description="Of rows with one event ID, the highest counts.")
     constants: dict[str, str | int | float] = {}
     event_names: dict[str, str] = Field(
         default={}, validate_default=True, description="The source's event name -> the contract's."

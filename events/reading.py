@@ -12,7 +12,7 @@ import polars as pl
 
 from events.account import TableAccount, count_reasons, quarantine
 from events.contract import EVENT_SCHEMA, SIDE_SCHEMAS
-from events.identity import OTHER_CONTENT, salt_of
+from events.identity import OLDER_VERSION, OTHER_CONTENT, salt_of
 from events.mapping import Mapping
 from events.resolve import Resolver
 from events.sources.files import Labels, Size, files_of, find_files, select_files, unread_files
@@ -226,8 +226,11 @@ class Reading:
             done += frame.height
             self._progress(f"{done:,} of {total:,} events in order")
             yield frame.select(*EVENT_SCHEMA, table)
-        for (part,), rows in sorted(self._resolver.conflicting.partition_by("_part", as_dict=True).items()):
-            for quarantined in self._entries[part].conflicting(rows["_row"], OTHER_CONTENT, self._size):
+        for (part, older), rows in sorted(
+            self._resolver.conflicting.partition_by("_part", "older", as_dict=True).items()
+        ):
+            reason = OLDER_VERSION if older else OTHER_CONTENT
+            for quarantined in self._entries[part].conflicting(rows["_row"], reason, self._size):
                 self._quarantine(part, quarantined)
 
     @property

@@ -13,25 +13,27 @@ import duckdb
 import polars as pl
 
 from events.contract import EVENT_SCHEMA
-from events.identity import content_hash_sql
+from events.identity import VERSION, content_hash_sql
 from events.sources.files import Size
 
 MEMORY = "1500MB"  # of DuckDB; Polars needs about as much for the pieces, and both together stay below 4 GB
 _FRAME = 1 << 17  # rows
 _STRETCH = 4  # pieces
 
-# Rows whose ID a row before them has, in the order of files and rows, and whether the content is the same. IDs are
-# counted by their hashes, which take a third of the memory; the window compares the IDs themselves.
+# Rows whose ID a row before them has, in the order of versions, files and rows; whether the content is the same, and
+# whether they are an older version. IDs are counted by their hashes, which take a third of the memory; the window
+# compares the IDs themselves.
 _LATER = f"""
 CREATE TABLE later AS
-SELECT _part, _row, content = first_value(content) OVER ids AS same
+SELECT _part, _row, content = first_value(content) OVER ids AS same,
+    coalesce(_version < first_value(_version) OVER ids, false) AS older
 FROM (
-    SELECT event_id, _part, _row, {content_hash_sql()} AS content
+    SELECT event_id, _part, _row, _version, {content_hash_sql()} AS content
     FROM accepted
     SEMI JOIN (SELECT hash(event_id) AS shared FROM accepted GROUP BY shared HAVING count(*) > 1)
         ON hash(event_id) = shared
 )
-WINDOW ids AS (PARTITION BY event_id ORDER BY _part, _row)
+WINDOW ids AS (PARTITION BY event_id ORDER BY _version DESC NULLS LAST, _part, _row)
 QUALIFY row_number() OVER ids > 1
 """  # noqa: S608
 
@@ -59,7 +61,7 @@ LEFT JOIN (SELECT * FROM starts WHERE moment BETWEEN $first AND $last)
     ON person = coalesce(user_id, anonymous_id) AND moment = event_time
 ORDER BY event_time, event_id
 """
-_CONFLICTING = "SELECT _part, _row FROM later WHERE NOT same ORDER BY _part, _row"
+_CONFLICTING = "SELECT _part, _row, older FROM later WHERE NOT same ORDER BY _part, _row"
 _KEYS = ["event_time", "event_id", "session_id", "user_id", "anonymous_id", "_part", "_row"]
 
 
@@ -81,7 +83,8 @@ class Resolver:
     Attributes:
         rows: How many rows were added.
         repeated: How many exact duplicates each part has, after `events`.
-        conflicting: `_part` and `_row`, in order, of rows whose ID came with other content before, after `events`.
+        conflicting: `_part` and `_row`, in order, of rows whose ID another row has with other content, and whether that
+            row is a newer version (`older`), after `events`.
     """
 
     def __init__(self, folder: Path, more: list[str], size: Size) -> None:
@@ -94,17 +97,17 @@ class Resolver:
         """
         self._folder, self._more, self._size = folder, more, size
         self._schema: dict[str, Any] = (
-            {"_part": pl.Int32, "_row": pl.UInt32} | EVENT_SCHEMA | dict.fromkeys(more, pl.String)
+            {"_part": pl.Int32, "_row": pl.UInt32, VERSION: pl.Float64} | EVENT_SCHEMA | dict.fromkeys(more, pl.String)
         )
         self._runs: list[_Run] = []
         self._pool = ThreadPoolExecutor(1)  # files are written and read while the main thread works on other rows
         self._writing: Future[None] | None = None
         self.rows = self._bytes = 0
         self.repeated: Counter[int] = Counter()
-        self.conflicting = pl.DataFrame(schema={"_part": pl.Int32, "_row": pl.UInt32})
+        self.conflicting = pl.DataFrame(schema={"_part": pl.Int32, "_row": pl.UInt32, "older": pl.Boolean})
 
     def add(self, part: int, frame: pl.DataFrame) -> None:
-        """Add rows of a part; of two rows with one ID, that of the lower part and row is the event."""
+        """Add rows of a part; of rows with one ID, the highest version is the event, then the lowest part and row."""
         if frame.is_empty():
             return
         absent = [pl.lit(None, dtype=pl.String).alias(name) for name in self._more if name not in frame.columns]

@@ -64,8 +64,8 @@ def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
     """Return everything that a table's entry reads from the source, except what derived IDs alone are made of."""
     tests = [test.column for test in (*spec.only, *spec.reject, *spec.discounts)]
     added = [] if spec.time_plus is None else [spec.time_plus.column]
-    total = [] if spec.order_amount is None else [spec.order_amount]
-    return [*spec.columns.values(), *tests, *spec.items.values(), *added, *total]
+    more = [one for one in (spec.order_amount, spec.version_by) if one is not None]
+    return [*spec.columns.values(), *tests, *spec.items.values(), *added, *more]
 
 
 def require_columns(columns: Sequence[str], needed: Sequence[str], table: str, mapping: str) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from events.account import Faults, Findings, faulty, quarantine
 from events.contract import EVENT_SCHEMA, UTC_TIME
-from events.identity import UNIT, Seen, derived_ids, numbered_ids
+from events.identity import UNIT, VERSION, Seen, derived_ids, numbered_ids
 from events.mapping import NTH, DateAndTime, EventTable, Mapping, columns_of
 from events.sources.files import MALFORMED
 from events.transform.columns import (
@@ -32,7 +32,6 @@ from events.transform.times import faults_of, read_times, require_times
 
 CARRIED = "_item:"
 """Starts the names of the columns of item content beside the events."""
-
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _PEOPLE = ("user_id", "anonymous_id")
 _KEYED = ("session_id", "item_id", "order_id", "campaign_id")
@@ -46,8 +45,8 @@ class Transformed:
 
     Attributes:
         rows: How many there were.
-        events: The accepted ones, exact duplicates among them: EVENT_SCHEMA, `_row`, and the item content that they
-            carried (CARRIED).
+        events: The accepted ones, exact duplicates among them: EVENT_SCHEMA, `_row`, their VERSION, and the item
+            content that they carried (CARRIED).
         quarantined: QUARANTINE_SCHEMA.
     """
 
@@ -169,7 +168,7 @@ class Transformer:
         if NTH in spec.identified_by and NTH not in mapped.frame.columns:
             good = good.with_columns(numbered_ids(good["event_id"], self._lines))
         self.findings.add(good, rows.absent, rows.unread)
-        carried = [name for name in good.columns if name.startswith(CARRIED)]
+        carried = [VERSION, *(name for name in good.columns if name.startswith(CARRIED))]
         quarantined = quarantine(mapped.raw[marks["row"]], marks["row"].cast(pl.Int64) + start, marks["reasons"], label)
         return Transformed(events.height, good.select("_row", *EVENT_SCHEMA, *carried), quarantined)
 
@@ -346,8 +345,14 @@ class Transformer:
         content = frame.select(path(frame, category).alias(f"{CARRIED}{name}") for name, category in spec.items.items())
         seconds = mapping.ingest_delay_seconds if spec.ingest_delay_seconds is None else spec.ingest_delay_seconds
         booked = (pl.col("event_time") + pl.duration(microseconds=int(seconds * 1_000_000))).cast(UTC_TIME)
+        version = pl.lit(None, dtype=pl.Float64)
+        if spec.version_by is not None:  # a number, or else a time
+            numbers, _ = read_number(frame, spec.version_by, pl.Float64(), spec.csv)
+            times = read_times(frame, spec.version_by, mapping.time_zone, spec.time_formats)["time"].to_physical()
+            version = pl.coalesce(pl.lit(numbers), pl.lit(times.cast(pl.Float64)))
         return events.with_columns(
             *content,
+            version.alias(VERSION),
             attributes(frame, extra),
             pl.coalesce("ingested_at", booked).alias("ingested_at"),
             pl.coalesce(mapping.person).alias("user_id"),

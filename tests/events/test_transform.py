@@ -248,6 +248,35 @@ def test_an_order_that_is_sent_again_counts_once_in_any_file(shop: Shop) -> None
     assert (shop.reasons("day1.jsonl"), shop.reasons("day4.jsonl")) == ({"sent_again": 3}, {"sent_again": 3})
 
 
+VERSIONS = """events:
+  - table: "*"
+    columns: {event_id: n, event_time: t, user_id: u, item_id: i, price: p}
+    constants: {event_name: purchase}
+    version_by: changed
+"""
+DAY1 = "n,t,u,i,p,changed\n1,2024-01-01,ann,a,10,{0}\n2,2024-01-01,bob,b,20,{0}\n3,2024-01-01,eve,c,30,{1}\n"
+AGAIN = "n,t,u,i,p,changed\n1,2024-01-01,ann,a,11,{1}\n2,2024-01-01,bob,b,20,{1}\n3,2024-01-01,eve,c,31,{0}\n"
+
+
+@pytest.mark.parametrize(("old", "new"), [("9", "10"), ("2024-01-01 08:00:00", "2024-01-02")], ids=["number", "time"])
+@pytest.mark.parametrize("size", [TINY, None])
+def test_the_newest_version_of_an_event_counts_whichever_file_it_is_in(
+    shop: Shop, size: Size | None, old: str, new: str
+) -> None:
+    shop.read(VERSIONS, size, day1_csv=DAY1.format(old, new), day2_csv=AGAIN.format(old, new))
+    assert shop.rows("event_id", "price") == [("1", 11.0), ("2", 20.0), ("3", 30.0)]
+    # The row that has not changed is a duplicate; no version is left in the attributes.
+    assert (shop.reasons("day1.csv"), shop.reasons("day2.csv")) == ({"older_version": 1}, {"older_version": 1})
+    assert sum(account.exact_duplicates for account in shop.accounts.values()) == 1
+    assert shop.events["attributes"].list.len().sum() == 0
+
+
+def test_rows_of_one_version_conflict_as_without_versions(shop: Shop) -> None:
+    shop.read(VERSIONS, day1_csv=DAY1.format(1, 1), day2_csv=AGAIN.format(1, ""))
+    assert shop.rows("event_id", "price") == [("1", 10.0), ("2", 20.0), ("3", 30.0)]
+    assert shop.reasons("day2.csv") == {"event_id_with_other_content": 2}
+
+
 def test_seen_counts_over_calls() -> None:
     seen = Seen()
     assert seen.before(pl.Series(["a", "b", "a"])).to_list() == [0, 0, 1]
