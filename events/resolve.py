@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from events.contract import EVENT_SCHEMA
 from events.identity import VERSION, content_hash_sql
@@ -65,6 +66,11 @@ _CONFLICTING = "SELECT _part, _row, older FROM later WHERE NOT same ORDER BY _pa
 _KEYS = ["event_time", "event_id", "session_id", "user_id", "anonymous_id", "_part", "_row"]
 
 
+def _arrow(rows: pl.DataFrame) -> pa.Table:
+    """Return rows for DuckDB without a copy of their texts."""
+    return rows.to_arrow(compat_level=pl.CompatLevel.newest())
+
+
 @dataclass(frozen=True)
 class _Run:
     """A Parquet file of accepted rows, sorted by time, and its first and last time."""
@@ -77,8 +83,8 @@ class _Run:
 class Resolver:
     """Accepted rows of all tables, to one event per ID.
 
-    Every piece that is added becomes a file of its own, sorted by time, so that a stretch of time is later read from
-    few row groups of few files. Memory: a few pieces, beside what DuckDB may take.
+    A few pieces are kept in memory. Of more, each becomes a file of its own, sorted by time, so that a stretch of time
+    is later read from few row groups of few files. Memory: a few pieces, beside what DuckDB may take.
 
     Attributes:
         rows: How many rows were added.
@@ -99,6 +105,7 @@ class Resolver:
         self._schema: dict[str, Any] = (
             {"_part": pl.Int32, "_row": pl.UInt32, VERSION: pl.Float64} | EVENT_SCHEMA | dict.fromkeys(more, pl.String)
         )
+        self._waiting: list[pl.DataFrame] = []
         self._runs: list[_Run] = []
         self._pool = ThreadPoolExecutor(1)  # files are written and read while the main thread works on other rows
         self._writing: Future[None] | None = None
@@ -112,9 +119,21 @@ class Resolver:
             return
         absent = [pl.lit(None, dtype=pl.String).alias(name) for name in self._more if name not in frame.columns]
         rows = frame.with_columns(pl.lit(part, dtype=pl.Int32).alias("_part"), *absent).select(list(self._schema))
+        self.rows, self._bytes = self.rows + rows.height, self._bytes + int(rows.estimated_size())
+        self._waiting.append(rows)
+        if self._runs or self._stretch_count() > 1:
+            for waiting in self._waiting:
+                self._write(waiting)
+            self._waiting = []
+
+    def _stretch_count(self) -> int:
+        rows, size = _STRETCH * self._size.rows, 4 * _STRETCH * self._size.bytes
+        return max(-(-self.rows // rows), -(-self._bytes // size))
+
+    def _write(self, rows: pl.DataFrame) -> None:
+        """Begin to write a run, once the one before is written."""
         if not rows["event_time"].is_sorted():
             rows = rows.sort("event_time", maintain_order=True)
-        self.rows, self._bytes = self.rows + rows.height, self._bytes + int(rows.estimated_size())
         run = _Run(self._folder / f"accepted-{len(self._runs):06}.parquet", *rows["event_time"][[0, -1]])
         self._runs.append(run)
         self._written()
@@ -135,16 +154,19 @@ class Resolver:
         spilled = str(self._folder / "spilled")
         with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spilled}) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-            files = [str(run.file) for run in self._runs]
-            connection.read_parquet(files, hive_partitioning=False).create_view("accepted")
+            if self._runs:
+                files = [str(run.file) for run in self._runs]
+                connection.read_parquet(files, hive_partitioning=False).create_view("accepted")
+            else:  # in one chunk: rows of many chunks are slow to gather
+                self._waiting = [pl.concat(self._waiting, rechunk=True)]
+                connection.register("accepted", _arrow(self._waiting[0]))
             connection.execute(_LATER)
             counted = connection.execute("SELECT _part, count(*) FROM later WHERE same GROUP BY _part").fetchall()
             self.repeated.update(dict(counted))
             self.conflicting = pl.DataFrame(connection.sql(_CONFLICTING).to_arrow_table())
             connection.execute(_STARTS)
             for rows in self._stretches(connection):
-                keys = rows.select(_KEYS).with_row_index("position")
-                connection.register("stretch", keys.to_arrow(compat_level=pl.CompatLevel.newest()))
+                connection.register("stretch", _arrow(rows.select(_KEYS).with_row_index("position")))
                 ends = {"first": rows["event_time"].min(), "last": rows["event_time"].max()}
                 found = pl.DataFrame(connection.sql(_ORDER, params=ends).to_arrow_table())
                 for part in found.iter_slices(_FRAME):
@@ -152,12 +174,13 @@ class Resolver:
 
     def _stretches(self, connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
         """Yield the rows in stretches of time, and of IDs where many rows are of one moment."""
-        count = max(-(-self.rows // (_STRETCH * self._size.rows)), -(-self._bytes // (4 * _STRETCH * self._size.bytes)))
-        cuts: list[tuple[datetime, str]] = []
-        if count > 1:
-            sample = f"SELECT event_time, event_id FROM accepted USING SAMPLE reservoir({64 * count} ROWS)"  # noqa: S608
-            keys = pl.DataFrame(connection.sql(sample).to_arrow_table()).sort("event_time", "event_id")
-            cuts = keys.unique(maintain_order=True).gather_every(64, offset=63).rows()
+        if not self._runs:
+            yield self._waiting.pop()
+            return
+        count = self._stretch_count()
+        sample = f"SELECT event_time, event_id FROM accepted USING SAMPLE reservoir({64 * count} ROWS)"  # noqa: S608
+        keys = pl.DataFrame(connection.sql(sample).to_arrow_table()).sort("event_time", "event_id")
+        cuts = keys.unique(maintain_order=True).gather_every(64, offset=63).rows()
         stretches = list(pairwise([None, *cuts, None]))
         following = self._pool.submit(self._between, *stretches[0])
         for stretch in [*stretches[1:], None]:

@@ -15,9 +15,7 @@ from events.lake.snapshot import (
     freeze_lake,
     is_lake,
     known_since,
-    lake_digest,
     lake_status,
-    read_events,
 )
 from events.lake.table import Place, is_url
 
@@ -31,8 +29,6 @@ __all__ = [
     "is_lake",
     "is_url",
     "known_since",
-    "lake_digest",
     "lake_status",
-    "read_events",
     "vacuum_lake",
 ]

@@ -1,10 +1,8 @@
 """A lake at one version: what readers see, what the stages read as of a moment, and what a lake reports of itself."""
 
-import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -223,11 +221,6 @@ def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
         yield rows.filter((pl.col("event_time") >= moment) | (pl.col("ingested_at") >= moment))
 
 
-def read_events(place: Place, version: int | None = None) -> pl.DataFrame:
-    """Return EVENT_SCHEMA of a whole lake, sorted: for lakes that fit into memory."""
-    return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *Snapshot(place, version).each_day()])
-
-
 def history_line(row: dict[str, Any]) -> str:
     """Return one batch of a lake's history as a line: version, batch, time, mapping and rows."""
     start = f"version {row['version']}: {row['batch']}, {row['committed_at']:%Y-%m-%d %H:%M:%S}, "
@@ -257,28 +250,3 @@ def lake_status(place: Place, since: int = 0) -> list[str]:
         *(history_line(row) for row in snapshot.history.tail(_LISTED).iter_rows(named=True)),
         f"late days since version {since}: {late}",
     ]
-
-
-def lake_digest(place: Place, leave_out: Collection[str] = ()) -> str:
-    """Return the SHA-256 of what a lake holds, however its files are cut and named and in which order they came.
-
-    Its identity, events, side tables and quarantine count; accounts, batches and versions, which tell how they came
-    there, do not. Memory: the largest day and the other tables.
-
-    Args:
-        place: The lake, a folder or an object-store URL.
-        leave_out: Columns that do not count, such as `ingested_at` where a clock gave it.
-
-    Raises:
-        SourceError: there is no lake, or a file of it cannot be read.
-    """
-    snapshot = Snapshot(place)
-    total = hashlib.sha256(snapshot.identity.encode())
-    others = {name: snapshot.side(name) for name in SIDE_SCHEMAS}
-    others |= {CONTENT: snapshot.content(), QUARANTINE: snapshot.quarantine().drop("batch")}
-    for name, frame in chain(((EVENTS, day) for day in snapshot.each_day()), others.items()):
-        columns = sorted(column for column in frame.columns if column not in leave_out)
-        # As text: what the rows hold, not how a file or a library stores them. A table of no rows is as none.
-        for line in frame.select(pl.struct(columns).struct.json_encode().alias("line"))["line"].sort():
-            total.update(f"{name}\x1f{line}\n".encode())
-    return total.hexdigest()

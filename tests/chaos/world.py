@@ -38,7 +38,8 @@ STEPS: dict[str, list[str]] = {
 _LIVE_BATCHES = """
 import polars as pl
 from events.contract import QUARANTINE_SCHEMA
-from events.lake import Snapshot, append_events, read_events
+from events.lake import Snapshot, append_events
+from tests.lake_content import read_events
 snapshot = Snapshot("lake")
 events = read_events("lake").filter(pl.col("user_id").is_not_null())
 for n in range(6):
@@ -82,7 +83,7 @@ class World:
     def digest(self, step: str) -> str:
         """Return the digest of what a step leaves."""
         if step in ("append", "compact", "erase"):
-            from events.lake import lake_digest
+            from tests.lake_content import lake_digest
 
             return lake_digest(self.root / "lake")
         if step == "materialize":

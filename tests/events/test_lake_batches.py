@@ -12,10 +12,11 @@ from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
-from events.lake import Snapshot, append_events, freeze_lake, ingest_files, lake_digest, table
+from events.lake import Snapshot, append_events, freeze_lake, ingest_files, table
 from events.mapping import Mapping
 from events.sources.files import Size
 from shoplens.errors import SourceError
+from tests.lake_content import lake_digest
 from tests.read_source import Ingested, append, lake_accounts, read_source
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, lake_digest
+from events.lake import Snapshot
 from events.lake.known_ids import KnownIds
 from events.lake.table import Lake
 from events.mapping import Mapping
@@ -17,6 +17,7 @@ from shoplens.errors import SourceError
 from shoplens.files import folder_digest
 from shoplens.params import load_params
 from shoplens.settings import Settings
+from tests.lake_content import lake_digest
 from tests.read_source import append, read_source
 
 Load = Callable[[str], Mapping]

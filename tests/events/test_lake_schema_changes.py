@@ -10,12 +10,13 @@ import pytest
 from test_broken_inputs import CASES, Case
 from test_broken_inputs import TABLES as BROKEN_TABLES
 
-from events.lake import Snapshot, read_events
+from events.lake import Snapshot
 from events.lake.schema_changes import changes, known_sources, source_columns
 from events.lake.table import Lake
 from events.mapping import Mapping
 from events.sources.files import kind_of
 from shoplens.errors import SourceError
+from tests.lake_content import read_events
 from tests.read_source import append, read_source
 
 Load = Callable[[str], Mapping]

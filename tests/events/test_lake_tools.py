@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from events.erase import revert
-from events.lake import read_events
 from events.lake.maintenance import compact
 from events.lake.table import Lake
 from events.mapping import Mapping
+from tests.lake_content import read_events
 from tests.read_source import append, lake_accounts, read_source
 
 TABLES = """\

@@ -12,11 +12,12 @@ import polars as pl
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, freeze_lake, lake_digest, read_events
+from events.lake import Snapshot, freeze_lake
 from events.lake.maintenance import vacuum
 from events.lake.table import ACCOUNTS, EVENTS, Lake
 from events.mapping import Mapping
 from shoplens.errors import SourceError
+from tests.lake_content import lake_digest, read_events
 from tests.read_source import append, lake_accounts, read_source
 
 Load = Callable[[str], Mapping]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from events.account import TableAccount
-from events.lake import Snapshot, lake_digest, read_events
+from events.lake import Snapshot
 from events.replay import quarantined, reasons_by_table, replay, write_rows
 from shoplens.errors import SettingsError, SourceError
+from tests.lake_content import lake_digest, read_events
 from tests.read_source import append, lake_accounts, read_source
 
 TABLES = """events:

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from events.lake import Snapshot, append_events, read_events
+from events.lake import Snapshot, append_events
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
 from features.erase import erase_user
@@ -25,6 +25,7 @@ from features.online_stores.views import Row
 from features.store import in_use, online_stores, open_rows, open_store, places
 from shoplens.errors import SettingsError, StoreUnavailableError
 from shoplens.settings import Settings
+from tests.lake_content import read_events
 from tests.store_digest import store_digest
 
 LATELY = 1_704_700_000_000_000  # 2024-01-08 07:46:40
