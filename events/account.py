@@ -35,7 +35,7 @@ class TableAccount:
             raise SourceError(f"account: {self.rows_in} rows in but {out} accounted for: this is a bug, report it")
 
     def moved(self, count: int, reason: str | None) -> "TableAccount":
-        """Return the account with `count` accepted rows moved to `reason`, or, for None, to the exact duplicates."""
+        """Return the account with `count` accepted rows moved to `reason`, or to the exact duplicates if it is None."""
         accepted = self.accepted - count
         if reason is None:
             return replace(self, accepted=accepted, exact_duplicates=self.exact_duplicates + count)

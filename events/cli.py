@@ -14,7 +14,7 @@ def ingest(
     lake: Annotated[str | None, typer.Option(help="The lake to add to, a folder or a URL; made if it is new.")] = None,
     guess: Annotated[bool, typer.Option("--guess", help="Print a mapping for a file, to be read and edited.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the account and samples of the rows; write nothing.")
+        bool, typer.Option("--dry-run", help="Print the account and sample rows without writing anything.")
     ] = False,
 ) -> None:
     """Ingest any shop's log into the lake through a mapping file; print and keep the account of every row."""

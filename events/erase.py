@@ -148,19 +148,19 @@ def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | Non
 
 
 def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
-    """Remove a person from a lake, and delete every file that held them; the next run completes a killed one.
+    """Remove a person from a lake and delete every file that held their data; an interrupted run can be repeated.
 
-    Whoever reads an older version meanwhile gets an error that asks to read the newest.
+    A reader of an older version gets an error that asks them to read the newest one.
 
     Args:
         place: A folder or an object-store URL that holds a lake.
-        user_id: Of the contract.
+        user_id: The person's `user_id` in the contract.
 
     Returns:
-        What was removed; its `found` is false where the lake holds nothing of this person.
+        What was removed; `found` is False if the lake held nothing about this person.
 
     Raises:
-        SourceError: there is no lake, a file of it cannot be read, or other writers were always first.
+        SourceError: there is no lake, one of its files cannot be read, or other writers won every retry.
     """
 
     def is_theirs(users: pl.Series) -> pl.Series:

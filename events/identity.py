@@ -18,7 +18,7 @@ UNIT = "\x1f"
 """Joins the parts of a key: ASCII's unit separator is in no text that people type."""
 
 OTHER_CONTENT = "event_id_with_other_content"
-"""The reason for quarantining an event whose ID is known with other content."""
+"""Quarantine reason of an event whose ID is already known with different content."""
 
 CONTENT_COLUMNS: tuple[str, ...] = tuple(
     name for name in EVENT_SCHEMA if name not in ("event_id", "ingested_at", "session_id")
@@ -56,15 +56,15 @@ def content_key(event: Mapping[str, Any]) -> int:
 
 
 def salt_of(table: str, place: int) -> str:
-    """Return what IDs of a table are salted with; `place`, from 0, counts the entries of `events` that read it."""
+    """Return the salt of a table's IDs; `place` is the entry's position, from 0, among the entries that read it."""
     return table if place == 0 else f"{table}{UNIT}{place}"
 
 
 def derived_ids(salt: str, parts: Sequence[pl.Series], keys: pl.Series | None) -> pl.Series:
-    """Return an ID per row, made of the names and values of `parts`, or of its key where it has one.
+    """Return one ID per row, derived from the row's key, or from the names and values of `parts` if it has no key.
 
-    Reading a file again gives the same IDs. The columns are named in the text, so that empty ones do not matter. It is
-    96 bits of an MD5 in hexadecimal: a billion rows collide with a probability of 1e-11.
+    The IDs are the same each time a file is read. Column names are part of the hashed text, so empty columns do not
+    change the ID. An ID is 96 bits of an MD5 in hexadecimal: the collision probability for a billion rows is 1e-11.
     """
     named = [(pl.lit(f"{part.name}=") + part).alias(str(n)) for n, part in enumerate(parts)]
     line = pl.concat_str([pl.lit(salt), pl.all()], separator=UNIT, ignore_nulls=True)

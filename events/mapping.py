@@ -47,7 +47,7 @@ class _Strict(BaseModel):
 
 def _require_known(names: Any, known: Any, what: str) -> None:
     if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"no {what} of the contract: {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(f"unknown {what}: {', '.join(unknown)}; the contract has {', '.join(known)}")
 
 
 def _require_times(columns: dict[str, Any], schema: dict[str, Any]) -> None:
@@ -256,7 +256,7 @@ class EventTable(_Table):
                     f"{name} must come from a column: it differs from row to row; map one, or leave it out"
                 )
             if name == "event_name" and constant not in EVENT_NAMES:
-                raise ValueError(f"event_name: no event of the contract: {constant}; it has {', '.join(EVENT_NAMES)}")
+                raise ValueError(f"event_name: unknown event: {constant}; the contract has {', '.join(EVENT_NAMES)}")
             kind = EVENT_SCHEMA[name]
             try:
                 cast = pl.Series([constant]).cast(kind, strict=True)
@@ -295,7 +295,7 @@ class EventTable(_Table):
 
 
 class SideTable(_Table):
-    """Items, users, campaigns, promotions or stock."""
+    """A side table: items, users, campaigns, promotions or stock."""
 
     columns: dict[str, Category | DateAndTime]
     own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")

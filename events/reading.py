@@ -232,7 +232,7 @@ class Reading:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the files and on what is in them, for the person who reads them."""
+        """Remarks on the files and their contents, to show to the user."""
         notes = [note for entry in self._entries for note in entry.notes]
         if self._absent:
             notes.append(f"not given, and optional: {', '.join(self._absent)}")
@@ -278,5 +278,5 @@ def require_events(accounts: dict[str, TableAccount], mapping: Mapping) -> None:
         counts = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
         shown = ", ".join(f"{reason} {count:,}" for reason, count in counts)
         raise SourceError(
-            f"mapping {mapping.name}: some rows must become events; none did ({shown}). Correct the mapping"
+            f"mapping {mapping.name}: at least one row must become an event; none did ({shown}). Correct the mapping"
         )

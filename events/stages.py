@@ -111,14 +111,14 @@ class _Slice:
         return events.filter(who.is_in(chosen))
 
     def dataset(self, data: DataParams, identity: str, digest: str) -> dict[str, Any]:
-        """Return what `dataset.json` holds of the kept events.
+        """Return the content of `dataset.json` for the kept events.
 
         Raises:
-            SourceError: there are none.
+            SourceError: no events were kept.
         """
         if self.first is None or self.last is None:
             raise SourceError(
-                "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
+                "events: none left: the source has none, or data.as_of and data.user_share exclude them all; widen them"
             )
         return {
             "source": data.source if "/" not in data.source else Path(data.source).name,

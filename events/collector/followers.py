@@ -1,4 +1,4 @@
-"""Followers of the log: each has its own position in it, which moves only after the effect."""
+"""Followers of the log: each keeps its own position, which advances only after the records have been processed."""
 
 import logging
 import threading

@@ -37,13 +37,13 @@ _UNREADY_SECONDS = 5.0  # after a fault that is reported to /readyz
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one event.
+    """The result for one event.
 
     Attributes:
-        event_id: Its ID; None where it has none.
-        status: accepted (on disk), duplicate (its ID is known with this content) or quarantined (on disk).
-        reasons: Why it is quarantined.
-        problem: The first reason in words.
+        event_id: ID of the event, or None if it has none.
+        status: accepted (on disk), duplicate (an event with this ID and content exists) or quarantined (on disk).
+        reasons: Codes of the rules that a quarantined event breaks.
+        problem: Description of the first reason.
     """
 
     event_id: str | None
@@ -177,11 +177,11 @@ class Batcher:
         take: Callable[[Sequence[Incoming]], list[Verdict]],
         convert: Callable[[Sequence[Any]], list[list[Incoming]]] | None = None,
     ) -> None:
-        """Start the thread that takes events.
+        """Start the thread that writes events.
 
         Args:
-            take: Decides about events and writes them.
-            convert: Makes events of records, those of all requests at once; None: every record is an event.
+            take: Checks and writes events; returns one verdict per event.
+            convert: Converts the records of all gathered requests to events; None if each record is already an event.
         """
         self._take, self._convert = take, convert or (lambda records: [[one] for one in records])
         self._requests: deque[_Request] = deque()

@@ -95,7 +95,7 @@ class KafkaSource:
                     self._note(error)
 
     def _take(self, messages: list[Any]) -> bool:
-        """Hand messages in until they are on disk; return False when the collector ends before."""
+        """Submit messages, retrying until they are on disk; return False if the collector stops first."""
         size = sum(len(message.value()) for message in messages)
         while not self._ending.is_set():
             try:

@@ -1,4 +1,4 @@
-"""Calls of another tracker, such as Segment's or RudderStack's, through the mapping that reads its files."""
+"""Accept the calls of another tracker, such as Segment or RudderStack, through the mapping for its files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,9 +29,9 @@ def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _alike(records: Sequence[dict[str, Any] | Incoming]) -> list[list[int]]:
-    """Return groups of records that have values of one kind at each address.
+    """Group records so that within a group each address has values of one type.
 
-    Beside text, a number would be read as text: what an event contains would depend on its neighbours.
+    In a column with text, numbers are read as text too, so an event's content would depend on its neighbours.
     """
     groups: list[tuple[dict[str, str], list[int]]] = []
     for place, record in enumerate(records):

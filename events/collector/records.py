@@ -171,7 +171,7 @@ def parse_event(raw: bytes, default_id: str = "") -> Incoming:
 
 
 def parse_body(body: bytes) -> list[Incoming]:
-    """Check one event, a list of events, an object with a list `events`, or NDJSON, whatever its content type."""
+    """Parse and check a body: an event, a list, an object with a list `events`, or NDJSON, of any content type."""
     try:
         content = from_json(body)
     except ValueError as error:

@@ -152,7 +152,7 @@ def _table(sample: Sample, guess: Guess) -> Iterator[str]:
 
 
 def _mapping(path: Path, sample: Sample, guess: Guess) -> Iterator[str]:
-    yield f"# Proposed from the first {sample.frame.height:,} rows of {path.name}: read it and correct it."
+    yield f"# Proposed from the first {sample.frame.height:,} rows of {path.name}: review and correct it."
     name = re.sub(r"[^a-z0-9]+", "_", table_name(path).lower()).strip("_")
     has = guess.first
     yield _line("name", name if re.match(r"[a-z]", name) else f"log_{name}".strip("_"))

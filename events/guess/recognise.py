@@ -152,7 +152,7 @@ def _repeats(sample: Sample, guess: Guess) -> Iterator[str]:
     times = frame.drop_nulls([order, item, time]).group_by(order, item).agg(pl.col(time).n_unique().alias("times"))
     if again := times.filter(pl.last() > 1).height:
         yield (
-            f"{again:,} items of an order were bought at several times; if it was sent again, add "
+            f"{again:,} order items have purchases at more than one time; if orders are resent, add "
             f"once_per: [order_id, item_id]"
         )
 

@@ -190,7 +190,7 @@ class _Written:
         return clashing.select("event_id", as_quarantine(clashing).to_struct("row"))
 
     def is_outdated(self, events: DeltaTable, index: KnownIds, since: int) -> bool:
-        """Return whether others added events of ours since a version, or reverted a batch that made ours duplicates."""
+        """Return whether others have since added our IDs, or reverted a batch whose events we dropped as duplicates."""
         reverted = any(events.transaction_version(f"revert:{batch}") is not None for batch in self._duplicates_of)
         return reverted or any(True for ids in self._ids for _ in index.find(ids, since))
 
@@ -329,21 +329,21 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
 def append_events(
     lake: Place, identity: str, events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str
 ) -> TableAccount:
-    """Add a batch of events that arrived one by one, all or nothing; return its account.
+    """Append a batch of live events atomically and return its account.
 
     Args:
-        lake: A folder or an object-store URL; the lake is created if it is new.
+        lake: A folder or an object-store URL; the lake is created if it does not exist.
         identity: `user` or `session`, as in a mapping.
-        events: EVENT_SCHEMA, in the order of arrival; of several with one ID the first counts.
-        quarantined: QUARANTINE_SCHEMA, what was quarantined before.
-        batch_id: Names the batch, once and for ever: a batch that the lake holds changes nothing, whatever is in it.
+        events: EVENT_SCHEMA in order of arrival; the first event with an ID wins.
+        quarantined: QUARANTINE_SCHEMA of the rows that were already rejected.
+        batch_id: Identifies the batch. Appending a batch ID that the lake already holds has no effect.
 
     Returns:
-        rows_in = events and quarantined; accepted, quarantined by reason (conflicting IDs among them), exact
-        duplicates. For a batch that the lake holds, the account of then.
+        The account: rows_in counts `events` and `quarantined`; rows with conflicting IDs are quarantined. For a batch
+        that the lake already holds, the account recorded with it.
 
     Raises:
-        SourceError: the lake holds another kind of identity, or cannot be read or written; no batch_id.
+        SourceError: the lake has another kind of identity, or cannot be read or written, or batch_id is empty.
     """
     if not batch_id:
         raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")

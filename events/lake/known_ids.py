@@ -39,7 +39,7 @@ _RUN = re.compile(r"(\d{12})-(\d{12})\.ids")
 
 
 def hashed(ids: pl.Series) -> Ids:
-    """Return 48 bits of the hash of each ID, above 16 zero bits."""
+    """Return the upper 48 bits of each ID's hash, with the lower 16 bits zero."""
     return ids.hash(seed=0).to_numpy() & ~_DAY
 
 

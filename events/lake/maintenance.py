@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def maintain(lake: Lake, version: int) -> None:
-    """Compact and vacuum now and then; a failure is logged, for the batch before it is committed."""
+    """Compact and vacuum every few versions; failures are only logged, because the batch is already committed."""
     if version % _COMPACT_EVERY:
         return
     try:
@@ -95,7 +95,7 @@ def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS, *, full: bool = True) -> 
 
 
 def vacuum_lake(place: Place) -> int:
-    """Delete files that no version of the last day names; return how many.
+    """Delete the files that no version from the last day references; return how many were deleted.
 
     Raises:
         SourceError: there is no lake, or its files cannot be deleted.

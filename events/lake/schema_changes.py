@@ -107,7 +107,7 @@ def _values(kind: str) -> str:
 
 
 def _widest(known: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
-    """Return columns under the widest kind that each has had."""
+    """Return each column with the widest kind it has had."""
     return {
         name: kind if _values(kind) in _WIDER[_values(known.get(name, "empty"))] else known.get(name, kind)
         for name, kind in columns.items()
@@ -162,7 +162,7 @@ def _typed(where: str, name: str, old: str, new: str, role: str | None) -> list[
 
 
 def _gone(where: str, name: str, was: str, free: list[str], *, read: bool) -> str:
-    """Return a line on a column that is gone; raise where it is read, and name the new columns that nothing reads."""
+    """Describe a column that is gone; if the mapping reads it, raise a SourceError that suggests a renamed column."""
     gone = f"{where}: column {name} ({_values(was)}) is gone"
     if not read:
         return gone
@@ -199,7 +199,7 @@ def changes(known: Sources, mapping: Mapping, sources: Sources) -> list[str]:
 
 
 def known_sources(lake: Lake, mapping: str) -> Sources:
-    """Return what the lake knows of the tables that a mapping reads, from the account of its newest batch."""
+    """Return the columns of a mapping's tables, as recorded with the newest batch ingested through that mapping."""
     table = lake.find(ACCOUNTS)
     if table is None:
         return {}

@@ -176,16 +176,16 @@ def check_identity(place: Place, mapping: Mapping) -> None:
 
 
 def freeze_lake(place: Place, target: Path, until: datetime | None = None, version: int | None = None) -> None:
-    """Copy a lake into one folder of whole, sorted tables, a day at a time; the same lake gives the same bytes.
+    """Copy a lake to a folder of sorted tables, one day at a time; the same lake always gives the same bytes.
 
     Args:
         place: The lake, a folder or an object-store URL.
         target: An existing empty folder.
-        until: Copy only what was known before this moment. Rows of tables without a time are all copied.
-        version: Of the lake; by default the newest.
+        until: Copy only rows that were known before this time. Tables without a time are copied in full.
+        version: Version of the lake; the newest by default.
 
     Raises:
-        SourceError: there is no lake, it holds no event (of that time), or one of its files cannot be read.
+        SourceError: there is no lake, it has no events before `until`, or one of its files cannot be read.
     """
     snapshot = Snapshot(place, version)
     seen = pl.Series("item_id", [], dtype=pl.String)

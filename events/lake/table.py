@@ -275,7 +275,7 @@ class Lake:
                 ) from error
         if table is None:
             raise SourceError(
-                f"--lake: must be a lake; {self.name} is none. Name the place that `shoplens ingest --lake` filled"
+                f"--lake: must be a lake; {self.name} is not. Give the location that `shoplens ingest --lake` wrote to"
             )
         return table
 

@@ -158,7 +158,7 @@ def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
         except csv.Error as error:
             raise SourceError(f"{path}: the first row must be well-formed CSV: a quote in it is not closed") from error
     if row is None:
-        raise SourceError(f"{path}: must hold rows; received an empty CSV file")
+        raise SourceError(f"{path}: must have at least one row; received an empty CSV file")
     text = _Text(path, place, skip, dialect.header, separator, quote, escape if quote else "")
     if not dialect.header:
         for n, name in enumerate(row, start=1):

@@ -1,4 +1,4 @@
-"""Files of a source: which ones can be read, which table each belongs to, and its label in the account."""
+"""Source files: which of them are readable, which table each belongs to, and its label in the account."""
 
 import gzip
 import json
@@ -108,7 +108,7 @@ def find_files(inputs: list[Path]) -> list[Path]:
 
 
 def select_files(files: list[Path], table: str) -> list[Path]:
-    """Return the files of a table of a mapping; "*" selects all files."""
+    """Return the files that belong to a mapped table; "*" selects all files."""
     return files if table == "*" else [path for path in files if table_name(path) == table]
 
 

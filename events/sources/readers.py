@@ -72,9 +72,10 @@ def _dtype(structure: Any) -> pl.DataType:
 
 
 def _schema(place: Path, *, mixed: bool) -> pl.Schema | None:
-    """Return the schema of the records, or None where they must be read one by one.
+    """Return the schema of the records, or None if they must be read one by one.
 
-    That is where a line is no record, a number may be too large, or values are of other kinds and `mixed` is False.
+    They must if a line is not a record, if a number may be too large, or if a field has mixed types and `mixed` is
+    False.
     """
     longest = 2 * LONGEST if mixed else LONGEST  # a copy may spell a number in more characters
     find = (

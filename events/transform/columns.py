@@ -37,7 +37,7 @@ def _is_other(kind: pl.DataType) -> bool:
 
 
 def require_scalars(frame: pl.DataFrame, needed: Iterable[str], where: str) -> None:
-    """Raise a SourceError that names mapped columns that do not hold text, numbers or times."""
+    """Raise a SourceError if mapped columns do not hold text, numbers or times."""
     wrong = [f"{name} ({frame.schema[name]})" for name in dict.fromkeys(needed) if _is_other(frame.schema[name])]
     if wrong:
         raise SourceError(
@@ -130,7 +130,7 @@ def held(frame: pl.DataFrame, source: Category) -> tuple[pl.DataFrame, str]:
 
 
 def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
-    """Return numbers in a declared format in the format of Python; text in another format is null."""
+    """Convert number texts from a declared format to Python's; text in any other format becomes null."""
     mark, group = re.escape(decimal), re.escape(thousands)
     value = value.str.replace_all(_SIGNS, "")
     if thousands == " ":

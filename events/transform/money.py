@@ -1,7 +1,7 @@
-"""Money of events: one rule, applied after the mapping and in the collector.
+"""Amounts of events: one rule for mapped files and for the collector.
 
-The amount of a purchase or a refund is the one that the source gives, else price * quantity, with a quantity of 1 where
-there is none. An unknown amount is null, never 0. Amounts of refunds are positive.
+The amount of a purchase or refund is the one in the source, or price * quantity if there is none; a missing quantity
+counts as 1. An unknown amount is null, never 0. Refund amounts are positive.
 """
 
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ def require_columns(columns: Sequence[str], needed: Sequence[str], table: str, m
 
 
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
-    """Return the value at an address, None where no record has it; the longest column that starts it holds it."""
+    """Return an expression for a field at an address, or None if there is none; the longest matching column wins."""
     parts = address.split(".")
     sizes = (size for size in range(len(parts), 0, -1) if ".".join(parts[:size]) in frame.columns)
     if (size := next(sizes, None)) is None:
@@ -132,7 +132,7 @@ def _may_be_absent(frame: pl.DataFrame, address: str, optional: tuple[str, ...])
 
 
 def _lists(values: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return lists of records, and which values hold something else; lists that are JSON in text are read."""
+    """Return a column as lists of records, parsing JSON text, and a mask of the values that are not lists."""
     if isinstance(values.dtype, pl.List) or values.dtype == pl.Null:
         return values, pl.repeat(value=False, n=len(values), eager=True)
     lists: list[list[Any] | None] = []

@@ -87,11 +87,11 @@ class Transformer:
     """
 
     def __init__(self, spec: EventTable, mapping: Mapping, salt: str, rates: pl.DataFrame | None = None) -> None:
-        """Prepare for the first file.
+        """Prepare to transform the files of one entry.
 
         Args:
-            spec: The entry.
-            mapping: The mapping.
+            spec: The entry of the mapping's `events`.
+            mapping: The mapping that the entry belongs to.
             salt: See `events.identity.salt_of`.
             rates: See `events.transform.money.read_rates`.
         """
@@ -126,11 +126,11 @@ class Transformer:
             self._factors = reduced.select("order_id", left.alias("factor"))
 
     def transform(self, pieces: Iterable[Rows], label: str) -> Iterator[Transformed]:
-        """Map the pieces of a file to the contract; rows that cannot go there are quarantined with reasons.
+        """Map the pieces of a file to the contract, quarantining invalid rows with their reasons.
 
         Args:
             pieces: The rows, see `events.transform.records`.
-            label: The name of the file in the account and in quarantine.
+            label: The file's name in the account and in quarantine.
 
         Raises:
             MappingError: the table lacks columns that the mapping reads, or the unit of a time is not given.
@@ -272,7 +272,7 @@ class Transformer:
         return columns.select(test.fill_null(value=False).alias("discount")).to_series()
 
     def _reduced(self, mapped: _Mapped) -> tuple[pl.DataFrame, Faults]:
-        """Return events with the discounts of their orders spread over the lines, and the faults of discount lines."""
+        """Return the events with each order's discounts spread over its lines, and the faults of the discount lines."""
         if self._factors.is_empty() and not mapped.discount.any():
             return mapped.events, []
         factor = mapped.events.select("order_id").join(self._factors, on="order_id", how="left", maintain_order="left")

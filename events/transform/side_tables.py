@@ -131,9 +131,9 @@ def merged_content(content: pl.DataFrame) -> pl.DataFrame:
 
 
 def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
-    """Return CONTENT_SCHEMA of what events carried in the columns of `carried_columns`.
+    """Return the item content in the events' columns of `carried_columns`, as CONTENT_SCHEMA.
 
-    Only events that were known before `until` count: later ones would reveal the future.
+    Events that became known at or after `until` are ignored, because they would leak the future.
     """
     if until is not None:
         events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))

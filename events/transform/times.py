@@ -1,7 +1,7 @@
-"""Columns of a source as moments in UTC.
+"""Parse source columns as UTC times.
 
-Every row is read by itself: whether a text is a time never depends on its neighbours. `read_times` is the one reader;
-the guess and flat tables use it too.
+Each row is parsed on its own, so neighbouring rows never affect whether a value is a time. `read_times` is the only
+parser: `--guess` and flat tables use it too.
 """
 
 import re
@@ -59,7 +59,7 @@ def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence
         either = values.filter(values.str.contains(_DAY_OR_MONTH))
         if not either.is_empty() and 2 * either.len() >= values.len():
             raise MappingError(
-                f"{where}: time_format: it must state whether the day or the month comes first in column {column}; "
+                f"{where}: time_format must state whether the day or the month comes first in column {column}; "
                 f'received {either[0]!r}. Set time_format, such as "%m/%d/%Y %H:%M" (month first) or "%d/%m/%Y %H:%M"'
             )
 

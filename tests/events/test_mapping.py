@@ -38,8 +38,8 @@ def test_a_good_mapping_names_its_tables(tmp_path: Path) -> None:
         ("time_zone: UTC", "time_zone: Moon/Base", 3, "Moon/Base"),
         ("user_id: who, ", "", 5, "user_id or anonymous_id must be given"),
         ("event_time: ts, ", "", 5, "event_time must be given"),
-        ("item_id: sku", "sku: sku", 6, "no column of the contract: sku"),
-        ("buy: purchase", "buy: bought", 7, "no event of the contract: bought"),
+        ("item_id: sku", "sku: sku", 6, "unknown column: sku"),
+        ("buy: purchase", "buy: bought", 7, "unknown event: bought"),
         ("    event_names:", "    event_nams:", 7, "event_nams"),
     ],
 )
@@ -74,7 +74,7 @@ items: {table: products, columns: {item_id: sku}}
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("{currency: EUR}", "{event_name: look}", 7, "event_name: no event of the contract: look"),
+        ("{currency: EUR}", "{event_name: look}", 7, "event_name: unknown event: look"),
         ("{currency: EUR}", "{quantity: many}", 7, "quantity must be of type Float64: 'many' is not"),
         ("{currency: EUR}", "{quantity: .nan}", 7, "quantity must be of type Float64"),
         ("{currency: EUR}", "{position: 1.5}", 7, "position must be of type Int32"),
