@@ -110,12 +110,12 @@ _WINDOWS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Service:
-    """One feature service: which features are read together.
+    """A feature service: a set of features that are read together.
 
     Attributes:
-        name: As Feast calls it.
-        meaning: One sentence for people.
-        reads: View -> the features that it reads of it; None: all.
+        name: Name of the service in Feast.
+        meaning: One-sentence description.
+        reads: The features to read from each view; None means all of them.
     """
 
     name: str

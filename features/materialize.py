@@ -98,7 +98,7 @@ def materialize(settings: Settings, report: Report = lambda line: None) -> Mater
 
 
 def _digest(features_dir: Path, settings: Settings) -> str:
-    """Return a digest of the features, of the code that defines and keeps them, and of the kind of store."""
+    """Return a digest of the features, the code that defines and stores them, and the kind of store."""
     total = hashlib.sha256(folder_digest(features_dir).encode())
     here = Path(__file__).parent
     for path in sorted(here.rglob("*.py")):

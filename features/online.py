@@ -121,7 +121,7 @@ class OnlineReader:
         with self._reading():
             found = [rows.get(user_id) for rows in opened.rows.read(opened.views, [user_id])]
             if not any(found) and opened.rows.state() is None:
-                raise StoreUnavailableError("online store: has lost what was loaded; run `shoplens materialize`")
+                raise StoreUnavailableError("online store: has lost its loaded rows; run `shoplens materialize`")
         values: dict[str, Any] = {}
         snapshot: Any = np.datetime64("NaT", "us")
         for view, row in zip(opened.views, found, strict=True):

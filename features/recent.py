@@ -27,16 +27,16 @@ _CHUNK = 8192  # keys per pass: bounds the memory of (rows, n) index arrays
 
 @dataclass(frozen=True)
 class RecentEvents:
-    """Recent events of some rows, each array (rows, n), padded on the left: the last event is in the last column.
+    """Recent events as (rows, n) arrays, left-padded so that the last column holds each row's latest event.
 
     Attributes:
-        item_index: int32, index in the catalogue; 0 padding or an event without an item, 1 an unknown item.
-        event_code: int8, place of the event's name in `EVENT_NAMES` plus 1; 0 padding.
-        event_time: datetime64[us], UTC; NaT padding.
-        quantity: float32, pieces; 0 padding or none.
-        amount: float32, money of the line, in the event's currency; 0 padding or none.
-        order_code: int32, which order (or session, where there is no order) counted back from the latest: 1 the
-            latest, 2 the one before; 0 padding. It does not change when older events are cut off.
+        item_index: int32, index in the catalogue; 0 for padding or no item, 1 for an unknown item.
+        event_code: int8, position of the event name in `EVENT_NAMES` plus 1; 0 for padding.
+        event_time: datetime64[us], UTC; NaT for padding.
+        quantity: float32, pieces; 0 for padding or no quantity.
+        amount: float32, amount of the line in the event's currency; 0 for padding or no amount.
+        order_code: int32, number of the order (or session, if there is no order), counted back from the latest, which
+            is 1; 0 for padding. Truncating older events does not change it.
     """
 
     item_index: NDArray[np.int32]

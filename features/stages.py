@@ -47,7 +47,7 @@ def _progress(name: str) -> Progress:
 
 
 def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
-    """Yield the last `n` events of every user, sorted by user, one piece of the log after the other."""
+    """Yield the last `n` events of every user, sorted by user, one piece of the log at a time."""
     progress = _progress("recent_events")
     for number, piece in enumerate(pieces, 1):
         source = str(piece / "*.parquet") if piece.is_dir() else piece
@@ -57,7 +57,7 @@ def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[
 
 
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
-    """Write every table of `outs/features` into `out`, and the page about them; return rows per table."""
+    """Write every table of `outs/features` and the page that describes them to `out`; return the rows per table."""
     check_owners(params.features.owners)
     dataset = read_json(validated / "dataset.json")
     start, high_water = (datetime.fromisoformat(dataset[name]) for name in ("start", "high_water"))

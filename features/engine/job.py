@@ -131,7 +131,7 @@ class Job:
         return write_parts(self.out / f"{view.name}.parquet", parts())
 
     def _rows(self, view: View, files: tuple[Path, ...]) -> pa.RecordBatchReader:
-        """Return the snapshots of some files of events, by day and then keys."""
+        """Return a view's snapshots computed from some event files, sorted by day and then by key."""
         sources = {_EVENTS: files, _CATALOGUE: (self.out / "catalogue.parquet",)}
         if view.reviews and self.sentiment is not None:
             sources[_SENTIMENT] = (self.sentiment,)

@@ -66,7 +66,7 @@ class OnlinePush:
         with self._reaching():
             new = self._open(self._state.lineage)
             if name not in self._stores:
-                raise StoreUnavailableError(f"store {name} has lost what was loaded; run `shoplens materialize`")
+                raise StoreUnavailableError(f"store {name} has lost its loaded rows; run `shoplens materialize`")
         for store, high_water in new.items() if is_lake(self._lake) else ():
             for day in known_since(self._lake, high_water):  # they have left the log
                 self._push(day.to_dicts(), [self._stores[store]])

@@ -44,14 +44,14 @@ class RedisRows(RowStore):
     """A `RowStore` in the keys of a Redis database that begin with the store's name."""
 
     def __init__(self, url: str, name: str) -> None:
-        """Connect to nothing yet.
+        """Create the client; it connects on first use.
 
         Args:
             url: redis://, rediss:// or unix:// address of the server.
-            name: Name of the store: stores of different names do not see each other.
+            name: Name of the store; stores with different names do not share rows.
 
         Raises:
-            SettingsError: the address is not valid. It is not repeated, for it may hold a password.
+            SettingsError: the address is not valid. The message omits it, because it may contain a password.
         """
         waits = {"socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": _ANSWER_SECONDS}
         try:  # redis-py types every answer as perhaps awaitable

@@ -58,10 +58,10 @@ class LiveEvent(NamedTuple):
 def merge(
     names: Sequence[str], lists: Sequence[Sequence[Any] | None], live: Iterable[LiveEvent], last_n: int
 ) -> tuple[list[Any], ...]:
-    """Return the lists of the last `last_n` of loaded and live events, oldest first.
+    """Merge loaded and live events; return lists of the last `last_n` of them, oldest first.
 
-    Of several events with one ID the loaded one is kept, else the earliest. `lists` are in the order of `names`, and
-    None where nothing was loaded.
+    Events are deduplicated by ID: a loaded event takes precedence over live ones, and an earlier live event over later
+    ones. `lists` are in the order of `names`, and None where nothing was loaded.
     """
     fields = [LISTS[name] for name in names]
     columns = [values or () for values in lists]
@@ -200,7 +200,7 @@ class RowStore(ABC):
         return None if text is None else dict(json.loads(text))
 
     def _keep(self) -> int:
-        """Return how many recent events are kept per user, as the load defined it."""
+        """Return the number of recent events to keep per user, as recorded by the load."""
         if self._last_n is None:
             state = self.state()
             if state is None:

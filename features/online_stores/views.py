@@ -86,10 +86,10 @@ class View:
 
     @classmethod
     def of(cls, view: "FeatureView") -> "View":
-        """Return the description of a Feast view.
+        """Build a View from a Feast feature view.
 
         Raises:
-            FeatureError: a feature has a type that the stores do not hold, or there is not one join key, a string.
+            FeatureError: a feature has an unsupported type, or the view does not have exactly one String join key.
         """
         keys = [(column.name, str(column.dtype).lower()) for column in view.entity_columns]
         features = tuple((feature.name, str(feature.dtype).lower()) for feature in view.features)

@@ -33,17 +33,17 @@ _BY_NAME = {view.name: view for view in VIEWS}
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, or lengths of lists.
+    """Distribution of a numeric feature, or of the lengths of a list feature.
 
     Attributes:
-        rows: Rows that were read.
-        missing: Those without a value.
-        quantiles: Percentiles 0, 1, 25, 50, 75, 99 and 100 of the others, each one of the values; empty: none.
-        bounds: Where the bins begin and end: at percentiles 1 and 99, or where these are one value, at 0 and 100.
-        bins: Values in each of `BINS` equal bins, those outside the bounds in the bins at the ends; one bin if all
-            values are equal.
-        lengths: Whether the values are lists, of which these are the lengths.
-        different: Different elements of these lists, if the elements are IDs.
+        rows: Number of rows read.
+        missing: Number of rows without a value.
+        quantiles: Percentiles 0, 1, 25, 50, 75, 99 and 100, each an actual value; empty if there are no values.
+        bounds: Range of the bins: percentiles 1 to 99, or 0 to 100 if those two are equal.
+        bins: Number of values in each of `BINS` equal bins, with outliers in the first and last; one bin if all values
+            are equal.
+        lengths: Whether the feature is a list, in which case the other attributes describe list lengths.
+        different: Number of distinct list elements, if the elements are IDs.
     """
 
     rows: int
@@ -57,13 +57,13 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts.
+    """Distribution of a text feature.
 
     Attributes:
-        rows: Rows that were read.
-        missing: Those without a value.
-        different: Different texts.
-        top: (text, rows) of the most frequent, among equals by the alphabet; None: the texts are not to be shown.
+        rows: Number of rows read.
+        missing: Number of rows without a value.
+        different: Number of distinct texts.
+        top: (text, rows) of the most frequent texts, ties in alphabetical order; None if texts must not be shown.
     """
 
     rows: int
@@ -198,8 +198,8 @@ def build_page(connection: Any, folder: Path, about: Mapping[str, Any]) -> str:
     """Return the page as HTML.
 
     Args:
-        connection: DuckDB's own.
-        folder: Holds the table of every view that has one.
+        connection: A DuckDB connection.
+        folder: The folder with the Parquet file of each view.
         about: The content of `features.json`.
     """
     entries: dict[str, list[Mapping[str, Any]]] = {}

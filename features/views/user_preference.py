@@ -51,10 +51,10 @@ def _top_band(liked: ir.Table, inputs: ViewInput) -> ir.Table:
 
 
 def _first_bought(bought: ir.Table) -> ir.Table:
-    """Return for every user and item the line that became known first: (user_id, item_id, event_day, known_day).
+    """Return the purchase line that arrived first for each user and item: (user_id, item_id, event_day, known_day).
 
-    In the order in which lines became known: one that arrives late changes no earlier answer. The order is one number,
-    arrival and then how long it took, at most `_LAG` days (a line that old is in no window).
+    Lines are ordered by arrival, so a late line never changes an earlier snapshot. Arrival time and delay are packed
+    into one number; the delay is capped at `_LAG` days, because an older line is outside every window.
     """
     lag = ibis.least(bought.known_day - bought.event_day, ibis.literal(_LAG))
     arrival = (bought.known_us * (_LAG + 1) + (_LAG - lag)).min()

@@ -1,8 +1,8 @@
-"""Daily snapshots of how a user rates: stars given, and the sentiment of the review texts.
+"""Daily snapshots of a user's reviews: stars given, and the sentiment of the review texts.
 
-Stars are read as given, out of five where the source has five. The sentiment comes from a lexicon of English words
-(VADER, Hutto and Gilbert 2014), without training; a text in another language has few of these words, or false friends,
-and scores near 0. A review without a text has none, and a mean without any is missing.
+Stars are used as the source gives them and are not rescaled. Sentiment comes from a lexicon of English words (VADER,
+Hutto and Gilbert 2014), without training; a text in another language contains few of them and scores near 0. A review
+without a text has no sentiment, and a mean over no reviews is missing.
 """
 
 from pathlib import Path

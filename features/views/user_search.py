@@ -1,9 +1,9 @@
-"""Daily snapshots of how a user searches: how often, with what luck, how far down, and for what.
+"""Daily snapshots of a user's searches: how many, how many succeed, at which position, and the most frequent term.
 
-A result of a search is taken when the same user, in the same session and not before the search, selects or views an
-item that was among its results. A search that names no results but a list is taken by an event that names the same
-list. Searches without a session, or with neither results nor list, are in no share. A search is
-taken once both events are known, however late either comes.
+A search succeeds ("is taken") when the same user selects or views one of its results in the same session, at or after
+the time of the search. If a search records a list instead of results, an event with the same list counts. Shares
+exclude searches without a session and searches with neither results nor a list. A search counts as taken once both
+events are known, however late either arrives.
 """
 
 import ibis

@@ -79,7 +79,7 @@ def column(value: str, window: int) -> str:
 
 
 def whole_days(micros: ir.IntegerValue) -> ir.IntegerColumn:
-    """Turn microseconds since 1970 into whole days, without the rounding of a division."""
+    """Convert microseconds since 1970 to whole days without rounding errors."""
     days: ir.IntegerColumn = ((micros - micros % DAY_US) / DAY_US).cast("int32")
     return days
 
@@ -95,7 +95,7 @@ def _extreme(value: ir.Value, how: str) -> ir.Value:
 
 @dataclass(frozen=True)
 class _Shape:
-    """The columns of an answer, over all measures: sums, and extremes with their types."""
+    """The output columns of all measures: sums, and extremes with their types."""
 
     keys: list[str]
     sums: list[str]
