@@ -255,7 +255,7 @@ def read_flat(path: Path) -> pl.DataFrame:
         raise SourceError(f"--data: {path}: unknown kind of file; must be .csv, .csv.gz, .tsv, .parquet or .jsonl")
     frame = read_table(path, sniff(path).csv) if kind in TEXT else read_table(path)
     if frame.is_empty():
-        raise SourceError(f"--data: {path}: must hold rows; it has none")
+        raise SourceError(f"--data: {path}: must have at least one row; it has none")
     return frame
 
 
@@ -271,7 +271,7 @@ def _time_column(columns: list[Column], typed: dict[str, pl.Series], asked: str 
 
 
 def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
-    """Return (rows,): the place of the first row that is equal in every column."""
+    """Return (rows,): for each row, the index of the first row that is equal in every column."""
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]  # Polars groups by none of these
     plain = frame.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
     first = pl.col(ROW).first().over(plain.columns)

@@ -193,7 +193,7 @@ def _limited(matrix: Matrix) -> Any:
 
 
 def fit_classifier(name: str, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels], seed: int) -> Any:
-    """Return a trained classifier of MODEL_NAMES; the validation rows may decide when to stop."""
+    """Train and return a classifier of MODEL_NAMES; only the network uses the validation rows, to stop early."""
     if name not in _SKLEARN:
         return Network(seed).fit(train, validation)
     with _limited(train[0]):

@@ -47,7 +47,7 @@ class Split:
     known_people: int
 
     def where(self, name: str) -> NDArray[np.bool_]:
-        """Return (rows,): whether a row is in a part."""
+        """Return a (rows,) mask of the rows in the part `name`."""
         return np.asarray(self.part == PARTS.index(name))
 
     def as_json(self) -> dict[str, Any]:
