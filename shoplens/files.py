@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, digests, JSON and YAML."""
+"""File helpers: atomic writes, digests, JSON and YAML."""
 
 import hashlib
 import json

@@ -84,7 +84,7 @@ class BotsParams(_Strict):
 
     action: Literal["keep", "flag", "exclude"] = Field(description="keep: bots are not detected; exclude: quarantine.")
     events_a_minute: int = Field(ge=2, description="Pages, clicks and searches in one minute that only a bot reaches.")
-    dwells_expected: int = Field(ge=1, description="Views that would have a dwell time with others; they have none.")
+    dwells_expected: int = Field(ge=1, description="Expected dwell times from which a user with none is a bot.")
     hours_a_day: int = Field(ge=2, le=24, description="Different hours of one day that only a bot is active in.")
 
 
@@ -103,7 +103,7 @@ class FeaturesParams(_Strict):
     last_n: int = Field(ge=1, le=1000, description="Events kept for each user in the recent-events view.")
     active_days: int = Field(ge=1, description="A user is active, and has a snapshot, this many days after an event.")
     history_days: int | None = Field(
-        ge=1, description="Last days that get snapshots; null: every day since the data begins, as training needs."
+        ge=1, description="Number of latest days to snapshot; null means every day of the data, which training needs."
     )
     owners: dict[str, _Name] = Field(description="Whom to ask about a feature, by the name of its view, or `default`.")
 
@@ -158,7 +158,7 @@ class PurchaseParams(_Strict):
 
 
 class NextItemParams(_Strict):
-    """What will be in the next basket, or clicked next."""
+    """Parameters of the task `next_item`: what is in the next basket, or what is clicked next."""
 
     model: NextItemModel
     baselines: tuple[NextItemModel, ...]

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     collector_origins: str = Field(
         default="", description="Web origins whose pages may post events, separated by commas; * is any."
     )
-    kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka that the collector reads, too.")
+    kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka broker to read as well.")
     kafka_topics: str = Field(default="shoplens", description="Topics that the collector reads, separated by commas.")
     kafka_group: str = Field(default="shoplens", description="Consumer group of the collector.")
     kafka_options: SecretStr = Field(

@@ -223,7 +223,7 @@ class AirflowApi:
         return str(self._checked("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def fail(self, dag: str, run_id: str) -> None:
-        """Mark a run failed; its tasks end."""
+        """Mark a run as failed, which ends its tasks."""
         self._checked("PATCH", f"/dags/{dag}/dagRuns/{run_id}", json={"state": "failed"})
 
     def tasks(self, dag: str, run_id: str) -> list[dict[str, Any]]:

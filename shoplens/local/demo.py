@@ -65,7 +65,7 @@ _ANSWER_SECONDS = 180.0
 
 @contextmanager
 def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
-    """Hold the right to start the platform: two `make demo` at once would end each other's components."""
+    """Hold the startup lock: two concurrent `make demo` runs would stop each other's components."""
     path = settings.var_dir / "locks/demo.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -196,7 +196,7 @@ End it all with `make stop`.""")
 
 
 def after_interrupt(settings: Settings) -> str:
-    """Return one line on what keeps running after Ctrl-C, and how to follow or end it."""
+    """Return one line stating what still runs after Ctrl-C and how to follow or stop it."""
     ports = kept_ports(settings)
     if ports is not None and all(leader(settings, part) is not None for part in airflow.COMPONENTS):
         return (

@@ -1,4 +1,4 @@
-"""Ports: chosen before anything starts, and kept while the platform runs."""
+"""Ports of the platform, chosen before anything starts and kept while it runs."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from shoplens.settings import Settings
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the platform listens, on 127.0.0.1."""
+    """The ports that the platform listens on, on 127.0.0.1."""
 
     airflow: int = 8080
     service: int = 3000
@@ -64,7 +64,7 @@ def port_setting(name: str, default: int) -> int:
 
 
 def require_free(name: str, port: int, host: str = "127.0.0.1") -> None:
-    """Raise a PortInUseError if a process listens on a port of an address."""
+    """Raise a PortInUseError if the port is already in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -110,7 +110,7 @@ def _is_of(process: psutil.Process, session: Session, root: str, known: dict[int
 
 
 def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str | None:
-    """Return the component that a process belongs to, or None when it is none of ours."""
+    """Return the component that a process belongs to, or None if it is not part of this platform."""
     try:
         environment = process.environ()
         if environment.get(MARK) == root:
@@ -122,7 +122,7 @@ def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str 
 
 
 def marked(settings: Settings) -> list[tuple[psutil.Process, str]]:
-    """Return every living process of this project's platform with its component; never this one or its parents."""
+    """Return the platform's running processes with their components, except this process and its parents."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     known = sessions(settings)
     pairs = ((process, _part(process, str(settings.root), known)) for process in psutil.process_iter())
