@@ -22,7 +22,7 @@ _MOST = 63
 
 
 def mix(words: Keys) -> Keys:
-    """Return the words scrambled, one to one: different words stay different."""
+    """Scramble the words with a bijection, so distinct words stay distinct."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

@@ -55,7 +55,7 @@ MOST_VISITS = (1 << _VISIT) - 1  # of one user on one day
 
 
 def unique_ids(seed: int, user: npt.ArrayLike, day: int, visit: npt.ArrayLike, place: npt.ArrayLike) -> Keys:
-    """Return one ID per element; no two of one simulation are the same, because every step is one to one."""
+    """Return one ID per element, unique within a simulation because every step is a bijection."""
     packed = np.asarray(user).astype(np.uint64) << np.uint64(_PLACE + _VISIT + _DAY)
     packed = packed | np.uint64(day << (_PLACE + _VISIT))
     packed = packed | (np.asarray(visit).astype(np.uint64) << np.uint64(_PLACE))

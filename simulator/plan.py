@@ -51,7 +51,7 @@ class Plan:
                 raise _reject("dirt", f"{kind}=RATE with a RATE from 0 to 1", rate, "0.01 is one row in 100")
         if sum(self.dirt.values()) > 1:
             total = sum(self.dirt.values())
-            raise _reject("dirt", "rates that sum to 1 at most: a row gets one kind", total, "Lower some")
+            raise _reject("dirt", "rates that sum to at most 1 (a row gets one kind)", total, "Lower some")
 
     def as_json(self) -> dict[str, Any]:
         """Return the arguments as JSON values; the output folder is not one of them."""

@@ -99,7 +99,7 @@ class Truth:
         )
 
     def add_demand(self, day: int, demand: Floats) -> None:
-        """Keep the expected units of every article that anybody was shown on a day."""
+        """Record the expected units of every article that was shown to anyone on a day."""
         shown = np.flatnonzero(demand)
         items = self._world.catalogue.skus.gather(shown)
         self._add("demand", date=self._date(day, shown.size), item_id=items, expected_units=demand[shown])

@@ -1,15 +1,15 @@
-"""Who comes on a day, and what they are shown, look at and take: the truth behind the log.
+"""Simulate a day's visits: who comes, and what they are shown, look at and buy. This is the ground truth of the log.
 
-Visits are a Poisson process whose rate follows the person, the week, the year and the mood, and each visit leads to an
-order with a chance of its own, so orders are a Poisson process too (thinning). Hence, exactly, given the day's mood:
+Visits are a Poisson process whose rate depends on the person, the week, the year and the mood. Each visit leads to an
+order with its own probability, so orders are a Poisson process too (thinning). Given the day's mood, exactly:
 
     P(a purchase on the day) = 1 - exp(-visits * sum over platforms of share * chance)
 
 and over several days with the sum of these rates.
 
-A visit looks at one or two pages of eight articles. The shop draws a page by popularity out of a category that the
-person prefers; the person chooses among all that is shown by a softmax of utility. Each unit of an order is a separate
-draw, so the expected units of an article in a visit are, exactly,
+A visit looks at one or two pages of eight articles. The shop draws a page by popularity from a category that the
+person prefers; the person chooses among all articles shown by a softmax of utility. Each unit of an order is a separate
+draw, so the expected units of an article in a visit are exactly
 
     chance of an order * expected units in one * chance of the article
 """
