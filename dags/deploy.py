@@ -52,7 +52,7 @@ with DAG(
 
     @task.short_circuit(doc_md="Stop a rejected model.", trigger_rule="all_success")
     def accepted(verdict: Any, triggering_asset_events: Any = None) -> bool:
-        """A rejection is an answer: it is remembered, and no task fails."""
+        """Continue if the model was accepted; otherwise record the rejection and skip the rest without a failure."""
         if not verdict["accepted"]:
             remember("deploy", digest_of(triggering_asset_events or {}), service_state())
         return bool(verdict["accepted"])

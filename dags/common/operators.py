@@ -1,4 +1,4 @@
-"""The operator that runs one command of the pipeline's environment, as it would be pasted into a shell."""
+"""An operator that runs one shell command in the pipeline's environment."""
 
 import ctypes
 import json
@@ -27,7 +27,7 @@ _ALWAYS = re.compile(r"SHOPLENS_.*|AWS_.*")
 
 
 def command_environment() -> dict[str, str]:
-    """Return the environment of a command: this one without Airflow's interpreter, database and keys."""
+    """Return the environment for a command: the current one without Airflow's interpreter, database and keys."""
     kept = {
         name: value
         for name, value in os.environ.items()
