@@ -56,7 +56,7 @@ def simulated(out: Path, rows: int, *, users: int, items: int, days: int, dirt: 
 
 
 def _tables(shop: Path, out: Path) -> None:
-    """Write events, items and users to the contract."""
+    """Write the tables events, items and users in the schemas of the contract."""
     with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(out / ".spill")}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         events = connection.sql(_CONTRACT, params={"log": str(shop / "log.parquet")})

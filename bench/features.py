@@ -154,7 +154,7 @@ def compare(ours: Path, other: Path) -> None:
         try:
             assert_frame_equal(one, two, check_exact=True)
         except AssertionError as error:
-            raise SystemExit(f"{other}: {view.name} must be as in {ours}; {error}") from None
+            raise SystemExit(f"{other}: {view.name} must equal the one in {ours}; {error}") from None
 
 
 def table(results: list[Result]) -> str:

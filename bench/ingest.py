@@ -34,7 +34,7 @@ DIRT = {
 
 @dataclass(frozen=True)
 class Run:
-    """The measurement of one way over one log."""
+    """Time and memory that one ingestion method took for one log."""
 
     way: str
     rows: int
@@ -80,7 +80,7 @@ def log_of(rows: int, folder: Path) -> Path:
 
 
 def _ingest(log: Path, out: Path) -> None:
-    """Run the stage."""
+    """Run the stage `ingest` on a log, and check that its account covers every row."""
     from events.stages import ingest
     from shoplens.params import load_params
     from shoplens.settings import Settings

@@ -1,7 +1,7 @@
 """Live appends to an empty lake and to a large one, with compaction running: `python -m bench.lake --rows 100000000`.
 
 Each append brings 100 events with random UUIDs; every tenth also repeats events that an earlier append brought and, in
-the large lake, events of other days. What is compared is the median time of an append.
+the large lake, events of other days. The benchmark compares the median append times.
 """
 
 import argparse
