@@ -46,7 +46,7 @@ def quarantine(
     mapping: Annotated[Path | None, typer.Option(help="replay: the mapping file that reads them.")] = None,
     rows: Annotated[Path | None, typer.Option(help="replay: the corrected rows.")] = None,
 ) -> None:
-    """List the rows that a lake quarantined, or replay the ones that were corrected."""
+    """List the quarantined rows of a lake, or replay corrected ones."""
     from events.mapping import load_mapping
     from events.replay import quarantined, reasons_by_table, replay, write_rows
 
@@ -72,7 +72,7 @@ def lake(
     lake: Annotated[str, typer.Option(help="The lake, a folder or a URL.")],
     since: Annotated[int, typer.Option(min=0, help="status: the version after which late days count.")] = 0,
 ) -> None:
-    """Print what a lake holds, its history and its late days; delete files of old versions; or undo one ingest."""
+    """Print a lake's content, history and late days, delete files of old versions, or revert an ingest."""
     from events.erase import revert
     from events.lake import lake_status, vacuum_lake
 

@@ -1,9 +1,9 @@
-"""Which rows are the same event: the IDs of events whose source gives none, and the definition of "same content".
+"""Event identity: IDs for events whose source has none, and the definition of "same content".
 
-Two rows with one event ID and the same content are one event; with other content they conflict. Files, the lake and
-live batches all compare events by it. `ingested_at` does not count, because when an event was
-recorded changes nothing about what happened; `session_id` does not count, because it may be derived from the events
-that were read together. The order of `attributes` does not count, and no attributes equal an empty list.
+Two rows with the same event ID are one event if their content is the same; otherwise they conflict. Files, the lake
+and live batches all use this definition. It ignores `ingested_at`, because the time of recording says nothing about
+the event itself, and `session_id`, which may be derived from the events that were read together. The order of
+`attributes` is ignored, and null equals an empty list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def content_hash() -> pl.Expr:
 
 
 def content_hash_sql() -> str:
-    """Return the same hash as a DuckDB expression over the columns of EVENT_SCHEMA.
+    """Return a DuckDB expression that hashes the same content, over the columns of EVENT_SCHEMA.
 
     Compare hashes within one query only: their values differ from those of `content_hash`.
     """
@@ -47,9 +47,9 @@ def content_hash_sql() -> str:
 
 
 def content_key(event: Mapping[str, Any]) -> int:
-    """Return the hash of the same content of one event, a dict of EVENT_SCHEMA that may lack what is null.
+    """Return a hash of the same content for one event, a dict of EVENT_SCHEMA that may omit nulls.
 
-    It costs microseconds, where a frame of one event costs a millisecond. Compare keys within one process only.
+    It takes microseconds; hashing a frame of one event takes a millisecond. Compare keys within one process only.
     """
     attributes = sorted((pair["key"], pair["value"] or "") for pair in event.get("attributes") or ())
     return hash((*(event.get(name) for name in CONTENT_COLUMNS if name != "attributes"), *attributes))
@@ -78,13 +78,13 @@ def derived_ids(salt: str, parts: Sequence[pl.Series], keys: pl.Series | None) -
 
 
 class Seen:
-    """How often keys came, over the pieces of a file or of several: 16 bytes per key."""
+    """Counts occurrences of keys across pieces and files, at 16 bytes per key."""
 
     def __init__(self) -> None:
         self._counts = pl.DataFrame(schema={"key": pl.UInt64, "count": pl.UInt32})
 
     def before(self, keys: pl.Series) -> pl.Series:
-        """Return, per key, how often it came before; then count these."""
+        """Return how often each key occurred before, then count the new occurrences."""
         frame = keys.hash(seed=0).alias("key").to_frame()
         counted = frame.group_by("key").agg(pl.len().cast(pl.UInt32).alias("count"))
         earlier = (
@@ -97,7 +97,7 @@ class Seen:
 
 
 def numbered_ids(ids: pl.Series, seen: Seen) -> pl.Series:
-    """Return IDs in which each equal line after the first has its number: `nth` of identified_by."""
+    """Return IDs that number repeated lines after the first: `nth` of identified_by."""
     nth = seen.before(ids).alias("nth")
     if not (nth > 0).any():
         return ids

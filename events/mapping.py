@@ -33,12 +33,12 @@ SIDE_KEYS: dict[str, tuple[str, ...]] = {
     "promotions": ("item_id", "valid_from", "valid_to"),
     "stock": ("item_id", "as_of", "units"),
 }
-NTH = "nth"  # in identified_by: the number of a line among the equal lines of its file
-_TEN_YEARS = 10 * 365.25 * 86_400  # no shop books later; more is a wrong unit
-# Times of single rows, what is derived from single rows, and what the source's other columns fill.
+NTH = "nth"  # in identified_by: the number of a row among the equal rows of its file
+_TEN_YEARS = 10 * 365.25 * 86_400  # no shop records events later than this; a larger value has the wrong unit
+# Times of single rows, values derived from single rows, and values filled from other columns.
 _NEVER_CONSTANT = ("event_time", "ingested_at", "event_id", "attributes")
 
-Source = str | tuple[str, ...]  # alternatives: the first that holds a value
+Source = str | tuple[str, ...]  # alternatives: the first one with a value wins
 
 
 class _Strict(BaseModel):
@@ -57,7 +57,7 @@ def _require_times(columns: dict[str, Any], schema: dict[str, Any]) -> None:
 
 
 def _checked_pattern(pattern: str) -> str:
-    """Return `pattern` if the engine that will run it takes it."""
+    """Return `pattern` if the engine that runs it accepts it."""
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.PolarsError as error:
@@ -66,17 +66,17 @@ def _checked_pattern(pattern: str) -> str:
 
 
 def _checked_zone(zone: str) -> str:
-    """Return `zone` if it is a time zone for both Python and Polars, which has a list of its own."""
+    """Return `zone` if both Python and Polars, which has its own list, know the time zone."""
     try:
         ZoneInfo(zone)
         pl.Series([datetime.datetime(2024, 1, 1)]).dt.replace_time_zone(zone)  # noqa: DTZ001  (it gets its zone here)
     except (ZoneInfoNotFoundError, ValueError, OSError, pl.exceptions.PolarsError) as error:
-        raise ValueError("no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+        raise ValueError("must be a time zone of the IANA database, such as UTC or Europe/Berlin") from error
     return zone
 
 
 class Test(_Strict):
-    """A test of one column. Exactly one condition is set."""
+    """A test of one column, with exactly one condition."""
 
     __test__ = False  # not a test class of pytest
 
@@ -95,7 +95,7 @@ class Test(_Strict):
 
 
 class Reject(Test):
-    """Rows that are not behaviour: they are quarantined with `reason`."""
+    """Rows that are not user behaviour and are quarantined with `reason`."""
 
     reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -150,7 +150,7 @@ class DateAndTime(_Strict):
 
 
 def columns_of(source: Category | DateAndTime) -> tuple[str, ...]:
-    """Return all columns, or addresses, of the source that a column of the contract is made of."""
+    """Return all source columns, or addresses, that a contract column is derived from."""
     if isinstance(source, DateAndTime):
         return columns_of(source.date) + (() if source.time is None else columns_of(source.time))
     if isinstance(source, SplitPath):
@@ -159,14 +159,14 @@ def columns_of(source: Category | DateAndTime) -> tuple[str, ...]:
 
 
 class FillDown(_Strict):
-    """Columns whose blanks take the value of the row before with the same key."""
+    """Columns whose blanks are filled from the previous row with the same key."""
 
     by: str
     columns: tuple[str, ...] = Field(min_length=1)
 
 
 class Elapsed(_Strict):
-    """Times that a source gives as days since a person's previous row: they are summed from a chosen start."""
+    """Times given as days since a person's previous row, which are summed from a chosen start."""
 
     start: datetime.date
     by: str
@@ -177,7 +177,7 @@ class Elapsed(_Strict):
 
 
 class Join(_Strict):
-    """Columns of a second table, found by a shared key."""
+    """Columns of a second table, joined by a shared key."""
 
     table: str
     key: str
@@ -186,14 +186,14 @@ class Join(_Strict):
 
 
 class TimePlus(_Strict):
-    """A column that says how long after event_time's own column something happened."""
+    """A column with the delay between event_time's column and the actual time."""
 
     column: str
     unit: Literal["ms", "s", "h", "d"]
 
 
 class _File(_Strict):
-    """Which table is read, and how."""
+    """A table to read, and its format."""
 
     table: str
     csv: Csv = Csv()
@@ -203,7 +203,7 @@ class _File(_Strict):
 
     @property
     def time_formats(self) -> tuple[str, ...]:
-        """The formats of the table's times, in the order in which they are tried; empty for none."""
+        """The formats of the table's times, in the order in which they are tried; may be empty."""
         return (self.time_format,) if isinstance(self.time_format, str) else self.time_format or ()
 
 
@@ -212,7 +212,7 @@ class _Table(_File):
 
     @property
     def joins(self) -> tuple[Join, ...]:
-        """The joins of the table, in order."""
+        """The table's joins, in order."""
         return (self.join,) if isinstance(self.join, Join) else self.join
 
 
@@ -317,7 +317,7 @@ class Rates(_File):
 
 
 class Mapping(_Strict):
-    """A source."""
+    """The mapping of a source."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     description: str = ""
@@ -361,7 +361,7 @@ class Mapping(_Strict):
 
     @property
     def sides(self) -> dict[str, SideTable]:
-        """The side tables that the mapping reads, by name."""
+        """The side tables of the mapping, by name."""
         found = {name: getattr(self, name) for name in SIDE_KEYS}
         return {name: side for name, side in found.items() if side is not None}
 
@@ -373,7 +373,7 @@ class Mapping(_Strict):
         return tuple(dict.fromkeys([*(one.table for one in tables), *joined, *rates]))
 
     def required_tables(self) -> tuple[str, ...]:
-        """Names of the tables without which nothing is read."""
+        """Names of the required tables."""
         return tuple(table for table in self.tables() if table not in self.optional_tables)
 
 
@@ -381,7 +381,7 @@ def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file.
 
     Raises:
-        MappingError: missing, no YAML, or a key that breaks its rule; the message gives file, line, key and value.
+        MappingError: the file is missing or not YAML, or a key is invalid; the message has file, line, key and value.
     """
     try:
         text = path.read_text(encoding="utf-8")
