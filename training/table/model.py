@@ -128,7 +128,7 @@ _SKLEARN: dict[str, Callable[[int], Any]] = {
 
 _WIDTHS, _DROPOUT = (64, 32), 0.2
 _EPOCHS, _PATIENCE, _BATCH, _RATE = 60, 6, 256, 2e-3
-_EVERY = 10  # epochs between two lines of progress
+_EVERY = 10  # epochs between progress lines
 _FAR = 8.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
 
 
