@@ -23,22 +23,22 @@ def _kept(settings: Settings) -> Path:
 
 
 def keep_ports(settings: Settings, ports: Ports) -> None:
-    """Keep the ports of the platform that is being started."""
+    """Store the ports of the platform that is being started."""
     write_json(_kept(settings), asdict(ports))
 
 
 def kept_ports(settings: Settings) -> Ports | None:
-    """Return the ports that the platform was last started with; None when it never was."""
+    """Return the ports that the platform was last started with; None if it never was."""
     path = _kept(settings)
     return Ports(**read_json(path)) if path.exists() else None
 
 
 def choose_ports(settings: Settings, running: bool) -> Ports:
-    """Return the ports of the running platform, or those that the environment asks for.
+    """Return the ports of the running platform, or else those set in the environment.
 
     Raises:
-        LocalRunError: the platform runs on another port than the environment asks for.
-        SettingsError: one port is asked for twice.
+        LocalRunError: the platform runs on other ports than those set in the environment.
+        SettingsError: both ports are the same.
     """
     kept = kept_ports(settings) if running else None
     default = kept or Ports()
@@ -56,7 +56,7 @@ def choose_ports(settings: Settings, running: bool) -> Ports:
 
 
 def port_setting(name: str, default: int) -> int:
-    """Read a port from the environment; raise a SettingsError if it is none."""
+    """Read a port from the environment; raise a SettingsError if it is invalid."""
     given = os.environ.get(name, str(default))
     if not given.isdigit() or not 1 <= int(given) <= 65535:
         raise SettingsError(f"{name}: must be a port number from 1 to 65535; received {given!r}")
