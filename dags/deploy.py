@@ -38,7 +38,7 @@ with DAG(
 
     @task.short_circuit(doc_md="Stop when this package was already compared.")
     def anything_new(triggering_asset_events: Any = None) -> bool:
-        """Compare the event's digest, and what else a verdict depends on, with those of the last run."""
+        """Compare the event's digest and the other inputs of a verdict with those of the last run."""
         return is_new("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     gate = CommandOperator(
@@ -68,7 +68,7 @@ with DAG(
 
     @task(doc_md="Keep the digest that is now in service.")
     def remember_digest(triggering_asset_events: Any = None) -> None:
-        """Only after success: a killed run is done again."""
+        """Run only after success, so that a killed run is repeated."""
         remember("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     anything_new() >> gate
