@@ -140,7 +140,7 @@ class Findings:
             others = (self._identified - rows) / (self._people - 1)
             if rows >= _SHARE * self._identified and rows > _TIMES * others:
                 share = f"{rows:,} rows, {rows / self._identified:.0%} of all"
-                found.append(f"user_id {name!r} has {share}: if it stands for nobody, add it to `nobody`")
+                found.append(f"user_id {name!r} has {share}: if it is not a person, add it to `nobody`")
         for name, unknown in sorted(self._unknown.items()):
             share = f"{unknown:,} of {self._money[name]:,} {name} events ({unknown / self._money[name]:.0%})"
             found.append(f"{share} have no amount: map amount, or price and quantity")

@@ -11,7 +11,7 @@ from shoplens.errors import SettingsError
 def ingest(
     inputs: Annotated[list[Path], typer.Argument(help="Files (CSV, CSV.gz, Parquet, JSON Lines) or folders of them.")],
     mapping: Annotated[Path | None, typer.Option(help="The mapping file of the source.")] = None,
-    lake: Annotated[str | None, typer.Option(help="The lake to add to, a folder or a URL; made if it is new.")] = None,
+    lake: Annotated[str | None, typer.Option(help="The lake to write to, a folder or a URL; created if new.")] = None,
     guess: Annotated[bool, typer.Option("--guess", help="Print a mapping for a file, to be read and edited.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the account and sample rows without writing anything.")
@@ -60,7 +60,7 @@ def quarantine(
         return
     if mapping is None or rows is None:
         missing = "--mapping" if mapping is None else "--rows"
-        raise SettingsError(f"{missing}: replay must have it; `shoplens quarantine list --out FILE` writes the rows")
+        raise SettingsError(f"{missing}: required for replay; `shoplens quarantine list --out FILE` writes the rows")
     for table, account in replay(lake, load_mapping(mapping), rows).items():
         typer.echo(account.line(f"{table}, replayed"))
 

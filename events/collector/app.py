@@ -33,11 +33,11 @@ async def _error(_: Request, error: Exception) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, OSError):
         error = CollectorBusyError(
-            f"log: cannot be written ({error.strerror or error}); nothing was taken, send it again later"
+            f"log: cannot be written ({error.strerror or error}); nothing was accepted, send it again later"
         )
     if isinstance(error, CollectorBusyError):
         return JSONResponse({"error": str(error)}, 503, {"retry-after": "1"})
-    return JSONResponse({"error": f"body: cannot be read ({type(error).__name__}); nothing was taken"}, 500)
+    return JSONResponse({"error": f"body: cannot be read ({type(error).__name__}); nothing was accepted"}, 500)
 
 
 def _require_small(size: int) -> None:
@@ -116,7 +116,7 @@ def collector_app(
         if token is not None:
             _require_token(request.headers.get("authorization", ""), token)
         if reason := full():
-            raise CollectorBusyError(f"{reason}; nothing was taken, send it again later")
+            raise CollectorBusyError(f"{reason}; nothing was accepted, send it again later")
         body = await _body(request)
         return _answer(await asyncio.wrap_future(batcher.submit(partial(read, body), len(body))))
 

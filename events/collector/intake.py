@@ -158,7 +158,7 @@ class Intake:
             return Verdict(event_id, "accepted")
         if known == content:
             return Verdict(event_id, "duplicate")
-        problem = "event_id: must name one event; it is known with other content"
+        problem = "event_id: must be unique; this ID is known with different content"
         return Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
 
 
@@ -204,7 +204,7 @@ class Batcher:
         with self._lock:
             if self._waiting + size > self._limit:
                 raise CollectorBusyError(
-                    f"collector: {self._waiting:,} bytes wait to be written, and {self._limit:,} may; send it again in "
+                    f"collector: {self._waiting:,} bytes are queued, and {self._limit:,} may be; send it again in "
                     f"a second"
                 )
             self._waiting += size
@@ -261,6 +261,6 @@ class Batcher:
         if isinstance(error, OSError):
             problem = f"log: cannot be written ({error.strerror or error})"
         if problem != self._problem:
-            _log.error("%s; nothing was taken", problem)
+            _log.error("%s; nothing was accepted", problem)
         self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS
         return error if isinstance(error, OSError) else CollectorBusyError(f"{problem}; send it again later")

@@ -345,7 +345,7 @@ def append_events(
         SourceError: the lake has another kind of identity, or cannot be read or written, or batch_id is empty.
     """
     if not batch_id:
-        raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
+        raise SourceError("batch_id: must not be empty; received ''. Give each batch a unique ID")
     place = created(lake, identity, f"batch {batch_id}")
     marked = events.select(*EVENT_SCHEMA, content_hash().alias("_content"), pl.lit(LIVE).alias("table"))
     first = marked.with_columns(pl.col("_content").first().over("event_id").alias("_first"))

@@ -65,7 +65,7 @@ class IngestReport:
         if self.again:
             lines.append(f"already ingested as batch {self.batch}: nothing was added")
         if self.late_days:
-            lines.append(f"late, reports of these days are to be computed again: {', '.join(self.late_days)}")
+            lines.append(f"late events, recompute reports of these days: {', '.join(self.late_days)}")
         if self.samples is not None:
             for title, rows in zip(("accepted", "quarantined"), self.samples, strict=True):
                 lines += [f"{title}, for example:", *(f"  {line}" for line in rows.write_ndjson().splitlines())]

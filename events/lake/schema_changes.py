@@ -154,7 +154,7 @@ def _typed(where: str, name: str, old: str, new: str, role: str | None) -> list[
     if role is not None and unreadable[role]:
         change = "a narrower" if was in _WIDER[now] else "another"
         raise SourceError(
-            f"mapping {where}: column {name}: must go on being {was}, as in the lake, or become wider; received "
+            f"mapping {where}: column {name}: must stay {was}, as in the lake, or become wider; received "
             f"{now}, which is {change} type. Write it as {was} again; if the change is meant, give the mapping another "
             f"name, under which the source begins anew. Nothing was read"
         )

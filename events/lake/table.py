@@ -116,7 +116,7 @@ def retried(name: str, attempt: Callable[[], Result]) -> Result:
             return attempt()
         except CommitFailedError:
             time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
-    raise SourceError(f"lake: {name}: other writers were first {_TRIES} times. Run it again")
+    raise SourceError(f"lake: {name}: other writers committed first {_TRIES} times. Run it again")
 
 
 def _storage_options(url: str) -> dict[str, str] | None:

@@ -311,6 +311,6 @@ def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
                     yield Piece(frame, "" if read else note)
                     read += frame.height
         if read != rows:
-            raise SourceError(f"{path}: {rows:,} rows were counted and {read:,} read; the file changed meanwhile")
+            raise SourceError(f"{path}: {rows:,} rows were counted and {read:,} read; the file has changed")
         if not read:
             yield Piece(pl.DataFrame(schema=dict.fromkeys(text.names, pl.String)))

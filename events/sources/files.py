@@ -122,7 +122,7 @@ def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
     if not found and table not in mapping.optional_tables:
         names = ", ".join(sorted({table_name(path) for path in files}))
         raise SourceError(
-            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or name it under "
+            f"mapping {mapping.name}: table {table} is not among the given ones ({names}); add it, or list it under "
             f"optional_tables"
         )
     return found
