@@ -117,7 +117,7 @@ def _removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
             raise
-        report(f"online store: is broken ({error}) and removed; the collector appends its live events again")
+        report(f"online store: was broken ({error}) and has been removed; the collector appends its live events again")
         rows.remove()
     finally:
         rows.close()

@@ -82,7 +82,7 @@ def _no_room(log: EventLog, followers: list[Following], home: Path) -> str:
     """Return why the collector accepts no more events; empty if it does."""
     behind, free = log.end - min(one.position for one in followers), shutil.disk_usage(home).free
     if behind > _BACKLOG_RECORDS:
-        return f"log: {behind:,} records wait for a follower, and {_BACKLOG_RECORDS:,} may; see /status"
+        return f"log: {behind:,} records are waiting for a follower, and {_BACKLOG_RECORDS:,} may be; see /status"
     return f"disk: {free:,} bytes are free, and {_FREE_BYTES:,} must be" if free < _FREE_BYTES else ""
 
 
