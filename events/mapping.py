@@ -138,8 +138,8 @@ class DateAndTime(_Strict):
 
     date: Source
     time: Source | None = None
-    start: datetime.date | None = Field(default=None, description="The date that the number `first` stands for.")
-    unit: Literal["h", "d", "w"] = Field(default="d", description="What the numbers count: hours, days or weeks.")
+    start: datetime.date | None = Field(default=None, description="Date of the number `first`.")
+    unit: Literal["h", "d", "w"] = Field(default="d", description="Unit of the numbers: hours, days or weeks.")
     first: int = 1
 
     @model_validator(mode="after")
@@ -173,7 +173,7 @@ class Elapsed(_Strict):
     order: str = Field(description="Column that numbers a person's rows.")
     days: str = Field(description="Column with the days since the row before; empty for the first.")
     hour: str = Field(description="Column with the hour of the day.")
-    into: str = Field(description="What the time is called as a column.")
+    into: str = Field(description="Name of the resulting time column.")
 
 
 class Join(_Strict):
@@ -221,24 +221,24 @@ class EventTable(_Table):
 
     columns: dict[str, Source | DateAndTime]
     fill_down: FillDown | None = None
-    only: tuple[Test, ...] = Field(default=(), description="Rows that pass all of these are read; others are not.")
+    only: tuple[Test, ...] = Field(default=(), description="Only rows that pass all of these tests are read.")
     each: str | None = Field(default=None, description="Address of a list: every element is an event.")
     optional: tuple[str, ...] = Field(default=(), description="Columns that a file may lack.")
     missing: Missing = Field(default=(), description="Words for no value, in any column or per column.")
-    identified_by: tuple[str, ...] = Field(default=(), description="What a derived event_id is made of.")
+    identified_by: tuple[str, ...] = Field(default=(), description="Columns from which event_id is derived.")
     once_per: tuple[str, ...] = Field(default=(), description="Contract columns; a repeated purchase counts once.")
     constants: dict[str, str | int | float] = {}
     event_names: dict[str, str] = Field(
         default={}, validate_default=True, description="The source's event name -> the contract's."
     )
-    ingest_delay_seconds: Delay | None = Field(default=None, description="In place of the mapping's.")
-    time_plus: TimePlus | None = Field(default=None, description="What is added to event_time.")
+    ingest_delay_seconds: Delay | None = Field(default=None, description="Overrides the mapping's value.")
+    time_plus: TimePlus | None = Field(default=None, description="Delay added to event_time.")
     negative_quantity: Literal["refund", "keep"] = "keep"
     negative_amount: Literal["refund", "keep"] = "keep"
     price: Literal["given", "amount / quantity"] = "given"
     amount: Literal["given", "price * quantity"] = "given"
     order_amount: Source | None = Field(default=None, description="Amount of an order without lines.")
-    discounts: tuple[Test, ...] = Field(default=(), description="Lines that reduce the others of their order.")
+    discounts: tuple[Test, ...] = Field(default=(), description="Lines that reduce the other lines of their order.")
     ignore: tuple[str, ...] = Field(default=(), description="Columns that carry no information.")
     reject: tuple[Reject, ...] = ()
     items: dict[Literal["category", "brand", "title", "description"], Category] = {}
@@ -323,7 +323,9 @@ class Mapping(_Strict):
     description: str = ""
     identity: Literal["user", "session"]
     person: tuple[Literal["user_id", "anonymous_id"], ...] = Field(default=("user_id",), min_length=1)
-    nobody: tuple[str, ...] | None = Field(default=None, description="In place of the built-in words for nobody.")
+    nobody: tuple[str, ...] | None = Field(
+        default=None, description="Words for unknown people; replaces the built-in ones."
+    )
     time_zone: Annotated[str, AfterValidator(_checked_zone)]
     earliest: datetime.date = datetime.date(1995, 1, 1)
     ingest_delay_seconds: Delay = 0.0
@@ -335,7 +337,7 @@ class Mapping(_Strict):
     campaigns: SideTable | None = None
     promotions: SideTable | None = None
     stock: SideTable | None = None
-    optional_tables: tuple[str, ...] = Field(default=(), description="Tables that need not be among the given files.")
+    optional_tables: tuple[str, ...] = Field(default=(), description="Tables whose files may be missing.")
 
     @field_validator("items", "users", "campaigns", "promotions", "stock")
     @classmethod

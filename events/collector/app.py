@@ -74,7 +74,7 @@ def _decompressed(body: bytes) -> bytes:
     try:
         return gzip.GzipFile(fileobj=BytesIO(body)).read(_BODY_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise HTTPException(400, f"body: must be gzip, as content-encoding says; {error}") from None
+        raise HTTPException(400, f"body: must be gzip, as content-encoding states; {error}") from None
 
 
 async def _body(request: Request) -> bytes:

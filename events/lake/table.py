@@ -369,7 +369,7 @@ def require_same_identity(held: str, identity: str, whose: str, name: str) -> No
     """Raise a SourceError if a lake's kind of identity differs from that of the incoming data."""
     if held != identity:
         raise SourceError(
-            f"lake: {name} holds events whose identity is {held!r}; {whose} has {identity!r}: give it a lake of its own"
+            f"lake: {name} holds events whose identity is {held!r}; {whose} has {identity!r}: use a separate lake"
         )
 
 

@@ -110,7 +110,7 @@ def test_what_only_fails_on_rows_is_rejected_before_any_is_read(
 def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "shop.yaml"
     path.write_text("name: shop\nidentity: user\ntime_zone: UTC\nidentity: session\n")
-    with pytest.raises(MappingError, match='line 4: a key must be there once; found duplicate key "identity"'):
+    with pytest.raises(MappingError, match='line 4: a key must occur only once; found duplicate key "identity"'):
         load_mapping(path)
 
 
