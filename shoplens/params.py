@@ -58,7 +58,7 @@ class MissingParams(_Strict):
     @model_validator(mode="after")
     def _value_belongs_to_constant(self) -> "MissingParams":
         if (self.action == "constant") != (self.value is not None):
-            raise ValueError("value: must be given with action constant, and with no other")
+            raise ValueError("value: must be given with action constant, and with no other action")
         return self
 
 

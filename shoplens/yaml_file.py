@@ -21,7 +21,7 @@ def read_yaml(text: str) -> Any:
         problem, line = str(error), 1
         if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
             problem, line = error.problem or problem, error.problem_mark.line + 1
-        rule = "a key must be there once; " if isinstance(error, DuplicateKeyError) else ""
+        rule = "a key must occur only once; " if isinstance(error, DuplicateKeyError) else ""
         raise YamlFileError(f"line {line}: {rule}{problem}") from error
 
 

@@ -84,7 +84,7 @@ def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
     """Start missing components; return the ports, and whether Airflow was already fully running."""
     alive = {part for part in (*airflow.COMPONENTS, SERVICE) if leader(settings, part) is not None}
     ports, whole = choose_ports(settings, running=bool(alive)), alive.issuperset(airflow.COMPONENTS)
-    # What a killed platform left may still listen. A scheduler without its API, or workers without their scheduler,
+    # Processes of a killed platform may still listen. A scheduler without its API, or workers without their scheduler,
     # only do harm.
     if not whole:
         end_all(settings, {*airflow.COMPONENTS, airflow.MIGRATION})
@@ -117,7 +117,7 @@ def _current_run(settings: Settings, api: airflow.AirflowApi, console: Console) 
     """Return the active run of the computation, or choose the device and trigger one."""
     active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in airflow.ACTIVE]
     if active:
-        console.print(f"computation: run {active[0]} is going on, with the parameters that it began with")
+        console.print(f"computation: run {active[0]} is in progress, with the parameters it started with")
         return active[0]
     choose_device(settings)
     run = api.trigger("computation")
@@ -200,12 +200,12 @@ def after_interrupt(settings: Settings) -> str:
     ports = kept_ports(settings)
     if ports is not None and all(leader(settings, part) is not None for part in airflow.COMPONENTS):
         return (
-            f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run go on; `make demo` follows them "
+            f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run continue; `make demo` follows them "
             "again, `make stop` ends them"
         )
     if marked(settings):
-        return "interrupted: the platform is half started; `make demo` starts the rest, `make stop` ends it"
-    return "interrupted: nothing is running; `make demo` begins again"
+        return "interrupted: the platform is partly started; `make demo` starts the rest, `make stop` ends it"
+    return "interrupted: nothing is running; `make demo` starts again"
 
 
 def run_demo(settings: Settings, console: Console) -> None:

@@ -108,7 +108,7 @@ class Follower:
     def _raise_failed(self, tasks: list[dict[str, Any]]) -> None:
         failed = [task for task in tasks if task["state"] == "failed"]
         if not failed:
-            raise LocalRunError(f"run {self._run} of {self._dag} failed without a failed task: it was marked so")
+            raise LocalRunError(f"run {self._run} of {self._dag} failed without a failed task: it was marked as failed")
         task = failed[0]
         lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
         raise LocalRunError(
