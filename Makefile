@@ -47,7 +47,7 @@ env: $(STAMP) .venv-airflow/.synced ## Make both environments
 demo: env ## Run the whole platform on real shopping data and leave a prediction service answering
 	shoplens demo
 
-stop: ## End exactly what `make demo` started
+stop: ## Stop exactly what `make demo` started
 	@if [ -x .venv/bin/shoplens ]; then shoplens stop; else echo "nothing was started here"; fi
 
 status: ## Show what is running and what is in service

@@ -1,4 +1,4 @@
-"""Measurements, side by side with what they are measured against: `make bench-…` runs them, docs/benchmarks.md tells.
+"""Benchmarks against a baseline: `make bench-…` runs them, docs/benchmarks.md has the results.
 
 Nothing here is imported by the platform.
 """

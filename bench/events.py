@@ -1,7 +1,7 @@
-"""Simulated events to the contract, at any size, in bounded memory: what the benchmarks read.
+"""Generate contract events of any size in bounded memory, as input for the benchmarks.
 
-10 million are simulated; more are that many copies of the same shop, each with users, sessions and orders of its own,
-so every copy has the same items. The files are made once for a size, and kept until the folder is removed.
+At most 10 million events are simulated; larger sizes are copies of the same shop, which share items but have their own
+users, sessions and orders. The files are created once per size and kept until the folder is removed.
 """
 
 import shutil
@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from shoplens.files import whole_folder, write_json
 
-SIMULATED = 10_000_000  # the most that is simulated
+SIMULATED = 10_000_000  # largest simulation
 EVENTS_PER_USER = 100
 ITEMS, DAYS, SEED = 20_000, 180, 7
 START = datetime(2025, 1, 1, tzinfo=UTC)
-_OWN = ("event_id", "user_id", "anonymous_id", "session_id", "order_id")  # what a copy has for itself
+_OWN = ("event_id", "user_id", "anonymous_id", "session_id", "order_id")  # columns that differ between copies
 
-# Profiles take no part in this.
+# Profiles are not needed.
 _USERS: dict[str, Any] = {
     "user_id": pl.String,
     "registered_at": pl.Datetime("us", "UTC"),
@@ -46,7 +46,7 @@ FROM read_parquet($log) ORDER BY event_time, event_id
 
 
 def simulated(out: Path, rows: int, *, users: int, items: int, days: int, dirt: dict[str, float]) -> Path:
-    """Simulate a shop into `out`, unless it is there; return `out`."""
+    """Simulate a shop in `out`, unless it exists; return `out`."""
     from simulator.plan import Plan
     from simulator.run import simulate
 
@@ -56,7 +56,7 @@ def simulated(out: Path, rows: int, *, users: int, items: int, days: int, dirt: 
 
 
 def _tables(shop: Path, out: Path) -> None:
-    """Write events, items and users to the contract."""
+    """Write the tables events, items and users in the schemas of the contract."""
     with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(out / ".spill")}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         events = connection.sql(_CONTRACT, params={"log": str(shop / "log.parquet")})
@@ -79,7 +79,7 @@ def _tables(shop: Path, out: Path) -> None:
 
 
 def make(rows: int, folder: Path) -> Path:
-    """Return a folder with about `rows` events as the stage `validate` would leave them, made if it is not there."""
+    """Return a folder with about `rows` events as the stage `validate` would write them, creating it if necessary."""
     target = folder / f"events-{rows}"
     if (target / "dataset.json").is_file():
         return target
@@ -102,7 +102,7 @@ def make(rows: int, folder: Path) -> Path:
 
 
 def _copied(source: Path, target: Path, copies: int) -> None:
-    """Write `copies` of every event beside one another, which leaves the order of time and id as it is."""
+    """Write `copies` of every event next to each other, which preserves the order by time and ID."""
     own = ", ".join(f"{name} || '-' || copy AS {name}" for name in _OWN)
     with duckdb.connect(config={"memory_limit": "4GB", "preserve_insertion_order": "true"}) as connection:
         many = connection.sql(

@@ -1,9 +1,9 @@
-"""`make bench-features`: the daily views of one night, ours beside SQL written by hand, in one run.
+"""`make bench-features`: compare the daily views of one night with hand-written SQL, in one run.
 
-The same simulated events go through each way; each run is a process of its own, and the answers are compared bit
-for bit. The time runs from importing libraries until the views are on disk. Of a way that takes less than 20 CPU
-seconds it is the shortest of three runs, and memory is the largest. The catalogue exists before; only the stage makes
-its own.
+Each method processes the same simulated events in a separate process, and the results must be bit-identical. Times run
+from importing libraries until the views are on disk. For methods that take less than 20 CPU seconds, the time is the
+shortest of three runs, and the memory is the largest. The catalogue is prepared in advance; only the stage builds its
+own.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from bench.harness import ROOT, apart, console, markdown, measured
 from shoplens.files import read_json, whole_folder
 
 OURS, SQL, STAGE = "ours", "SQL by hand", "ours, the whole stage"
-_SHORT, _RUNS = 20.0, 3  # CPU seconds below which a way runs that often; CPU time does not depend on other load
+_SHORT, _RUNS = 20.0, 3  # CPU seconds below which a method runs several times; CPU time does not depend on other load
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one way over one log came to; `seconds` is None where it took more memory than it may."""
+    """The result of one method on one log; `seconds` is None if it exceeded the memory limit."""
 
     way: str
     rows: int
@@ -38,7 +38,7 @@ class Result:
 
 
 def _stage(events: Path, out: Path) -> Callable[[], None]:
-    """Return what computes all that the stage does, for one day."""
+    """Return a function that runs the whole stage for one day."""
     from features.stages import compute
     from shoplens.params import load_params
 
@@ -48,7 +48,7 @@ def _stage(events: Path, out: Path) -> Callable[[], None]:
 
 
 def _views() -> list[Any]:
-    """Return the views that are written by hand, too."""
+    """Return the views that also exist as hand-written SQL."""
     from bench.sql import queries
     from features.definitions import VIEWS
 
@@ -56,7 +56,7 @@ def _views() -> list[Any]:
 
 
 def _by_view(events: Path, out: Path, *, ours: bool) -> Callable[[], None]:
-    """Return what computes the views from a catalogue that is there: as the stage does, or by SQL written by hand."""
+    """Return a function that computes the views from an existing catalogue, by the stage's code or hand-written SQL."""
     from bench.sql import queries
     from features.engine.engines import duckdb
     from features.engine.job import Job, SplitLog
@@ -73,7 +73,7 @@ def _by_view(events: Path, out: Path, *, ours: bool) -> Callable[[], None]:
     def run() -> None:
         work = out / ".work"
         work.mkdir()
-        with duckdb(work) as duck:  # for both the same memory, threads and time zone
+        with duckdb(work) as duck:  # the same memory, threads and time zone for both
             job = Job(duck, SplitLog(duck.connection, log, work), out, Days(day, day), active)
             for view in _views():
                 if ours:
@@ -96,7 +96,7 @@ WAYS: dict[str, Callable[[Path, Path], Callable[[], None]]] = {
 
 
 def _run(way: str, events: Path, out: Path) -> Result:
-    """Run one way in this process."""
+    """Run one method in this process."""
     from features.engine.engines import row_count
 
     took = measured(WAYS[way](events, out))
@@ -106,10 +106,10 @@ def _run(way: str, events: Path, out: Path) -> Result:
 
 
 def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> list[Result]:
-    """Run some ways over one log, in turns, so that what else the machine does meets each of them.
+    """Run several methods on one log, in turns, so that other load on the machine affects all of them.
 
     Raises:
-        SystemExit: A way failed, or its answers are not those of the first.
+        SystemExit: A method failed, or its results differ from those of the first.
     """
     import polars as pl
 
@@ -128,23 +128,23 @@ def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> lis
                 continue
             shutil.rmtree(answers[way], ignore_errors=True)
             with whole_folder(answers[way]) as out:
-                if way != STAGE:  # it makes its own
+                if way != STAGE:  # it builds its own
                     shutil.copy(catalogue, out)
                 found = apart(_run, way, events, out, limit_gb=limit_gb)
             done.append(found or Result(way, row_count(events / "events.parquet"), 0, None, _SHORT, limit_gb))
             console.print(json.dumps(asdict(done[-1])), soft_wrap=True)
             if found and way != ways[0]:
                 compare(answers[ways[0]], answers[way])
-    for done in runs.values():  # a run that was ended has no time, and its way neither
+    for done in runs.values():  # a run that was killed has no time, so its method has none either
         done.sort(key=lambda run: run.seconds or 0.0)
     return [replace(done[0], peak_gb=max(run.peak_gb for run in done)) for done in runs.values()]
 
 
 def compare(ours: Path, other: Path) -> None:
-    """Compare the views of two folders, types and bits, rows in the same order.
+    """Check that the views of two folders are identical in types, values and row order.
 
     Raises:
-        SystemExit: A view that differs, and how.
+        SystemExit: A view differs; the message shows how.
     """
     import polars as pl
     from polars.testing import assert_frame_equal
@@ -154,11 +154,11 @@ def compare(ours: Path, other: Path) -> None:
         try:
             assert_frame_equal(one, two, check_exact=True)
         except AssertionError as error:
-            raise SystemExit(f"{other}: {view.name} must be as in {ours}; {error}") from None
+            raise SystemExit(f"{other}: {view.name} must equal the one in {ours}; {error}") from None
 
 
 def table(results: list[Result]) -> str:
-    """Return the results as a table of Markdown."""
+    """Return the results as a Markdown table."""
     rows = []
     for one in results:
         figures = ("", "out of memory", "", "", f"more than {one.peak_gb:.0f}")
@@ -170,12 +170,14 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(prog="make bench-features", description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000], help="about so many events")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[1_000_000, 10_000_000], help="approximate number of events"
+    )
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="what to measure")
-    parser.add_argument("--folder", type=Path, help="where events are made and kept; else they are removed again")
-    parser.add_argument("--limit-gb", type=float, default=16.0, help="a way that takes more memory is ended")
+    parser.add_argument("--folder", type=Path, help="folder in which events are kept; by default they are removed")
+    parser.add_argument("--limit-gb", type=float, default=16.0, help="memory limit; methods that exceed it are killed")
     asked = parser.parse_args()
     if asked.folder is not None:
         asked.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a function called in a process of its own, what it takes, and tables of Markdown."""
+"""Shared code of the benchmarks: measuring a function in a separate process, and Markdown tables."""
 
 import multiprocessing
 import re
@@ -20,7 +20,7 @@ console = Console(width=120)
 
 @dataclass(frozen=True)
 class Usage:
-    """What a call took; `peak_gb` is the most memory of its process."""
+    """The cost of a call; `peak_gb` is the peak memory of its process."""
 
     seconds: float
     cpu_seconds: float
@@ -28,7 +28,7 @@ class Usage:
 
 
 def peak_gb() -> float:
-    """Return the most memory of this process; `ru_maxrss` would count the process that started it, too."""
+    """Return the peak memory of this process; `ru_maxrss` would include that of its parent."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     if found is None:
         raise SystemExit("/proc/self/status: must have VmHWM; it has none: measure on Linux")
@@ -47,7 +47,7 @@ def _answer(sends: Connection, function: Callable[..., Any], given: tuple[Any, .
 
 
 def apart(function: Callable[..., T], *given: Any, limit_gb: float = float("inf")) -> T | None:
-    """Call a function in a new process; return None where it was ended because it took more than `limit_gb`.
+    """Call a function in a new process; return None if it was killed for exceeding `limit_gb`.
 
     Raises:
         SystemExit: The function failed.
@@ -72,7 +72,7 @@ def apart(function: Callable[..., T], *given: Any, limit_gb: float = float("inf"
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
+    """Return a Markdown table."""
     lines = ["".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in (columns, *rows)]
     lines.insert(1, "|---" * len(columns) + "|")
     return "\n".join(lines)

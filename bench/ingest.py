@@ -1,9 +1,8 @@
-"""`make bench-ingest`: the stage `ingest` over a simulated log, beside Polars reading and writing the same columns.
+"""`make bench-ingest`: compare the stage `ingest` with Polars reading and writing the same columns of a simulated log.
 
-The log is that of a shop with dirt (duplicates, ids with other content, late and unordered rows, wrong values). Above
-ten million rows it is copies of the same ten million, one after the other in time, each with ids and people of its own.
-Every run is a process of its own. Reading and writing alone is the limit: it maps nothing, knows no duplicates and
-keeps the order that is there.
+The log contains dirt (duplicates, conflicting IDs, late and unordered rows, wrong values). Above ten million rows, it
+consists of consecutive copies of the same ten million, each with its own IDs and people. Every run is a separate
+process. Reading and writing alone is the lower bound: it does not map, deduplicate or sort.
 """
 
 import argparse
@@ -34,7 +33,7 @@ DIRT = {
 
 @dataclass(frozen=True)
 class Run:
-    """The measurement of one way over one log."""
+    """Time and memory that one ingestion method took for one log."""
 
     way: str
     rows: int
@@ -44,7 +43,7 @@ class Run:
 
 
 def _copies(log: Path, count: int, out: Path) -> None:
-    """Write `count` copies of a simulated shop into one, each later and of other people than the one before."""
+    """Combine `count` copies of a simulated shop, each at a later time and with different people."""
 
     def own(column: str, copy: int) -> pl.Expr:
         return (pl.col(column) + f"-{copy}").alias(column)
@@ -80,7 +79,7 @@ def log_of(rows: int, folder: Path) -> Path:
 
 
 def _ingest(log: Path, out: Path) -> None:
-    """Run the stage."""
+    """Run the stage `ingest` on a log, and check that its account covers every row."""
     from events.stages import ingest
     from shoplens.params import load_params
     from shoplens.settings import Settings
@@ -102,7 +101,7 @@ def _rows(path: Path) -> int:
 
 
 def _run(way: str, log: Path, out: Path) -> Run:
-    """Run one way in this process; Polars reads and writes what the stage has left."""
+    """Run one method in this process; Polars reads and writes the output of the stage."""
     events = out / "events/events.parquet"
     if way == OURS:
         rows, took = _rows(log / "log.parquet"), measured(lambda: _ingest(log, out))
@@ -115,7 +114,7 @@ def _run(way: str, log: Path, out: Path) -> Run:
 
 
 def table(runs: list[Run]) -> str:
-    """Return the runs as a table for a document."""
+    """Return the runs as a Markdown table."""
     rows = [
         (f"{r.rows:,}", r.way, f"{r.seconds}", f"{r.cpu_seconds}", f"{r.rows / r.seconds:,.0f}", f"{r.peak_gb}")
         for r in runs
@@ -124,12 +123,12 @@ def table(runs: list[Run]) -> str:
 
 
 def main() -> None:
-    """Measure, print the table, keep it as JSON."""
+    """Run the benchmark, print the table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--rows", type=int, nargs="+", default=[1_000_000, SIMULATED], help="About this many rows per log."
+        "--rows", type=int, nargs="+", default=[1_000_000, SIMULATED], help="Approximate number of rows per log."
     )
-    parser.add_argument("--folder", type=Path, help="Where logs are made and kept; else they are removed again.")
+    parser.add_argument("--folder", type=Path, help="Folder in which logs are kept; by default they are removed.")
     given = parser.parse_args()
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="bench-ingest-", dir=given.folder) as name:

@@ -1,7 +1,7 @@
-"""Live appends to an empty lake and to a large one, with compaction running: `python -m bench.lake --rows 100000000`.
+"""Measure live appends to an empty and a large lake, including compaction: `python -m bench.lake --rows 100000000`.
 
-Each append brings 100 events with random UUIDs; every tenth also repeats events that an earlier append brought and, in
-the large lake, events of other days. What is compared is the median time of an append.
+Each append adds 100 events with random UUIDs; every tenth also repeats events of an earlier append and, in the large
+lake, events of other days. The benchmark compares the median append times.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _NONE = pl.DataFrame(schema=QUARANTINE_SCHEMA)
 
 
 def _events(rng: np.random.Generator, count: int, start: datetime, span: timedelta) -> pl.DataFrame:
-    """Return views with random UUIDs, in the order of time."""
+    """Return views with random UUIDs, sorted by time."""
     raw = rng.bytes(16 * count)
     moments = np.sort(rng.integers(0, int(span.total_seconds() * 1e6), count))
     times = pl.lit(start) + pl.Series("t", moments).cast(pl.Duration("us"))
@@ -89,7 +89,7 @@ def _append_all(place: Path, appends: int, base: list[pl.DataFrame]) -> list[flo
 
 
 def measure(folder: Path, rows: int, appends: int) -> dict[int, float]:
-    """Print how long appends to an empty lake and to one of `rows` events take; return the medians by rows."""
+    """Print the time of appends to an empty lake and to one with `rows` events; return the median for each size."""
     medians = {}
     for size in (0, rows):
         place = folder / f"lake-{size}"
@@ -109,7 +109,7 @@ def measure(folder: Path, rows: int, appends: int) -> dict[int, float]:
 
 
 def main() -> None:
-    """Measure with the sizes of the command line."""
+    """Run the benchmark with the sizes from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--appends", type=int, default=2000)

@@ -1,8 +1,8 @@
-"""`make bench-live`: events a second through one collector, and from an accepted event to the changed feature online.
+"""`make bench-live`: throughput of one collector, and the delay from an accepted event to the updated online feature.
 
-A sender (or eight) posts events of a simulated shop to `shoplens collect` over HTTP; every event is on disk before it
-is answered. Sustained means: until the last event is in the online store, too. The delay is measured from the answer to
-the moment at which another process reads the event in the user's list, at rest and under half of the sustained load.
+One or eight senders post events of a simulated shop to `shoplens collect` over HTTP; every event is on disk before the
+response. Sustained throughput includes the time until the last event is in the online store. The delay runs from the
+response until another process reads the event in the user's list, at rest and under half of the sustained load.
 """
 
 import argparse
@@ -39,7 +39,7 @@ console = Console(width=120)
 
 @dataclass(frozen=True)
 class Load:
-    """One way of sending, and what it came to."""
+    """A sending method and its result."""
 
     senders: int
     events_a_request: int
@@ -51,7 +51,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Delay:
-    """Milliseconds from an answer to the changed feature."""
+    """Milliseconds from a response to the updated feature."""
 
     load_per_second: float
     probes: int
@@ -62,7 +62,7 @@ class Delay:
 
 @dataclass(frozen=True)
 class Sender:
-    """Where requests of new events go, and what they are: `size` events each, spread over the users."""
+    """Generates requests with `size` new events each, spread over the users, for one URL."""
 
     address: str
     size: int
@@ -87,7 +87,7 @@ class Sender:
         return b"\n".join(lines)
 
     def send(self, sender: int, seconds: float, pause: float = 0.0) -> int:
-        """Post requests for a time; return how many events were accepted."""
+        """Post requests for a given time; return the number of accepted events."""
         accepted, request, until = 0, 0, time.monotonic() + seconds
         with httpx.Client(base_url=self.address, timeout=60) as client:
             while time.monotonic() < until:
@@ -109,7 +109,7 @@ def _collector() -> psutil.Process:
 
 
 def measure_load(sender: Sender, senders: int, seconds: float) -> Load:
-    """Send as fast as answers come, from processes of their own, then wait until all is pushed."""
+    """Send as fast as responses arrive, from separate processes, then wait until all events are pushed."""
     with ProcessPoolExecutor(senders) as pool:
         began = time.monotonic()
         events = sum(pool.map(partial(sender.send, seconds=seconds), range(senders)))
@@ -122,7 +122,7 @@ def measure_load(sender: Sender, senders: int, seconds: float) -> Load:
 
 
 def _probe(client: httpx.Client, online: RowStore, number: int, start: datetime) -> float:
-    """Send one event; return the seconds from its answer until it is read online."""
+    """Send one event; return the seconds from the response until it is read online."""
     user, event_id = f"c{number % 50}", f"probe-{number}-{start:%H%M%S%f}"
     moment = (start + timedelta(milliseconds=number)).isoformat()
     event = {"event_id": event_id, "event_time": moment, "event_name": "view_item", "user_id": user, "item_id": "1"}
@@ -136,7 +136,7 @@ def _probe(client: httpx.Client, online: RowStore, number: int, start: datetime)
 
 
 def measure_delay(project: Project, sender: Sender, load: float) -> Delay:
-    """Probe at rest, or while another process posts `load` events a second."""
+    """Measure the delay at rest, or while another process posts `load` events per second."""
     delays: list[float] = []
     posting = multiprocessing.Process(target=sender.send, args=(0, 3600.0, sender.size / max(load, 1.0)), daemon=True)
     if load:
@@ -153,7 +153,7 @@ def measure_delay(project: Project, sender: Sender, load: float) -> Delay:
 
 
 def main() -> None:
-    """Measure, print, and keep the figures in var/bench/live.json."""
+    """Run the benchmark, print the results, and write them to var/bench/live.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000, help="of the simulated shop before")
     parser.add_argument("--seconds", type=float, default=15.0, help="a load lasts")

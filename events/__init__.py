@@ -1,4 +1,5 @@
-"""What happened: the event contract, source mappings, the account of every row, the lake.
+"""Events: the contract, source mappings, the account of every row, and the lake.
 
-Nothing here judges plausibility (that is `expectations`) or computes a feature; a source is a mapping file, never code.
+This package neither checks plausibility (`expectations` does) nor computes features. A new source needs only a mapping
+file, no code.
 """

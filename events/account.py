@@ -1,4 +1,4 @@
-"""What became of the rows of a table: rows in = accepted + quarantined by reason + exact duplicates."""
+"""The account of a table's rows: rows in = accepted + quarantined by reason + exact duplicates."""
 
 import difflib
 import re
@@ -22,7 +22,7 @@ _KEPT = 100  # IDs per piece: one with a tenth of the rows is among the most fre
 
 @dataclass(frozen=True)
 class TableAccount:
-    """What became of the rows of one table. A row with several reasons counts under its first."""
+    """The account of one table. A row with several reasons counts under the first."""
 
     rows_in: int
     accepted: int
@@ -35,14 +35,14 @@ class TableAccount:
             raise SourceError(f"account: {self.rows_in} rows in but {out} accounted for: this is a bug, report it")
 
     def moved(self, count: int, reason: str | None) -> "TableAccount":
-        """Return the account with `count` accepted rows moved to `reason`, or, for None, to the exact duplicates."""
+        """Return the account with `count` accepted rows moved to `reason`, or to the exact duplicates if it is None."""
         accepted = self.accepted - count
         if reason is None:
             return replace(self, accepted=accepted, exact_duplicates=self.exact_duplicates + count)
         return replace(self, accepted=accepted, quarantined=dict(Counter(self.quarantined) + Counter({reason: count})))
 
     def line(self, table: str) -> str:
-        """Return the account as one line for a person."""
+        """Return the account as one human-readable line."""
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.quarantined.items()))
         return (
             f"{table}: {self.rows_in:,} rows in = {self.accepted:,} accepted + {sum(self.quarantined.values()):,} "
@@ -60,12 +60,12 @@ def count_reasons(quarantined: pl.DataFrame) -> dict[str, int]:
 
 
 def faulty(rows: int, faults: Faults) -> tuple[pl.Series, pl.Series]:
-    """Return which of so many rows have a fault, and of those alone the lists of their reasons."""
+    """Return a mask of the rows that have a fault, and the lists of reasons of those rows only."""
     found = [(reason, which.fill_null(value=False)) for reason, which in faults if which.any()]
     bad = pl.repeat(value=False, n=rows, eager=True)
     for _, which in found:
         bad |= which
-    # Nearly all rows are good: lists of reasons for all of them cost more than all else that is done to a row.
+    # Nearly all rows are valid: building a list of reasons for each would cost more than all other work on the row.
     marks = [pl.when(which.filter(bad)).then(pl.lit(reason)) for reason, which in found]
     if not marks:
         return bad, pl.Series([], dtype=pl.List(pl.String))
@@ -73,7 +73,7 @@ def faulty(rows: int, faults: Faults) -> tuple[pl.Series, pl.Series]:
 
 
 def quarantine(raw: pl.DataFrame, numbers: pl.Series, reasons: pl.Series, table: str) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA of raw rows, as JSON, with their numbers (from 0) and reasons.
+    """Return raw rows as QUARANTINE_SCHEMA: JSON, row numbers (from 0) and reasons.
 
     A malformed row has the one reason and the text of its line, see `events.sources.files.malformed`.
     """
@@ -94,20 +94,20 @@ def quarantine(raw: pl.DataFrame, numbers: pl.Series, reasons: pl.Series, table:
 
 
 def nearest_address(address: str, unread: Iterable[str]) -> str | None:
-    """Return the address that the records have, and no column reads, whose last part is spelled most like another's."""
+    """Return the unread address whose last part is spelled most like that of the given address."""
 
     def last_part(one: str) -> str:
         return re.sub("[^a-z0-9]", "", re.split(r"[.\[]", one)[-1].lower())
 
     near = [one for one in sorted(unread) if not address.startswith(f"{one}.")]
     found = {one: difflib.SequenceMatcher(None, last_part(address), last_part(one)).ratio() for one in near}
-    # Of equally good ones, the nearest in the record.
+    # Break ties by proximity in the record.
     best = max(found, key=lambda one: (found[one], difflib.SequenceMatcher(None, address, one).ratio()), default=None)
     return best if best is not None and found[best] >= _ALIKE else None
 
 
 class Findings:
-    """What is reported about a table, counted piece by piece: people not identified, unknown money, absent fields."""
+    """Findings about a table, counted piece by piece: unidentified people, unknown amounts, absent fields."""
 
     def __init__(self) -> None:
         self._rows = self._identified = self._people = 0
@@ -140,7 +140,7 @@ class Findings:
             others = (self._identified - rows) / (self._people - 1)
             if rows >= _SHARE * self._identified and rows > _TIMES * others:
                 share = f"{rows:,} rows, {rows / self._identified:.0%} of all"
-                found.append(f"user_id {name!r} has {share}: if it stands for nobody, add it to `nobody`")
+                found.append(f"user_id {name!r} has {share}: if it is not a person, add it to `nobody`")
         for name, unknown in sorted(self._unknown.items()):
             share = f"{unknown:,} of {self._money[name]:,} {name} events ({unknown / self._money[name]:.0%})"
             found.append(f"{share} have no amount: map amount, or price and quantity")

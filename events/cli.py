@@ -11,10 +11,10 @@ from shoplens.errors import SettingsError
 def ingest(
     inputs: Annotated[list[Path], typer.Argument(help="Files (CSV, CSV.gz, Parquet, JSON Lines) or folders of them.")],
     mapping: Annotated[Path | None, typer.Option(help="The mapping file of the source.")] = None,
-    lake: Annotated[str | None, typer.Option(help="The lake to add to, a folder or a URL; made if it is new.")] = None,
+    lake: Annotated[str | None, typer.Option(help="The lake to write to, a folder or a URL; created if new.")] = None,
     guess: Annotated[bool, typer.Option("--guess", help="Print a mapping for a file, to be read and edited.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the account and samples of the rows; write nothing.")
+        bool, typer.Option("--dry-run", help="Print the account and sample rows without writing anything.")
     ] = False,
 ) -> None:
     """Ingest any shop's log into the lake through a mapping file; print and keep the account of every row."""
@@ -46,7 +46,7 @@ def quarantine(
     mapping: Annotated[Path | None, typer.Option(help="replay: the mapping file that reads them.")] = None,
     rows: Annotated[Path | None, typer.Option(help="replay: the corrected rows.")] = None,
 ) -> None:
-    """List the rows that a lake quarantined, or replay the ones that were corrected."""
+    """List the quarantined rows of a lake, or replay corrected ones."""
     from events.mapping import load_mapping
     from events.replay import quarantined, reasons_by_table, replay, write_rows
 
@@ -60,7 +60,7 @@ def quarantine(
         return
     if mapping is None or rows is None:
         missing = "--mapping" if mapping is None else "--rows"
-        raise SettingsError(f"{missing}: replay must have it; `shoplens quarantine list --out FILE` writes the rows")
+        raise SettingsError(f"{missing}: required for replay; `shoplens quarantine list --out FILE` writes the rows")
     for table, account in replay(lake, load_mapping(mapping), rows).items():
         typer.echo(account.line(f"{table}, replayed"))
 
@@ -72,7 +72,7 @@ def lake(
     lake: Annotated[str, typer.Option(help="The lake, a folder or a URL.")],
     since: Annotated[int, typer.Option(min=0, help="status: the version after which late days count.")] = 0,
 ) -> None:
-    """Print what a lake holds, its history and its late days; delete files of old versions; or undo one ingest."""
+    """Print a lake's content, history and late days, delete files of old versions, or revert an ingest."""
     from events.erase import revert
     from events.lake import lake_status, vacuum_lake
 

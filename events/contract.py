@@ -1,4 +1,4 @@
-"""The event contract: one row is one thing that one person did. Names follow Google Analytics 4's e-commerce events."""
+"""The event contract: one row per action of a person. Names follow Google Analytics 4's e-commerce events."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ EVENT_NAMES: tuple[str, ...] = (
     "select_promotion",
 )
 
-# The IDs of people that the service can be asked about: text of one line.
+# Person IDs that the service accepts: a single line of text.
 PERSON_ID_LENGTH = 256
 PERSON_ID = r"[^\x00-\x1f\x7f]+"
 

@@ -1,9 +1,9 @@
-"""What is taken out of a lake: one person, or one ingest.
+"""Remove one person, or one ingest, from a lake.
 
-The files that hold such rows are written anew without them, which does not keep appends from committing. Of a person,
-events, what the sources held about them, and quarantined rows that name them are removed; items stay. Then all files
-that no current version names are deleted. Ingesting a file that still has the person adds them again: take them out of
-the files first. An ingest that was reverted can be repeated, for example through a corrected mapping.
+Files with such rows are rewritten without them, which does not block appends. For a person, this removes events, rows
+of side tables and quarantined rows that name them; items stay. Then all files that no current version references are
+deleted. Ingesting a file that still contains the person adds them again, so remove them from the source first. A
+reverted ingest can be repeated, for example with a corrected mapping.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from events.lake.table import (
 from shoplens.errors import SourceError
 
 _OTHERS = tuple(name for name, schema in SCHEMAS.items() if name not in (EVENTS, QUARANTINE) and "user_id" in schema)
-Gone = Callable[[pl.Series], pl.Series]  # of each value of a column, whether its row is taken out
+Gone = Callable[[pl.Series], pl.Series]  # values of a column -> mask of the rows to remove
 
 
 @dataclass
@@ -43,12 +43,12 @@ class LakeErasure:
     """What was removed from a lake.
 
     Attributes:
-        events: Rows of events.
-        days: Days that had some.
-        sides: Rows of users and campaigns, by table.
-        quarantined: Quarantined rows that named the person.
-        files: Files that were deleted.
-        resumed: Whether an erasure of this person was killed before, and is completed now.
+        events: Number of events.
+        days: Days of these events.
+        sides: Number of rows in each side table.
+        quarantined: Number of quarantined rows that named the person.
+        files: Number of deleted files.
+        resumed: Whether this run completed an interrupted erasure of the person.
     """
 
     events: int = 0
@@ -60,7 +60,7 @@ class LakeErasure:
 
     @property
     def found(self) -> bool:
-        """Whether the lake held anything of the person, or an earlier run that was killed had begun to remove it."""
+        """Whether the lake held anything about the person, or an interrupted run had started to remove it."""
         return self.resumed or bool(self.events or sum(self.sides.values()) or self.quarantined)
 
 
@@ -74,7 +74,7 @@ def _names(content: Any, user_id: str) -> bool:
 
 
 def _raw_names(raw: str, user_id: str) -> bool:
-    """Return whether a row as it was read names the person; one that is no JSON does if the ID is one of its words."""
+    """Return whether a raw row names the person: as a JSON value, or as a word if the row is not JSON."""
     if user_id not in raw and json.dumps(user_id)[1:-1] not in raw:
         return False
     try:
@@ -84,10 +84,10 @@ def _raw_names(raw: str, user_id: str) -> bool:
 
 
 def _rewritten(lake: Lake, name: str, table: DeltaTable, column: str, gone: Gone) -> tuple[Actions, int, list[str]]:
-    """Write the files of a table that hold some rows anew without them.
+    """Rewrite the files of a table without the rows to remove.
 
     Returns:
-        The actions to commit, how many rows are taken out, and from which days.
+        The actions to commit, the number of removed rows, and their days.
     """
     actions: Actions = []
     count, days = 0, set()
@@ -108,14 +108,14 @@ def _rewritten(lake: Lake, name: str, table: DeltaTable, column: str, gone: Gone
 
 
 def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | None = None) -> tuple[int, list[str]]:
-    """Commit a table without the rows whose `column` is `gone`; return how many those were, and their days.
+    """Remove the rows that `gone` selects by a column, in one commit; return their number and their days.
 
     Args:
         lake: The lake.
         name: The table.
-        column: The column by which rows are chosen.
-        gone: Chooses them.
-        reverts: The batch that they are, if they are one.
+        column: The column that selects rows.
+        gone: Returns the mask of the rows to remove.
+        reverts: ID of the batch that is reverted, if any.
     """
     rewrites: int | None = -1
     found: tuple[Actions, int, list[str]] = [], 0, []
@@ -126,11 +126,11 @@ def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | Non
         if table is None:
             return
         shared = [Transaction(REWRITES, table.version())]
-        if reverts:  # 0: the lake does not hold these inputs any more, and takes them again
+        if reverts:  # 0: the lake no longer holds these inputs, and accepts them again
             shared.append(Transaction(_revertible(Snapshot(lake.name, table.version()), reverts)["inputs"], 0))
         if name == EVENTS:
             repair(lake, table)
-        if (newest := table.transaction_version(REWRITES)) != rewrites:  # else only appends were first
+        if (newest := table.transaction_version(REWRITES)) != rewrites:  # else other writers only appended
             if name == EVENTS:
                 KnownIds(lake, table).catch_up()  # while the files that were added are still there
             rewrites, found = newest, _rewritten(lake, name, table, column, gone)
@@ -148,19 +148,19 @@ def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | Non
 
 
 def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
-    """Remove a person from a lake, and delete every file that held them; the next run completes a killed one.
+    """Remove a person from a lake and delete every file that held their data; an interrupted run can be repeated.
 
-    Whoever reads an older version meanwhile gets an error that asks to read the newest.
+    A reader of an older version gets an error that asks them to read the newest one.
 
     Args:
         place: A folder or an object-store URL that holds a lake.
-        user_id: Of the contract.
+        user_id: The person's `user_id` in the contract.
 
     Returns:
-        What was removed; its `found` is false where the lake holds nothing of this person.
+        What was removed; `found` is False if the lake held nothing about this person.
 
     Raises:
-        SourceError: there is no lake, a file of it cannot be read, or other writers were always first.
+        SourceError: there is no lake, one of its files cannot be read, or other writers won every retry.
     """
 
     def is_theirs(users: pl.Series) -> pl.Series:
@@ -171,7 +171,7 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
 
     lake = Snapshot(place).lake
     with clear_errors(lake.name):
-        # A hash, for the person's ID must not stay; removed last, so that a killed run is seen.
+        # A hash, because the ID itself must not remain; removed last, so that an interrupted run is detected.
         mark = f"{hashlib.sha256(user_id.encode()).hexdigest()}.erasing"
         done = LakeErasure(resumed=mark in lake.names("pending"))
         lake.write_bytes(f"pending/{mark}", b"")
@@ -186,14 +186,14 @@ def erase_from_lake(place: Place, user_id: str) -> LakeErasure:
 
 
 def revert(place: Place, batch: str) -> int:
-    """Take the events, side rows and quarantined rows of one batch out of a lake; return how many events those were.
+    """Remove the events, side rows and quarantined rows of one batch from a lake; return the number of events.
 
     Args:
         place: The lake, a folder or an object-store URL.
         batch: The ID of the batch, as `shoplens lake status` lists it.
 
     Raises:
-        SourceError: there is no such batch, or later batches dropped duplicates of it, which are reverted first.
+        SourceError: there is no such batch, or later batches dropped duplicates of it and must be reverted first.
     """
     lake = Snapshot(place).lake
     with clear_errors(lake.name):
@@ -201,7 +201,7 @@ def revert(place: Place, batch: str) -> int:
 
 
 def _revertible(snapshot: Snapshot, batch: str) -> dict[str, Any]:
-    """Return the account of a batch; raise a SourceError where it cannot be reverted."""
+    """Return the account of a batch; raise a SourceError if it cannot be reverted."""
     found = snapshot.accounts.filter(pl.col("batch") == batch)
     if found.is_empty():
         raise SourceError(

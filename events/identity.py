@@ -1,9 +1,9 @@
-"""Which rows are the same event: the IDs of events whose source gives none, and the definition of "same content".
+"""Event identity: IDs for events whose source has none, and the definition of "same content".
 
-Two rows with one event ID and the same content are one event; with other content they conflict. Files, the lake and
-live batches all compare events by it. `ingested_at` does not count, because when an event was
-recorded changes nothing about what happened; `session_id` does not count, because it may be derived from the events
-that were read together. The order of `attributes` does not count, and no attributes equal an empty list.
+Two rows with the same event ID are one event if their content is the same; otherwise they conflict. Files, the lake
+and live batches all use this definition. It ignores `ingested_at`, because the time of recording says nothing about
+the event itself, and `session_id`, which may be derived from the events that were read together. The order of
+`attributes` is ignored, and null equals an empty list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ UNIT = "\x1f"
 """Joins the parts of a key: ASCII's unit separator is in no text that people type."""
 
 OTHER_CONTENT = "event_id_with_other_content"
-"""The reason for quarantining an event whose ID is known with other content."""
+"""Quarantine reason of an event whose ID is already known with different content."""
 
 OLDER_VERSION = "older_version"
 """The reason for quarantining a row of which another row is a newer version."""
@@ -44,7 +44,7 @@ def content_hash() -> pl.Expr:
 
 
 def content_hash_sql() -> str:
-    """Return the same hash as a DuckDB expression over the columns of EVENT_SCHEMA.
+    """Return a DuckDB expression that hashes the same content, over the columns of EVENT_SCHEMA.
 
     Compare hashes within one query only: their values differ from those of `content_hash`.
     """
@@ -53,24 +53,24 @@ def content_hash_sql() -> str:
 
 
 def content_key(event: Mapping[str, Any]) -> int:
-    """Return the hash of the same content of one event, a dict of EVENT_SCHEMA that may lack what is null.
+    """Return a hash of the same content for one event, a dict of EVENT_SCHEMA that may omit nulls.
 
-    It costs microseconds, where a frame of one event costs a millisecond. Compare keys within one process only.
+    It takes microseconds; hashing a frame of one event takes a millisecond. Compare keys within one process only.
     """
     attributes = sorted((pair["key"], pair["value"] or "") for pair in event.get("attributes") or ())
     return hash((*(event.get(name) for name in CONTENT_COLUMNS if name != "attributes"), *attributes))
 
 
 def salt_of(table: str, place: int) -> str:
-    """Return what IDs of a table are salted with; `place`, from 0, counts the entries of `events` that read it."""
+    """Return the salt of a table's IDs; `place` is the entry's position, from 0, among the entries that read it."""
     return table if place == 0 else f"{table}{UNIT}{place}"
 
 
 def derived_ids(salt: str, parts: Sequence[pl.Series], keys: pl.Series | None) -> pl.Series:
-    """Return an ID per row, made of the names and values of `parts`, or of its key where it has one.
+    """Return one ID per row, derived from the row's key, or from the names and values of `parts` if it has no key.
 
-    Reading a file again gives the same IDs. The columns are named in the text, so that empty ones do not matter. It is
-    96 bits of an MD5 in hexadecimal: a billion rows collide with a probability of 1e-11.
+    The IDs are the same each time a file is read. Column names are part of the hashed text, so empty columns do not
+    change the ID. An ID is 96 bits of an MD5 in hexadecimal: the collision probability for a billion rows is 1e-11.
     """
     named = [(pl.lit(f"{part.name}=") + part).alias(str(n)) for n, part in enumerate(parts)]
     line = pl.concat_str([pl.lit(salt), pl.all()], separator=UNIT, ignore_nulls=True)
@@ -84,13 +84,13 @@ def derived_ids(salt: str, parts: Sequence[pl.Series], keys: pl.Series | None) -
 
 
 class Seen:
-    """How often keys came, over the pieces of a file or of several: 16 bytes per key."""
+    """Counts occurrences of keys across pieces and files, at 16 bytes per key."""
 
     def __init__(self) -> None:
         self._counts = pl.DataFrame(schema={"key": pl.UInt64, "count": pl.UInt32})
 
     def before(self, keys: pl.Series) -> pl.Series:
-        """Return, per key, how often it came before; then count these."""
+        """Return how often each key occurred before, then count the new occurrences."""
         frame = keys.hash(seed=0).alias("key").to_frame()
         counted = frame.group_by("key").agg(pl.len().cast(pl.UInt32).alias("count"))
         earlier = (
@@ -103,7 +103,7 @@ class Seen:
 
 
 def numbered_ids(ids: pl.Series, seen: Seen) -> pl.Series:
-    """Return IDs in which each equal line after the first has its number: `nth` of identified_by."""
+    """Return IDs that number repeated lines after the first: `nth` of identified_by."""
     nth = seen.before(ids).alias("nth")
     if not (nth > 0).any():
         return ids

@@ -33,12 +33,12 @@ SIDE_KEYS: dict[str, tuple[str, ...]] = {
     "promotions": ("item_id", "valid_from", "valid_to"),
     "stock": ("item_id", "as_of", "units"),
 }
-NTH = "nth"  # in identified_by: the number of a line among the equal lines of its file
-_TEN_YEARS = 10 * 365.25 * 86_400  # no shop books later; more is a wrong unit
-# Times of single rows, what is derived from single rows, and what the source's other columns fill.
+NTH = "nth"  # in identified_by: the number of a row among the equal rows of its file
+_TEN_YEARS = 10 * 365.25 * 86_400  # no shop records events later than this; a larger value has the wrong unit
+# Times of single rows, values derived from single rows, and values filled from other columns.
 _NEVER_CONSTANT = ("event_time", "ingested_at", "event_id", "attributes")
 
-Source = str | tuple[str, ...]  # alternatives: the first that holds a value
+Source = str | tuple[str, ...]  # alternatives: the first one with a value wins
 
 
 class _Strict(BaseModel):
@@ -47,7 +47,7 @@ class _Strict(BaseModel):
 
 def _require_known(names: Any, known: Any, what: str) -> None:
     if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"no {what} of the contract: {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(f"unknown {what}: {', '.join(unknown)}; the contract has {', '.join(known)}")
 
 
 def _require_times(columns: dict[str, Any], schema: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def _require_times(columns: dict[str, Any], schema: dict[str, Any]) -> None:
 
 
 def _checked_pattern(pattern: str) -> str:
-    """Return `pattern` if the engine that will run it takes it."""
+    """Return `pattern` if the engine that runs it accepts it."""
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.PolarsError as error:
@@ -66,17 +66,17 @@ def _checked_pattern(pattern: str) -> str:
 
 
 def _checked_zone(zone: str) -> str:
-    """Return `zone` if it is a time zone for both Python and Polars, which has a list of its own."""
+    """Return `zone` if both Python and Polars, which has its own list, know the time zone."""
     try:
         ZoneInfo(zone)
         pl.Series([datetime.datetime(2024, 1, 1)]).dt.replace_time_zone(zone)  # noqa: DTZ001  (it gets its zone here)
     except (ZoneInfoNotFoundError, ValueError, OSError, pl.exceptions.PolarsError) as error:
-        raise ValueError("no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+        raise ValueError("must be a time zone of the IANA database, such as UTC or Europe/Berlin") from error
     return zone
 
 
 class Test(_Strict):
-    """A test of one column. Exactly one condition is set."""
+    """A test of one column, with exactly one condition."""
 
     __test__ = False  # not a test class of pytest
 
@@ -95,7 +95,7 @@ class Test(_Strict):
 
 
 class Reject(Test):
-    """Rows that are not behaviour: they are quarantined with `reason`."""
+    """Rows that are not user behaviour and are quarantined with `reason`."""
 
     reason: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -138,8 +138,8 @@ class DateAndTime(_Strict):
 
     date: Source
     time: Source | None = None
-    start: datetime.date | None = Field(default=None, description="The date that the number `first` stands for.")
-    unit: Literal["h", "d", "w"] = Field(default="d", description="What the numbers count: hours, days or weeks.")
+    start: datetime.date | None = Field(default=None, description="Date of the number `first`.")
+    unit: Literal["h", "d", "w"] = Field(default="d", description="Unit of the numbers: hours, days or weeks.")
     first: int = 1
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class DateAndTime(_Strict):
 
 
 def columns_of(source: Category | DateAndTime) -> tuple[str, ...]:
-    """Return all columns, or addresses, of the source that a column of the contract is made of."""
+    """Return all source columns, or addresses, that a contract column is derived from."""
     if isinstance(source, DateAndTime):
         return columns_of(source.date) + (() if source.time is None else columns_of(source.time))
     if isinstance(source, SplitPath):
@@ -159,25 +159,25 @@ def columns_of(source: Category | DateAndTime) -> tuple[str, ...]:
 
 
 class FillDown(_Strict):
-    """Columns whose blanks take the value of the row before with the same key."""
+    """Columns whose blanks are filled from the previous row with the same key."""
 
     by: str
     columns: tuple[str, ...] = Field(min_length=1)
 
 
 class Elapsed(_Strict):
-    """Times that a source gives as days since a person's previous row: they are summed from a chosen start."""
+    """Times given as days since a person's previous row, which are summed from a chosen start."""
 
     start: datetime.date
     by: str
     order: str = Field(description="Column that numbers a person's rows.")
     days: str = Field(description="Column with the days since the row before; empty for the first.")
     hour: str = Field(description="Column with the hour of the day.")
-    into: str = Field(description="What the time is called as a column.")
+    into: str = Field(description="Name of the resulting time column.")
 
 
 class Join(_Strict):
-    """Columns of a second table, found by a shared key."""
+    """Columns of a second table, joined by a shared key."""
 
     table: str
     key: str
@@ -186,14 +186,14 @@ class Join(_Strict):
 
 
 class TimePlus(_Strict):
-    """A column that says how long after event_time's own column something happened."""
+    """A column with the delay between event_time's column and the actual time."""
 
     column: str
     unit: Literal["ms", "s", "h", "d"]
 
 
 class _File(_Strict):
-    """Which table is read, and how."""
+    """A table to read, and its format."""
 
     table: str
     csv: Csv = Csv()
@@ -203,7 +203,7 @@ class _File(_Strict):
 
     @property
     def time_formats(self) -> tuple[str, ...]:
-        """The formats of the table's times, in the order in which they are tried; empty for none."""
+        """The formats of the table's times, in the order in which they are tried; may be empty."""
         return (self.time_format,) if isinstance(self.time_format, str) else self.time_format or ()
 
 
@@ -212,7 +212,7 @@ class _Table(_File):
 
     @property
     def joins(self) -> tuple[Join, ...]:
-        """The joins of the table, in order."""
+        """The table's joins, in order."""
         return (self.join,) if isinstance(self.join, Join) else self.join
 
 
@@ -221,25 +221,25 @@ class EventTable(_Table):
 
     columns: dict[str, Source | DateAndTime]
     fill_down: FillDown | None = None
-    only: tuple[Test, ...] = Field(default=(), description="Rows that pass all of these are read; others are not.")
+    only: tuple[Test, ...] = Field(default=(), description="Only rows that pass all of these tests are read.")
     each: str | None = Field(default=None, description="Address of a list: every element is an event.")
     optional: tuple[str, ...] = Field(default=(), description="Columns that a file may lack.")
     missing: Missing = Field(default=(), description="Words for no value, in any column or per column.")
-    identified_by: tuple[str, ...] = Field(default=(), description="What a derived event_id is made of.")
+    identified_by: tuple[str, ...] = Field(default=(), description="Columns from which event_id is derived.")
     once_per: tuple[str, ...] = Field(default=(), description="Contract columns; a repeated purchase counts once.")
     version_by: Source | None = Field(default=None, description="Of rows with one event ID, the highest counts.")
     constants: dict[str, str | int | float] = {}
     event_names: dict[str, str] = Field(
         default={}, validate_default=True, description="The source's event name -> the contract's."
     )
-    ingest_delay_seconds: Delay | None = Field(default=None, description="In place of the mapping's.")
-    time_plus: TimePlus | None = Field(default=None, description="What is added to event_time.")
+    ingest_delay_seconds: Delay | None = Field(default=None, description="Overrides the mapping's value.")
+    time_plus: TimePlus | None = Field(default=None, description="Delay added to event_time.")
     negative_quantity: Literal["refund", "keep"] = "keep"
     negative_amount: Literal["refund", "keep"] = "keep"
     price: Literal["given", "amount / quantity"] = "given"
     amount: Literal["given", "price * quantity"] = "given"
     order_amount: Source | None = Field(default=None, description="Amount of an order without lines.")
-    discounts: tuple[Test, ...] = Field(default=(), description="Lines that reduce the others of their order.")
+    discounts: tuple[Test, ...] = Field(default=(), description="Lines that reduce the other lines of their order.")
     ignore: tuple[str, ...] = Field(default=(), description="Columns that carry no information.")
     reject: tuple[Reject, ...] = ()
     items: dict[Literal["category", "brand", "title", "description"], Category] = {}
@@ -257,7 +257,7 @@ class EventTable(_Table):
                     f"{name} must come from a column: it differs from row to row; map one, or leave it out"
                 )
             if name == "event_name" and constant not in EVENT_NAMES:
-                raise ValueError(f"event_name: no event of the contract: {constant}; it has {', '.join(EVENT_NAMES)}")
+                raise ValueError(f"event_name: unknown event: {constant}; the contract has {', '.join(EVENT_NAMES)}")
             kind = EVENT_SCHEMA[name]
             try:
                 cast = pl.Series([constant]).cast(kind, strict=True)
@@ -296,7 +296,7 @@ class EventTable(_Table):
 
 
 class SideTable(_Table):
-    """Items, users, campaigns, promotions or stock."""
+    """A side table: items, users, campaigns, promotions or stock."""
 
     columns: dict[str, Category | DateAndTime]
     own: tuple[str, ...] = Field(default=(), description="Columns kept as text under their own names.")
@@ -318,13 +318,15 @@ class Rates(_File):
 
 
 class Mapping(_Strict):
-    """A source."""
+    """The mapping of a source."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     description: str = ""
     identity: Literal["user", "session"]
     person: tuple[Literal["user_id", "anonymous_id"], ...] = Field(default=("user_id",), min_length=1)
-    nobody: tuple[str, ...] | None = Field(default=None, description="In place of the built-in words for nobody.")
+    nobody: tuple[str, ...] | None = Field(
+        default=None, description="Words for unknown people; replaces the built-in ones."
+    )
     time_zone: Annotated[str, AfterValidator(_checked_zone)]
     earliest: datetime.date = datetime.date(1995, 1, 1)
     ingest_delay_seconds: Delay = 0.0
@@ -336,7 +338,7 @@ class Mapping(_Strict):
     campaigns: SideTable | None = None
     promotions: SideTable | None = None
     stock: SideTable | None = None
-    optional_tables: tuple[str, ...] = Field(default=(), description="Tables that need not be among the given files.")
+    optional_tables: tuple[str, ...] = Field(default=(), description="Tables whose files may be missing.")
 
     @field_validator("items", "users", "campaigns", "promotions", "stock")
     @classmethod
@@ -362,7 +364,7 @@ class Mapping(_Strict):
 
     @property
     def sides(self) -> dict[str, SideTable]:
-        """The side tables that the mapping reads, by name."""
+        """The side tables of the mapping, by name."""
         found = {name: getattr(self, name) for name in SIDE_KEYS}
         return {name: side for name, side in found.items() if side is not None}
 
@@ -374,7 +376,7 @@ class Mapping(_Strict):
         return tuple(dict.fromkeys([*(one.table for one in tables), *joined, *rates]))
 
     def required_tables(self) -> tuple[str, ...]:
-        """Names of the tables without which nothing is read."""
+        """Names of the required tables."""
         return tuple(table for table in self.tables() if table not in self.optional_tables)
 
 
@@ -382,7 +384,7 @@ def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file.
 
     Raises:
-        MappingError: missing, no YAML, or a key that breaks its rule; the message gives file, line, key and value.
+        MappingError: the file is missing or not YAML, or a key is invalid; the message has file, line, key and value.
     """
     try:
         text = path.read_text(encoding="utf-8")

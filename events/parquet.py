@@ -1,4 +1,4 @@
-"""Parquet files written as rows come."""
+"""Write Parquet files incrementally."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,30 +9,30 @@ import polars as pl
 import pyarrow.parquet as pq
 
 ROW_GROUP = 1 << 17  # rows
-# A dictionary of values that hardly repeat takes time and space.
+# Dictionary encoding of nearly unique values costs time and space.
 _DISTINCT = ("event_id", "event_time", "ingested_at", "raw")
 
 
 class GroupedWriter:
-    """Writes frames of one schema into row groups of one size: the bytes do not depend on how the rows were cut.
+    """Writes frames of one schema in row groups of a fixed size, so the bytes do not depend on the frames' sizes.
 
     Attributes:
-        rows: How many rows were added.
+        rows: Number of rows added.
     """
 
     def __init__(self, place: Any, schema: Mapping[str, Any], group: int = ROW_GROUP) -> None:
-        """Open a file.
+        """Open a file for writing.
 
         Args:
             place: A path or a binary stream.
-            schema: The Polars types of the columns, by name.
-            group: Rows of a row group.
+            schema: Polars types by column name.
+            group: Rows per row group.
         """
         self._schema, self._group, self.rows = schema, group, 0
         self._waiting = pl.DataFrame(schema=schema)
         arrow = self._arrow(self._waiting).schema
         repeating = [name for name in arrow.names if name not in _DISTINCT]
-        self._pool = ThreadPoolExecutor(1)  # compresses and writes while the next rows are made
+        self._pool = ThreadPoolExecutor(1)  # compresses and writes while the caller prepares the next rows
         self._writing: Future[None] | None = None
         self._writer = pq.ParquetWriter(place, arrow, compression="zstd", use_dictionary=repeating)
 
@@ -55,7 +55,7 @@ class GroupedWriter:
             self._waiting = self._waiting.slice(self._group)
 
     def _write(self, group: pl.DataFrame) -> None:
-        """Begin to write a row group, once the one before is written."""
+        """Start writing a row group after waiting for the previous one."""
         self._written()
         table = self._arrow(group.rechunk())
         self._writing = self._pool.submit(self._writer.write_table, table, row_group_size=self._group)
@@ -66,7 +66,7 @@ class GroupedWriter:
             self._writing = None
 
     def close(self) -> None:
-        """Write the rows that wait, and close the file."""
+        """Write the remaining rows and close the file."""
         if self._waiting.height:
             self._write(self._waiting)
             self._waiting = self._waiting.clear()

@@ -1,4 +1,4 @@
-"""A source to the contract: files are read through a mapping, and every row is accounted for."""
+"""Read source files to the contract through a mapping, accounting for every row."""
 
 import hashlib
 import time
@@ -35,14 +35,14 @@ from shoplens.files import file_digest
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, as it is read for one entry of the mapping's `events`.
+    """One file, read for one entry of the mapping's `events`.
 
     Attributes:
         label: See `events.sources.files.Labels`.
         path: The file.
-        table: Shared by the files of the entry, which must be transformed in order.
-        seconds: The joins of the entry, each with its second table.
-        notes: Remarks on the file for the person who reads it, once it has been read.
+        table: Transform shared by the entry's files, which must be transformed in order.
+        seconds: The entry's joins, each with its second table.
+        notes: Remarks on the file for the user, available once it has been read.
     """
 
     label: str
@@ -66,7 +66,7 @@ class Entry:
             yield flat_rows(joined(frame, self.seconds, spec.table, name), spec)
 
     def transformed(self, size: Size | None = None) -> Iterator[Transformed]:
-        """Yield what became of the rows of every piece.
+        """Yield the transformed rows of every piece.
 
         Raises:
             MappingError, SourceError: see `rows` and `events.transform.rows`.
@@ -75,7 +75,7 @@ class Entry:
         return self.table.transform(self.rows(size), self.label)
 
     def conflicting(self, numbers: pl.Series, reason: str, size: Size | None = None) -> Iterator[pl.DataFrame]:
-        """Yield QUARANTINE_SCHEMA of the rows with these sorted numbers, read from the file again."""
+        """Read the rows with these sorted numbers again and yield them as QUARANTINE_SCHEMA."""
         start = 0
         for rows in self.rows(size):
             here = numbers.filter(numbers.is_between(start, start + rows.frame.height, closed="left"))
@@ -88,10 +88,10 @@ class Entry:
 
 
 def _entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Entry]:
-    """Return what is read of events, in the order in which it is read: of two events with one ID the first counts.
+    """Return the files of events in reading order; of events with the same ID, the first one wins.
 
     Raises:
-        MappingError, SourceError: a table is not there, or a joined one cannot be joined.
+        MappingError, SourceError: a table is missing, or a second table cannot be joined.
     """
     entries: list[Entry] = []
     before: dict[str, int] = {}
@@ -102,7 +102,7 @@ def _entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Ent
     for place, spec in enumerate(mapping.events, start=1):
         found = files_of(files, spec.table, mapping)
         seconds = second_tables(spec, files, mapping) if found else ()
-        # The ID is derived from the name of the mapped table, so that the same rows in another file are duplicates.
+        # IDs derive from the name of the mapped table, so that the same rows in another file are duplicates.
         table = Transformer(spec, mapping, salt_of(spec.table, before.get(spec.table, 0)), rates)
         before[spec.table] = before.get(spec.table, 0) + 1
         entries += [Entry(labels.take(path, f"events {place}"), path, table, seconds) for path in found]
@@ -110,20 +110,20 @@ def _entries_of(mapping: Mapping, files: list[Path], labels: Labels) -> list[Ent
 
 
 def _findings_of(entries: list[Entry]) -> list[str]:
-    """Return what is reported about the tables of entries that have been read, one line per finding."""
+    """Return the findings about the tables that have been read, one line each."""
     tables = dict.fromkeys(entry.table for entry in entries)
     return [f"{table.spec.table}: {line}" for table in tables for line in table.findings.messages()]
 
 
 class Progress:
-    """Shows lines at most once per `seconds`, and none of a job that ends sooner."""
+    """Shows progress at most once per `seconds`, and nothing for a job that ends sooner."""
 
     def __init__(self, show: Callable[[str], object], seconds: float = 10.0) -> None:
         self._show, self._seconds = show, seconds
         self._last = time.monotonic()
 
     def __call__(self, line: str) -> None:
-        """Show a line if it is time."""
+        """Show a line if enough time has passed."""
         now = time.monotonic()
         if now - self._last >= self._seconds:
             self._last = now
@@ -131,12 +131,12 @@ class Progress:
 
 
 class Reading:
-    """A source on its way to the contract.
+    """Reads a source to the contract.
 
     Attributes:
-        unread: Files of given folders that no table of the mapping reads.
-        sides: The side tables by name, in SIDE_SCHEMAS and with the source's own columns.
-        content: CONTENT_SCHEMA of what events carried, when `events` has ended.
+        unread: Files in the given folders that no table of the mapping reads.
+        sides: The side tables by name: SIDE_SCHEMAS plus the source's own columns.
+        content: Item content of the events (CONTENT_SCHEMA), available once `events` is exhausted.
     """
 
     def __init__(
@@ -153,13 +153,13 @@ class Reading:
         Args:
             mapping: The mapping.
             inputs: Files, or folders of them.
-            folder: An existing folder for as long as the reading is used.
-            size: Limits of what is held in memory at a time; the result does not depend on it.
-            progress: Called with a line, often.
-            entries: Rows to read in place of files; `inputs` is empty then.
+            folder: A temporary folder that must exist as long as the reading is used.
+            size: Size of the pieces held in memory; it does not affect the result.
+            progress: Called frequently with a progress message.
+            entries: Rows to read instead of files; `inputs` is then empty.
 
         Raises:
-            SourceError: an input is missing or unreadable, or no file is a table that the mapping reads.
+            SourceError: an input is missing or unreadable, or the mapping reads none of the files.
             MappingError: a table lacks columns that the mapping reads.
         """
         files = find_files(inputs)
@@ -171,7 +171,7 @@ class Reading:
         if entries is None:
             labels = Labels(files)
             entries = _entries_of(mapping, files, labels)
-            # First: the memory that they take to read is free again before the events are read.
+            # Read these first, so that their memory is free again before the events are read.
             for name in SIDE_SCHEMAS:
                 side = read_side(files, name, mapping, labels)
                 self.sides[name] = side.rows
@@ -204,16 +204,16 @@ class Reading:
         self._quarantined[part].append(file)
 
     def events(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
-        """Yield EVENT_SCHEMA, sorted by event_time and event_id, in consecutive frames; once.
+        """Yield the events in frames sorted by event_time and event_id; can be called only once.
 
         Args:
-            until: Item content that events carried counts only if it was known before this moment.
+            until: Use item content from events only if it was known before this time.
         """
         for frame in self.labelled(until):
             yield frame.drop("table")
 
     def labelled(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
-        """Yield what `events` yields, with the label of each event's file as `table`; in place of it, and once."""
+        """Like `events`, with the label of each event's file as `table`; call only one of the two, once."""
         labels = {part: entry.label for part, entry in enumerate(self._entries)}
         table = pl.col("_part").replace_strict(labels, return_dtype=pl.String).alias("table")
         total, done = self._resolver.rows, 0
@@ -221,7 +221,7 @@ class Reading:
         for frame in self._resolver.events():
             self._accepted.update(dict(frame["_part"].value_counts().iter_rows()))
             content = merged_content(pl.concat([self.content, carried_content(frame, until)]))
-            # A copy: a few texts of many would keep all of them in memory.
+            # Copy, because a few strings would keep the whole buffer in memory.
             self.content = pl.DataFrame(content.to_arrow())
             done += frame.height
             self._progress(f"{done:,} of {total:,} events in order")
@@ -235,19 +235,19 @@ class Reading:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the files and on what is in them, for the person who reads them."""
+        """Remarks on the files and their contents, to show to the user."""
         notes = [note for entry in self._entries for note in entry.notes]
         if self._absent:
             notes.append(f"not given, and optional: {', '.join(self._absent)}")
         return tuple(dict.fromkeys([*notes, *_findings_of(self._entries)]))
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
-        """Return the items with these IDs and what is known of their content, when `events` has ended."""
+        """Return the items with these IDs and their known content; available once `events` is exhausted."""
         table = self.sides["items"]
         return every_item(table.filter(pl.col("item_id").is_in(seen.implode())), self.content, seen)
 
     def accounts(self) -> dict[str, TableAccount]:
-        """Return the account of each table by its label, when `events` has ended.
+        """Return the accounts by file label; available once `events` is exhausted.
 
         Raises:
             SourceError: the rows do not add up.
@@ -259,14 +259,14 @@ class Reading:
         } | self._side_accounts
 
     def quarantined(self) -> Iterator[pl.DataFrame]:
-        """Yield QUARANTINE_SCHEMA of every quarantined row, when `events` has ended."""
+        """Yield the quarantined rows (QUARANTINE_SCHEMA); available once `events` is exhausted."""
         for file in (file for part in self._quarantined for file in part):
             yield pl.read_parquet(file, hive_partitioning=False)
         yield from (rows for rows in self._side_quarantined if rows.height)
 
 
 def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
-    """Return the digest of a mapping and its files."""
+    """Return a digest of a mapping and its files."""
     total = hashlib.sha256(mapping.model_dump_json().encode())
     for line in sorted(f"{path.name}\0{file_digest(path)}" for path in files):
         total.update(line.encode())
@@ -275,11 +275,11 @@ def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str
 
 
 def require_events(accounts: dict[str, TableAccount], mapping: Mapping) -> None:
-    """Raise a SourceError with the reasons why no row of a source became an event, if any was quarantined."""
+    """Raise a SourceError that lists the quarantine reasons, if there are any."""
     reasons = sum((Counter(account.quarantined) for account in accounts.values()), Counter[str]())
     if reasons:
         counts = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
         shown = ", ".join(f"{reason} {count:,}" for reason, count in counts)
         raise SourceError(
-            f"mapping {mapping.name}: some rows must become events; none did ({shown}). Correct the mapping"
+            f"mapping {mapping.name}: at least one row must become an event; none did ({shown}). Correct the mapping"
         )

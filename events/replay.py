@@ -1,7 +1,7 @@
-"""Quarantined rows of a lake: written out to be corrected, and replayed.
+"""Export quarantined rows of a lake for correction, and replay the corrected rows.
 
-A row is written as one line of JSON: its `_batch`, `_table`, `_row` and `_reasons`, then the columns of the source.
-Whoever corrects it changes columns only; `_batch`, `_table` and `_row` identify the quarantined row it replaces.
+Each row is one line of JSON: `_batch`, `_table`, `_row` and `_reasons`, then the source's columns. Corrections must
+change only the columns; `_batch`, `_table` and `_row` identify the quarantined row that the line replaces.
 """
 
 import json
@@ -32,7 +32,7 @@ _KEYS = ("_batch", "_table", "_row", "_reasons")
 
 
 def quarantined(lake: Place, reason: str | None = None) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA and `batch` of a lake, of all rows or of those with a reason.
+    """Return a lake's quarantined rows, all or those with a reason: QUARANTINE_SCHEMA and `batch`.
 
     Raises:
         SourceError: there is no lake.
@@ -42,16 +42,16 @@ def quarantined(lake: Place, reason: str | None = None) -> pl.DataFrame:
 
 
 def reasons_by_table(rows: pl.DataFrame) -> list[tuple[str, str, int]]:
-    """Return (table, reason, count), the most frequent first; a row with several reasons counts under each."""
+    """Return (table, reason, count), most frequent first; a row with several reasons counts under each."""
     counted = rows.explode("reasons").group_by("table", "reasons").len()
     return counted.sort("len", "table", "reasons", descending=[True, False, False]).rows()
 
 
 def write_rows(rows: pl.DataFrame, target: Path) -> int:
-    """Write QUARANTINE_SCHEMA rows to be corrected; return how many.
+    """Write quarantined rows to a file for correction; return the number of rows written.
 
-    Events whose ID the lake holds with other content have no row number and are left out: nothing in them can be
-    corrected, either the source is right or the lake.
+    Events with conflicting IDs have no row number and are left out, because they cannot be corrected: either the source
+    or the lake is right.
     """
     chosen = rows.filter(pl.col("row").is_not_null())
     with whole_file(target) as work, work.open("w", encoding="utf-8") as stream:
@@ -73,7 +73,7 @@ class _Corrected(Entry):
 
 
 def _corrected(rows: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
-    """Return corrected rows as what is read for the entry of the mapping that read the table of that label."""
+    """Return corrected rows as input for the mapping's entry that reads the table with that label."""
     file, _, place = table.removesuffix(")").partition(" (events ")
     names = ("*", table_name(Path(file)))
     places = [n for n, spec in enumerate(mapping.events) if (place == str(n + 1) if place else spec.table in names)]
@@ -84,7 +84,7 @@ def _corrected(rows: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> 
         )
     spec = mapping.events[places[0]].model_copy(update={"each": None})
     salt = salt_of(spec.table, sum(other.table == spec.table for other in mapping.events[: places[0]]))
-    # Tables of other columns are in the same file: a column is the table's own if a row has it, or if it is read.
+    # The file mixes tables: a column belongs to this one if one of its rows has it or the mapping reads it.
     read = [name for source in sources_of(spec) for name in columns_of(source)]
     own = [name for name in rows.columns if name not in _KEYS and rows[name].null_count() < rows.height]
     absent = [pl.lit(None, dtype=pl.String).alias(name) for name in dict.fromkeys(read) if name not in own]
@@ -92,18 +92,18 @@ def _corrected(rows: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> 
 
 
 def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAccount]:
-    """Append corrected rows to their lake, all or nothing; what is still wrong stays in quarantine with its reasons.
+    """Append corrected rows to their lake atomically; rows that are still invalid stay in quarantine.
 
     Args:
         lake: The lake, a folder or an object-store URL.
-        mapping: The mapping that the rows were read with, or a corrected one.
-        corrected: What `write_rows` wrote, corrected.
+        mapping: The mapping that read the rows, or a corrected version of it.
+        corrected: The corrected file of `write_rows`.
 
     Raises:
-        SourceError: no lake, no such file, or a line that does not name the row it replaces.
-        MappingError: the mapping reads something that the rows lack.
+        SourceError: the lake or the file does not exist, or a line does not identify the row it replaces.
+        MappingError: the rows lack a column that the mapping reads.
     """
-    Lake(lake).events()  # a lake that is not there is not created
+    Lake(lake).events()  # do not create a missing lake
     place = created(lake, mapping.identity, f"mapping {mapping.name}")
     frame = read_table(corrected)
     missing = [name for name in _KEYS[:3] if name not in frame.columns or frame[name].null_count()]
@@ -120,7 +120,7 @@ def replay(lake: Place, mapping: Mapping, corrected: Path) -> dict[str, TableAcc
         folder.mkdir()
         reading = Reading(mapping, [], folder, None, lambda line: None, entries)
         incoming = in_order(mapping, reading, Path(name, "events.parquet"))
-        # Under the row numbers that the lake's quarantine knows them by, in place of their positions.
+        # Replace positions with the row numbers of the lake's quarantine.
         numbers = keys.select("table", "row", _at=pl.int_range(pl.len()).over("table"))
         rejected = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *reading.quarantined()]).rename({"row": "_at"})
         still_wrong = rejected.join(numbers, on=["table", "_at"], maintain_order="left").select(list(QUARANTINE_SCHEMA))

@@ -1,4 +1,4 @@
-"""One event per ID, in final order, with sessions: SQL in DuckDB, which writes to disk what exceeds its memory."""
+"""Deduplicate events by ID, sort them and assign sessions in DuckDB, which spills to disk at its memory limit."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from events.contract import EVENT_SCHEMA
 from events.identity import VERSION, content_hash_sql
 from events.sources.files import Size
 
-MEMORY = "1500MB"  # of DuckDB; Polars needs about as much for the pieces, and both together stay below 4 GB
+MEMORY = "1500MB"  # limit of DuckDB; Polars needs about as much for the pieces, and both stay below 4 GB together
 _FRAME = 1 << 17  # rows
 _STRETCH = 4  # pieces
 
-# Rows whose ID a row before them has, in the order of versions, files and rows; whether the content is the same, and
-# whether they are an older version. IDs are counted by their hashes, which take a third of the memory; the window
-# compares the IDs themselves.
+# Rows that repeat the ID of an earlier row, in the order of versions, files and rows; whether the content is the same,
+# and whether they are an older version. IDs are counted by hash, which takes a third of the memory; the window compares
+# the IDs themselves.
 _LATER = f"""
 CREATE TABLE later AS
 SELECT _part, _row, content = first_value(content) OVER ids AS same,
@@ -38,7 +38,7 @@ WINDOW ids AS (PARTITION BY event_id ORDER BY _version DESC NULLS LAST, _part, _
 QUALIFY row_number() OVER ids > 1
 """  # noqa: S608
 
-# When the session of each moment without one began: sessions end after 30 idle minutes, as in Google Analytics.
+# Session starts for events without a session: sessions end after 30 idle minutes, as in Google Analytics.
 _STARTS = """
 CREATE TABLE starts AS
 WITH moments AS (
@@ -54,7 +54,7 @@ WITH moments AS (
 SELECT lacking.person, moment, epoch_us(begin) // 1000000 AS start
 FROM lacking ASOF JOIN begun ON lacking.person = begun.person AND moment >= begin ORDER BY moment
 """
-# The final order of a stretch of time, whose rows are few enough to be in memory.
+# The final order of a time range that is small enough to fit in memory.
 _ORDER = """
 SELECT position, coalesce(session_id, concat(person, '-', start)) AS session_id
 FROM stretch ANTI JOIN later USING (_part, _row)
@@ -73,7 +73,7 @@ def _arrow(rows: pl.DataFrame) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Run:
-    """A Parquet file of accepted rows, sorted by time, and its first and last time."""
+    """A Parquet file of accepted rows sorted by time, with its first and last time."""
 
     file: Path
     first: datetime
@@ -81,24 +81,24 @@ class _Run:
 
 
 class Resolver:
-    """Accepted rows of all tables, to one event per ID.
+    """Resolves the accepted rows of all tables to one event per ID.
 
-    A few pieces are kept in memory. Of more, each becomes a file of its own, sorted by time, so that a stretch of time
-    is later read from few row groups of few files. Memory: a few pieces, beside what DuckDB may take.
+    A few pieces are kept in memory. If there are more, each piece becomes a file sorted by time, so that a time range can
+    be read from few row groups of few files. Memory: a few pieces, plus DuckDB's limit.
 
     Attributes:
-        rows: How many rows were added.
-        repeated: How many exact duplicates each part has, after `events`.
-        conflicting: `_part` and `_row`, in order, of rows whose ID another row has with other content, and whether that
-            row is a newer version (`older`), after `events`.
+        rows: Number of rows added.
+        repeated: Number of exact duplicates per part; set once `events` is exhausted.
+        conflicting: Sorted `_part` and `_row` of the rows with conflicting IDs, and whether each is the `older` version
+            of its event; set once `events` is exhausted.
     """
 
     def __init__(self, folder: Path, more: list[str], size: Size) -> None:
-        """Start with no rows.
+        """Start without rows.
 
         Args:
-            folder: An existing folder for the rows.
-            more: Text columns beside EVENT_SCHEMA that events carry.
+            folder: An existing folder for temporary files.
+            more: Additional text columns of the events.
             size: Limits of a piece.
         """
         self._folder, self._more, self._size = folder, more, size
@@ -107,14 +107,14 @@ class Resolver:
         )
         self._waiting: list[pl.DataFrame] = []
         self._runs: list[_Run] = []
-        self._pool = ThreadPoolExecutor(1)  # files are written and read while the main thread works on other rows
+        self._pool = ThreadPoolExecutor(1)  # files are written and read while the main thread processes other rows
         self._writing: Future[None] | None = None
         self.rows = self._bytes = 0
         self.repeated: Counter[int] = Counter()
         self.conflicting = pl.DataFrame(schema={"_part": pl.Int32, "_row": pl.UInt32, "older": pl.Boolean})
 
     def add(self, part: int, frame: pl.DataFrame) -> None:
-        """Add rows of a part; of rows with one ID, the highest version is the event, then the lowest part and row."""
+        """Add rows of a part; among rows with the same ID, the highest version wins, then the lowest part and row."""
         if frame.is_empty():
             return
         absent = [pl.lit(None, dtype=pl.String).alias(name) for name in self._more if name not in frame.columns]
@@ -147,7 +147,7 @@ class Resolver:
             self._writing = None
 
     def events(self) -> Iterator[pl.DataFrame]:
-        """Yield `_part`, EVENT_SCHEMA and the other columns, sorted by event_time and event_id, once."""
+        """Yield `_part`, EVENT_SCHEMA and the additional columns, sorted by event_time and event_id; callable once."""
         self._written()
         if not self.rows:
             return
@@ -173,7 +173,7 @@ class Resolver:
                     yield rows[part["position"]].with_columns(part["session_id"])
 
     def _stretches(self, connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
-        """Yield the rows in stretches of time, and of IDs where many rows are of one moment."""
+        """Yield the rows by time range, split further by ID if many rows have the same time."""
         if not self._runs:
             yield self._waiting.pop()
             return
@@ -191,7 +191,7 @@ class Resolver:
                 yield rows
 
     def _between(self, low: tuple[datetime, str] | None, high: tuple[datetime, str] | None) -> pl.DataFrame:
-        """Return the rows from one time and ID to another, which is not included."""
+        """Return the rows from one (time, ID) up to another, exclusive."""
         at, name = pl.col("event_time"), pl.col("event_id")
         inside = [pl.lit(value=True)]
         runs = self._runs

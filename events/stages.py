@@ -1,4 +1,4 @@
-"""The stages `fetch` and `ingest`: a source to one frozen folder, and that to the contract."""
+"""The stages `fetch` and `ingest`: freeze a source in one folder, and transform it to the contract."""
 
 import shutil
 from collections import Counter
@@ -29,10 +29,10 @@ from shoplens.stage import console
 
 
 def fetch(params: Params, settings: Settings) -> None:
-    """Copy the source's raw tables to `outs/raw`; of a lake, what was known at `data.as_of`.
+    """Copy the source's raw tables to `outs/raw`; a lake is copied as it was known at `data.as_of`.
 
     Raises:
-        SourceError: the source is missing, or a lake of another identity than the mapping's.
+        SourceError: the source is missing, or is a lake with another kind of identity than the mapping's.
     """
     mapping = load_mapping(settings.root / params.data.mapping)
     with whole_folder(settings.outs_dir / "raw") as out:
@@ -50,7 +50,7 @@ def _until(data: DataParams) -> datetime | None:
 
 
 class _Frozen:
-    """A folder that `events.lake.freeze_lake` wrote, with what the stage uses of `Reading`; its events are in order."""
+    """A folder from `freeze_lake` with the parts of `Reading` that the stage uses; its events are already sorted."""
 
     unread: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class _Frozen:
 
 
 class _Slice:
-    """The events that `data.as_of` and `data.user_share` keep, with counts of both kinds."""
+    """Filters events by `data.as_of` and `data.user_share`, and counts kept and excluded events."""
 
     def __init__(self, data: DataParams) -> None:
         self._until, self._share = _until(data), data.user_share
@@ -88,7 +88,7 @@ class _Slice:
         self.items: set[str] = set()
 
     def of(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yield what is kept of consecutive frames of events."""
+        """Yield the kept events of consecutive frames."""
         for frame in frames:
             self.rows_before += frame.height
             known, until = frame, self._until
@@ -111,14 +111,14 @@ class _Slice:
         return events.filter(who.is_in(chosen))
 
     def dataset(self, data: DataParams, identity: str, digest: str) -> dict[str, Any]:
-        """Return what `dataset.json` holds of the kept events.
+        """Return the content of `dataset.json` for the kept events.
 
         Raises:
-            SourceError: there are none.
+            SourceError: no events were kept.
         """
         if self.first is None or self.last is None:
             raise SourceError(
-                "events: none is left: the source has none, or data.as_of and data.user_share leave none; widen them"
+                "events: none left: the source has none, or data.as_of and data.user_share exclude them all; widen them"
             )
         return {
             "source": data.source if "/" not in data.source else Path(data.source).name,
@@ -140,7 +140,7 @@ def _read_raw(raw: Path, mapping: Mapping, work: Path, size: Size | None) -> Rea
 
 @contextmanager
 def _named_as_given(raw: Path, source: str) -> Iterator[None]:
-    """Name files in errors as they were given: `raw` holds copies, which nobody should correct."""
+    """Report the original file names in errors, because nobody should correct the copies in `raw`."""
     try:
         yield
     except SourceError as error:
@@ -150,7 +150,7 @@ def _named_as_given(raw: Path, source: str) -> Iterator[None]:
 
 
 def _print_account(reading: Reading | _Frozen, part: _Slice, mapping: Mapping) -> dict[str, TableAccount]:
-    """Print the account and the remarks on the files; return the account."""
+    """Print and return the account, and print the remarks on the files."""
     if reading.unread:
         console.print(f"not read, no table of the mapping: {', '.join(reading.unread)}")
     for note in reading.notes:
@@ -166,12 +166,12 @@ def _print_account(reading: Reading | _Frozen, part: _Slice, mapping: Mapping) -
 
 
 def ingest(params: Params, settings: Settings, size: Size | None = None) -> None:
-    """Read `outs/raw` through the mapping into `outs/events`; print and keep the account.
+    """Transform `outs/raw` to `outs/events` through the mapping; print and write the account.
 
     Args:
         params: The parameters of the experiment.
         settings: The settings.
-        size: Limits of what is held in memory at a time; the output does not depend on it.
+        size: Size of the pieces held in memory; it does not affect the output.
     """
     mapping = load_mapping(settings.root / params.data.mapping)
     with whole_folder(settings.outs_dir / "events") as out:

@@ -163,7 +163,7 @@ _BOTTOM, _TOP = 22, 10
 
 
 def _drawing(rows: pl.DataFrame, title: str) -> dict[str, Any] | None:
-    """Return the places of one value over time: its limits as a band, itself as a line, the days outside as dots."""
+    """Return the plot of a value over time: a line, its limits as a band, and dots for the days outside them."""
     rows = rows.drop_nulls("value").sort("day")
     if rows.is_empty():
         return None

@@ -1,4 +1,4 @@
-"""The same suites on one day of a lake, on some of them, or on all."""
+"""Run the suites on a lake: on one day, a range of days, or all days."""
 
 import tempfile
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from shoplens.stage import console
 
 @dataclass(frozen=True)
 class Days:
-    """From which day to which one, both included; None is the lake's own end."""
+    """A range of days, both ends inclusive; None means the lake's first or last day."""
 
     first: date | None = None
     last: date | None = None
 
     def of(self, snapshot: Snapshot) -> list[date]:
-        """Return the days of a lake that are meant and have events, in order.
+        """Return the days of a lake in the range that have events, in order.
 
         Raises:
-            SettingsError: there is none.
+            SettingsError: there are none.
         """
         held = snapshot.days()
         first, last = self.first or date.min, self.last or date.max
@@ -44,7 +44,7 @@ class Days:
 
 
 def _write_tables(snapshot: Snapshot, days: list[date], folder: Path) -> dict[str, list[Path]]:
-    """Write the events of each day to a file, and items, users and campaigns as `shoplens fetch` freezes them."""
+    """Write each day's events to a file, and items, users and campaigns as the stage `fetch` freezes them."""
     paths = {"events": [folder / f"events-{day}.parquet" for day in days]}
     seen = pl.Series("item_id", [], dtype=pl.String)
     for day, path in zip(days, paths["events"], strict=True):
@@ -59,7 +59,7 @@ def _write_tables(snapshot: Snapshot, days: list[date], folder: Path) -> dict[st
 
 
 def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> int:
-    """Return how many rows are bad; raise where they are too many, without reading the rows if the counts show it."""
+    """Return the number of bad rows; raise if there are too many, without reading rows if the counts suffice."""
     counts = result.failed.values()
     require_few_bad(result, max(counts, default=0), share)
     if len(counts) < 2:
@@ -72,13 +72,13 @@ def _require_few_bad(result: TableResult, paths: list[Path], share: float) -> in
 
 
 def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings: Settings) -> Drift:
-    """Validate days of a lake against the suites and their season; build Data Docs and print what was found.
+    """Validate days of a lake against the suites and check them for drift; build Data Docs and print the findings.
 
     Args:
         place: The lake, a folder or a URL.
         days: The days to validate.
         params: The limits.
-        settings: Where the pages are written.
+        settings: Settings, which name the folder for the pages.
 
     Raises:
         SettingsError: the lake has no event on these days.
@@ -88,7 +88,7 @@ def validate_lake(place: Place, days: Days, params: ExpectationsParams, settings
     meant = days.of(snapshot)
     with tempfile.TemporaryDirectory() as scratch:
         paths = _write_tables(snapshot, meant, Path(scratch))
-        since = meant[0] - timedelta(days=params.drift.reference_days)  # the days that they are compared with
+        since = meant[0] - timedelta(days=params.drift.reference_days)  # reference days
         season = (snapshot.day(day) for day in snapshot.days() if since <= day <= meant[-1])
         results, drift = run_suites(paths, season, snapshot.name, params, settings, meant[0], days.last)
         for result in results:

@@ -105,9 +105,9 @@ def run_suites(
     Args:
         tables: The Parquet files of each table.
         events: The events to profile, in batches (`seasons.COLUMNS`).
-        source: What is validated, for the drift report.
+        source: Description of the data, for the drift report.
         params: The limits.
-        settings: Where the pages are written.
+        settings: Settings, which name the folder for the pages.
         first: The first day that the drift report covers; default: of the last `params.drift.judge_days` days.
         last: The last such day; default: the last complete day.
 

@@ -82,7 +82,7 @@ class TableResult:
 
     @property
     def failed(self) -> dict[str, int]:
-        """Reason -> number of failing rows, sorted; a row may fail for several reasons."""
+        """Number of failing rows per reason, sorted by reason; a row may fail for several reasons."""
         return {found.reason: found.count for found in sorted(self.findings, key=lambda found: found.reason)}
 
 

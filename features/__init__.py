@@ -1,5 +1,5 @@
-"""What the data means: feature definitions, the Feast repo, daily snapshots and the real-time path of recent events.
+"""Features: definitions, the Feast repo, daily snapshots, and the real-time path of recent events.
 
-Both training and serving get their features from here, so that they cannot differ. Nothing here knows a label, a
-model or a request, and nothing here reads an event that the moment asked about could not have known.
+Training and serving both get their features from here, so they cannot diverge. Nothing here depends on labels, models
+or requests, and no feature uses an event that was not yet known at the time of the snapshot or prediction.
 """

@@ -1,6 +1,6 @@
-"""The catalogue: every item that occurs in the events, with a number and the content known of it.
+"""The catalogue: every item in the events, with an index and its known content.
 
-Index 0 pads and stands for "no item", 1 is an item the catalogue does not know, items start at 2.
+Index 0 is padding or no item, 1 is an unknown item, and items start at 2.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items by number. Rows of `frame` are in the order of `item_index`, which runs from 2 without gaps.
+    """Items by index. Rows of `frame` are sorted by `item_index`, which starts at 2 and has no gaps.
 
     Attributes:
         frame: item_index, item_id, category_1 (top level), category_2, brand, title, price_band (1 cheapest to 10,
@@ -62,7 +62,7 @@ class Catalogue:
 
     @property
     def size(self) -> int:
-        """Length of a vector with one place an index: items, and the two indexes that are no item."""
+        """Length of a vector indexed by `item_index`: the items and the two special indexes."""
         return self.frame.height + FIRST_INDEX
 
     @cached_property
@@ -76,7 +76,7 @@ class Catalogue:
         return self.frame["item_id"].to_list()
 
     def index_of(self, item_ids: Iterable[str | None]) -> NDArray[np.int32]:
-        """Return the index of every item id: 0 where there is none (null or empty), 1 where it is unknown."""
+        """Return the index of every item ID: 0 for none (null or empty), 1 if unknown."""
         get = self._index.get
         return np.fromiter((get(item, UNKNOWN_INDEX) for item in item_ids), dtype=np.int32)
 
@@ -84,7 +84,7 @@ class Catalogue:
         """Return the ID of an item.
 
         Raises:
-            FeatureError: `index` is no item's index (0 and 1 are none).
+            FeatureError: `index` is not the index of an item (0 and 1 are not).
         """
         if not FIRST_INDEX <= index < self.size:
             raise FeatureError(f"index: must be an item's index, {FIRST_INDEX} to {self.size - 1}; received {index}")
@@ -92,25 +92,25 @@ class Catalogue:
 
 
 def _code(name: str) -> pl.Expr:
-    """Number the sorted distinct values of a column from 1; a missing value is 0."""
+    """Number the sorted distinct values of a column from 1; missing values are 0."""
     return pl.col(name).rank("dense").fill_null(0).cast(pl.Int32).alias(f"{name}_code")
 
 
 def _price_band(price: str) -> pl.Expr:
-    """Number the tenths of the items, by price, from 1 (cheapest); 0 where no price is known."""
+    """Return the price decile of each item, from 1 (cheapest); 0 if no price is known."""
     place = pl.col(price).rank("min") - 1
     return (place * PRICE_BANDS // pl.col(price).count() + 1).fill_null(0).cast(pl.Int32).alias("price_band")
 
 
 def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
-    """Number every item of a log of any size, sorted by ID, and attach the content that `items` has for it.
+    """Index every item of a log, sorted by ID, and attach its content from `items`.
 
-    The price behind `price_band` is the item's own list price, else the one it was first seen at: an average over
-    the whole log would leak later prices into a training row.
+    `price_band` uses the item's list price, or else the first price seen: an average over the whole log would leak
+    later prices into training rows.
 
     Args:
-        events: A relation of DuckDB; only item IDs and first prices leave it.
-        items: To the contract.
+        events: A DuckDB relation of any size; only item IDs and first prices are loaded into memory.
+        items: The contract's table of items.
     """
     first_price = "arg_min(price, (event_time, event_id)) FILTER (WHERE price IS NOT NULL) AS first_price"
     seen: pl.DataFrame = events.filter("item_id IS NOT NULL").aggregate(f"item_id, {first_price}", "item_id").pl()

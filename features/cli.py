@@ -1,4 +1,4 @@
-"""Commands of this folder."""
+"""Commands for the online store: load it, collect events into it, and erase people."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def collect(
         Path | None, typer.Option(help="Take the calls of another tracker under /v1, too, by this mapping file.")
     ] = None,
 ) -> None:
-    """Take events over HTTP, and from Kafka where SHOPLENS_KAFKA_SERVERS is set, until SIGTERM."""
+    """Collect events over HTTP, and from Kafka if SHOPLENS_KAFKA_SERVERS is set, until SIGTERM."""
     from features.live.collect import serve
     from shoplens.local.ports import require_free
     from shoplens.settings import load_settings
@@ -57,7 +57,7 @@ def erase(
     from shoplens.stage import stage
 
     settings = load_settings()
-    with stage("materialize", settings):  # nothing loads the store meanwhile
+    with stage("materialize", settings):  # nothing else loads the store at the same time
         report = erase_user(settings, sys.stdin.readline().rstrip("\n") if user_id == "-" else user_id, lake)
     typer.echo(json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True))
     if not report.found:

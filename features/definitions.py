@@ -1,4 +1,4 @@
-"""Every feature by name: its view, meaning, unit and owner, and the services that read it. No Feast in this module."""
+"""All features: view, meaning, unit, owner, and the services that read them. This module does not import Feast."""
 
 import re
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from features.views.contract import View
 from shoplens.errors import FeatureError
 
 DEFAULT_OWNER = "default"
-USER_STATE = "user_state"  # the service that reads all that is known about one user
+USER_STATE = "user_state"  # the service that reads everything known about one user
 
 
 def _view(module: Any, meaning: str, **more: Any) -> View:
-    """Return the view that a module builds, under the module's name."""
+    """Return the view that a module defines; it is named after the module."""
     name = module.__name__.rpartition(".")[2]
     return View(name, (module.KEY,), meaning, module.DESCRIPTIONS, module.build, **more)
 
@@ -61,7 +61,7 @@ VIEW_MEANING: dict[str, str] = {
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
     "fast": "What a user has just done: from the user's last events and the moment of the request.",
 }
-# Views without a table: one pure function each, called for every prediction and for every training row.
+# Views without a table: pure functions, called for every prediction and every training row.
 COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS}
 RECENT_DESCRIPTIONS: dict[str, str] = {
     "recent_event_ids": "ID of each event: it identifies repeated events, and orders those of one moment (id).",
@@ -72,12 +72,12 @@ RECENT_DESCRIPTIONS: dict[str, str] = {
     "recent_amounts": "Money of each event's line (currency of the shop; 0: none).",
     "recent_order_keys": "Order of each event, else its session (id; empty: neither).",
 }
-# Names, and what joined the view after the models in docs/comparison.md were chosen.
+# Names, and features added after the models in docs/comparison.md were chosen.
 _NOT_READ = frozenset({"top_category_90d", "top_brand_90d", "top_price_band_90d", "top_price_band_share_90d"})
 _BEHAVIOUR = tuple(user_behaviour.DESCRIPTIONS)
 _PREFERENCE = tuple(name for name in user_preference.DESCRIPTIONS if name not in _NOT_READ)
 
-# Slow features that a model of each service reads, in the order of its input columns.
+# Slow features that each service's models read, in the order of their input columns.
 NUMERIC_FEATURES: dict[str, tuple[str, ...]] = {
     "purchase": (*_BEHAVIOUR, *_PREFERENCE),
     "next_item": (
@@ -99,7 +99,7 @@ DESCRIPTIONS: dict[str, str] = {
     **RECENT_DESCRIPTIONS,
     **FAST_DESCRIPTIONS,
 }
-# Windows of features whose name does not end in one; `test_definitions.py` compares them with the meanings.
+# Windows of features whose names do not end in one; `test_definitions.py` compares them with the descriptions.
 _WINDOWS: dict[str, str] = {
     "spend_trend": "90 days",
     "item_trend": "28 days",
@@ -110,12 +110,12 @@ _WINDOWS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Service:
-    """One feature service: which features are read together.
+    """A feature service: a set of features that are read together.
 
     Attributes:
-        name: As Feast calls it.
-        meaning: One sentence for people.
-        reads: View -> the features that it reads of it; None: all.
+        name: Name of the service in Feast.
+        meaning: One-sentence description.
+        reads: The features to read from each view; None means all of them.
     """
 
     name: str
@@ -127,7 +127,7 @@ _OF_A_USER = {view.name: view.descriptions for view in VIEWS if view.online and 
 
 
 def _numeric(task: str, wanted: frozenset[str]) -> Service:
-    """Return the service of a prediction: its features, out of every view that has one of them."""
+    """Return the service of a prediction task: its features, grouped by view."""
     reads = {view: wanted & set(descriptions) for view, descriptions in _OF_A_USER.items()}
     meaning = f"Slow features that the {task} models read."
     return Service(task, meaning, {view: names for view, names in reads.items() if names})
@@ -148,7 +148,7 @@ def readers(view: str, feature: str) -> tuple[str, ...]:
 
 
 def meaning_of(view: str, feature: str) -> str:
-    """Return what a feature means, with its unit in the last brackets."""
+    """Return a feature's description, which ends with the unit in brackets."""
     known = {**SLOW_VIEWS, **COMPUTED, "recent_events": RECENT_DESCRIPTIONS}.get(view, {})
     return known.get(feature) or user_profile.describe(feature)
 
@@ -158,7 +158,7 @@ _SPANS = {"d": "day", "h": "hour"}
 
 
 def unit(description: str) -> str:
-    """Return the unit that a description states in its last brackets, without remarks on missing values."""
+    """Return the unit in a description's last brackets, without remarks on missing values."""
     found = _IN_BRACKETS.search(description)
     return found[1].split(";")[0] if found else ""
 
@@ -174,7 +174,7 @@ def sentence(description: str) -> str:
 
 
 def window(name: str) -> str:
-    """Return how far a feature looks back, e.g. "90 days", "all time", "at the moment"."""
+    """Return a feature's window, e.g. "90 days", "all time", "at the moment"."""
     if name in _WINDOWS:
         return _WINDOWS[name]
     if found := re.search(r"_(\d+)([dh])$", name):
@@ -186,19 +186,19 @@ def window(name: str) -> str:
 
 
 def may_show_values(unit: str) -> bool:
-    """Return whether texts of a unit may be shown to people who look at features: only names, which the shop gives.
+    """Return whether the values of a unit may be shown on the catalogue page: only names, which come from the shop.
 
-    Categories and brands are names. What a person typed or stated (text), IDs and moments are not shown; neither is a
-    column of the source's own, whose content is unknown here, nor a unit that is new.
+    Categories and brands are names. Texts that a person typed or stated, IDs, times, the source's own columns (whose
+    content is unknown) and unknown units are not shown.
     """
     return unit == "name"
 
 
 def check_owners(owners: Mapping[str, str]) -> None:
-    """Check that every owner is of a view that there is; which views there are, the parameters cannot know.
+    """Check that every owner belongs to an existing view; the parameters themselves cannot check this.
 
     Raises:
-        FeatureError: a name is neither a view's nor `default`.
+        FeatureError: a name is neither a view nor `default`.
     """
     for name in owners:
         if name != DEFAULT_OWNER and name not in VIEW_MEANING:
@@ -209,5 +209,5 @@ def check_owners(owners: Mapping[str, str]) -> None:
 
 
 def owner_of(view: str, owners: Mapping[str, str]) -> str:
-    """Return whom to ask about a view."""
+    """Return the owner of a view."""
     return owners.get(view, owners[DEFAULT_OWNER])

@@ -1,7 +1,7 @@
-"""Removing one person from everything that the platform keeps of features, and from the lake.
+"""Remove one person from all stored features and from the lake.
 
-The tombstone is written first, so that nothing that runs meanwhile brings the person back; every step may be repeated.
-What DVC keeps (outs and their cache) is a function of the data: it is reported, and goes with the next run.
+The tombstone is written first, so that no concurrent process brings the person back; every step may be repeated.
+DVC's outs and cache are derived from the data: affected files are reported, and the next run replaces them.
 """
 
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ from shoplens.settings import Settings
 
 @dataclass(frozen=True)
 class ErasureReport:
-    """What was removed, and what is left to do. It does not contain the ID.
+    """What was removed and what remains to be done; it does not contain the ID.
 
     Attributes:
-        online: Rows per store and view.
-        offline: Rows per file, copies of snapshots below `var/feast/offline`.
-        lake: What was removed from the lake; None where there is none.
+        online: Number of rows per store and view.
+        offline: Number of rows per file among the copied snapshots below `var/feast/offline`.
+        lake: What was removed from the lake; None if there is no lake.
         recompute: Rows of DVC's outs that still name the person, per file: `dvc repro` computes these again from data
             without them, `dvc gc --workspace` clears the cache of the old ones.
     """
@@ -37,23 +37,23 @@ class ErasureReport:
 
     @property
     def found(self) -> bool:
-        """Whether anything of the person was there, or an erasure that was killed has been completed."""
+        """Whether anything about the person existed, or an interrupted erasure was completed."""
         online = any(any(rows.values()) for rows in self.online.values())
         return online or bool(self.offline or self.recompute) or (self.lake is not None and self.lake.found)
 
 
 def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> ErasureReport:
-    """Remove a person. Nothing else may load a store meanwhile (the command locks the stage `materialize`).
+    """Remove a person. No store may be loaded at the same time (the command locks the stage `materialize`).
 
     Args:
-        settings: Of the project.
+        settings: Settings of the project.
         user_id: ID of the person.
         lake: The lake, a folder or an object-store URL; by default `lake/`, if there is one.
 
     Raises:
         SettingsError: the ID is empty.
-        StoreUnavailableError: a store cannot be reached; the rest is not done then.
-        SourceError: there is no lake in the given place, or it cannot be read.
+        StoreUnavailableError: a store cannot be reached; the remaining steps are not performed.
+        SourceError: there is no lake at the given location, or it cannot be read.
     """
     if not user_id:
         raise SettingsError("USER_ID: must not be empty; received ''")
@@ -86,7 +86,7 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
 
 
 def _count(path: Path, user_id: str) -> int:
-    """Return the number of rows of a file that name the person."""
+    """Return the number of rows in a file that name the person."""
     table = pl.scan_parquet(path, glob=False)
     if ERASABLE_KEY not in table.collect_schema():
         return 0

@@ -1,6 +1,6 @@
-"""Fast features: one pure function of the last N events and now, the same in training and in serving.
+"""Fast features: a pure function of the last N events and the current time, shared by training and serving.
 
-Money and times are summed as integers, so that a row alone and the same row among thousands give the same bits.
+Money and times are summed as integers, so a row gives the same bits alone and in a batch.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from features.recent import EVENT_CODES, RecentEvents
 
 _HOUR = 3_600_000_000  # microseconds
-_MONEY = 10_000  # integer units of money in one
+_MONEY = 10_000  # integer units per unit of money
 _SHOPPING = ("view_item", "add_to_cart", "purchase")
 
 FAST_DESCRIPTIONS: dict[str, str] = {
@@ -37,14 +37,14 @@ FAST_FEATURES: tuple[str, ...] = tuple(FAST_DESCRIPTIONS)
 
 
 def _ratio(top: NDArray[Any], bottom: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide; missing (NaN) where `bottom` is 0 or missing."""
+    """Divide; NaN where `bottom` is 0 or missing."""
     top64, bottom64 = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
     result: NDArray[np.float64] = np.divide(top64, bottom64, out=np.full(top64.shape, np.nan), where=bottom64 != 0)
     return result
 
 
 def _distinct(items: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Count the distinct items of every row of (rows, n); index 0 is no item."""
+    """Count the distinct items in each row of (rows, n), ignoring index 0."""
     ordered = np.sort(items, axis=1)
     first = np.ones(ordered.shape, dtype=bool)
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -52,21 +52,21 @@ def _distinct(items: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _latest(age: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the smallest age of every row where `where` holds; NaN where it never does."""
+    """Return the smallest age in each row where `where` is true; NaN if it never is."""
     huge = np.iinfo(np.int64).max
     smallest = np.where(where, age, huge).min(axis=1)
     return np.where(where.any(axis=1), smallest.astype(np.float64), np.nan)
 
 
 def _orders(recent: RecentEvents, age: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Features of orders and sessions; `age` (rows, n) is in microseconds."""
+    """Return features of orders and sessions; `age` (rows, n) is in microseconds."""
     last = recent.order_code == 1
     cents = np.rint(np.float64(recent.amount) * _MONEY).astype(np.int64)
     bought = recent.event_code == EVENT_CODES["purchase"]
     count = recent.order_code.max(axis=1).astype(np.int64)
     oldest = np.where(last, age, -1).max(axis=1)
     newest = _latest(age, last)
-    # The oldest order may be cut in the middle by N: its first kept event stands for its start.
+    # The oldest order may be truncated by N; its first kept event serves as its start.
     span = np.where(recent.valid, age, -1).max(axis=1) - oldest
     gap = _ratio(span, count - 1)
     started = np.where(count > 0, oldest.astype(np.float64), np.nan)

@@ -1,7 +1,7 @@
-"""The repo's objects under names, for Feast's own command line, which imports this file and nothing else of the folder.
+"""Feast objects for Feast's command line, which imports only this file of the folder.
 
-It defines them over the snapshots that the online store was last loaded from, so it needs a store that was loaded. No
-module of the project imports it.
+They are defined over the snapshots that the online store was last loaded from, so a store must have been loaded. No
+module of the project imports this one.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ _objects: dict[str, Any] = {
 
 
 def __dir__() -> list[str]:
-    """Name the objects: Feast's command line takes whatever of its own it finds among the names of this module."""
+    """List the objects: Feast's command line collects all Feast objects among this module's names."""
     return sorted(_objects)
 
 
 def __getattr__(name: str) -> Any:
-    """Return an object of the repo."""
+    """Return a Feast object by name."""
     if name not in _objects:
         raise AttributeError(f"{name}: must be one of {', '.join(_objects)}")
     return _objects[name]

@@ -1,8 +1,8 @@
 """Load the latest snapshots and the recent events of every user into the online store.
 
-Every digest of data has a store of its own, so that the one in use is read until the new one is complete. May be killed
-at any moment and run again: copies are complete or absent, a load goes on after the rows that it wrote, and the state,
-which records what was loaded, is written last. The same features again change nothing.
+Each digest of the data has its own store, so the current store serves reads until the new one is complete. A run may be
+killed at any time and repeated: copies are complete or absent, a load resumes after the rows already written, and the
+state, which records what was loaded, is written last. Loading the same features again has no effect.
 """
 
 import hashlib
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 Window = tuple[datetime, datetime]
 Report = Callable[[str], None]
 
-_SLICE_ROWS = 32_768  # are held in memory and written at once
-_SLICE_ROWS_OF_LISTS = 4_096  # a row with the last events of a user takes some 10 KB
-_MEMORY = "1GB"  # what sorting may hold; more goes to the disk
+_SLICE_ROWS = 32_768  # rows held in memory and written at once
+_SLICE_ROWS_OF_LISTS = 4_096  # fewer, because a row with a user's last events takes about 10 KB
+_MEMORY = "1GB"  # memory limit for sorting; beyond it DuckDB spills to disk
 _REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class MaterializeReport:
-    """What a run did: `changed` is False when the store already held this digest; `values` were written by this run."""
+    """The result of a run: `changed` is False if the store already held this digest; `values` counts values written."""
 
     digest: str
     changed: bool
@@ -67,11 +67,11 @@ class MaterializeReport:
 
 
 def materialize(settings: Settings, report: Report = lambda line: None) -> MaterializeReport:
-    """Load `outs/features` into an online store, put it into use, and keep its state in `var/feast/state.json`.
+    """Load `outs/features` into an online store, switch to it, and write its state to `var/feast/state.json`.
 
     Args:
-        settings: Of the project.
-        report: Gets a line every few seconds of a long load.
+        settings: Settings of the project.
+        report: Called with a progress line every few seconds of a long load.
 
     Raises:
         FeatureError: there are no features yet.
@@ -85,7 +85,7 @@ def materialize(settings: Settings, report: Report = lambda line: None) -> Mater
     try:
         state = read_state(where)
     except StoreUnavailableError:
-        state = None  # unreadable: everything is loaded again, and the state is overwritten
+        state = None  # unreadable: load everything again and overwrite the state
     changed, values = False, 0
     try:
         if state is None or not _is_current(state, digest, settings, report):
@@ -98,7 +98,7 @@ def materialize(settings: Settings, report: Report = lambda line: None) -> Mater
 
 
 def _digest(features_dir: Path, settings: Settings) -> str:
-    """Return a digest of the features, of the code that defines and keeps them, and of the kind of store."""
+    """Return a digest of the features, the code that defines and stores them, and the kind of store."""
     total = hashlib.sha256(folder_digest(features_dir).encode())
     here = Path(__file__).parent
     for path in sorted(here.rglob("*.py")):
@@ -111,20 +111,20 @@ def _digest(features_dir: Path, settings: Settings) -> str:
 
 @contextmanager
 def _removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
-    """Close a store at the end; one whose file is not a database any more is removed."""
+    """Close a store at the end, and remove it if its file is no longer a valid database."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
             raise
-        report(f"online store: is broken ({error}) and removed; the collector appends its live events again")
+        report(f"online store: was broken ({error}) and has been removed; the collector appends its live events again")
         rows.remove()
     finally:
         rows.close()
 
 
 def _is_current(state: StoreState, digest: str, settings: Settings, report: Report) -> bool:
-    """Return whether the store in use holds these data."""
+    """Return whether the current store holds this data."""
     if state.digest != digest or in_use(settings) != store_name(digest) or not places(settings).registry.is_file():
         return False
     rows = open_rows(settings)
@@ -135,13 +135,13 @@ def _is_current(state: StoreState, digest: str, settings: Settings, report: Repo
 
 
 def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
-    """Return, for each view, the first and last event time of rows that have not expired at the high-water mark.
+    """Return the first and last event time, per view, of rows that have not expired at the high-water mark.
 
-    Recent events are loaded of whoever has any: a user who comes back after a long time has the same history as in
-    training. Until then they are expired, and not served.
+    Recent events are loaded for every user who has any, so that a user who returns after a long time has the same
+    history as in training. Until then they are expired and not served.
     """
     start, end = (datetime.fromisoformat(about["dataset"][name]).astimezone(UTC) for name in ("start", "high_water"))
-    return {  # a time to live of zero: never expires
+    return {  # a TTL of zero: never expires
         name: (end - view.ttl if view.ttl and name != "recent_events" else start - timedelta(days=1), end)
         for name, view in repo.views.items()
     }
@@ -150,7 +150,7 @@ def _windows(repo: "Definitions", about: dict[str, Any]) -> dict[str, Window]:
 def _load(
     settings: Settings, where: Places, features_dir: Path, digest: str, old: StoreState | None, report: Report
 ) -> tuple[StoreState, int]:
-    """Copy, load, put into use, and only then write the state; return it and the number of values written."""
+    """Copy, load, switch stores, and finally write the state; return it and the number of values written."""
     from features.repo import definitions
 
     about, copy, name = read_json(features_dir / "features.json"), where.offline / digest, store_name(digest)
@@ -162,7 +162,7 @@ def _load(
     lift_tombstones(where.erased, features_dir, datetime.fromisoformat(dataset["high_water"]))
     file = where.online_store(settings, name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()  # before anything is in it, so that what a killed load leaves is found
+    file.touch()  # before the first write, so that the remains of a killed load are found
     lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
     with closing(open_rows(settings, name)) as rows:
         rows.reject(read_tombstones(where.erased), only=True)
@@ -183,7 +183,7 @@ def _load(
         rows.finish(asdict(state))
         _carry_live_events(settings, old, state, rows, report)
     _register(settings, name, repo, windows)
-    if where.online.resolve() != file.resolve():  # readers and pushes find this store from now on
+    if where.online.resolve() != file.resolve():  # from now on, readers and pushes use this store
         if where.online.is_file():
             point(where.previous, where.online.resolve())
         point(where.online, file)
@@ -194,7 +194,7 @@ def _load(
 
 @contextmanager
 def _sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a DuckDB of bounded memory, which writes what it cannot hold below a folder."""
+    """Yield a DuckDB connection with bounded memory that spills below a folder."""
     spill = folder / "spill"
     with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 2, "temp_directory": str(spill)}) as engine:
         engine.execute("SET TimeZone = 'UTC'")
@@ -203,12 +203,12 @@ def _sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def freeze(features_dir: Path, target: Path, windows: dict[str, Window]) -> None:
-    """Copy the rows that have not expired into `target`, unless that is there already.
+    """Copy the rows that have not expired to `target`, unless it already exists.
 
     Args:
-        features_dir: As the stage `features` left it.
-        target: The copy; only the erasure of a person changes it.
-        windows: First and last event time of each view.
+        features_dir: Output of the stage `features`.
+        target: The copy, which only the erasure of a person may change.
+        windows: First and last event time per view.
     """
     if target.exists():
         return
@@ -221,14 +221,14 @@ def freeze(features_dir: Path, target: Path, windows: dict[str, Window]) -> None
 
 
 def load_view(rows: RowStore, view: View, copy: Path, load: str, report: Report) -> int:
-    """Write the newest row of each key that the store does not have yet; return the number of feature values written.
+    """Write the newest row of each key that is not in the store yet; return the number of values written.
 
     Args:
         rows: The store.
         view: The view.
-        copy: Where `freeze` left the rows.
-        load: Names the load, so that an interrupted one is resumed.
-        report: Gets a line every few seconds.
+        copy: The folder that `freeze` wrote.
+        load: ID of the load, by which an interrupted one is resumed.
+        report: Called with a progress line every few seconds.
     """
     rows.prepare(view)
     done = begun = rows.loaded_rows(view, load)
@@ -259,10 +259,10 @@ def load_view(rows: RowStore, view: View, copy: Path, load: str, report: Report)
 def _carry_live_events(
     settings: Settings, old: StoreState | None, new: StoreState, rows: RowStore, report: Report
 ) -> None:
-    """Copy the live events that the new data do not contain from the store in use.
+    """Copy live events that are not in the new data from the current store.
 
-    Not where the data have another source or do not reach further: a correction may have taken events back, and the
-    collector pushes again what is missing, also of a store that is broken.
+    Nothing is copied if the data has another source or does not reach further, because a correction may have removed
+    events. The collector pushes missing events again, also for a broken store.
     """
     name = in_use(settings)
     if old is None or name is None or old.lineage != new.lineage:
@@ -276,7 +276,7 @@ def _carry_live_events(
 
 
 def _register(settings: Settings, name: str, repo: "Definitions", windows: dict[str, Window]) -> None:
-    """Apply the definitions to a new registry, record the loaded windows as Feast does, and put it in place."""
+    """Apply the definitions to a new registry, record the loaded windows as Feast does, and switch to it."""
     with whole_file(places(settings).registry) as work:
         feast = open_store(settings, name, work)
         try:
@@ -286,11 +286,11 @@ def _register(settings: Settings, name: str, repo: "Definitions", windows: dict[
                     feast.registry.apply_materialization(view, feast.project, *windows[view.name], commit=False)
             feast.registry.commit()
         finally:
-            feast._get_provider().online_store.disconnect()  # Feast offers no public way to its store
+            feast._get_provider().online_store.disconnect()  # Feast has no public accessor for its store
 
 
 def _prune(settings: Settings, where: Places) -> None:
-    """Remove copies and stores of data that are neither in use nor were so before."""
+    """Remove copies and stores of data other than the current and the previous one."""
     kept = {where.online.resolve().stem, where.previous.resolve().stem}
     for path in where.offline.iterdir():
         if path.is_dir() and not path.is_symlink() and store_name(path.name) not in kept:

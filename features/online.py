@@ -1,4 +1,4 @@
-"""Reading one user from the online store, as a service does: fresh values only, and never a guess when it is down."""
+"""Read one user from the online store for serving: only fresh values, and an error if the store is down."""
 
 import threading
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ Feature = float | str | None
 
 @dataclass(frozen=True)
 class UserState:
-    """What is known of one user now.
+    """Everything known about one user now.
 
     Attributes:
-        user_id: Who.
-        features: Slow features and profile by name; None where missing or expired.
-        recent: The last N events, one row.
-        snapshot_time: When the slow features were computed for (UTC); NaT when there are none.
-        now: The moment that the values were read for (UTC).
+        user_id: ID of the user.
+        features: Slow features and profile by name; None if missing or expired.
+        recent: The last N events, as one row.
+        snapshot_time: As-of time of the slow features (UTC); NaT if there are none.
+        now: Time for which the values were read (UTC).
     """
 
     user_id: str
@@ -40,33 +40,33 @@ class UserState:
 
 @dataclass(frozen=True)
 class _Opened:
-    """An online store with what is needed to judge its values."""
+    """An open online store with the metadata needed to interpret its values."""
 
     rows: RowStore
-    views: tuple[View, ...]  # those of a user
+    views: tuple[View, ...]  # views keyed by user
     state: StoreState
     stamp: tuple[int, ...]
 
 
 class OnlineReader:
-    """Reads fresh values; opens the store when first used, and again when another one is in use. Safe to share.
+    """Reads fresh values; opens the store on first use, and reopens it after a switch. Thread-safe.
 
-    All rows of a user are read in one round trip. Which views there are, and when their rows expire, is recorded in the
-    store: neither Feast nor its registry is needed.
+    All rows of a user are read in one round trip. The store itself records its views and their TTLs, so neither Feast
+    nor its registry is needed.
     """
 
     def __init__(self, settings: Settings, digest: str | None = None) -> None:
-        """Read the online store in use, or the one of the data with this digest."""
+        """Read the current online store, or the one for the data with this digest."""
         self._settings, self._name = settings, digest and store_name(digest)
         self._where = places(settings)
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
 
     def now(self) -> np.datetime64:
-        """Return the moment that predictions are made for (UTC): just after the last known event, or the wall clock.
+        """Return the time that predictions are made for (UTC): just after the last known event, or the wall clock.
 
         Raises:
-            StoreUnavailableError: the clock is the data's, and nothing was loaded yet.
+            StoreUnavailableError: the data's clock is used, and nothing has been loaded yet.
         """
         return self._now(self._current().state)
 
@@ -76,7 +76,7 @@ class OnlineReader:
         return np.datetime64(data_moment(self._where, state).replace(tzinfo=None), "us")
 
     def _current(self) -> _Opened:
-        """Return the store, opened again if its files are others than before."""
+        """Return the store, reopened if its files have changed."""
         used = self._where.online_store(self._settings, self._name) if self._name else self._where.online
         with self._lock:
             try:
@@ -111,7 +111,7 @@ class OnlineReader:
             raise StoreUnavailableError(f"online store: cannot be read: {error}") from error
 
     def read(self, user_id: str, catalogue: Catalogue) -> UserState | None:
-        """Return what is known of a user now; None for an unknown user.
+        """Return everything known about a user now; None for an unknown user.
 
         Raises:
             StoreUnavailableError: the store is missing, broken or out of reach.
@@ -121,7 +121,7 @@ class OnlineReader:
         with self._reading():
             found = [rows.get(user_id) for rows in opened.rows.read(opened.views, [user_id])]
             if not any(found) and opened.rows.state() is None:
-                raise StoreUnavailableError("online store: has lost what was loaded; run `shoplens materialize`")
+                raise StoreUnavailableError("online store: has lost its loaded rows; run `shoplens materialize`")
         values: dict[str, Any] = {}
         snapshot: Any = np.datetime64("NaT", "us")
         for view, row in zip(opened.views, found, strict=True):
@@ -131,7 +131,7 @@ class OnlineReader:
             moment = np.datetime64(row.event_micros, "us")
             age_micros = (now - moment).astype(int)
             if view.ttl_seconds and age_micros > view.ttl_seconds * 1_000_000:
-                continue  # expired: no store checks that, nor does Feast's read
+                continue  # expired; neither the stores nor Feast's own read check this
             values |= zip(view.names, row.values, strict=True)
             if "recency_days" in view.names:
                 snapshot = moment

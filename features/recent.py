@@ -1,7 +1,7 @@
-"""The last N events of a user, as arrays: what fast features and sequence models read.
+"""The last N events of a user as arrays, the input of fast features and sequence models.
 
-Training builds them from the frozen events as of a moment; serving from the lists in the online store. Both go through
-the same ordering (event_time, then event_id) and the same code of orders, so one moment gives one `RecentEvents`.
+Training builds them from the frozen events as of a given time, serving from the lists in the online store. Both use the
+same ordering (event_time, then event_id) and the same numbering of orders, so they give the same `RecentEvents`.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ from events.contract import EVENT_NAMES
 from features.catalogue import Catalogue
 from shoplens.errors import FeatureError
 
-EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 pads
-EVENT_COLUMNS = (  # that recent events are made of
+EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 is padding
+EVENT_COLUMNS = (  # used by recent events
     *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
     *("item_id", "quantity", "amount", "order_id", "session_id"),
 )
-_CHUNK = 8192  # keys per pass: bounds the memory of (rows, n) index arrays
+_CHUNK = 8192  # keys per pass, to bound the memory of (rows, n) index arrays
 
 
 @dataclass(frozen=True)
 class RecentEvents:
-    """Recent events of some rows, each array (rows, n), padded on the left: the last event is in the last column.
+    """Recent events as (rows, n) arrays, left-padded so that the last column holds each row's latest event.
 
     Attributes:
-        item_index: int32, index in the catalogue; 0 padding or an event without an item, 1 an unknown item.
-        event_code: int8, place of the event's name in `EVENT_NAMES` plus 1; 0 padding.
-        event_time: datetime64[us], UTC; NaT padding.
-        quantity: float32, pieces; 0 padding or none.
-        amount: float32, money of the line, in the event's currency; 0 padding or none.
-        order_code: int32, which order (or session, where there is no order) counted back from the latest: 1 the
-            latest, 2 the one before; 0 padding. It does not change when older events are cut off.
+        item_index: int32, index in the catalogue; 0 for padding or no item, 1 for an unknown item.
+        event_code: int8, position of the event name in `EVENT_NAMES` plus 1; 0 for padding.
+        event_time: datetime64[us], UTC; NaT for padding.
+        quantity: float32, pieces; 0 for padding or no quantity.
+        amount: float32, amount of the line in the event's currency; 0 for padding or no amount.
+        order_code: int32, number of the order (or session, if there is no order), counted back from the latest, which
+            is 1; 0 for padding. Truncating older events does not change it.
     """
 
     item_index: NDArray[np.int32]
@@ -51,12 +51,12 @@ class RecentEvents:
 
     @property
     def n(self) -> int:
-        """Events per row, padding included."""
+        """Events per row, including padding."""
         return int(self.item_index.shape[1])
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """(rows, n): where there is an event and no padding."""
+        """(rows, n) mask: True for events, False for padding."""
         return self.event_code > 0
 
     def _map(self, rows: Any, columns: Any) -> "RecentEvents":
@@ -74,7 +74,7 @@ class RecentEvents:
         return self._map(slice(None), slice(self.n - n, None))
 
     def resize(self, n: int) -> "RecentEvents":
-        """Return the last `n` events of every row, padded on the left where fewer are kept."""
+        """Return the last `n` events of every row, left-padded if fewer are kept."""
         if n <= self.n:
             return self.tail(n)
         pads = {"event_time": np.datetime64("NaT", "us")}
@@ -87,14 +87,14 @@ class RecentEvents:
 
 
 def order_key() -> pl.Expr:
-    """What an event belongs to: its order, else its session, else nothing (an empty string)."""
+    """The key that groups events: the order, else the session, else an empty string."""
     return pl.coalesce("order_id", "session_id", pl.lit("")).alias("order_key")
 
 
 def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataFrame:
     """Return one row per user: event_timestamp (of the last event) and lists of the last `n` events, oldest first.
 
-    Only what was received before `high_water` is among them: training does not know more at that moment.
+    Only events received before `high_water` are included: training knows no more at that time.
     """
     columns = {
         "recent_event_ids": pl.col("event_id"),
@@ -116,7 +116,7 @@ def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataF
 
 @dataclass(frozen=True)
 class _Log:
-    """Events, each user's in the order (event_time, event_id), as flat arrays; the last element of each pads."""
+    """Flat arrays of events, sorted by (event_time, event_id) per user; the last element of each array is padding."""
 
     item_index: NDArray[np.int32]
     event_code: NDArray[np.int8]
@@ -126,10 +126,10 @@ class _Log:
     order: NDArray[np.int32]  # numbers the orders
 
     def gather(self, places: NDArray[np.int64]) -> RecentEvents:
-        """Return the events at `places` (rows, n), where -1 pads."""
+        """Return the events at `places` (rows, n), where -1 is padding."""
         order, change = self.order[places], np.zeros(places.shape, dtype=np.int32)
         change[:, :-1] = order[:, 1:] != order[:, :-1]
-        # Runs of equal orders are numbered backwards from the last column, from 1.
+        # Number the runs of equal orders backwards from the last column, starting at 1.
         codes = np.cumsum(change[:, ::-1], axis=1, dtype=np.int32)[:, ::-1] + 1
         return RecentEvents(
             item_index=self.item_index[places],
@@ -146,11 +146,11 @@ def _padded(values: Any, kind: Any, pad: Any = 0) -> NDArray[Any]:
 
 
 def _places(known: NDArray[np.datetime64], times: NDArray[np.datetime64], n: int) -> NDArray[np.int64]:
-    """Return (len(times), n) places of the last `n` of a user's events known before each time; -1 pads."""
+    """Return (len(times), n) positions of a user's last `n` events known before each time; -1 is padding."""
     if np.all(known[1:] >= known[:-1]):
         places: NDArray[np.int64] = np.searchsorted(known, times, side="left")[:, None] + np.arange(-n, 0)
         return places.clip(-1)
-    result = np.full((len(times), n), -1, dtype=np.int64)  # an event came late: it is in the middle of the run
+    result = np.full((len(times), n), -1, dtype=np.int64)  # a late event, which lies in the middle of the run
     for row, time in enumerate(times):
         chosen = np.flatnonzero(known < time)[-n:]
         result[row, n - len(chosen) :] = chosen
@@ -158,14 +158,14 @@ def _places(known: NDArray[np.datetime64], times: NDArray[np.datetime64], n: int
 
 
 def recent_as_of(events: pl.DataFrame, user_ids: Any, times: Any, n: int, catalogue: Catalogue) -> RecentEvents:
-    """Return the last `n` events that were known of each user just before each time.
+    """Return the last `n` events of each user that were known just before each time.
 
     Args:
         events: Events that fulfil the contract.
-        user_ids: (rows,) strings; a user without events gives a row of padding.
+        user_ids: (rows,) strings; users without events get a row of padding.
         times: (rows,) datetime64, UTC. An event is known at t when event_time < t and ingested_at < t.
         n: Events per row.
-        catalogue: Numbers the items.
+        catalogue: Provides the item indexes.
     """
     users = np.asarray(user_ids, dtype=object)
     moments = np.asarray(times, dtype="datetime64[us]")
@@ -213,7 +213,7 @@ def recent_from_arrays(
     n: int,
     catalogue: Catalogue,
 ) -> RecentEvents:
-    """Build one row of `n` events from the lists of the online store, oldest first, as `recent_lists` makes them."""
+    """Build one row of `n` events from the online store's lists, which are as in `recent_lists`, oldest first."""
     numbers = {key: number for number, key in enumerate(dict.fromkeys(order_keys))}
     log = _Log(
         item_index=_padded(catalogue.index_of(item_ids), np.int32),

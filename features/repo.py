@@ -1,7 +1,7 @@
 """The Feast repo: entities, feature views and feature services over the Parquet tables of one folder.
 
-The same definitions serve a throw-away registry (training), the registry below `var/feast` (serving) and Feast's own
-command line. A feature's type is that of its column, so a source's own profile columns become features by themselves.
+The same definitions are used for a temporary registry (training), the registry below `var/feast` (serving) and Feast's
+command line. A feature has the type of its column, so a source's own profile columns become features automatically.
 """
 
 import tempfile
@@ -31,8 +31,8 @@ from shoplens.errors import FeatureError
 from shoplens.files import read_json
 
 PROJECT = "shoplens"
-SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily: one that is missing for two days is an outage, or inactivity
-NEVER_EXPIRES = timedelta(0)  # Feast's word for "no age limit": a declared profile has no history to be too old
+SNAPSHOT_TTL = timedelta(days=2)  # snapshots are daily; a gap of two days means an outage or inactivity
+NEVER_EXPIRES = timedelta(0)  # no age limit in Feast: a declared profile has no history and cannot be outdated
 _TYPES = {
     pa.int32(): Int32,
     pa.int64(): Int64,
@@ -52,13 +52,13 @@ class Definitions:
     services: dict[str, FeatureService]
 
     def objects(self) -> list[Any]:
-        """Return everything that is to be applied, in a fixed order."""
+        """Return all objects to apply, in a fixed order."""
         sources = [view.stream_source for view in self.views.values() if view.stream_source is not None]
         return [*self.entities.values(), *sources, *self.views.values(), *self.services.values()]
 
 
 def feast_type(kind: pa.DataType) -> Any:
-    """Return Feast's type of a column."""
+    """Return the Feast type of a column."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return Array(feast_type(kind.value_type))
     if kind not in _TYPES:
@@ -95,10 +95,10 @@ def _view(name: str, entity: Entity, folder: Path, ttl: timedelta, owner: str, o
 
 
 def definitions(folder: Path) -> Definitions:
-    """Define the repo over the tables in `folder` (absolute), as the stage `features` leaves them.
+    """Define the repo over the output tables of the stage `features` in `folder` (absolute).
 
     Raises:
-        FeatureError: a table is missing, or a column has a type that is no feature type.
+        FeatureError: a table is missing, or a column's type is not a feature type.
     """
     about = read_json(folder / "features.json")
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="One person.")
@@ -108,7 +108,7 @@ def definitions(folder: Path) -> Definitions:
     def define(name: str, entity: Entity, ttl: timedelta, online: bool = True) -> None:
         views[name] = _view(name, entity, folder, ttl, owner_of(name, about["owners"]), online)
 
-    for view in VIEWS:  # snapshots that are further apart live longer
+    for view in VIEWS:  # less frequent snapshots get a longer TTL
         ttl = SNAPSHOT_TTL + timedelta(days=(view.every or 1) - 1)
         define(view.name, user if view.keys == ("user_id",) else item, ttl, view.online)
     define("user_profile", user, NEVER_EXPIRES)
@@ -129,7 +129,7 @@ def definitions(folder: Path) -> Definitions:
 
 
 def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConfig:
-    """Return Feast's configuration for a registry file and an online store (None: offline only)."""
+    """Return Feast's configuration for a registry file and an online store (None for offline only)."""
     return RepoConfig(
         project=PROJECT,
         provider="local",
@@ -142,7 +142,7 @@ def repo_config(registry: Path, online_store: dict[str, Any] | None) -> RepoConf
 
 
 def historical_features(keys: pl.DataFrame, features_dir: Path, service: str) -> pl.DataFrame:
-    """Join to every key the latest snapshot at or before its time, unless that is older than the view's time to live.
+    """Join each key with the latest snapshot at or before its time, unless it is older than the view's TTL.
 
     Args:
         keys: user_id (string) and event_timestamp (UTC), any order, repeats allowed.
@@ -150,10 +150,10 @@ def historical_features(keys: pl.DataFrame, features_dir: Path, service: str) ->
         service: A feature service, e.g. "purchase".
 
     Returns:
-        One row per key in the order of `keys`, one column per feature of the service; null where there is no snapshot.
+        One row per key in the order of `keys`, one column per feature of the service; null if there is no snapshot.
 
     Raises:
-        FeatureError: a column is missing, the service is unknown, or `features_dir` is not whole.
+        FeatureError: a column is missing, the service is unknown, or `features_dir` is incomplete.
     """
     missing = {"user_id", "event_timestamp"} - set(keys.columns)
     if missing:

@@ -1,4 +1,4 @@
-"""The stage `features`: validated tables to daily snapshots, recent events, the catalogue, and a page about them."""
+"""The stage `features`: compute daily snapshots, recent events and the catalogue, and the page that describes them."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,12 +25,12 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 
-RECENT_ROWS = 2_000_000  # events per piece of the log, while lists of recent events are built
+RECENT_ROWS = 2_000_000  # events per piece of the log when building lists of recent events
 _NO_FEATURES = ("user_id", "item_id", "event_timestamp")
 
 
 def _days(start: datetime, high_water: datetime, history_days: int | None) -> Days:
-    """Return the days that get a snapshot: all since the first event, or the last ones."""
+    """Return the days to snapshot: all since the first event, or the latest ones."""
     first, last = ((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(days=1) for moment in (start, high_water))
     wanted = first + 1 if history_days is None else max(first + 1, last - history_days + 1)
     return Days(min(wanted, last), last)
@@ -47,7 +47,7 @@ def _progress(name: str) -> Progress:
 
 
 def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
-    """Yield the last `n` events of every user, sorted by user, one piece of the log after the other."""
+    """Yield the last `n` events of every user, sorted by user, one piece of the log at a time."""
     progress = _progress("recent_events")
     for number, piece in enumerate(pieces, 1):
         source = str(piece / "*.parquet") if piece.is_dir() else piece
@@ -57,7 +57,7 @@ def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[
 
 
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
-    """Write every table of `outs/features` into `out`, and the page about them; return rows per table."""
+    """Write every table of `outs/features` and the page that describes them to `out`; return the rows per table."""
     check_owners(params.features.owners)
     dataset = read_json(validated / "dataset.json")
     start, high_water = (datetime.fromisoformat(dataset[name]) for name in ("start", "high_water"))
@@ -89,7 +89,7 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
 
 
 def _about(tables: Mapping[str, Written], dataset: dict[str, Any], params: Params) -> dict[str, Any]:
-    """Return `features.json`: what each column of each view means, whom to ask, and how much of it is missing."""
+    """Return `features.json`: the meaning, owner and missing share of each column of each view."""
     columns: dict[str, Mapping[str, float | None]] = {name: table.null_shares for name, table in tables.items()}
     columns |= {name: dict.fromkeys(features) for name, features in COMPUTED.items()}
     entries = [

@@ -1,4 +1,4 @@
-"""Where the operational feature store lives below `var/feast`, what it holds, and how it is opened.
+"""The layout, state and opening of the operational feature store below `var/feast`.
 
 registry.db                 Feast's registry, applied only when definitions change
 offline/DIGEST/             immutable copies of the snapshots that were loaded; `offline/current` is a link to the last
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
     from features.online_stores.rows import RowStore
 
-_NAME_LENGTH = 16  # characters of the digest that name a store, and begin every key in Redis
+_NAME_LENGTH = 16  # characters of the digest in a store's name and in Redis key prefixes
 
 
 @dataclass(frozen=True)
 class StoreState:
-    """What the online store holds.
+    """The state of the online store.
 
     Attributes:
-        digest: Of the features, their definitions and the store they were loaded into.
-        lineage: Source, mapping and kind of user: data of another lineage never mixes with it.
-        high_water: The first moment after the last event (UTC, ISO 8601).
-        last_n: Events kept per user.
-        users: Users with recent events online.
-        rows: Rows loaded, all views together.
-        load: Unique to the load: a store that was loaded again has none of the events that were pushed.
+        digest: Digest of the features, their definitions and the kind of store.
+        lineage: Source, mapping and kind of user; data of different lineages never mixes.
+        high_water: The first instant after the last event (UTC, ISO 8601).
+        last_n: Number of events kept per user.
+        users: Number of users with recent events.
+        rows: Number of rows loaded, over all views.
+        load: Unique ID of the load; a store that is loaded again no longer has the events pushed before.
     """
 
     digest: str
@@ -54,7 +54,7 @@ class Places:
     """Paths of the feature store, as described at the top of this module."""
 
     def __init__(self, home: Path) -> None:
-        """Name the paths; nothing is created."""
+        """Set the paths without creating anything."""
         self.home = home
         self.registry = home / "registry.db"
         self.offline = home / "offline"
@@ -66,70 +66,70 @@ class Places:
         self.live = home / "live.json"
 
     def online_store(self, settings: Settings, name: str) -> Path:
-        """File of an online store; with Redis it is empty, and marks that keys of this store may exist."""
+        """Return the file of an online store; with Redis, an empty file that marks that keys may exist."""
         return self.home / "online" / f"{name}.{settings.online_store}"
 
 
 def places(settings: Settings) -> Places:
-    """Return where the feature store of these settings is."""
+    """Return the paths of the feature store."""
     return Places(settings.var_dir / "feast")
 
 
 def read_state(where: Places) -> StoreState | None:
-    """Return what the online store holds; None when nothing was ever loaded.
+    """Read the state of the online store; None if nothing has been loaded yet.
 
     Raises:
-        StoreUnavailableError: the state cannot be understood.
+        StoreUnavailableError: the state cannot be parsed.
     """
     try:
         return StoreState(**read_json(where.state))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:  # TypeError: other fields than ours
+    except (OSError, ValueError, TypeError) as error:  # TypeError: unexpected fields
         raise StoreUnavailableError(f"{where.state}: cannot be read ({error}); run `shoplens materialize`") from error
 
 
 def data_moment(where: Places, state: StoreState) -> datetime:
-    """Return where the data's clock stands (UTC): just after the last event loaded, or collected and pushed."""
+    """Return the time of the data's clock (UTC): just after the last event that was loaded, or collected and pushed."""
     loaded = datetime.fromisoformat(state.high_water)
     try:
         live = read_json(where.live)
-        same = live["lineage"] == state.lineage  # of other data nothing follows
+        same = live["lineage"] == state.lineage  # the clock of other data does not apply
         return max(loaded, datetime.fromisoformat(live["high_water"])) if same else loaded
     except (OSError, ValueError, KeyError):
         return loaded
 
 
 def write_live(where: Places, state: StoreState, moment: datetime) -> None:
-    """Move the data's clock forward to just after a collected event; it never goes back."""
+    """Advance the data's clock to just after a collected event; it never moves backwards."""
     if moment > data_moment(where, state):
         write_json(where.live, {"lineage": state.lineage, "high_water": moment.isoformat()})
 
 
 def point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target`, in one step."""
+    """Atomically make `link` a relative symbolic link to `target`."""
     with whole_file(link) as work:
         work.symlink_to(os.path.relpath(target, link.parent))
 
 
 def store_name(digest: str) -> str:
-    """Return the name of the online store of the data with this digest."""
+    """Return the name of the online store for a digest."""
     return digest[:_NAME_LENGTH]
 
 
 def in_use(settings: Settings) -> str | None:
-    """Return the name of the online store that is read and pushed to; None where none was loaded."""
+    """Return the name of the current online store; None if none has been loaded."""
     link = places(settings).online
     return link.resolve().stem if link.is_file() and link.resolve().suffix == f".{settings.online_store}" else None
 
 
 def online_stores(settings: Settings) -> list[str]:
-    """Return the names of all online stores that there may be rows in."""
+    """Return the names of all online stores that may have rows."""
     return sorted(path.stem for path in places(settings).home.glob(f"online/*.{settings.online_store}"))
 
 
 def open_rows(settings: Settings, name: str | None = None) -> "RowStore":
-    """Open the rows of an online store, by default of the one in use; nothing is connected yet.
+    """Open the rows of an online store, by default the current one; it connects on first use.
 
     Raises:
         SettingsError: the address of Redis is not valid.
@@ -145,12 +145,12 @@ def open_rows(settings: Settings, name: str | None = None) -> "RowStore":
 
 
 def open_store(settings: Settings, name: str | None = None, registry: Path | None = None) -> "FeatureStore":
-    """Open the feature store of these settings; nothing is read or connected yet.
+    """Open the feature store; it connects on first use.
 
     Args:
-        settings: Of the project.
-        name: Name of the online store; by default the one in use.
-        registry: Feast's registry; by default the one in use.
+        settings: Settings of the project.
+        name: Name of the online store; the current one by default.
+        registry: Feast's registry; the current one by default.
     """
     from feast import FeatureStore
 
@@ -166,7 +166,7 @@ def open_store(settings: Settings, name: str | None = None, registry: Path | Non
 
 
 def store_errors(settings: Settings) -> tuple[type[Exception], ...]:
-    """Return what the chosen store raises when it cannot be reached, read or written."""
+    """Return the exceptions of the configured store when it cannot be reached, read or written."""
     if settings.online_store == "sqlite":
         import sqlite3
 

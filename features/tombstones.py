@@ -1,8 +1,8 @@
-"""Who was erased on request, as hashes of the IDs, in `var/feast/erased.json` and in every online store.
+"""Tombstones: hashes of erased people's IDs, in `var/feast/erased.json` and in every online store.
 
 A store rejects rows of an erased user, so that neither a late push nor a load of older data brings the person back. A
-tombstone is kept until features were computed from data that reach at least to the moment of the erasure and no longer
-contain the person.
+tombstone is kept until features are computed from data that extends past the erasure and no longer contains the
+person.
 """
 
 from datetime import datetime
@@ -19,12 +19,12 @@ _PERSON = b"shoplens-erased"
 
 
 def tombstone(user_id: str) -> str:
-    """Return the hash of an ID: whoever knows the ID can check that it was erased; it cannot be read from the hash."""
+    """Return the hash of an ID. Knowing the ID, one can check that it was erased; the hash does not reveal it."""
     return blake2b(user_id.encode(), digest_size=16, person=_PERSON).hexdigest()
 
 
 def read_tombstones(path: Path) -> dict[str, str]:
-    """Return the hash of every erased ID, with the time of the data's clock when it was erased (ISO 8601).
+    """Return the hash of every erased ID with the data clock's time of erasure (ISO 8601).
 
     Raises:
         StoreUnavailableError: the file cannot be read; without it erased people would come back.
@@ -40,14 +40,14 @@ def read_tombstones(path: Path) -> dict[str, str]:
 
 
 def add_tombstone(path: Path, user_id: str, moment: datetime | None) -> None:
-    """Record that a person was erased when the data's clock showed `moment` (None: nothing was loaded)."""
+    """Record that a person was erased at `moment` of the data's clock (None if nothing was loaded)."""
     held, name = read_tombstones(path), tombstone(user_id)
     erased_at = moment.isoformat() if moment is not None else ""
     write_json(path, {**held, name: max(erased_at, held.get(name, ""))})
 
 
 def lift_tombstones(path: Path, features_dir: Path, high_water: datetime) -> None:
-    """Remove the tombstones of people whom the features, which reach to `high_water`, no longer contain."""
+    """Remove the tombstones of people whom the features up to `high_water` no longer contain."""
     held = read_tombstones(path)
     due = {name for name, moment in held.items() if not moment or datetime.fromisoformat(moment) <= high_water}
     for table in map(pl.scan_parquet, sorted(features_dir.glob("*.parquet")) if due else ()):

@@ -1,4 +1,4 @@
-"""What people look at: profiles, funnels, demand, campaigns, the dashboard.
+"""Analyses for people: profiles, funnels, demand, campaigns, and the dashboard.
 
-Reads what the other folders wrote; nothing imports it and it writes nothing that a stage reads.
+This package reads the output of the other folders. Nothing imports it, and no stage reads its output.
 """

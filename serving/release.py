@@ -125,9 +125,9 @@ def release_package(settings: Settings) -> tuple[str, bool]:
 
 
 def release_and_wait(settings: Settings, url: str, seconds: float) -> tuple[str, bool, float]:
-    """Release outs/package and wait until the service at `url` is ready with it; 0 seconds: do not wait.
+    """Release outs/package and wait until the service at `url` is ready with it; with 0 seconds, do not wait.
 
-    Returns the version, whether this changed anything, and the seconds until the service was ready.
+    Returns the version, whether the release changed, and the number of seconds until the service was ready.
 
     Raises:
         ReleaseError: see `release_package`; or the service did not become ready and the previous release was restored.

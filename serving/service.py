@@ -46,7 +46,7 @@ def find_package() -> tuple[Path, Settings]:
 
 
 class _WithoutInput(logging.Filter):
-    """Replaces the traceback of a validation error, which quotes the request, by the invalid fields and rules."""
+    """Replaces the traceback of a validation error, which quotes the request, with the invalid fields and rules."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

@@ -29,7 +29,7 @@ def _die_with_parent() -> None:
 
 
 class Supervisor:
-    """Runs one server at a time."""
+    """Runs `bentoml serve` for the released model, one server at a time."""
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:
         self._settings, self._host, self._port = settings, host, port

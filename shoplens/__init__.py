@@ -1,5 +1,5 @@
-"""What every folder shares: settings, parameters, exceptions, digests, the stage guard and the command line.
+"""Shared code: settings, parameters, exceptions, digests, the stage guard and the command line.
 
-Nothing here knows an event, a feature or a model; nothing here imports another folder of the project. The command
-line loads the folder that answers a command only when that command is called.
+Nothing here depends on events, features or models, or imports another folder of the project. The command line imports
+a command's folder only when that command is called.
 """

@@ -1,4 +1,4 @@
-"""The `shoplens` command. A folder of the project is imported only when one of its commands is called."""
+"""The `shoplens` command. It imports a folder of the project only when one of its commands is called."""
 
 import importlib
 import sys
@@ -13,27 +13,27 @@ from shoplens.errors import ShopLensError
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": (
         "events.cli:ingest",
-        "Read a source's files into the lake through a mapping file, and print the account.",
+        "Ingest a source's files into the lake through a mapping file, and print the account.",
     ),
-    "quarantine": ("events.cli:quarantine", "List the quarantined rows of a lake; replay the corrected ones."),
-    "lake": ("events.cli:lake", "Show what a lake holds and which days got late events; clean it up."),
+    "quarantine": ("events.cli:quarantine", "List the quarantined rows of a lake, or replay corrected ones."),
+    "lake": ("events.cli:lake", "Show a lake's content and the days that got late events, or clean it up."),
     "simulate": (
         "simulator.run:simulate_command",
         "Simulate a shop with known ground truth; its log can contain errors of chosen kinds.",
     ),
-    "validate": ("expectations.cli:validate", "Check a lake, or some of its days, against the suites and its season."),
+    "validate": ("expectations.cli:validate", "Check a lake, or some of its days, against the suites and for drift."),
     "stage": ("shoplens.stage:stage_command", "Run one stage of dvc.yaml with the parameters of params.yaml."),
     "materialize": ("features.cli:materialize", "Load snapshots and recent events into the online store."),
     "erase": ("features.cli:erase", "Remove one person from the stores, the copies of snapshots and the lake."),
     "collect": ("features.cli:collect", "Collect events over HTTP and Kafka: into the lake, and online at once."),
     "train": ("training.cli:train", "Train and evaluate one model, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
-    "table": ("serving.table.cli:table", "Learn from a flat table, one row per session; write a report and a Bento."),
-    "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and keep the verdict."),
+    "table": ("serving.table.cli:table", "Train on a flat table with one row per session; write a report and a Bento."),
+    "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and record the verdict."),
     "release": ("serving.cli:release", "Build the Bento of an accepted package and release it."),
     "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),
-    "demo": ("shoplens.local.demo:demo", "Run the whole platform on this machine and leave the service answering."),
-    "stop": ("shoplens.local.demo:stop", "End exactly what `demo` started, children too."),
+    "demo": ("shoplens.local.demo:demo", "Run the whole platform on this machine and leave the service running."),
+    "stop": ("shoplens.local.demo:stop", "Stop exactly what `demo` started, including child processes."),
     "status": ("shoplens.local.demo:status", "Show what is running, where, and what is in service."),
 }
 
@@ -46,11 +46,11 @@ def load(target: str) -> Callable[..., Any]:
 
 
 def _not_called() -> None:
-    """Stand in, on help pages, for a command that is not the one called."""
+    """Placeholder on help pages for commands that are not called."""
 
 
 def build_app(called: str | None) -> typer.Typer:
-    """Return the command line with the command `called` loaded and the others only named."""
+    """Return the command line with only the command `called` loaded, and placeholders for the others."""
     app = typer.Typer(
         name="shoplens",
         help="From an online shop's behaviour log to a live prediction service.",
@@ -64,7 +64,7 @@ def build_app(called: str | None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is printed as its message, without a traceback."""
+    """Run the command line; print ShopLens errors as messages without a traceback."""
     called = next((part for part in sys.argv[1:] if not part.startswith("-")), None)
     try:
         build_app(called)()

@@ -1,15 +1,15 @@
-"""The one list of variables that keep every tool inside the project folder, silent to the outside, and on one PATH.
+"""Environment variables that keep all tools inside the project folder, without telemetry, and on one PATH.
 
-`make` has each interpreter of `.venv` call `apply` when it starts, so that every door (`make`, an activated `.venv`,
-`uv run`, `.venv/bin/dvc`, Airflow) gives `dvc`, `bentoml` and the rest the same surroundings. Standard library only,
-and fast: it runs at every start of the interpreter. A variable that is already set is left alone.
+`make env` configures the interpreter of `.venv` to call `apply` at startup, so that every entry point (`make`, an
+activated `.venv`, `uv run`, `.venv/bin/dvc`, Airflow) gives `dvc`, `bentoml` and other tools the same environment. It
+uses only the standard library and must be fast, because it runs at every start. Variables that are set are unchanged.
 """
 
 import os
 import sys
 from pathlib import Path
 
-# Airflow 3.3, Feast 0.67, Keras and TensorFlow carry no telemetry; tests/environment looks at the installed sources.
+# Airflow 3.3, Feast 0.67, Keras and TensorFlow have no telemetry; tests/environment checks the installed sources.
 TELEMETRY_OFF = {
     "BENTOML_DO_NOT_TRACK": "True",
     "DVC_NO_ANALYTICS": "1",
@@ -29,7 +29,7 @@ _IDENTITY = {"NAME": "ShopLens", "EMAIL": "shoplens@localhost"}
 
 
 def tool_variables(root: Path) -> dict[str, str]:
-    """Return the variables for tools that work on the project at `root`."""
+    """Return the tools' variables for the project at `root`."""
     var = root / os.environ.get("SHOPLENS_VAR", "var")
     return {**TELEMETRY_OFF, **QUIET, **{name: str(var / folder) for name, folder in _HOMES.items()}}
 
@@ -43,7 +43,7 @@ def _git_identity_missing(root: Path) -> bool:
 def apply(root: Path | None = None) -> None:
     """Set the variables for the project at `root`, and put this environment's `bin` first on PATH.
 
-    The default is the folder that this `.venv` lies in (an image keeps its environment apart).
+    The default is the folder that contains this `.venv` (container images keep the environment elsewhere).
     """
     root = root or Path(sys.prefix).parent
     if not (root / "params.yaml").is_file():

@@ -9,16 +9,16 @@ ShopLensError
 │   └── StoreUnavailableError   the online store cannot be reached
 ├── ModelError             a model, its parameters or its artifact do not fit
 ├── ReleaseError           a package cannot be built, evaluated or released
-│   └── IncomparableError       the model in service cannot be asked about today's held-out rows
+│   └── IncomparableError       the model in service cannot be evaluated on the current held-out rows
 ├── StageBusyError         another process is already writing this stage's outs, or this log
-├── CollectorBusyError     the collector's queue is full; send the same events again in a moment
+├── CollectorBusyError     the collector's queue is full; resend the same events shortly
 └── LocalRunError          the platform on one machine cannot start, run or stop
     └── PortInUseError
 """
 
 
 class ShopLensError(Exception):
-    """Base of all. Its message names the field or argument, the rule, the value received, and what to do."""
+    """Base class. The message names the field or argument, the rule, the value received, and the remedy."""
 
 
 class SettingsError(ShopLensError):
@@ -54,7 +54,7 @@ class ReleaseError(ShopLensError):
 
 
 class IncomparableError(ReleaseError):
-    """The model in service cannot be asked about today's held-out rows."""
+    """The model in service cannot be evaluated on the current held-out rows."""
 
 
 class StageBusyError(ShopLensError):
@@ -62,7 +62,7 @@ class StageBusyError(ShopLensError):
 
 
 class CollectorBusyError(ShopLensError):
-    """The collector's queue is full; nothing was stored, and the same events may be sent again in a moment."""
+    """The collector's queue is full; nothing was stored, and the same events may be resent shortly."""
 
 
 class LocalRunError(ShopLensError):
@@ -70,4 +70,4 @@ class LocalRunError(ShopLensError):
 
 
 class PortInUseError(LocalRunError):
-    """A port that the platform needs is taken."""
+    """A port that the platform needs is already in use."""

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, digests, JSON and YAML."""
+"""File helpers: atomic writes, digests, JSON and YAML."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 
 def _sweep(target: Path) -> None:
-    """Remove what writers of `target` that were killed left beside it; a living writer holds its lock."""
+    """Remove temporary files of killed writers of `target`; a running writer holds its lock."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.(tmp|old)")
     for folder in [path for path in target.parent.iterdir() if ours.fullmatch(path.name)]:
         lock = folder.with_suffix(".lock")
@@ -26,16 +26,16 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; when the block ends well, it takes `target`'s place.
+    """Yield an empty folder next to `target` that replaces `target` if the block succeeds.
 
-    A crash at any moment leaves the old folder, none, or the new one, never a torn one. What a killed writer left
-    beside `target` is removed by the next one.
+    A crash leaves the old folder, none, or the new one, but never a partial one. The next writer removes the temporary
+    files of a killed one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
     name = f".{target.name}.{uuid.uuid4().hex}"
     work, old, lock = (target.with_name(name + suffix) for suffix in (".tmp", ".old", ".lock"))
-    with FileLock(lock):  # the kernel releases it when its holder dies, in another container, too
+    with FileLock(lock):  # the kernel releases it when its holder dies, even in another container
         work.mkdir()
         try:
             yield work
@@ -50,7 +50,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; when the block ends well, it takes `target`'s place."""
+    """Yield a path next to `target` to write to, which replaces `target` if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -61,7 +61,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write `content` as indented JSON with sorted keys, whole or not at all."""
+    """Atomically write `content` as indented JSON with sorted keys."""
     with whole_file(target) as work:
         work.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 

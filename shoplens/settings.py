@@ -1,4 +1,4 @@
-"""Where things are and which engines run them: environment variables, never experiment parameters.
+"""Locations and engines, set by environment variables; experiment parameters are separate.
 
 Settings choose between the embedded default and the production engine (`SHOPLENS_…`); parameters of an experiment
 live in `params.yaml` (see `shoplens.params`).
@@ -16,7 +16,7 @@ from shoplens.errors import SettingsError
 
 
 def find_root() -> Path:
-    """Return the nearest folder at or above the working folder that holds `params.yaml`; else raise a SettingsError."""
+    """Return the nearest folder at or above the working folder with a `params.yaml`, or raise a SettingsError."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file():
@@ -27,13 +27,13 @@ def find_root() -> Path:
 
 
 class Settings(BaseSettings):
-    """Settings of this process, read from the environment."""
+    """Settings of this process from environment variables."""
 
     model_config = SettingsConfigDict(env_prefix="SHOPLENS_", frozen=True, extra="ignore")
 
     root: Path = Field(default_factory=find_root, description="The project folder: params.yaml, dvc.yaml, outs/, var/.")
     outs: Path = Field(default=Path("outs"), description="DVC outs, one folder per stage; relative to root.")
-    var: Path = Field(default=Path("var"), description="State that can be rebuilt; relative to root.")
+    var: Path = Field(default=Path("var"), description="Rebuildable state; relative to root.")
     lake: Path = Field(
         default=Path("lake"), description="Events, and the live log: cannot be rebuilt; relative to root."
     )
@@ -45,18 +45,20 @@ class Settings(BaseSettings):
     online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="Address of Redis, when it is the store: redis://, rediss:// or unix://.",
+        description="Redis address if Redis is the online store: redis://, rediss:// or unix://.",
     )
     service_url: str = Field(
         default_factory=lambda: f"http://127.0.0.1:{os.environ.get('SERVICE_PORT', '3000')}",
-        description="Where a release waits for the service.",
+        description="URL at which a release waits for the service.",
     )
-    collector_token: SecretStr | None = Field(default=None, description="What senders of events must show, if set.")
+    collector_token: SecretStr | None = Field(
+        default=None, description="Token that senders of events must present, if set."
+    )
     collector_origins: str = Field(
         default="", description="Web origins whose pages may post events, separated by commas; * is any."
     )
-    kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka that the collector reads, too.")
-    kafka_topics: str = Field(default="shoplens", description="Topics that the collector reads, separated by commas.")
+    kafka_servers: str | None = Field(default=None, description="HOST:PORT of a Kafka broker to read as well.")
+    kafka_topics: str = Field(default="shoplens", description="Comma-separated topics that the collector reads.")
     kafka_group: str = Field(default="shoplens", description="Consumer group of the collector.")
     kafka_options: SecretStr = Field(
         default=SecretStr("{}"), description="Further options of librdkafka, a JSON object: security, for example."
@@ -70,12 +72,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def var_dir(self) -> Path:
-        """Absolute folder of the state that can be rebuilt."""
+        """Absolute folder of rebuildable state."""
         return (self.root / self.var).resolve()
 
     @cached_property
     def lake_dir(self) -> Path:
-        """Absolute folder of the lake. `make clean` leaves it alone."""
+        """Absolute folder of the lake, which `make clean` does not delete."""
         return (self.root / self.lake).resolve()
 
     @cached_property
@@ -85,7 +87,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment; raise a SettingsError that names the variable with a wrong value."""
+    """Read the settings from the environment; raise a SettingsError that names an invalid variable."""
     try:
         return Settings()
     except ValidationError as error:

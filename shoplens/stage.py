@@ -1,7 +1,7 @@
-"""The stages of `dvc.yaml`, and what each needs around its work: one writer at a time, and no life after its parent.
+"""The stages of `dvc.yaml`, run by one writer at a time and never longer than their parent process.
 
-Killing `dvc` leaves the command that it started alive. A stage that went on alone would write outs that a new run is
-writing too, so a stage holds a lock on its outs and ends itself when the `dvc` (or Airflow task) above it is gone.
+Killing `dvc` does not kill the command that it started. An orphaned stage would write outs at the same time as a new
+run, so a stage locks its outs and exits when the `dvc` process (or Airflow task) above it is gone.
 """
 
 import os
@@ -21,13 +21,13 @@ from shoplens.errors import SettingsError, StageBusyError
 from shoplens.params import load_params
 from shoplens.settings import Settings, load_settings
 
-_LOCK_PATIENCE_SECONDS = 30.0  # an orphan notices its parent's death within a second; leave it time to end
-_ORPHAN_EXIT = 75  # EX_TEMPFAIL: nothing is wrong with the data, run again
+_LOCK_PATIENCE_SECONDS = 30.0  # an orphan notices its parent's death within a second; give it time to exit
+_ORPHAN_EXIT = 75  # EX_TEMPFAIL: the data is fine, run again
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _launcher() -> psutil.Process | None:
-    """Return the nearest ancestor that runs `dvc`, else the direct parent."""
+    """Return the nearest ancestor that is a `dvc` process, or else the parent."""
     parents = psutil.Process().parents()
     for parent in parents:
         try:
@@ -46,7 +46,7 @@ def _end_with(parent: psutil.Process) -> None:
 
 @contextmanager
 def stage(name: str, settings: Settings) -> Iterator[None]:
-    """Run a stage's work as the only writer of its outs, for no longer than whatever started it lives.
+    """Run a stage's work as the only writer of its outs, and only while the process that started it lives.
 
     Raises:
         StageBusyError: another process holds the stage for longer than half a minute.
@@ -84,7 +84,7 @@ STAGES: dict[str, str] = {
 
 
 def stage_command(name: Annotated[str, typer.Argument(help="One of: " + ", ".join(STAGES))]) -> None:
-    """Run one stage: the only writer of its outs, ending with whatever started it."""
+    """Run one stage as the only writer of its outs; it ends with the process that started it."""
     from shoplens.cli import load
 
     if name not in STAGES:

@@ -1,4 +1,4 @@
-"""Pages from Jinja2 templates that lie beside the module that renders them."""
+"""Load Jinja2 templates from the folder of the module that renders them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
 def load_template(path: Path, *, escape: bool = True, functions: Mapping[str, Any] | None = None) -> Template:
-    """Return a template that escapes every value for HTML and raises on an undefined name.
+    """Load a template that escapes all values for HTML and raises on undefined names.
 
     Args:
         path: The template's file.
         escape: False for a page that is not HTML.
-        functions: What the template may use, by name; its macros see them, too.
+        functions: Functions available to the template and its macros, by name.
     """
     loader = FileSystemLoader(path.parent)
     environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined)  # noqa: S701  (HTML escapes)

@@ -1,4 +1,4 @@
-"""YAML 1.2 as people write it: a key that is there twice is an error, and every part has its line."""
+"""Read hand-written YAML 1.2: duplicate keys are errors, and every part has a line number."""
 
 from io import StringIO
 from typing import Any
@@ -10,23 +10,23 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
 class YamlFileError(ValueError):
-    """A text is not YAML, or has a key twice; the message gives the line."""
+    """A text is not YAML or has a duplicate key; the message gives the line."""
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of a YAML text as built-in types; raise a YamlFileError if it is not YAML."""
+    """Parse a YAML text to built-in types; raise a YamlFileError if it is not YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         problem, line = str(error), 1
         if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
             problem, line = error.problem or problem, error.problem_mark.line + 1
-        rule = "a key must be there once; " if isinstance(error, DuplicateKeyError) else ""
+        rule = "a key must occur only once; " if isinstance(error, DuplicateKeyError) else ""
         raise YamlFileError(f"line {line}: {rule}{problem}") from error
 
 
 def line_of(text: str, location: tuple[Any, ...]) -> int:
-    """Return the line, from 1, of the deepest part of `location` (keys and positions) that a YAML text has."""
+    """Return the line, from 1, of the deepest existing part of `location` (keys and positions) in a YAML text."""
     node, line = YAML().load(text), 1
     for part in location:
         if isinstance(node, CommentedMap) and part in node:
@@ -40,7 +40,7 @@ def line_of(text: str, location: tuple[Any, ...]) -> int:
 
 
 def yaml_line(value: Any) -> str:
-    """Return a value as YAML in one line; text is quoted where YAML would read something else."""
+    """Format a value as one line of YAML, quoting text that would otherwise be parsed as something else."""
     yaml: Any = YAML(typ="safe", pure=True)
     stream = StringIO()
     yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = True, 1 << 20, False

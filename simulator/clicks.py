@@ -1,4 +1,4 @@
-"""The rows of the log: the steps of visits, what follows an order days later (returns, reviews), and bots."""
+"""The rows of the log: the steps of visits, returns and reviews days after an order, and bots."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ _DWELL, _DWELL_SPREAD, _INTEREST, _LONGEST = 2.8, 0.8, 0.7, 900.0  # log seconds
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of visits, in order of visit and time: (steps,)."""
+    """Steps of visits, sorted by visit and time: (steps,)."""
 
     visit: Ints  # row in Visits
     step: Ints  # position in the visit; grows within a visit
@@ -34,7 +34,7 @@ class Steps:
 
 
 def _steps(action: str, at: Flags, step: Ints, gap: Floats | float) -> tuple[Ints, ...]:
-    """Return visit, step, action, place and gap (from seconds) of the marked visits, or visits and places."""
+    """Return visit, step, action, place and gap (given in seconds) of the marked visits, or visits and places."""
     where = np.nonzero(at)
     size = where[0].size
     place = where[1] if at.ndim > 1 else np.full(size, -1)
@@ -105,7 +105,7 @@ def steps_of(visits: Visits, choices: Choices) -> Steps:
 
 
 def known_from(visits: Visits) -> Ints:
-    """Return the step from which the shop knows who it is: remembered, after a page, at the checkout, or never."""
+    """Return the step from which the shop knows the user: remembered, after a page, at the checkout, or never."""
     key = again(visits.key, "login")
     remembered = uniform(key, 0) < _REMEMBERED[visits.platform]
     logs_in = uniform(key, 1) < _LOGS_IN
@@ -120,7 +120,7 @@ _TRACKED = pl.col("platform") != STORE
 
 
 def _common(world: World, visits: Visits, steps: Steps, at: Ints) -> pl.DataFrame:
-    """Return the person, time and place of the steps at `at`."""
+    """Return the person, time and place of the steps at the positions `at`."""
     seed, visit = world.plan.seed, steps.visit[at]
     user, number, platform = visits.user[visit], visits.number[visit], visits.platform[visit]
     key = again(visits.key, "network")
@@ -215,13 +215,13 @@ def _other_rows(world: World, visits: Visits, steps: Steps) -> pl.DataFrame:
 
 
 def as_rows(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """Return ROWS of frames that have some of their columns."""
+    """Concatenate frames that have only some of the columns of ROWS."""
     whole = pl.concat([pl.DataFrame(schema=ROWS), *frames], how="diagonal_relaxed")
     return whole.select(pl.col(name).cast(kind) for name, kind in ROWS.items())
 
 
 def visit_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
-    """Return ROWS of the visits of a day, in no order."""
+    """Return the ROWS of a day's visits, unsorted."""
     steps = steps_of(visits, choices)
     pages = _page_rows(world, visits, choices, steps)
     return as_rows([pages, _article_rows(world, shop, visits, choices, steps), _other_rows(world, visits, steps)])
@@ -238,7 +238,7 @@ _COMMENTS = (
 def _late(
     world: World, visits: Visits, at: tuple[Ints, ...], first: int, draw: Floats, days: tuple[int, int]
 ) -> dict[str, Ints | Keys]:
-    """Return the columns that all late rows have, for the order lines at `at`: some days after the visit."""
+    """Return the common columns of returns and reviews, some days after the visit, for the order lines at `at`."""
     visit, place = at
     user, number = visits.user[visit], visits.number[visit]
     wait = ((days[0] + (days[1] - days[0]) * draw) * DAY_MS).astype(np.int64)
@@ -252,7 +252,7 @@ def _late(
 
 
 def later_rows(world: World, shop: Shop, visits: Visits, choices: Choices) -> pl.DataFrame:
-    """Return ROWS of the returns and reviews of the orders of a day."""
+    """Return the ROWS of returns and reviews of a day's orders."""
     places = np.arange(PAGES * PLACES, dtype=np.uint64)
     key = again(again(visits.key, "later")[:, None] + places, "places")  # (visits, places)
     bought = choices.units > 0
@@ -285,12 +285,12 @@ _GAP_MS = (100, 600)  # milliseconds from view to view: some 170 a minute
 
 
 def bots_of(world: World) -> int:
-    """Return the number of bots; their indexes follow those of the people."""
+    """Return the number of bots, whose indexes follow those of the people."""
     return round(world.plan.users * world.plan.bots)
 
 
 def bot_rows(world: World, day: int) -> pl.DataFrame:
-    """Return ROWS of the bots of a day: views without a dwell time, of articles in no order."""
+    """Return the ROWS of a day's bots: views of random articles without a dwell time."""
     plan = world.plan
     bot = plan.users + np.arange(bots_of(world))
     mean = np.full(bot.size, min(WALKS_PER_DAY * world.scale, MOST_MEAN))

@@ -1,8 +1,8 @@
-"""Random numbers that are a function of what they are for, whatever else is drawn and in whatever order.
+"""Counter-based random numbers: each is a function of its purpose, independent of other draws and their order.
 
-A stateful generator would tie every number to the size of the chunks that draw them. Here each user, day and visit has
-a 64-bit key, and the n-th number of a key is the n-th output of SplitMix64 started at it (Steele, Lea, Flood, "Fast
-splittable pseudorandom number generators", OOPSLA 2014, figure 18).
+With a stateful generator, the numbers would depend on the chunk size. Here each user, day and visit has a 64-bit key,
+and the n-th number of a key is the n-th output of SplitMix64 seeded with it (Steele, Lea, Flood, "Fast splittable
+pseudorandom number generators", OOPSLA 2014, figure 18).
 """
 
 from hashlib import blake2b
@@ -17,12 +17,12 @@ Flags = npt.NDArray[np.bool_]
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio, as an odd number: the paper's increment
 _WORD = 2**64
-_PAIR = 1 << 20  # lanes of the second number of a normal draw: beyond any lane that is asked for
+_PAIR = 1 << 20  # lanes for the second number of a normal draw, beyond all other lanes
 _MOST = 63
 
 
 def mix(words: Keys) -> Keys:
-    """Return the words scrambled, one to one: different words stay different."""
+    """Scramble the words with a bijection, so distinct words stay distinct."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
@@ -34,9 +34,9 @@ def word(seed: int, purpose: str) -> np.uint64:
 
 
 def keys(seed: int, purpose: str, *parts: npt.ArrayLike) -> Keys:
-    """Return one key per element of `parts`, numbers from 0 such as user and day that are broadcast together.
+    """Return one key per element of `parts`: non-negative numbers, such as user and day, that are broadcast together.
 
-    Two purposes of one seed share no numbers.
+    Different purposes of a seed share no numbers.
     """
     key = np.atleast_1d(word(seed, purpose))
     for part in parts:
@@ -46,35 +46,35 @@ def keys(seed: int, purpose: str, *parts: npt.ArrayLike) -> Keys:
 
 
 def again(key: Keys, purpose: str) -> Keys:
-    """Return keys of the same things for another purpose."""
+    """Derive keys for another purpose from existing keys."""
     return mix(key ^ word(0, purpose))
 
 
 def uniform(key: Keys, lane: int) -> Floats:
-    """Return a number in [0, 1) for every key; `lane`, from 0, counts what is drawn with it."""
+    """Return a uniform number in [0, 1) for each key; `lane`, from 0, numbers the draws of a key."""
     step = np.uint64((lane + 1) * _GOLDEN % _WORD)
     return (mix(key + step) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(key: Keys, lane: int) -> Floats:
-    """Return a standard normal number for every key (Box and Muller, 1958)."""
+    """Return a standard normal number for each key (Box and Muller, 1958)."""
     radius = np.sqrt(-2.0 * np.log1p(-uniform(key, lane)))
     return radius * np.cos(2.0 * np.pi * uniform(key, lane + _PAIR))
 
 
 def normals(key: Keys, lane: int, count: int) -> Floats:
-    """Return standard normal numbers from the lanes `lane`, `lane` + 1, …: (keys, count)."""
+    """Return standard normal numbers from lanes `lane`, `lane` + 1, …: (keys, count)."""
     return np.stack([normal(key, lane + more) for more in range(count)], axis=1)
 
 
 def numbered(count: Ints) -> tuple[Ints, Ints]:
-    """Return, for `count[i]` things of each i, the i of each thing and its number from 0 among those of its i."""
+    """Return the index i of each of `count[i]` elements, and each element's number, from 0, within its i."""
     of = np.repeat(np.arange(count.size), count)
     return of, np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
 
 
 def poisson(draw: Floats, mean: Floats) -> Ints:
-    """Return Poisson counts by inversion of uniform draws; means up to 20, where 63 is beyond any draw."""
+    """Return Poisson counts by inversion of uniform draws; means must be at most 20, where no draw exceeds 63."""
     count = np.zeros(draw.shape, dtype=np.int64)
     term = np.exp(-mean)
     total = term.copy()
@@ -89,7 +89,7 @@ def poisson(draw: Floats, mean: Floats) -> Ints:
 
 
 def pick(draw: Floats, cumulative: Floats) -> Ints:
-    """Return the first column of each row whose cumulative chance, (rows, columns) or (columns,), is above the draw."""
+    """Return the first column per row whose cumulative chance, (rows, columns) or (columns,), exceeds the draw."""
     above = (draw[:, None] >= cumulative[..., :-1]).sum(axis=1)
     return np.asarray(above, dtype=np.int64)
 

@@ -1,7 +1,7 @@
-"""The log in two forms: ROWS, numbers that are cheap to sort and hold, and LOG, the text that a shop would write.
+"""The log in two forms: ROWS, numbers that are cheap to sort and store, and LOG, the text that a shop would write.
 
-IDs never repeat and reveal nothing: user, day, visit and place in it, packed into 64 bits and scrambled. Dirt of each
-kind of KINDS is drawn on ROWS and written into LOG.
+IDs are unique and opaque: user, day, visit and place, packed into 64 bits and scrambled. Each kind of dirt in KINDS is
+drawn on ROWS and written to LOG.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ MOST_VISITS = (1 << _VISIT) - 1  # of one user on one day
 
 
 def unique_ids(seed: int, user: npt.ArrayLike, day: int, visit: npt.ArrayLike, place: npt.ArrayLike) -> Keys:
-    """Return one ID per element; no two of one simulation are the same, because every step is one to one."""
+    """Return one ID per element, unique within a simulation because every step is a bijection."""
     packed = np.asarray(user).astype(np.uint64) << np.uint64(_PLACE + _VISIT + _DAY)
     packed = packed | np.uint64(day << (_PLACE + _VISIT))
     packed = packed | (np.asarray(visit).astype(np.uint64) << np.uint64(_PLACE))
@@ -67,7 +67,7 @@ def _clock(milliseconds: pl.Expr) -> pl.Expr:
 
 
 def as_log(rows: pl.DataFrame, skus: pl.Series) -> pl.DataFrame:
-    """Return ROWS as a shop would write them, in their order: LOG. `skus` are the IDs of the articles."""
+    """Convert ROWS to LOG, as a shop would write them, in the same order. `skus` are the IDs of the articles."""
     action, platform = pl.Series(ACTIONS).gather(rows["action"]), pl.Series(PLATFORMS).gather(rows["platform"])
     return rows.select(
         pl.col("id").cast(pl.String),
@@ -91,9 +91,9 @@ LOG = as_log(pl.DataFrame(schema=ROWS), pl.Series(dtype=pl.String)).schema
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of dirt."""
+    """A kind of dirt."""
 
-    affects: Literal["all", "priced", "review", "purchase"]  # which rows of the log
+    affects: Literal["all", "priced", "review", "purchase"]  # which rows it can affect
     # where it is detected: by ingest, by the stage validate, or nowhere, because such a row is valid
     at: Literal["ingest", "validate", "nowhere"]
     becomes: str  # the reason in quarantine, or what it counts as
@@ -124,7 +124,7 @@ _BAD_DAY = "2025-02-30 25:61:00"
 
 
 def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
-    """Return for each row the index of its kind in `rates`, -1 if it is clean."""
+    """Return for each row the index of its kind in `rates`, or -1 if it is clean."""
     draw = pl.lit(pl.Series(uniform(keys(seed, "dirt", rows["id"].to_numpy()), 0)))
     affected = {
         "all": pl.lit(value=True),
@@ -141,9 +141,9 @@ def _chosen(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> Ints:
 
 
 def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame:
-    """Return sorted ROWS with their `kind` of dirt (null: clean), shifted times, and places in the file changed.
+    """Return sorted ROWS with a `kind` of dirt (null if clean), after shifting times and moving rows in the file.
 
-    `rates` gives, for each kind, the share of the rows that it can affect.
+    `rates` gives, for each kind, its share of the rows that it can affect.
     """
     if not rates:
         return rows.with_columns(pl.lit(None, dtype=pl.String).alias("kind"))
@@ -151,7 +151,7 @@ def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame
     hours = pl.lit(pl.Series(1.0 + 47.0 * uniform(keys(seed, "dirt hours", rows["id"].to_numpy()), 0)))
     shift = (hours * _HOUR_MS).cast(pl.Int64)
     marked = rows.with_columns(pl.lit(kind).alias("kind")).with_columns(
-        # Within the day: the file is written a day at a time. A row with none after it stays in its place, and clean.
+        # Move rows within the day, because the file is written by day. A day's last row is not moved and stays clean.
         pl.when(pl.col("kind") == "out_of_order").then(pl.col("ts") + shift // 16).otherwise("ts").alias("_place"),
         pl.when(pl.col("kind") == "future_clock").then(pl.col("ts") + shift).otherwise("ts").alias("_ts"),
         pl.when(pl.col("kind") == "future_clock")
@@ -169,7 +169,7 @@ def soil(rows: pl.DataFrame, seed: int, rates: dict[str, float]) -> pl.DataFrame
 
 
 def write_wrong(log: pl.DataFrame, kind: pl.Series) -> pl.DataFrame:
-    """Return LOG with wrong values and repeated rows written in; `kind` holds the kind of each row."""
+    """Write wrong values and repeated rows to LOG; `kind` is the kind of each row."""
     is_kind = {name: pl.col("kind").fill_null("") == name for name in KINDS}
 
     def nothing(column: str, *kinds: str) -> pl.Expr:

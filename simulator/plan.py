@@ -1,4 +1,4 @@
-"""The arguments of a simulation, checked once."""
+"""The arguments of a simulation, validated once."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -21,13 +21,13 @@ def _reject(name: str, rule: str, received: Any, remedy: str) -> SettingsError:
 class Plan:
     """The arguments of `shoplens simulate`."""
 
-    users: int  # people who could visit
-    items: int  # articles, launched ones included
+    users: int  # number of people who could visit
+    items: int  # number of articles, including later launches
     days: int  # whole days, UTC
     seed: int  # the same arguments give the same bytes
     start: date = date(2025, 1, 1)  # the first day
-    events: int | None = None  # about how many rows the log shall have; None leaves people as active as they are
-    dirt: dict[str, float] = field(default_factory=dict)  # kind of dirt -> its share of the rows that it can affect
+    events: int | None = None  # approximate number of rows; None leaves people's activity unchanged
+    dirt: dict[str, float] = field(default_factory=dict)  # kind of dirt -> share of the rows that it can affect
     bots: float = 0.0  # bots, as a share of the users
 
     def __post_init__(self) -> None:
@@ -51,15 +51,15 @@ class Plan:
                 raise _reject("dirt", f"{kind}=RATE with a RATE from 0 to 1", rate, "0.01 is one row in 100")
         if sum(self.dirt.values()) > 1:
             total = sum(self.dirt.values())
-            raise _reject("dirt", "rates that sum to 1 at most: a row gets one kind", total, "Lower some")
+            raise _reject("dirt", "rates that sum to at most 1 (a row gets one kind)", total, "Lower some")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the arguments as JSON values; the output folder is not one of them."""
+        """Return the arguments as JSON values, without the output folder."""
         return {**self.__dict__, "start": self.start.isoformat(), "dirt": dict(self.dirt)}
 
 
 def read_dirt(pairs: list[str]) -> dict[str, float]:
-    """Return the rates of KIND=RATE texts; raise a SettingsError for any other text or a repeated kind."""
+    """Parse KIND=RATE texts; raise a SettingsError for other texts or a repeated kind."""
     rates: dict[str, float] = {}
     for pair in pairs:
         kind, _, rate = pair.partition("=")
@@ -74,7 +74,7 @@ def read_dirt(pairs: list[str]) -> dict[str, float]:
 
 
 def require_place(out: Path) -> None:
-    """Raise a SettingsError where `out` holds anything but an earlier simulation, which is replaced, or cannot be."""
+    """Raise a SettingsError if `out` cannot be created, or has anything but an earlier simulation to replace."""
     if out.is_dir() and ((out / DONE).is_file() or not any(out.iterdir())):
         return
     if out.exists():

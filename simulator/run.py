@@ -1,9 +1,9 @@
-"""The simulation, day by day: in memory are one day of rows, and what returns and reviews of earlier orders need.
+"""Run the simulation day by day, with one day of rows and later returns and reviews in memory.
 
 FOLDER/log.parquet                                     the shop's log, in order of time
 FOLDER/products.parquet customers.parquet promos.parquet   its other tables
 FOLDER/simulation.json                                 the arguments, and counts to check an account against
-FOLDER/truth/                                          what no shop could log; ingest does not look into this folder
+FOLDER/truth/                                          the ground truth, which no shop could log; ingest ignores it
 
 users.parquet        user_id, taste, preference (chance of each category, in the order of categories.parquet),
                      budget (log of price over median), visits_a_day, propensity (log-odds), expected_units
@@ -60,7 +60,7 @@ from simulator.world import (
 
 
 class Truth:
-    """The files of `truth/` that grow day by day."""
+    """Writes the files of `truth/` that grow day by day."""
 
     def __init__(self, world: World, folder: Path, stack: ExitStack) -> None:
         self._world, self._folder, self._stack = world, folder, stack
@@ -77,7 +77,7 @@ class Truth:
         return pl.repeat(self._world.plan.start + timedelta(days=day), rows, dtype=pl.Date, eager=True)
 
     def add_visits(self, day: int, today: UserDays, visits: Visits) -> None:
-        """Keep what is true of people on a day, and of their visits."""
+        """Record the true state of people on a day, and of their visits."""
         self._add(
             "user_days",
             date=self._date(day, today.user.size),
@@ -99,7 +99,7 @@ class Truth:
         )
 
     def add_demand(self, day: int, demand: Floats) -> None:
-        """Keep the expected units of every article that anybody was shown on a day."""
+        """Record the expected units of every article that was shown to anyone on a day."""
         shown = np.flatnonzero(demand)
         items = self._world.catalogue.skus.gather(shown)
         self._add("demand", date=self._date(day, shown.size), item_id=items, expected_units=demand[shown])
@@ -136,7 +136,7 @@ _SAMPLE_USERS, _SAMPLE_DAYS, _SAMPLE_SCALE = 20_000, 5, 3.0
 
 @dataclass
 class Counts:
-    """What was written."""
+    """The number of rows written."""
 
     rows: int = 0
     bot_rows: int = 0
@@ -156,7 +156,7 @@ class Counts:
 
 
 def _rows_per_visit(world: World) -> float:
-    """Return how many rows a visit leaves on average, from visits of a few days spread over the period."""
+    """Return the average number of rows per visit, from visits of a few days spread over the period."""
     plan = world.plan
     busy = replace(world, scale=_SAMPLE_SCALE)
     visits_seen = rows_seen = 0
@@ -174,10 +174,10 @@ def _rows_per_visit(world: World) -> float:
 
 
 def _scaled(world: World) -> World:
-    """Return the world with people as busy as `plan.events` needs.
+    """Return the world with people's activity scaled to give `plan.events` rows.
 
     Raises:
-        SettingsError: some people would have to come more often than `MOST_MEAN` times per day.
+        SettingsError: some people would have to visit more than `MOST_MEAN` times per day.
     """
     plan = world.plan
     if plan.events is None:
@@ -197,7 +197,7 @@ def _scaled(world: World) -> World:
 
 
 def _day_rows(world: World, day: int, mood: Floats, truth: Truth, chunk: int) -> list[pl.DataFrame]:
-    """Return ROWS of a day's visits and of what follows them; keep what is true of them."""
+    """Return the ROWS of a day's visits and of later returns and reviews; record their ground truth."""
     shop = open_shop(world, day)
     demand = np.zeros(world.plan.items)
     found = [bot_rows(world, day)]
@@ -213,11 +213,11 @@ def _day_rows(world: World, day: int, mood: Floats, truth: Truth, chunk: int) ->
 
 
 def _due(plan: Plan, day: int) -> pl.Expr:
-    """Return which of the known rows go into the log with a day."""
+    """Return the pending rows to write to the log with a day."""
     over = pl.col("ts") >= day_start(plan.start, day + 1)
     if day < plan.days - 1:
         return ~over
-    # The log ends with its last day. A visit that has begun is finished; what would follow it later is not written.
+    # The log ends with its last day. Visits in progress are finished, but later returns and reviews are not written.
     return ~(over & pl.col("action").is_in(_LATER))
 
 
@@ -250,12 +250,12 @@ def _count(counts: Counts, dirty: pl.DataFrame) -> None:
 
 
 def simulate(plan: Plan, out: Path, chunk: int = _CHUNK) -> Counts:
-    """Write a simulation into the folder `out`, whole or not at all; an earlier simulation there is replaced.
+    """Write a simulation to the folder `out` atomically, replacing an earlier simulation.
 
-    `chunk`, the users simulated at a time, changes the memory that is used and nothing else.
+    `chunk`, the number of users simulated at a time, affects only memory use.
 
     Raises:
-        SettingsError: `out` holds something else, or so many events need more visits than a day has.
+        SettingsError: `out` has other files, or so many events would need more visits per day than possible.
     """
     require_place(out)
     world = _scaled(build_world(plan))
@@ -282,7 +282,7 @@ def simulate_command(
     ] = None,
     bots: Annotated[float, typer.Option(help="Bots, as a share of the users.")] = 0.0,
 ) -> None:
-    """Simulate a shop whose truth is known: for load, faults and demonstrations, never instead of real data."""
+    """Simulate a shop with known ground truth, for load tests, fault tests and demonstrations."""
     plan = Plan(users, items, days, seed, start.date() if start else Plan.start, events, read_dirt(dirt or []), bots)
     counts = simulate(plan, out)
     typer.echo(f"{out}: {counts.rows:,} rows of {counts.visits:,} visits with {counts.orders:,} orders")

@@ -1,15 +1,15 @@
-"""Who comes on a day, and what they are shown, look at and take: the truth behind the log.
+"""Simulate a day's visits: who comes, and what they are shown, look at and buy. This is the ground truth of the log.
 
-Visits are a Poisson process whose rate follows the person, the week, the year and the mood, and each visit leads to an
-order with a chance of its own, so orders are a Poisson process too (thinning). Hence, exactly, given the day's mood:
+Visits are a Poisson process whose rate depends on the person, the week, the year and the mood. Each visit leads to an
+order with its own probability, so orders are a Poisson process too (thinning). Given the day's mood, exactly:
 
     P(a purchase on the day) = 1 - exp(-visits * sum over platforms of share * chance)
 
 and over several days with the sum of these rates.
 
-A visit looks at one or two pages of eight articles. The shop draws a page by popularity out of a category that the
-person prefers; the person chooses among all that is shown by a softmax of utility. Each unit of an order is a separate
-draw, so the expected units of an article in a visit are, exactly,
+A visit looks at one or two pages of eight articles. The shop draws a page by popularity from a category that the
+person prefers; the person chooses among all articles shown by a softmax of utility. Each unit of an order is a separate
+draw, so the expected units of an article in a visit are exactly
 
     chance of an order * expected units in one * chance of the article
 """
@@ -32,7 +32,7 @@ _ODDS = np.array([-2.8, -3.1, -3.2, 1.2])
 
 @dataclass(frozen=True)
 class UserDays:
-    """What is true of people on a day, before anything happens: (users of the chunk,)."""
+    """The true state of people on a day, before any visit: (users of the chunk,)."""
 
     user: Ints  # index of the person
     visits: Floats  # expected visits
@@ -44,7 +44,7 @@ class UserDays:
 
 @dataclass(frozen=True)
 class Visits:
-    """Visits of a day, in order of user and number: (visits,)."""
+    """Visits of a day, sorted by user and number: (visits,)."""
 
     day: int  # from the first
     user: Ints  # index of the person
@@ -58,14 +58,14 @@ class Visits:
 
     @property
     def online(self) -> Flags:
-        """Visits that leave more in the log than an order."""
+        """Mask of the visits that leave more than an order in the log."""
         return np.asarray(self.platform != STORE)
 
 
 def user_days(world: World, day: int, mood: Floats, user: Ints) -> UserDays:
-    """Return what is true of the people `user` on a day; those who are not registered yet are left out.
+    """Return the true state of the people `user` on a day, except those who are not registered yet.
 
-    `mood` is that of all people.
+    `mood` has the mood of all people.
     """
     people = world.people
     user = user[people.joined[user] <= day]
@@ -107,16 +107,16 @@ def visits_of(world: World, day: int, today: UserDays) -> Visits:
 
 PAGES, PLACES = 2, 8
 _SECOND_PAGE = 0.35
-_PRICE = 1.5  # utility lost for each squared log-step above one's budget
-_CHEAPER = 2.0  # articles of a campaign are shown so many times as often, and liked so much more:
+_PRICE = 1.5  # loss of utility per squared log-step above the budget
+_CHEAPER = 2.0  # factor by which articles of a campaign are shown more often, and their additional utility
 _BARGAIN = 0.5
-EXTRA = 3  # draws of a unit more in an order
+EXTRA = 3  # draws for additional units of an order
 _VIEWS, _MORE_VIEWS, _MOST_VIEWS = 1.6, 1.2, 8
 
 
 @dataclass(frozen=True)
 class Shop:
-    """What is the same for all visits of a day."""
+    """The state of the shop on a day, shared by all visits."""
 
     wanted: Floats  # season of each category, (categories,)
     until: Floats  # cumulative weight of articles on sale, with a 0 before, (items + 1,)
@@ -128,7 +128,7 @@ class Shop:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the visits of a day come to. A place is one of PAGES * PLACES."""
+    """The outcome of a day's visits. A place is one of PAGES * PLACES."""
 
     pages: Ints  # pages looked at, (visits,)
     category: Ints  # of each page, (visits, PAGES)
@@ -167,7 +167,7 @@ def _pages(world: World, shop: Shop, visits: Visits) -> tuple[Ints, Ints]:
 
 
 def _shelf(world: World, shop: Shop, visits: Visits, pages: Ints, category: Ints) -> tuple[Ints, Flags]:
-    """Return the article of every place, and whether it is shown there: only where it is met first."""
+    """Return the article of each place, and whether it is shown there, which is only at its first occurrence."""
     key = again(visits.key, "shelf")
     first = world.catalogue.first[category]  # (visits, PAGES)
     last = first + shop.launched[category]
@@ -185,7 +185,7 @@ def _shelf(world: World, shop: Shop, visits: Visits, pages: Ints, category: Ints
 
 
 def _chances(world: World, shop: Shop, visits: Visits, item: Ints, shown: Flags) -> Floats:
-    """Return the softmax of utility over what is shown."""
+    """Return the softmax of utility over the articles shown."""
     people, place = world.people, world.catalogue.place
     taste = people.taste[visits.user]
     utility = np.where(shop.bargain[item], _BARGAIN, 0.0)
@@ -198,12 +198,12 @@ def _chances(world: World, shop: Shop, visits: Visits, item: Ints, shown: Flags)
 
 
 def expected_units(world: World, user: Ints) -> Floats:
-    """Return how many units an order of a person has on average."""
+    """Return the expected number of units in a person's order."""
     return 1.0 + EXTRA * world.people.extra[user]
 
 
 def choose(world: World, shop: Shop, visits: Visits) -> Choices:
-    """Draw what the visits of a day are shown, look at and take."""
+    """Draw what a day's visits are shown, look at and buy."""
     pages, category = _pages(world, shop, visits)
     item, shown = _shelf(world, shop, visits, pages, category)
     chance = _chances(world, shop, visits, item, shown)
@@ -222,9 +222,9 @@ def choose(world: World, shop: Shop, visits: Visits) -> Choices:
 
 
 def add_demand(demand: Floats, world: World, visits: Visits, choices: Choices) -> None:
-    """Add the expected units of every article, given who came and what they saw, to `demand`: (items,).
+    """Add each article's expected units, given who came and what they saw, to `demand`: (items,).
 
-    Row by row: partial sums of chunks would differ in the last bit.
+    This adds row by row, because partial sums of chunks would differ in the last bit.
     """
     units = visits.chance * expected_units(world, visits.user)
     np.add.at(demand, choices.item[choices.shown], (units[:, None] * choices.chance)[choices.shown])

@@ -1,4 +1,4 @@
-"""What stands before the first visit: seasons, what the shop sells, who could visit, and its campaigns."""
+"""The world before the first visit: seasons, articles, people and campaigns."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -25,7 +25,7 @@ _TIDE = 0.6  # of a category: 1.6 times as wanted at its peak as on average
 
 
 def day_start(start: date, day: int) -> int:
-    """Return the first millisecond, since 1970, of a day counted from `start`."""
+    """Return the first millisecond (since 1970) of a day counted from `start`."""
     return (start - _EPOCH).days * DAY_MS + day * DAY_MS
 
 
@@ -40,16 +40,16 @@ def traffic(start: date, day: int) -> float:
 
 
 def moment_of_day(draw: Floats) -> Floats:
-    """Return milliseconds since midnight for uniform draws: the hours' shares, evenly within an hour.
+    """Convert uniform draws to milliseconds since midnight, by the hours' shares and evenly within an hour.
 
-    Given how many arrivals of a non-homogeneous Poisson process a day has, their times are independent draws from its
+    Given a non-homogeneous Poisson process's number of arrivals in a day, their times are independent draws from its
     intensity.
     """
     return np.interp(draw, _HOUR_ENDS, np.arange(25) * DAY_MS / 24)
 
 
 def season(start: date, day: int, seed: int, categories: int) -> Floats:
-    """Return how much each category is wanted on a day, relative to the average: (categories,)."""
+    """Return the demand for each category on a day, relative to the average: (categories,)."""
     peak = uniform(keys(seed, "season", np.arange(categories)), 0) * _YEAR
     return 1.0 + _TIDE * np.cos(_year_angle(start + timedelta(days=day), peak))
 
@@ -70,7 +70,7 @@ _TREE = {
 DEPARTMENTS = [name for name, leaves in _TREE.items() for _ in leaves]
 LEAVES = [leaf for leaves in _TREE.values() for leaf in leaves]
 BRANDS = ["Acorn", "Birch", "Cedar", "Dune", "Ember", "Fjord", "Grove", "Heron", "Iris", "Juno", "Kestrel", "Lumen"]
-_ITEMS_PER_CATEGORY = 20  # fewer, and a page of results would show them all
+_ITEMS_PER_CATEGORY = 20  # with fewer, one page of results would show them all
 _OF_BRAND, _OF_ITEM = 0.6, 0.5  # beside 1 for the category, in what an article is
 _SPREAD = 0.45  # of log price within a category
 _LAUNCHED_LATER = 0.25
@@ -79,7 +79,7 @@ _TAIL = 0.8  # exponent of popularity within a category (Zipf)
 
 @dataclass(frozen=True)
 class Assortment:
-    """Articles in order of category, then launch; index = place."""
+    """Articles sorted by category, then launch; the index is the place."""
 
     category: Ints  # index into LEAVES, (items,)
     brand: Ints  # index into BRANDS, (items,)
@@ -93,7 +93,7 @@ class Assortment:
     skus: pl.Series  # their ids
 
     def launched(self, day: int) -> Ints:
-        """Return how many articles of each category are sold on a day, at least one: (categories,)."""
+        """Return the number of articles on sale in each category on a day, at least one: (categories,)."""
         return np.asarray(np.add.reduceat((self.launch <= day).astype(np.int64), self.first[:-1]))
 
 
@@ -136,7 +136,7 @@ def build_assortment(plan: Plan) -> Assortment:
 
 
 def _items_table(plan: Plan, catalogue: Assortment) -> pl.DataFrame:
-    """Return the shop's table of articles; one that was launched later states the day."""
+    """Return the shop's table of articles; later launches have a date."""
     since = pl.lit(pl.Series(catalogue.launch))
     frame = pl.DataFrame(
         {
@@ -181,9 +181,9 @@ class People:
 
 
 def dot(left: Floats, right: Floats) -> Floats:
-    """Return the sum of products over the last axis, added up in one order whatever the number of rows.
+    """Return the sum of products over the last axis, in an order of summation independent of the number of rows.
 
-    A matrix product may add in another order for another number of rows, and then differ in the last bit.
+    A matrix product may change the order with the number of rows, and then differ in the last bit.
     """
     total = left[..., 0] * right[..., 0]
     for k in range(1, TASTES):
@@ -247,7 +247,7 @@ def _users_table(plan: Plan, people: People) -> pl.DataFrame:
 
 
 def customers(users: Ints) -> pl.Series:
-    """Return the ids of people."""
+    """Return the IDs of people."""
     return "u" + pl.Series("customer", users).cast(pl.String)
 
 
@@ -273,14 +273,14 @@ class Campaigns:
         return int(found[0]) if found.size else NONE
 
     def exposed(self, campaign: int, users: Ints, joined: Ints) -> Flags:
-        """Return who is notified of a campaign: a part of those who were registered when it began."""
+        """Return who is notified of a campaign: some of those who were registered when it began."""
         if campaign == NONE:
             return np.zeros(users.shape, dtype=np.bool_)
         drawn = uniform(keys(self.seed, "exposed", users, campaign), 0) < _EXPOSED
         return np.asarray(drawn & (joined <= self.start[campaign]))
 
     def prices(self, campaign: int, catalogue: Assortment) -> Floats:
-        """Return the prices of all articles, in EUR, to the cent, while a campaign is on: (items,)."""
+        """Return the prices of all articles during a campaign, in EUR rounded to cents: (items,)."""
         if campaign == NONE:
             return catalogue.price.round(2)
         cheaper = catalogue.category == self.category[campaign]
@@ -301,7 +301,7 @@ def build_campaigns(plan: Plan, catalogue: Assortment) -> Campaigns:
 
 
 def campaign_id(campaign: int) -> str | None:
-    """Return the id of a campaign; None for NONE."""
+    """Return the ID of a campaign; None for NONE."""
     return None if campaign == NONE else f"c{campaign}"
 
 
@@ -340,18 +340,18 @@ class World:
     catalogue: Assortment  # what is sold
     people: People  # who could visit
     campaigns: Campaigns  # what is cheaper when
-    # times as many visits as people are inclined to, so that the log has the size that was asked for
+    # factor on people's number of visits, so that the log has the requested size
     scale: float = 1.0
 
 
 def build_world(plan: Plan) -> World:
-    """Return the world of a plan, with people as active as they are."""
+    """Return the world of a plan, without scaling people's activity."""
     catalogue = build_assortment(plan)
     return World(plan, catalogue, build_people(plan, catalogue), build_campaigns(plan, catalogue))
 
 
 def write_tables(world: World, folder: Path) -> None:
-    """Write the shop's own tables beside its log: products, customers and promos."""
+    """Write the shop's other tables: products, customers and promos."""
     _items_table(world.plan, world.catalogue).write_parquet(folder / "products.parquet")
     _users_table(world.plan, world.people).write_parquet(folder / "customers.parquet")
     _campaigns_table(world.plan, world.campaigns, world.people).write_parquet(folder / "promos.parquet")

@@ -154,7 +154,7 @@ def _basket_targets(keys: pl.DataFrame, known: pl.DataFrame, horizon: timedelta)
 
 
 def next_item_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:
-    """Return (user_id, time, split, targets), sorted by time and user; targets are the item IDs that come next."""
+    """Return (user_id, time, split, targets), sorted by time and user; `targets` holds the next item IDs."""
     known = _known(events)
     if dataset["identity"] == "session":
         keys = _after_events(known, rows).filter(pl.col("next_item").is_not_null())

@@ -1,1 +1,1 @@
-"""What the DAG files share: constants, the graph of dvc.yaml, the operator that runs a command."""
+"""Code shared by the DAG files: constants, the graph of dvc.yaml, and the operator that runs a command."""

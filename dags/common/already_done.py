@@ -1,7 +1,7 @@
-"""Whether an Asset event calls for action: a run that would change nothing stops early.
+"""Decide whether an Asset event requires action, so that a run without effect stops early.
 
-The result of a run depends on the digest that the event carries and on the state that the run finds or leaves. Both are
-kept after a run and compared when the next event comes. Missing state always calls for action.
+The result of a run depends on the digest in the event and on the state that the run finds or leaves. Both are stored
+after a run and compared at the next event. Missing state always requires action.
 """
 
 import json
@@ -15,14 +15,14 @@ _FOLDER = VAR / "airflow/seen"
 
 
 def digest_of(events: Any) -> str | None:
-    """Return the digest that the latest of the triggering events carries; None in a run started by hand."""
+    """Return the digest in the latest triggering event; None for a manual run."""
     latest = [found for asset in events for found in events[asset]]
     extra = latest[-1].extra if latest else None
     return str(extra["digest"]) if extra and extra.get("digest") else None
 
 
 def service_state() -> str | None:
-    """Return what a verdict depends on besides the package: the release in service and the gate's parameters."""
+    """Return the other inputs of a verdict, besides the package: the release in service and the gate's parameters."""
     current = VAR / "service/current"
     if not current.exists():
         return None
@@ -31,7 +31,7 @@ def service_state() -> str | None:
 
 
 def is_new(consumer: str, digest: str | None, state: str | None) -> bool:
-    """Return whether `consumer` has to act: state missing or changed, triggered by a person, or a new digest."""
+    """Return whether `consumer` must act: the state is missing or changed, the run is manual, or the digest is new."""
     if digest is None or state is None:
         return True
     path = _FOLDER / f"{consumer}.json"
@@ -39,7 +39,7 @@ def is_new(consumer: str, digest: str | None, state: str | None) -> bool:
 
 
 def remember(consumer: str, digest: str | None, state: str | None) -> None:
-    """Keep what `consumer` has acted on, after it has."""
+    """Record what `consumer` acted on, after it succeeded."""
     if digest is None or state is None:
         return
     _FOLDER.mkdir(parents=True, exist_ok=True)

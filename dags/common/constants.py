@@ -1,4 +1,4 @@
-"""Names and limits that more than one DAG uses. No I/O."""
+"""Names and limits shared by several DAGs; no I/O."""
 
 import os
 from datetime import timedelta

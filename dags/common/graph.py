@@ -1,4 +1,4 @@
-"""The graph of `dvc.yaml`, read as YAML: stages and the edges that follow from their paths. No DVC import."""
+"""The graph of `dvc.yaml`, parsed as YAML without importing DVC: stages, and edges derived from their paths."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,7 +9,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: what it runs, reads and leaves."""
+    """A stage: its command, inputs and outputs."""
 
     name: str
     command: str
@@ -24,7 +24,7 @@ def _paths(entries: list[Any]) -> tuple[str, ...]:
 
 
 def read_stages(path: Path) -> dict[str, Stage]:
-    """Return the stages of a `dvc.yaml`, in its order."""
+    """Return the stages of a `dvc.yaml`, in file order."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     stages = {}
     for name, spec in content["stages"].items():
@@ -39,7 +39,7 @@ def _contains(one: str, other: str) -> bool:
 
 
 def edges(stages: dict[str, Stage]) -> set[tuple[str, str]]:
-    """Return (upstream, downstream) wherever a stage reads what another leaves, or a part or a parent of it."""
+    """Return (upstream, downstream) for each stage that reads another's output, or a part or parent folder of it."""
     return {
         (up.name, down.name)
         for up in stages.values()
@@ -49,6 +49,6 @@ def edges(stages: dict[str, Stage]) -> set[tuple[str, str]]:
 
 
 def outs_digest(lock: Path, stage: str) -> str:
-    """Return the digests, from `dvc.lock`, of what a stage left, in one string."""
+    """Return the digests of a stage's outputs in `dvc.lock` as one string."""
     outs = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"][stage]["outs"]
     return ",".join(str(out["md5"]) for out in outs)

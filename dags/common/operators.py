@@ -1,4 +1,4 @@
-"""The operator that runs one command of the pipeline's environment, as it would be pasted into a shell."""
+"""An operator that runs one shell command in the pipeline's environment."""
 
 import ctypes
 import json
@@ -27,7 +27,7 @@ _ALWAYS = re.compile(r"SHOPLENS_.*|AWS_.*")
 
 
 def command_environment() -> dict[str, str]:
-    """Return the environment of a command: this one without Airflow's interpreter, database and keys."""
+    """Return the environment for a command: the current one without Airflow's interpreter, database and keys."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -37,12 +37,12 @@ def command_environment() -> dict[str, str]:
 
 
 def _end_with_task() -> None:
-    """End the command when its task is killed: it must not go on writing outs."""
+    """Terminate the command when its task is killed, so that it stops writing outs."""
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
 
 
 class CommandOperator(BaseOperator):
-    """Runs a command in the project folder and logs what it prints, line by line."""
+    """Runs a command in the project folder and logs its output line by line."""
 
     template_fields: Sequence[str] = ("command",)
 
@@ -50,7 +50,7 @@ class CommandOperator(BaseOperator):
         self,
         *,
         command: str,  # as typed in a shell, without shell syntax
-        refusal: int | None = None,  # an exit status that is an answer, not a failure
+        refusal: int | None = None,  # an exit status that is a result, not a failure
         digest_of: str | None = None,  # the stage whose digest outlet events carry; else the last line has it
         beside: Path | None = None,  # state that DVC does not track: while it is missing, the stage runs in any case
         **arguments: Any,
@@ -60,7 +60,7 @@ class CommandOperator(BaseOperator):
         self._process: subprocess.Popen[str] | None = None
 
     def _run(self) -> tuple[int, str]:
-        """Return the exit status and the last line."""
+        """Return the exit status and the last line of output."""
         command = self.command
         if self.beside is not None and not self.beside.exists():
             command += " --force"
@@ -86,7 +86,7 @@ class CommandOperator(BaseOperator):
         return self._process.wait(), last
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run; return the content of the last line, when it is JSON, and the exit status."""
+        """Run the command; return the exit status, and the content of the last line if it is JSON."""
         status, last = self._run()
         if status != 0 and status != self.refusal:
             raise AirflowException(f"{self.command}: ended with {status}; its last line: {last}")
@@ -100,6 +100,6 @@ class CommandOperator(BaseOperator):
         return answer
 
     def on_kill(self) -> None:
-        """End the command and its children."""
+        """Terminate the command and its children."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The collector over HTTP: events and the calls of other trackers; each event gets its verdict."""
+"""HTTP endpoints of the collector, for events and for other trackers' calls; every event gets a verdict."""
 
 import asyncio
 import binascii
@@ -28,16 +28,16 @@ _BODY_BYTES = 16 << 20  # as sent, and decompressed
 
 
 async def _error(_: Request, error: Exception) -> Response:
-    """Answer an error: what the sender did wrong, that it must come again, or a fault of ours, which uvicorn logs."""
+    """Map an error to a response: a bad request, a request to retry, or a server error, which uvicorn logs."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, OSError):
         error = CollectorBusyError(
-            f"log: cannot be written ({error.strerror or error}); nothing was taken, send it again later"
+            f"log: cannot be written ({error.strerror or error}); nothing was accepted, send it again later"
         )
     if isinstance(error, CollectorBusyError):
         return JSONResponse({"error": str(error)}, 503, {"retry-after": "1"})
-    return JSONResponse({"error": f"body: cannot be read ({type(error).__name__}); nothing was taken"}, 500)
+    return JSONResponse({"error": f"body: cannot be read ({type(error).__name__}); nothing was accepted"}, 500)
 
 
 def _require_small(size: int) -> None:
@@ -74,7 +74,7 @@ def _decompressed(body: bytes) -> bytes:
     try:
         return gzip.GzipFile(fileobj=BytesIO(body)).read(_BODY_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise HTTPException(400, f"body: must be gzip, as content-encoding says; {error}") from None
+        raise HTTPException(400, f"body: must be gzip, as content-encoding states; {error}") from None
 
 
 async def _body(request: Request) -> bytes:
@@ -103,33 +103,33 @@ def collector_app(
     """Return the ASGI application.
 
     Args:
-        batcher: Takes events.
-        report: Returns what /status answers.
-        full: Returns why no more events can be taken; empty when they can.
-        token: What senders must show, if anything.
-        origins: Web origins whose pages may post, such as https://shop.example; `*` is any.
-        parse_call: Returns the records of a call and a body that were posted to /v1; None: there is no /v1.
+        batcher: Receives the events.
+        report: Returns the content of /status.
+        full: Returns why the collector accepts no more events; empty if it does.
+        token: Token that senders must present, if any.
+        origins: Web origins whose pages may post, such as https://shop.example; `*` allows any.
+        parse_call: Returns the records of a call and body posted to /v1; None disables /v1.
     """
 
     async def take(request: Request, read: Callable[[bytes], list[Any]]) -> Response:
-        """Take what `read` makes of the body; answer when it is on disk."""
+        """Submit the events that `read` parses from the body; respond once they are on disk."""
         if token is not None:
             _require_token(request.headers.get("authorization", ""), token)
         if reason := full():
-            raise CollectorBusyError(f"{reason}; nothing was taken, send it again later")
+            raise CollectorBusyError(f"{reason}; nothing was accepted, send it again later")
         body = await _body(request)
         return _answer(await asyncio.wrap_future(batcher.submit(partial(read, body), len(body))))
 
     async def events(request: Request) -> Response:
-        """Take events of the contract."""
+        """Accept events in the contract's format."""
         return await take(request, parse_body)
 
     async def call(parse: Callable[[str, bytes], list[Any]], request: Request) -> Response:
-        """Take a call of another tracker, /v1/track for example, or a /v1/batch of them."""
+        """Accept another tracker's call, such as /v1/track, or a /v1/batch of calls."""
         return await take(request, partial(parse, request.path_params["call"]))
 
     async def ready(_: Request) -> Response:
-        """Return whether events are taken and reach all followers."""
+        """Return whether events are accepted and reach all followers."""
         problems = {name: one["problem"] for name, one in report()["followers"].items() if one["problem"]}
         problems |= {"intake": batcher.problem} if batcher.problem else {}
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)

@@ -1,4 +1,4 @@
-"""Followers of the log: each has its own position in it, which moves only after the effect."""
+"""Followers of the log: each keeps its own position, which advances only after the records have been processed."""
 
 import logging
 import threading
@@ -16,12 +16,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 
 
 class Following:
-    """Gives records of the log an effect, in a thread of its own; the same records twice must have it once.
+    """Processes the log's records in its own thread; processing must be idempotent.
 
     Attributes:
         name: Name of the follower.
-        position: Position up to which every record has had its effect.
-        problem: Why the follower does not work now; None while it does.
+        position: Position up to which all records have been processed.
+        problem: Why the follower is currently failing; None while it works.
     """
 
     def __init__(
@@ -37,25 +37,25 @@ class Following:
         max_bytes: int = 4 << 20,
         same_batches: bool = False,
     ) -> None:
-        """Begin where the follower stopped; without a readable position in this log, at the log's beginning.
+        """Resume where the follower stopped, or at the start of the log if no position can be read.
 
         Args:
             log: The log.
-            name: Name of the follower, and of the file in `folder` that keeps its position.
-            follow: Gives records their effect, all of them, before returning.
-            folder: Where the position is kept.
-            rewind: Returns whether earlier effects are gone, so that the log must be followed from its beginning.
-            seconds: How long records may wait for more to come.
-            min_records: How many need not wait.
-            max_bytes: About how many are taken at once.
-            same_batches: Whether a batch that was begun is repeated with the same records after a kill.
+            name: Name of the follower, and of the file in `folder` that stores its position.
+            follow: Processes records; must have processed all of them when it returns.
+            folder: Folder that stores the position.
+            rewind: Returns whether earlier results are lost, so that the log must be processed from the start.
+            seconds: How long records may wait for a larger batch.
+            min_records: Batch size that is processed without waiting.
+            max_bytes: Approximate maximum size of a batch.
+            same_batches: Whether an interrupted batch is repeated with exactly the same records after a restart.
         """
         self.problem: str | None = "starting"
         self.name, self.position, self._batch_end = name, 0, 0
         self._log, self._follow, self._rewind, self._path = log, follow, rewind, folder / f"{name}.json"
         self._seconds, self._min_records, self._max_bytes = seconds, min_records, max_bytes
         self._same_batches, self._ending = same_batches, threading.Event()
-        with suppress(OSError, ValueError, KeyError, TypeError):  # an effect that is repeated changes nothing
+        with suppress(OSError, ValueError, KeyError, TypeError):  # processing is idempotent
             kept = read_json(self._path)
             if kept["log"] == log.id:
                 self.position, self._batch_end = int(kept["position"]), int(kept["batch_end"])
@@ -63,7 +63,7 @@ class Following:
         self._thread.start()
 
     def close(self) -> None:
-        """End after what the log holds now, or at once where the follower does not work."""
+        """Stop after processing what the log holds now, or at once if the follower is failing."""
         self._ending.set()
         self._thread.join()
 
@@ -87,12 +87,12 @@ class Following:
         pause, failed = _FIRST_PAUSE, False
         while not self._ending.is_set() or (not failed and self.position < self._log.end):
             try:
-                # at first, and after a problem, without waiting for records: a store is opened before it is needed
+                # on start and after a problem, do not wait for records, so that a store is opened before it is needed
                 if self.problem is None:
                     self._wait()
                 self._step()
                 self.problem, pause, failed = None, _FIRST_PAUSE, False
-            # Any exception, because a thread that ended silently would never be missed; the log keeps everything.
+            # Catch everything: nobody would notice that the thread died. The log keeps all records meanwhile.
             except Exception as error:  # noqa: BLE001
                 if not failed:
                     expected = isinstance(error, ShopLensError | OSError)
@@ -102,7 +102,7 @@ class Following:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _wait(self) -> None:
-        """Wait for enough records, or until some have waited long enough, or for the end."""
+        """Wait until there are enough records, some have waited long enough, or the follower stops."""
         until = time.monotonic() + self._seconds
         while not self._ending.is_set():
             waiting = self._log.end - self.position

@@ -1,4 +1,4 @@
-"""The intake: many requests in one batch, a verdict per event, and no answer before the events are on disk."""
+"""The intake: batches many requests, gives each event a verdict, and answers once the events are on disk."""
 
 import logging
 import threading
@@ -26,24 +26,24 @@ Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions ->
 Status = Literal["accepted", "duplicate", "quarantined"]
 IN_FUTURE = "event_time_in_future"
 _KEPT = 1_000_000  # IDs, and people with their sessions
-_IDLE = timedelta(minutes=30)  # Google Analytics' session time-out, and that of files without sessions
+_IDLE = timedelta(minutes=30)  # session timeout of Google Analytics, also used for files without sessions
 _READ_BYTES = 8 << 20
-_SKEW = timedelta(seconds=60)  # how far a sender's clock may be ahead of ours
-_AHEAD_OF_DATA = timedelta(days=7)  # how far events may run ahead of frozen data
+_SKEW = timedelta(seconds=60)  # how far a sender's clock may run ahead of ours
+_AHEAD_OF_DATA = timedelta(days=7)  # how far events may be ahead of frozen data
 _BATCH_BYTES = 8 << 20
-_WAITING_BYTES = 64 << 20  # what may wait in memory; beyond it senders are asked to come again
-_UNREADY_SECONDS = 5.0  # after a fault that is reported to /readyz
+_WAITING_BYTES = 64 << 20  # limit of queued bytes; beyond it, senders are asked to retry
+_UNREADY_SECONDS = 5.0  # how long /readyz reports a problem
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one event.
+    """The result for one event.
 
     Attributes:
-        event_id: Its ID; None where it has none.
-        status: accepted (on disk), duplicate (its ID is known with this content) or quarantined (on disk).
-        reasons: Why it is quarantined.
-        problem: The first reason in words.
+        event_id: ID of the event, or None if it has none.
+        status: accepted (on disk), duplicate (an event with this ID and content exists) or quarantined (on disk).
+        reasons: Codes of the rules that a quarantined event breaks.
+        problem: Description of the first reason.
     """
 
     event_id: str | None
@@ -60,26 +60,26 @@ class _Session:
 
 
 class Intake:
-    """Decides about events in batches. For one thread.
+    """Validates, deduplicates and logs events in batches. Not thread-safe.
 
-    By the wall clock an event is received now. By the data's clock it is received when the event itself says
-    (`ingested_at`, else `event_time`): data of the past are replayed as they happened, and what lies far beyond them is
+    With the wall clock, events are received now. With the data's clock, the receipt time comes from the event
+    (`ingested_at`, else `event_time`), so past data can be replayed as it happened; events far ahead of the data are
     quarantined.
     """
 
     def __init__(self, log: EventLog, check: Check, now_of_data: Callable[[], datetime] | None = None) -> None:
-        """Read from the log which IDs are known and which sessions go on.
+        """Read the known IDs and the open sessions from the log.
 
         Args:
-            log: Where events are written.
-            check: The rules for an event beyond its types; returns the reasons of each row that breaks one.
-            now_of_data: Returns the data's own now; by default the wall clock holds.
+            log: The log that events are written to.
+            check: Validates events beyond their types; returns the reasons per row.
+            now_of_data: Returns the current time of the data's clock; by default the wall clock is used.
         """
         self._log, self._check, self._now_of_data = log, check, now_of_data
-        # Of IDs the hash of the content, of people the latest session; the oldest are forgotten first.
+        # Content hash by ID, and latest session by person; the oldest entries are evicted first.
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
-        check(pl.DataFrame(schema=EVENT_SCHEMA))  # load what it needs now, not when the first event waits
+        check(pl.DataFrame(schema=EVENT_SCHEMA))  # warm up now rather than on the first event
         position = 0
         while position < log.end:
             records, position = log.read(position, _READ_BYTES)
@@ -92,7 +92,7 @@ class Intake:
             self._ids.popitem(last=False)
 
     def _with_session(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Give an event without a session the one around it or a new one; remember the latest of each person."""
+        """Assign an event without a session to the person's current session or a new one; remember the latest."""
         who, moment, named = event.get("user_id") or event["anonymous_id"], event["event_time"], event.get("session_id")
         held = self._sessions.get(who)
         if held is not None and (held.name == named if named else held.first - _IDLE <= moment <= held.last + _IDLE):
@@ -100,7 +100,7 @@ class Intake:
             session = held
         else:
             session = _Session(named or f"{who}-{int(moment.timestamp())}", moment, moment)
-        if held is None or held.last <= session.last:  # else an old one that came late: the newer one goes on
+        if held is None or held.last <= session.last:  # else a late event of an older session; the newer one continues
             self._sessions[who] = session
             self._sessions.move_to_end(who)
             if len(self._sessions) > _KEPT:
@@ -109,17 +109,17 @@ class Intake:
         return event
 
     def _ingested(self, event: dict[str, Any]) -> datetime:
-        """Return when an event was received, in UTC; by the wall clock never before it happened."""
+        """Return when an event was received (UTC); with the wall clock, never before it happened."""
         own: datetime = event.get("ingested_at", event["event_time"])
         return max(datetime.now(UTC), event["event_time"]) if self._now_of_data is None else own.astimezone(UTC)
 
     def take(self, incoming: Sequence[Incoming]) -> list[Verdict]:
-        """Decide about events, write them, and only then return what became of each, in order.
+        """Check events, write them, and return their verdicts in order once they are on disk.
 
-        A rejected event does not occupy its ID: corrected and sent again, it is new.
+        A rejected event does not reserve its ID: when corrected and resent, it counts as new.
 
         Raises:
-            OSError: the log cannot be written; nothing was taken, and the same events may be sent again.
+            OSError: the log cannot be written; nothing was accepted, and the same events may be resent.
         """
         limit = datetime.now(UTC) + _SKEW if self._now_of_data is None else self._now_of_data() + _AHEAD_OF_DATA
         good = [{**one.event, "ingested_at": self._ingested(one.event)} for one in incoming if not one.reasons]
@@ -141,11 +141,11 @@ class Intake:
                 contents.append(to_json({"quarantined": raw, "reasons": verdict.reasons}))
         if contents:
             self._log.append(contents)
-        self._remember(new)  # not before: what was not written is new when it is sent again
+        self._remember(new)  # not earlier: an event that was not written must count as new when it is resent
         return verdicts
 
     def _decide(self, event: dict[str, Any], reasons: list[str], limit: datetime, new: dict[str, int]) -> Verdict:
-        """Return the verdict of an event with the reasons that its check found; add the ID of an accepted one."""
+        """Return the verdict for an event, given the reasons from its check; record the ID if it is accepted."""
         event_id, content = event["event_id"], content_key(event)
         known = new.get(event_id, self._ids.get(event_id))
         if event["event_time"] > limit:
@@ -158,7 +158,7 @@ class Intake:
             return Verdict(event_id, "accepted")
         if known == content:
             return Verdict(event_id, "duplicate")
-        problem = "event_id: must name one event; it is known with other content"
+        problem = "event_id: must be unique; this ID is known with different content"
         return Verdict(event_id, "quarantined", (OTHER_CONTENT,), problem)
 
 
@@ -170,18 +170,18 @@ class _Request:
 
 
 class Batcher:
-    """Gathers requests from any thread: while the disk synchronizes one batch, the next one gathers."""
+    """Batches requests from any thread: while one batch is synchronized to disk, the next one collects."""
 
     def __init__(
         self,
         take: Callable[[Sequence[Incoming]], list[Verdict]],
         convert: Callable[[Sequence[Any]], list[list[Incoming]]] | None = None,
     ) -> None:
-        """Start the thread that takes events.
+        """Start the thread that writes events.
 
         Args:
-            take: Decides about events and writes them.
-            convert: Makes events of records, those of all requests at once; None: every record is an event.
+            take: Checks and writes events; returns one verdict per event.
+            convert: Converts the records of all gathered requests to events; None if each record is already an event.
         """
         self._take, self._convert = take, convert or (lambda records: [[one] for one in records])
         self._requests: deque[_Request] = deque()
@@ -191,20 +191,20 @@ class Batcher:
 
     @property
     def problem(self) -> str | None:
-        """Why no events were taken in the last seconds; None where they are."""
+        """Why events could not be written in the last seconds; None if there is no problem."""
         return self._problem or None if time.monotonic() < self._ready_at else None
 
     def submit(self, read: Callable[[], list[Any]], size: int) -> "Future[list[Verdict]]":
-        """Hand in a request of `size` bytes, which `read` parses; the answer comes when its events are on disk.
+        """Submit a request of `size` bytes that `read` parses; the future resolves once its events are on disk.
 
         Raises:
-            CollectorBusyError: too much is waiting.
+            CollectorBusyError: the queue is full.
         """
         request = _Request(read, size)
         with self._lock:
             if self._waiting + size > self._limit:
                 raise CollectorBusyError(
-                    f"collector: {self._waiting:,} bytes wait to be written, and {self._limit:,} may; send it again in "
+                    f"collector: {self._waiting:,} bytes are queued, and {self._limit:,} may be; send it again in "
                     f"a second"
                 )
             self._waiting += size
@@ -213,30 +213,30 @@ class Batcher:
         return request.answer
 
     def close(self) -> None:
-        """Take what waits, then end."""
+        """Process the queued requests, then stop."""
         self._thread.shutdown()
 
     def _answer_waiting(self) -> None:
-        """Answer the requests that wait, up to a batch; none where an earlier call has answered them."""
+        """Answer up to one batch of queued requests; do nothing if an earlier call answered them all."""
         batch, size = list[_Request](), 0
         while self._requests and size < _BATCH_BYTES:
             batch.append(self._requests.popleft())
             size += batch[-1].size
-        # Senders that have gone are left out; from here on nobody can cancel.
+        # Skip senders that have disconnected; from here on a request cannot be cancelled.
         if running := [one for one in batch if one.answer.set_running_or_notify_cancel()]:
             self._answer(running)
         with self._lock:
             self._waiting -= size
 
     def _answer(self, requests: Sequence[_Request]) -> None:
-        """Write the events of requests and answer each; what fails together is tried alone."""
+        """Write the events of the requests and answer each; if the batch fails, retry each request alone."""
         try:
             records = [request.read() for request in requests]
             found = iter(self._convert(list(chain.from_iterable(records))))
             events = [list(chain.from_iterable(islice(found, len(own)))) for own in records]
             verdicts = iter(self._take(list(chain.from_iterable(events))))
             answers = [list(islice(verdicts, len(own))) for own in events]
-        # BaseException, because whatever stops the intake, no sender may wait for ever
+        # BaseException, because no sender may wait forever, whatever stops the intake
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, Exception) and not isinstance(error, OSError) and len(requests) > 1:
                 for request in requests:
@@ -253,7 +253,7 @@ class Batcher:
                 request.answer.set_result(answer)
 
     def _reported(self, error: BaseException) -> BaseException:
-        """Log a failure, once per outage; return what its senders get."""
+        """Log a failure once per outage; return the error for the senders."""
         if isinstance(error, Exception) and not isinstance(error, OSError):
             _log.error("intake: cannot decide about a request", exc_info=error)
             return error
@@ -261,6 +261,6 @@ class Batcher:
         if isinstance(error, OSError):
             problem = f"log: cannot be written ({error.strerror or error})"
         if problem != self._problem:
-            _log.error("%s; nothing was taken", problem)
+            _log.error("%s; nothing was accepted", problem)
         self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS
         return error if isinstance(error, OSError) else CollectorBusyError(f"{problem}; send it again later")

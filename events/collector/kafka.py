@@ -1,4 +1,4 @@
-"""Events out of Kafka: one message is one event, and an offset is committed only after its event is on disk."""
+"""Read events from Kafka: one event per message; an offset is committed only after its event is on disk."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _BATCH_MESSAGES = 5_000
 _POLL_SECONDS = 0.2
 _PAUSE_SECONDS = 0.5
-# Commits are ours to make, after the effect; a new group begins with what the topic still holds.
+# We commit offsets ourselves, after the events are on disk; a new group starts at the earliest retained message.
 _OURS = {"enable.auto.commit": False, "auto.offset.reset": "earliest"}
 
 
@@ -23,12 +23,12 @@ def options(bootstrap: str, group: str, more: str) -> dict[str, Any]:
     """Return librdkafka's configuration.
 
     Args:
-        bootstrap: HOST:PORT, one or several.
+        bootstrap: One or more HOST:PORT addresses.
         group: The consumer group.
         more: Further options as a JSON object, such as {"security.protocol": "SASL_SSL", …}.
 
     Raises:
-        SettingsError: `more` is no JSON object, or sets an option that makes the collector lose events.
+        SettingsError: `more` is not a JSON object, or sets an option that would make the collector lose events.
     """
     try:
         given = json.loads(more or "{}")
@@ -47,20 +47,20 @@ def options(bootstrap: str, group: str, more: str) -> dict[str, Any]:
 
 
 def _read(messages: Sequence[Any]) -> list[Incoming]:
-    """Check messages; an event without an ID gets one from its place in Kafka, which is the same in every delivery."""
+    """Check messages; an event without an ID gets one from its Kafka offset, which is the same on redelivery."""
     return [parse_event(one.value(), f"kafka:{one.topic()}:{one.partition()}:{one.offset()}") for one in messages]
 
 
 class KafkaSource:
-    """Reads topics in a thread of its own and hands their events to the batcher.
+    """Reads topics in its own thread and submits their events to the batcher.
 
     Attributes:
-        problem: What Kafka or the collector reported last; None since the last batch that was taken.
-        taken: How many messages have been taken.
+        problem: The latest error of Kafka or the collector; None after a batch succeeds.
+        taken: Number of messages on disk.
     """
 
     def __init__(self, config: Mapping[str, Any], topics: list[str], batcher: Batcher) -> None:
-        """Subscribe and begin to read."""
+        """Subscribe and start reading."""
         from confluent_kafka import Consumer
 
         self.problem: str | None = None
@@ -72,7 +72,7 @@ class KafkaSource:
         self._thread.start()
 
     def close(self) -> None:
-        """End after the batch in hand; what was not committed comes again."""
+        """Stop after the current batch; uncommitted messages are redelivered."""
         self._ending.set()
         self._thread.join()
         self._consumer.close()
@@ -90,17 +90,17 @@ class KafkaSource:
             messages = [message for message in batch if message.error() is None]
             if messages and self._take([message for message in messages if message.value() is not None]):
                 try:
-                    self._consumer.commit(asynchronous=False)  # of all that were consumed: all have been taken
-                except KafkaException as error:  # they come again, and change nothing: their IDs are known
+                    self._consumer.commit(asynchronous=False)  # all consumed messages are on disk
+                except KafkaException as error:  # they are redelivered without effect, because their IDs are known
                     self._note(error)
 
     def _take(self, messages: list[Any]) -> bool:
-        """Hand messages in until they are on disk; return False when the collector ends before."""
+        """Submit messages, retrying until they are on disk; return False if the collector stops first."""
         size = sum(len(message.value()) for message in messages)
         while not self._ending.is_set():
             try:
                 self._batcher.submit(partial(_read, messages), size).result()
-            # Any exception, because a thread that ended silently would never be missed; Kafka keeps them meanwhile.
+            # Catch everything: nobody would notice that the thread died. Kafka keeps the messages meanwhile.
             except Exception as error:  # noqa: BLE001
                 if self.problem is None and not isinstance(error, CollectorBusyError | OSError):
                     _log.warning("kafka: messages cannot be taken; trying again", exc_info=True)

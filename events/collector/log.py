@@ -1,8 +1,8 @@
-"""The collector's log, an SQLite database: what was answered is in it, on disk.
+"""The collector's log, an SQLite database on disk that holds every acknowledged event.
 
-A record is one line with a position, which counts up by one and is never used again. Each batch is one row and one
-transaction of SQLite's write-ahead log, synchronized to disk before `append` returns: a batch is whole or absent,
-whatever is killed. The row's checksum shows when a disk later returns something else.
+A record is one line with a position; positions increase by one and are never reused. Each batch is one row and one
+transaction of SQLite's write-ahead log, synchronized to disk before `append` returns, so a batch is complete or absent
+even after a crash. The row's checksum detects later corruption on the disk.
 """
 
 import errno
@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from shoplens.errors import SettingsError, StageBusyError
 
 _FILE = "log.sqlite"
-_PAGE_BYTES = 16_384  # four times SQLite's default: fewer pages for each commit to write and for a drop to move
-# The page size and the vacuum hold from the first table on. FULL: each commit is on disk, not only each checkpoint.
+_PAGE_BYTES = 16_384  # four times SQLite's default: commits write fewer pages, and drops move fewer
+# Page size and vacuum mode must precede the first table. FULL syncs every commit, not only checkpoints.
 _OPEN = f"""
 PRAGMA page_size = {_PAGE_BYTES};
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -43,31 +43,31 @@ _DAMAGED = (
     "{path}: records {first} to {last} must be as they were written; their checksum differs. Check the disk and "
     "restore the file, or stop the collector and give them up: sqlite3 {path} 'DELETE FROM batches WHERE last = {last}'"
 )
-_DROPPED_AT_ONCE = 20_000  # records deleted in one transaction: appends wait a few milliseconds for it
-_FREE_PAGES = (64 << 20) // _PAGE_BYTES  # deleted records that stay in the file, to be written over; the rest is freed
+_DROPPED_AT_ONCE = 20_000  # records deleted per transaction, which blocks appends for a few milliseconds
+_FREE_PAGES = (64 << 20) // _PAGE_BYTES  # free pages that stay in the file for reuse; the rest is released
 _PAGES_AT_ONCE = (4 << 20) // _PAGE_BYTES
 
 
 class Record(NamedTuple):
-    """One record: its position in the log, and its content."""
+    """One record: its position in the log and its content."""
 
     position: int
     content: bytes
 
 
 class EventLog:
-    """One writer, any number of reading threads. `append` is for one thread; the rest for any.
+    """The log. Only one thread may call `append`; the other methods are thread-safe.
 
     Attributes:
-        id: Differs between logs.
-        end: Position of the last record that is on disk; 0 where there is none.
+        id: Unique ID of the log.
+        end: Position of the last record on disk; 0 if there is none.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open the log in `folder`, which is made if it is new.
+        """Open the log in `folder`, creating the folder if necessary.
 
         Raises:
-            StageBusyError: another collector writes this log.
+            StageBusyError: another collector is writing to this log.
             SettingsError: the folder cannot be written, or its database is damaged.
         """
         self._path, self._news = folder / _FILE, threading.Condition()
@@ -99,7 +99,7 @@ class EventLog:
         self.close()
 
     def close(self) -> None:
-        """Close the log, so that another process can write it."""
+        """Close the log, so that another process can write to it."""
         self._writer.close()
         self._lock.release()
 
@@ -109,7 +109,7 @@ class EventLog:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield a new connection, which sees all that is on disk now; raise SQLite's errors as OSError."""
+        """Yield a new connection, which sees everything committed so far; raise SQLite's errors as OSError."""
         try:
             with closing(self._connect()) as connection:
                 yield connection
@@ -124,11 +124,11 @@ class EventLog:
         return first[0] if first else self.end
 
     def append(self, contents: list[bytes]) -> int:
-        """Write records, one line each, as one batch; return the position of the last, when all are on disk.
+        """Write records, one line each, as one batch; return the position of the last once all are on disk.
 
         Raises:
-            OSError: the disk is full or cannot be written; the log is as it was.
-            ValueError: there is none, or one has a line break.
+            OSError: the disk is full or cannot be written; the log is unchanged.
+            ValueError: there are no records, or one contains a line break.
         """
         content, last = b"\n".join(contents), self.end + len(contents)
         if content.count(b"\n") != len(contents) - 1:
@@ -144,7 +144,7 @@ class EventLog:
         return last
 
     def wait(self, position: int, seconds: float) -> None:
-        """Wait until there are records after `position`, or for the time."""
+        """Wait until there are records after `position`, or until the timeout."""
         with self._news:
             self._news.wait_for(lambda: self.end > position, seconds)
 
@@ -152,13 +152,13 @@ class EventLog:
         """Return the batches that end after `position`, and the position of their last record.
 
         Args:
-            position: 0 for the beginning.
+            position: Position to read after; 0 is the beginning.
             max_bytes: Reading ends with the batch that reaches it.
             last: Position of the last record to read; by default the end.
 
         Raises:
             OSError: the database cannot be read.
-            SettingsError: the disk returns something else than what was written.
+            SettingsError: a batch on disk is corrupt.
         """
         records: list[Record] = []
         end, size = self.end if last is None else min(last, self.end), 0
@@ -177,11 +177,11 @@ class EventLog:
         """Delete the batches up to position `before` that were written before the time `older_than`.
 
         Raises:
-            OSError: the disk is full or cannot be written; records that are left are dropped by a later call.
+            OSError: the disk is full or cannot be written; a later call deletes the remaining records.
         """
         with self._connection() as connection:
             while connection.execute(_DROP, [before, _DROPPED_AT_ONCE, older_than]).rowcount:
                 pass
             while connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-                # a script, because `execute` ends after the first page
+                # executescript, because `execute` stops after the first page
                 connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")

@@ -1,4 +1,4 @@
-"""Calls of another tracker, such as Segment's or RudderStack's, through the mapping that reads its files."""
+"""Accept the calls of another tracker, such as Segment or RudderStack, through the mapping for its files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ UNREADABLE = "record_not_readable"
 
 
 def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
-    """Yield where a record has text, numbers, lists and objects; 2 and 2.0 are one kind, and null is none."""
+    """Yield the address and type of each value: text, number, list or object; 2 and 2.0 are both numbers."""
     if isinstance(value, dict | list):
         for name, one in value.items() if isinstance(value, dict) else (("", one) for one in value):
             yield from _kinds(one, f"{address}.{name}")
@@ -29,9 +29,9 @@ def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _alike(records: Sequence[dict[str, Any] | Incoming]) -> list[list[int]]:
-    """Return groups of records that have values of one kind at each address.
+    """Group records so that within a group each address has values of one type.
 
-    Beside text, a number would be read as text: what an event contains would depend on its neighbours.
+    In a column with text, numbers are read as text too, so an event's content would depend on its neighbours.
     """
     groups: list[tuple[dict[str, str], list[int]]] = []
     for place, record in enumerate(records):
@@ -48,13 +48,13 @@ def _alike(records: Sequence[dict[str, Any] | Incoming]) -> list[list[int]]:
 
 
 class MappedReader:
-    """Reads JSON records that come one by one through a mapping."""
+    """Maps JSON records that arrive one by one."""
 
     def __init__(self, mapping: Mapping) -> None:
-        """Check that the mapping reads records that come one by one.
+        """Check that the mapping can read records one by one.
 
         Raises:
-            MappingError: it reads several tables of events, or joins them.
+            MappingError: the mapping reads several tables of events, or joins tables.
         """
         if len(mapping.events) != 1 or mapping.events[0].joins:
             raise MappingError(
@@ -64,7 +64,7 @@ class MappedReader:
         self._mapping, self._spec = mapping, mapping.events[0]
 
     def parse(self, call: str, body: bytes) -> list[dict[str, Any] | Incoming]:
-        """Return the records of a call, `track` for example, or of all calls of a `batch`; or why there are none."""
+        """Return the records of a call, such as `track`, or of all calls in a `batch`; or the reason there are none."""
         try:
             content = from_json(body)
         except ValueError as error:
@@ -78,7 +78,7 @@ class MappedReader:
         return [{**shared, **one} for one in batch]
 
     def read(self, records: Sequence[dict[str, Any] | Incoming]) -> list[list[Incoming]]:
-        """Return the events of each record: what a file of the same records has, ID included, or its rejection."""
+        """Return each record's events, or its rejection: the same as from a file of these records, IDs included."""
         found = [[one] if isinstance(one, Incoming) else [] for one in records]
         for places in _alike(records):
             for place, events in zip(places, self._read([records[place] for place in places]), strict=True):
@@ -89,7 +89,7 @@ class MappedReader:
         try:
             return self._transformed(records)
         except (MappingError, SourceError, pl.exceptions.PolarsError) as error:
-            if len(records) > 1:  # one of them is no record of this mapping
+            if len(records) > 1:  # one of them is not a record for this mapping
                 half = len(records) // 2
                 return self._read(records[:half]) + self._read(records[half:])
             return [[rejected(to_json(records[0]), [UNREADABLE], f"record: {' '.join(str(error).split())[:300]}")]]

@@ -1,6 +1,6 @@
-"""Events as JSON: what a sender posts, checked against the contract, and what the log keeps of it.
+"""Events as JSON: validation of posted events against the contract, and the log's record format.
 
-A record of the log is one JSON object: an event with the contract's columns, or `{"quarantined": …, "reasons": […]}`.
+A log record is one JSON object: an event with the contract's columns, or `{"quarantined": …, "reasons": […]}`.
 """
 
 import re
@@ -72,10 +72,10 @@ class Incoming:
     """One posted event.
 
     Attributes:
-        event: The contract's columns that have a value; empty where `reasons` reject the event.
-        reasons: Why it cannot be an event; empty for a good one.
-        raw: What was posted, as text; kept of rejected events only.
-        problem: The first reason in words: field and rule.
+        event: The non-null columns of the contract; empty if the event was rejected.
+        reasons: Why the event was rejected; empty for a valid one.
+        raw: The posted text, kept for rejected events only.
+        problem: Description of the first reason: field and rule.
     """
 
     event: dict[str, Any]
@@ -85,7 +85,7 @@ class Incoming:
 
 
 def _reason(error: Any) -> str:
-    """Name an error of pydantic as the transform of files names the same fault."""
+    """Return the reason for a pydantic error; the same fault in a file has the same reason."""
     name, kind = str(error["loc"][0]) if error["loc"] else "", error["type"]
     if not name:
         return NOT_AN_OBJECT
@@ -99,7 +99,7 @@ def _reason(error: Any) -> str:
 
 
 def rejected(raw: bytes, reasons: Iterable[str], problem: str) -> Incoming:
-    """Return what cannot be an event; text that is not UTF-8 is kept with escapes."""
+    """Build a rejection; bytes that are not UTF-8 are kept as escapes."""
     return Incoming({}, tuple(dict.fromkeys(reasons)), raw.decode("utf-8", "backslashreplace"), problem)
 
 
@@ -118,18 +118,18 @@ def _problems(event: dict[str, Any]) -> dict[str, str]:
 
 
 def attribute_text(value: Any) -> str | None:
-    """Return a JSON value as attributes hold it, the same as from a file: 2.0 is "2"; None for no value."""
+    """Return a JSON value as attribute text, the same as from a file: 2.0 becomes "2", and no value becomes None."""
     if isinstance(value, str):
         return value.strip() or None
     return None if value is None or (isinstance(value, float) and isnan(value)) else json_text(value)
 
 
 def accept(event: dict[str, Any], raw: bytes | None = None, default_id: str = "") -> Incoming:
-    """Return an event whose columns have the contract's types, or its rejection.
+    """Convert an event to the contract's types, or reject it.
 
     Args:
         event: The columns of the contract; other fields become attributes.
-        raw: What was posted, kept of a rejected event; by default the event as JSON.
+        raw: The posted text, kept for a rejected event; by default the event as JSON.
         default_id: The ID of an event without one; by default one derived from its content.
     """
     for name in _PEOPLE:  # words such as "undefined"; but 0 may be a person here: only a mapping could know
@@ -143,14 +143,14 @@ def accept(event: dict[str, Any], raw: bytes | None = None, default_id: str = ""
     if spelled := [{"key": key, "value": value} for key, value in pairs if value is not None]:
         given["attributes"] = spelled
     given["event_time"] = given["event_time"].astimezone(UTC)
-    if "event_id" not in given:  # one made of what happened: when it was received, and its session, do not count
+    if "event_id" not in given:  # derived from the content, without the time of receipt and the session
         content = {name: given[name] for name in sorted(given) if name not in ("ingested_at", "session_id")}
         given["event_id"] = default_id or blake2b(to_json(content), digest_size=12).hexdigest()
     return Incoming(given)
 
 
 def _checked(content: Any, raw: bytes | None = None, default_id: str = "") -> Incoming:
-    """Return a posted event, or its rejection; the arguments are those of `accept`."""
+    """Validate a posted event, or reject it; see `accept` for the arguments."""
     try:
         return accept(_EVENT.validate_python(content), raw, default_id)
     except ValidationError as error:
@@ -161,7 +161,7 @@ def _checked(content: Any, raw: bytes | None = None, default_id: str = "") -> In
 
 
 def parse_event(raw: bytes, default_id: str = "") -> Incoming:
-    """Check one event, a JSON object; `default_id` is as in `accept`."""
+    """Parse and check one event, a JSON object; for `default_id` see `accept`."""
     try:
         content = from_json(raw)
     except ValueError as error:
@@ -170,7 +170,7 @@ def parse_event(raw: bytes, default_id: str = "") -> Incoming:
 
 
 def parse_body(body: bytes) -> list[Incoming]:
-    """Check one event, a list of events, an object with a list `events`, or NDJSON, whatever its content type."""
+    """Parse and check a body: an event, a list, an object with a list `events`, or NDJSON, of any content type."""
     try:
         content = from_json(body)
     except ValueError as error:
@@ -183,13 +183,13 @@ def parse_body(body: bytes) -> list[Incoming]:
 
 
 def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return the events among records, times as `datetime`: for a few at a time faster than `record_frames`."""
+    """Return the events among records, with times as `datetime`; faster than `record_frames` for a few records."""
     events = [from_json(one.content) for one in records if not one.content.startswith(QUARANTINED)]
     return [{**event, **{name: datetime.fromisoformat(event[name]) for name in _TIMES}} for event in events]
 
 
 def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return EVENT_SCHEMA of the events among records, and QUARANTINE_SCHEMA of the others, numbered by position."""
+    """Split records into events (EVENT_SCHEMA) and the others (QUARANTINE_SCHEMA), numbered by position."""
     good = [one.content for one in records if not one.content.startswith(QUARANTINED)]
     bad = [(one.position, from_json(one.content)) for one in records if one.content.startswith(QUARANTINED)]
     rows = [("collector", position, one["reasons"], one["quarantined"]) for position, one in bad]
@@ -199,7 +199,7 @@ def record_frames(records: Sequence[Record]) -> tuple[pl.DataFrame, pl.DataFrame
     as_text = {name: pl.String() if kind == UTC_TIME else kind for name, kind in EVENT_SCHEMA.items()}
     events = pl.read_ndjson(b"\n".join(good), schema=as_text).with_columns(
         pl.col(_TIMES).str.to_datetime("%+", time_unit="us", time_zone="UTC"),
-        # a file's events without attributes have an empty list, too
+        # events without attributes have an empty list, as from a file
         pl.col("attributes").fill_null(pl.lit([], dtype=ATTRIBUTES)),
     )
     return events.select(list(EVENT_SCHEMA)), quarantine

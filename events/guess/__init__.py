@@ -1,1 +1,1 @@
-"""A mapping proposed for an unknown file: what its columns seem to be, and the YAML that says so."""
+"""Propose a mapping for an unknown file: recognise its columns and write them as YAML."""

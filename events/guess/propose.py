@@ -1,7 +1,7 @@
-"""A mapping proposed for an unknown file, as YAML with comments: to be read and corrected.
+"""Propose a mapping for an unknown file, as commented YAML to review and correct.
 
-A file with the columns and event names of a mapping that ShopLens ships gets that one. Where something required is not
-found, the proposal is a skeleton that names it.
+A file with the columns and event names of a mapping that ShopLens ships gets that mapping. If something required is
+not found, the proposal is a skeleton that names it.
 """
 
 import re
@@ -21,8 +21,8 @@ from events.transform.records import passes
 from shoplens.yaml_file import yaml_line
 
 _MAPPINGS = Path(__file__).parents[1] / "mappings"
-_FEWEST = 5  # columns in common: fewer are names that any shop has
-_MOST_ROWS = 0.9  # have an event name that the mapping knows
+_FEWEST = 5  # columns in common; fewer may be names that any shop uses
+_MOST_ROWS = 0.9  # share of rows whose event name the mapping knows
 
 
 def _names_fit(spec: EventTable, sample: Sample) -> bool:
@@ -37,7 +37,7 @@ def _names_fit(spec: EventTable, sample: Sample) -> bool:
 
 
 def _fits(mapping: Mapping, path: Path, sample: Sample) -> bool:
-    """Return whether a file has what a mapping reads, and is written in the way that the mapping expects."""
+    """Return whether a file has the columns and the format that a mapping expects."""
     spec = mapping.events[0]
     if not set(mapping.tables()) <= {"*", table_name(path), *mapping.optional_tables}:
         return False
@@ -75,7 +75,7 @@ def _one_or_several(columns: list[str]) -> str | list[str]:
 
 
 def _columns(sample: Sample, guess: Guess) -> Iterator[str]:
-    """Yield what the mapping needs and the file does not show, then the columns that were recognised."""
+    """Yield the required columns that were not found, then the recognised ones."""
     has, names = guess.columns, ", ".join(sample.frame.columns) or "no columns"
     if guess.time.day_numbers:
         time = f", time: {guess.time_of_day}" if guess.time_of_day else ""
@@ -102,7 +102,7 @@ def _columns(sample: Sample, guess: Guess) -> Iterator[str]:
 
 
 def _money(sample: Sample, guess: Guess) -> Iterator[str]:
-    """Yield what the signs of quantities and amounts, and their columns, ask for."""
+    """Yield the keys that depend on the columns of quantities and amounts and on their signs."""
     has = guess.columns
     if guess.order_amount:
         yield _line("order_amount", _one_or_several(guess.order_amount))
@@ -152,7 +152,7 @@ def _table(sample: Sample, guess: Guess) -> Iterator[str]:
 
 
 def _mapping(path: Path, sample: Sample, guess: Guess) -> Iterator[str]:
-    yield f"# Proposed from the first {sample.frame.height:,} rows of {path.name}: read it and correct it."
+    yield f"# Proposed from the first {sample.frame.height:,} rows of {path.name}: review and correct it."
     name = re.sub(r"[^a-z0-9]+", "_", table_name(path).lower()).strip("_")
     has = guess.first
     yield _line("name", name if re.match(r"[a-z]", name) else f"log_{name}".strip("_"))

@@ -1,7 +1,7 @@
-"""What the columns of an unknown file seem to be, from their names and their values.
+"""Recognise the columns of an unknown file by their names and values.
 
-A column is recognised by its name only if its values agree: a time must be readable as one, a number as one, and event
-names must be words for events.
+A column's name counts only if its values agree: times must parse as times, numbers as numbers, and event names must be
+known words for events.
 """
 
 import re
@@ -15,7 +15,7 @@ from events.guess.sample import READABLE, Sample
 from events.guess.times import TimeForm, time_form
 from events.guess.words import comparable, words
 
-_MOST_EVENTS = 40  # distinct values: a column with more does not hold event names
+_MOST_EVENTS = 40  # distinct values; a column with more does not hold event names
 _LINE_COLUMNS = {"item_id", "quantity", "price", "amount", "position"}  # of an element, rather than of its record
 _CLOCK = r"^\d{1,2}:\d{2}(:\d{2})?$|^\d{1,4}$"
 
@@ -25,14 +25,14 @@ class Guess:
     """What was recognised in a file.
 
     Attributes:
-        columns: Contract column -> columns of the file, the first that holds a value counts.
-        time: How event_time is read.
-        time_of_day: The column with the time of the day, where event_time has the date only.
-        events: The file's event name -> the contract's.
-        unknown_events: Event names that are none of the contract's.
+        columns: Contract column -> columns of the file; the first one with a value wins.
+        time: Format of event_time.
+        time_of_day: Column with the time of day, if event_time has only the date.
+        events: Event name in the file -> event name in the contract.
+        unknown_events: Event names that match none of the contract's.
         content: Item column -> column of the file.
-        order_amount: Columns with the amount of an order, in records with a list of lines.
-        notes: What a person has to decide.
+        order_amount: Columns with an order's amount, in records with a list of lines.
+        notes: Decisions left to the user.
     """
 
     columns: dict[str, list[str]] = field(default_factory=dict)
@@ -46,18 +46,18 @@ class Guess:
 
     @property
     def first(self) -> dict[str, str]:
-        """Contract column -> the first column of the file that holds it."""
+        """Contract column -> the first matching column of the file."""
         return {name: columns[0] for name, columns in self.columns.items()}
 
     @property
     def used(self) -> set[str | None]:
-        """The columns of the file that are recognised."""
+        """The recognised columns of the file."""
         columns = {name for names in self.columns.values() for name in names}
         return columns | {*self.content.values(), *self.order_amount, self.time_of_day}
 
 
 def _named(sample: Sample, guess: Guess, wanted: Sequence[str], *, of_lines: bool = False) -> list[str]:
-    """Return the unused columns with a wanted name, the surest first; of an address, its last one or two parts."""
+    """Return the unused columns with a wanted name, best first; addresses match by their last one or two parts."""
     found = []
     for name in set(sample.frame.columns) - guess.used:
         parts = [part for part in re.split(r"[.\[\]]", name) if part]
@@ -69,7 +69,7 @@ def _named(sample: Sample, guess: Guess, wanted: Sequence[str], *, of_lines: boo
 
 
 def _event_names(sample: Sample, column: str) -> tuple[dict[str, str], list[str]]:
-    """Return the known event names of a column and the others; nothing where it holds something else."""
+    """Return a column's known event names and its other values; both empty if it does not hold event names."""
     values = sample.filled(column).unique().sort().to_list()
     if len(values) > _MOST_EVENTS:
         return {}, []
@@ -79,7 +79,7 @@ def _event_names(sample: Sample, column: str) -> tuple[dict[str, str], list[str]
 
 
 def _agrees(sample: Sample, name: str, column: str) -> bool:
-    """Return whether the values of a column can be those of a contract column."""
+    """Return whether a column's values are valid for a contract column."""
     count = len(sample.filled(column))
     if not count or EVENT_SCHEMA[name] == UTC_TIME:
         return bool(count) and time_form(sample.frame[column]) is not None
@@ -103,10 +103,10 @@ def _find_columns(sample: Sample, guess: Guess) -> None:
 
 
 def _find_time(sample: Sample, guess: Guess) -> None:
-    """Complete what is known about event_time: its format, a column with the time of the day, or one by its values."""
+    """Find event_time by its values if no name matched, its format, and the column with the time of day."""
     if "event_time" not in guess.columns:
         left = [c for c in sample.frame.columns if c not in guess.used]
-        # Numbers are times by name only.
+        # Numbers are recognised as times by name only.
         times = [c for c in left if time_form(sample.frame[c]) and not sample.numbers(c).count()]
         if len(times) != 1:
             return
@@ -118,7 +118,7 @@ def _find_time(sample: Sample, guess: Guess) -> None:
 
 
 def _drop_order_totals(sample: Sample, guess: Guess) -> None:
-    """Take an amount for the order's, and leave it out, if all lines of an order repeat it."""
+    """Drop an amount that all lines of an order repeat: it is the order's total."""
     has = guess.first
     if sample.each is not None or not {"amount", "price", "order_id"} <= set(has):
         return
@@ -136,7 +136,7 @@ def _drop_order_totals(sample: Sample, guess: Guess) -> None:
 
 
 def _repeats(sample: Sample, guess: Guess) -> Iterator[str]:
-    """Yield what to decide about rows that repeat."""
+    """Yield notes on repeated rows."""
     has, frame = guess.first, sample.frame
     equal = frame.height - frame.n_unique() if frame.width else 0
     if equal and sample.each is None:
@@ -152,13 +152,13 @@ def _repeats(sample: Sample, guess: Guess) -> Iterator[str]:
     times = frame.drop_nulls([order, item, time]).group_by(order, item).agg(pl.col(time).n_unique().alias("times"))
     if again := times.filter(pl.last() > 1).height:
         yield (
-            f"{again:,} items of an order were bought at several times; if it was sent again, add "
+            f"{again:,} order items have purchases at more than one time; if orders are resent, add "
             f"once_per: [order_id, item_id]"
         )
 
 
 def guess_columns(sample: Sample) -> Guess:
-    """Return what the columns of a sample seem to be."""
+    """Recognise the columns of a sample."""
     guess = Guess()
     _find_columns(sample, guess)
     _find_time(sample, guess)

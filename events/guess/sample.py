@@ -1,7 +1,7 @@
-"""The first rows of a file of events, flat and as text, and how a text file is written.
+"""Read the first rows of an event file as flat text columns, and detect the dialect of a text file.
 
-Dialects are compared by parsing a sample with Python's `csv`: DuckDB's `sniff_csv` takes unbalanced quotes for quoting
-and then merges neighbouring lines.
+Dialects are compared by parsing a sample with Python's `csv`, because DuckDB's `sniff_csv` mistakes unbalanced quotes
+for quoting and then merges neighbouring lines.
 """
 
 import codecs
@@ -26,7 +26,7 @@ from events.sources.files import TEXT, find_files, kind_of, open_unpacked
 from events.transform.columns import number, text
 from shoplens.errors import SourceError
 
-READABLE = 0.95  # of the values of a column must be of a kind, or the column is not
+READABLE = 0.95  # share of a column's values that must have a type for the column to have it
 _ROWS = 50_000
 _RECORDS = 5_000  # of JSON or nested Parquet
 _SAMPLE_BYTES = 1 << 22
@@ -41,10 +41,10 @@ class Sample:
     """The first rows of a file.
 
     Attributes:
-        frame: Columns as text, or as dates and timestamps where Parquet has these; those of records are addresses.
-        csv: How a text file is written; `header` is filled if the file has no line of names.
-        each: The address of the list whose elements are rows of their own, if there is one.
-        evidence: Words that only the detected encoding spells so; empty for UTF-8.
+        frame: Columns as text, or as dates and timestamps from Parquet; nested fields are columns named by address.
+        csv: Dialect of a text file; `header` is set if the file has no header line.
+        each: Address of the list whose elements become rows, if any.
+        evidence: Words decoded with the detected encoding, as evidence for it; empty for UTF-8.
     """
 
     frame: pl.DataFrame
@@ -57,19 +57,19 @@ class Sample:
         return self.frame.select(text(self.frame, column)).to_series()
 
     def filled(self, column: str) -> pl.Series:
-        """Return the values of a column as text, without blank ones."""
+        """Return the non-blank values of a column as text."""
         return self.texts(column).drop_nulls()
 
     def numbers(self, column: str) -> pl.Series:
-        """Return a column as numbers, in the format of the file."""
+        """Return a column as numbers, parsed in the file's number format."""
         return self.frame.select(number(self.frame, column, pl.Float64(), self.csv)).to_series()
 
 
 def _read_start(path: Path) -> tuple[bytes, str]:
-    """Return the first lines of a text file, and the encoding of the whole file, as Python names it.
+    """Return the first lines of a text file, and Python's name for the encoding of the whole file.
 
-    UTF-8 may have a few broken characters: those are rows to quarantine. Single-byte encodings other than cp1252 cannot
-    be told from it by their bytes: a person must read the words.
+    UTF-8 may contain a few broken characters, whose rows will be quarantined. Other single-byte encodings cannot be
+    distinguished from cp1252 by their bytes, so a person must check the words.
     """
     start, good, broken = b"", 0, 0
     with open_unpacked(path) as stream:
@@ -85,7 +85,7 @@ def _read_start(path: Path) -> tuple[bytes, str]:
     if broken <= good:
         return start, "utf-8-sig"
     runs = re.findall(rb"[\x80-\xff]+", start)
-    # Chinese is written in pairs of such bytes; in Western words, two of them in a row are rare.
+    # Chinese encodings use such bytes in pairs, which are rare in Western text.
     in_pairs = sum(len(run) % 2 == 0 for run in runs) > READABLE * len(runs)
     for encoding in ("gb18030", "cp1252") if in_pairs else ("cp1252", "gb18030"):
         with suppress(UnicodeDecodeError):  # bytes that the encoding does not define
@@ -98,7 +98,7 @@ def _rows(content: str, separator: str, quote: str, escape: str) -> list[list[st
     """Return the rows that are not empty.
 
     Raises:
-        csv.Error: the text is not written so.
+        csv.Error: the text does not fit the dialect.
     """
     how: dict[str, Any] = {"delimiter": separator, "doublequote": escape == '"'}
     how |= {"quoting": csv.QUOTE_NONE} if quote == "none" else {"quotechar": quote}
@@ -107,15 +107,15 @@ def _rows(content: str, separator: str, quote: str, escape: str) -> list[list[st
 
 
 def _detect_dialect(content: str) -> tuple[str, str, str]:
-    """Return the separator, quote and escape that a text fits best, the first of equals."""
+    """Return the separator, quote and escape that fit a text best; the first one wins a tie."""
     content = content[:_DIALECT_CHARACTERS]
     content = content[: content.rfind("\n") + 1] or content
 
     def fit(dialect: tuple[str, str, str]) -> tuple[int, int]:
-        """Return rows as wide as the first minus the others, then the width."""
+        """Return the number of rows as wide as the first minus the number of others, and the width."""
         with suppress(csv.Error):
             widths = [len(row) for row in _rows(content, *dialect)]
-            # Any separator that the file does not have leads to one column.
+            # A separator that does not occur yields a single column.
             if widths and widths[0] > 1:
                 return 2 * widths.count(widths[0]) - len(widths), widths[0]
         return 0, 0
@@ -131,7 +131,7 @@ def _detect_dialect(content: str) -> tuple[str, str, str]:
 
 
 def _detect_numbers(rows: list[list[str]]) -> dict[str, str]:
-    """Return decimal mark and thousands mark of the values; "1.299" alone decides nothing."""
+    """Return the decimal and thousands marks of the values; "1.299" alone is ambiguous."""
     values = pl.Series([value for row in rows for value in row if value and len(value) < 25], dtype=pl.String)
     counts, marks = {}, {}
     for decimal, groups in ((".", ",' \u00a0"), (",", ".' \u00a0")):
@@ -146,7 +146,7 @@ def _detect_numbers(rows: list[list[str]]) -> dict[str, str]:
 
 
 def sniff(path: Path) -> Sample:
-    """Return how a text file with columns is written, and its first rows, all columns as text.
+    """Return the dialect of a delimited text file, and its first rows as text columns.
 
     Raises:
         OSError: the file cannot be read.
@@ -183,7 +183,7 @@ def _text(value: Any) -> str | None:
 
 
 def _as_records(value: Any) -> list[dict[str, Any]] | None:
-    """Return a list of records, also one that is written as text; None for any other value."""
+    """Return a list of records, also from JSON text; None for any other value."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         with suppress(ValueError):
             value = json.loads(value)
@@ -191,7 +191,7 @@ def _as_records(value: Any) -> list[dict[str, Any]] | None:
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Any]]:
-    """Yield the scalars of a record as text, and its lists of records, by address."""
+    """Yield each scalar of a record as text, and each list of records, with its address."""
     records = _as_records(value)
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -206,7 +206,7 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Any]]:
 
 
 def _flat_sample(records: list[dict[str, Any]]) -> Sample:
-    """Return records as rows, or as one row per element of the list that most likely holds the lines of an order."""
+    """Return one row per record, or per element of the list that most likely holds an order's lines."""
     flat = [dict(_leaves(record, "")) for record in records]
     found = Counter(name for fields in flat for name, value in fields.items() if isinstance(value, list))
     lines = words()["lines"]
@@ -222,7 +222,7 @@ def _flat_sample(records: list[dict[str, Any]]) -> Sample:
 
 
 def _json_sample(path: Path) -> Sample:
-    """Return the first records of JSON Lines; lines that are no records are quarantined when they are ingested."""
+    """Return the first records of a JSON Lines file; other lines are skipped, and quarantined on ingest."""
     records = []
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
         for line in islice(stream, _RECORDS):
@@ -251,7 +251,7 @@ def read_sample(path: Path) -> Sample:
         raise SourceError(f"{path}: --guess reads one file; received a folder. Name the file of events")
     try:
         return sniff(path) if kind in TEXT else (_parquet_sample if kind == ".parquet" else _json_sample)(path)
-    # Parsers name their own internals; what helps is which file, and what it should be.
+    # Parser messages describe internals; naming the file and the expected format is more helpful.
     except (OSError, EOFError, pl.exceptions.PolarsError) as error:
         what = "Parquet" if kind == ".parquet" else "gzip" if kind.endswith(".gz") else "text"
         raise SourceError(f"{path}: must be a whole, readable {what} file. Export it again") from error

@@ -1,4 +1,4 @@
-"""In which format the values of a column are times."""
+"""Detect the time format of a column."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -18,14 +18,14 @@ _DAY_NUMBERS = (0, 5_000)
 
 @dataclass(frozen=True)
 class TimeForm:
-    """How a column is read as times.
+    """The time format of a column.
 
     Attributes:
-        formats: As `time_format` of a mapping has them: none for ISO 8601 and timestamps; two if the values do not
-            prove which of them is right.
-        date_only: There is no time of the day.
-        day_numbers: Days are numbered from a start date that the file does not have.
-        comment: What a person should check.
+        formats: Values for `time_format` in a mapping: none for ISO 8601 and timestamps, two if the values are
+            ambiguous.
+        date_only: Whether there is no time of day.
+        day_numbers: Whether days are numbered from a start date that the file does not contain.
+        comment: What the user should check.
     """
 
     formats: tuple[str, ...] = ()
@@ -35,9 +35,9 @@ class TimeForm:
 
 
 def date_formats(values: pl.Series) -> list[str]:
-    """Return the formats (strptime) of dates that begin with the day or the month; none for other values.
+    """Return the strptime formats of dates that begin with the day or the month; empty for other values.
 
-    One format where a number above 12 proves which comes first; both where nothing proves it.
+    One format if a number above 12 proves which comes first, both if nothing does.
     """
     filled = values.drop_nulls().str.strip_chars()
     filled = filled.filter(filled != "")
@@ -53,7 +53,7 @@ def date_formats(values: pl.Series) -> list[str]:
 
 
 def _numeric_form(name: str, numbers: pl.Series) -> TimeForm | None:
-    """Return how numbers are times; a small number is one only in a column that is named so."""
+    """Return the time format of numbers; small numbers are times only if the column's name suggests it."""
     low, high = EARLIEST.timestamp() * 1_000_000, LATEST.timestamp() * 1_000_000
     counts = {unit: (numbers * micro).is_between(low, high).sum() for unit, micro in EPOCHS.items()}
     if sum(counts.values()) >= READABLE * len(numbers):
@@ -67,7 +67,7 @@ def _numeric_form(name: str, numbers: pl.Series) -> TimeForm | None:
 
 
 def time_form(values: pl.Series) -> TimeForm | None:
-    """Return how a column is read as times; None if it does not hold times. Empty values do not matter."""
+    """Return the time format of a column, ignoring empty values; None if it does not hold times."""
     if values.dtype in (pl.Datetime, pl.Date):
         return TimeForm(date_only=values.dtype == pl.Date)
     texts = values.cast(pl.String).str.strip_chars().alias("x").to_frame().filter(pl.col("x") != "")

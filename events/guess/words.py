@@ -1,4 +1,4 @@
-"""What shops call their columns and events: words.yaml, and how names are compared with it."""
+"""Common names of columns and events in shops' data (words.yaml), and how to compare names with them."""
 
 import re
 import unicodedata
@@ -17,6 +17,6 @@ def words() -> dict[str, Any]:
 
 
 def comparable(name: str) -> str:
-    """Return a name in lower case, without accents, blanks and punctuation."""
+    """Return a name in lower case, without accents, spaces or punctuation."""
     letters = unicodedata.normalize("NFKD", name).encode("ascii", errors="ignore").decode()
     return re.sub(r"[^a-z0-9]", "", letters.lower()) or name.strip().lower()

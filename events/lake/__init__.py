@@ -1,9 +1,9 @@
 """The lake: every accepted event by day, with side tables, quarantined rows and accounts, as Delta tables.
 
-It lies in a folder or on an object store, and opens in any tool that reads Delta or Parquet (the layout is in
-`events.lake.table`). A batch is committed with all its rows, or not at all (`events.lake.commit`); no file is changed
-once it is written, so readers see a lake before a batch or after it. Ingesting a file again changes nothing: events are
-known by their ID, and the same inputs are committed once.
+It is stored in a folder or on an object store, and any tool that reads Delta or Parquet can open it (see
+`events.lake.table` for the layout). A batch is committed atomically (`events.lake.commit`) and files are immutable, so
+readers see the lake either before or after a batch. Ingesting a file again has no effect: events are deduplicated by
+ID, and the same inputs are committed only once.
 """
 
 from events.lake.commit import append_events

@@ -1,14 +1,13 @@
-"""Batches into the lake: each is one visible commit, all or nothing, however many writers there are.
+"""Commit batches to the lake atomically, with any number of concurrent writers.
 
-A batch is committed by one Delta commit to `events`. Before it, the rows of the other tables are written, which count
-only once the batch is in `accounts`, and then the account itself, to `LAKE/pending/BATCH.parquet`. The commit carries
-`txn(inputs, number of the batch)`, which Delta keeps when it cleans up its log: a pending account is believed exactly
-if `transaction_version(inputs)` of the events is its number. After the commit the account is copied to `accounts`; if
-the writer is killed before that, readers still find it in `pending`, and the next writer copies it.
+A single Delta commit to `events` commits a batch. Before it, the writer writes the rows of the other tables, which
+readers ignore until the batch is in `accounts`, and the account itself, to `LAKE/pending/BATCH.parquet`. The commit
+carries `txn(inputs, number of the batch)`, which survives Delta's log cleanup: a pending account is valid if and only
+if `transaction_version(inputs)` of the events equals its number. After the commit, the account is copied to `accounts`;
+if the writer is killed first, readers find it in `pending` and the next writer copies it.
 
-Writers are optimistic: a batch is committed as the version after the one that was read, or fails with a
-CommitFailedError. Its writer then checks only whether the IDs that others added since are among its own, and commits
-the same files again.
+Concurrency is optimistic: a batch becomes the version after the one that was read, or fails with a CommitFailedError.
+The writer then only checks whether others have since added any of its IDs, and retries with the same files.
 """
 
 import contextlib
@@ -52,26 +51,26 @@ from events.lake.table import (
 from events.mapping import Mapping
 from shoplens.errors import SourceError
 
-LIVE = "live"  # the mapping, and the table, of events that arrive one by one
+LIVE = "live"  # name of the mapping and of the table of live events
 Chunks = Callable[[], Iterable[pl.DataFrame]]
 _log = logging.getLogger(__name__)
-_LONGEST = GRACE_HOURS * 1800.0  # seconds: half of the time after which a vacuum deletes files that nothing names
-_ABANDONED = 24 * 3600.0  # seconds after which a pending account belongs to a killed writer
+_LONGEST = GRACE_HOURS * 1800.0  # seconds; half the time after which a vacuum deletes unreferenced files
+_ABANDONED = 24 * 3600.0  # seconds after which the writer of a pending account is considered dead
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """One batch on its way into a lake.
+    """A batch to append to a lake.
 
     Attributes:
         mapping: The name of the mapping.
-        inputs: Identifies what the batch is made of; the same inputs are committed once.
-        accounts: By table, a file's label; events that the lake holds still count as accepted.
-        events: Returns the events in chunks, each time it is called: EVENT_SCHEMA and their `table`, one row per ID.
-        quarantined: Returns QUARANTINE_SCHEMA in chunks.
+        inputs: Identifies the content of the batch; the same inputs are committed only once.
+        accounts: Accounts by file label; events that the lake already holds still count as accepted.
+        events: Returns the events in chunks on every call: EVENT_SCHEMA and `table`, one row per ID.
+        quarantined: Returns the quarantined rows (QUARANTINE_SCHEMA) in chunks.
         sides: Rows of the side tables and of `item_content`, by table.
-        sources: The columns of the files.
-        replayed: batch, table and row of the quarantined rows that this batch replaces.
+        sources: Columns of the files.
+        replayed: Batch, table and row of the quarantined rows that this batch replaces.
     """
 
     mapping: str
@@ -116,7 +115,7 @@ class Account:
         return events.transaction_version(inputs) == number
 
     def table_accounts(self, *, again: bool = False) -> dict[str, TableAccount]:
-        """Return the account of each table; of inputs that are read again, what was accepted is a duplicate now."""
+        """Return the account of each table; with `again`, accepted rows are counted as duplicates."""
         accounts = {table: TableAccount(**one) for table, one in json.loads(self.tables).items()}
         return {table: one.moved(one.accepted, None) for table, one in accounts.items()} if again else accounts
 
@@ -127,13 +126,13 @@ def new_batch() -> str:
 
 
 def moved(accounts: dict[str, TableAccount], tables: pl.Series, reason: str | None) -> dict[str, TableAccount]:
-    """Return the accounts with accepted rows of some tables moved to a reason, or to the duplicates for None."""
+    """Return the accounts with the accepted rows in `tables` moved to a reason, or to the duplicates if it is None."""
     counts = dict(tables.value_counts().iter_rows())
     return {table: account.moved(counts.get(table, 0), reason) for table, account in accounts.items()}
 
 
 def as_quarantine(clashing: pl.DataFrame) -> pl.DataFrame:
-    """Return QUARANTINE_SCHEMA of events, with their `table`, whose ID is known with other content."""
+    """Return events whose ID is already known with different content as QUARANTINE_SCHEMA, with their `table`."""
     return clashing.select(
         "table",
         pl.lit(None, dtype=pl.Int64).alias("row"),
@@ -143,9 +142,9 @@ def as_quarantine(clashing: pl.DataFrame) -> pl.DataFrame:
 
 
 def split_known(chunk: pl.DataFrame, index: KnownIds) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Return the new events of a chunk, those that the lake holds, and those that conflict with what it holds.
+    """Split a chunk into new events, exact duplicates of the lake's events, and events with conflicting IDs.
 
-    The second and third have the `held_by` batch.
+    The second and third frames name the batch that holds the ID in `held_by`.
     """
     known = index.known_events(chunk).rename({"batch": "held_by"})
     met = chunk.join(known, on="event_id", how="inner", maintain_order="left")
@@ -157,7 +156,7 @@ class _Written:
     """The files of a batch, written but not yet committed."""
 
     def __init__(self, lake: Lake, index: KnownIds, incoming: Incoming) -> None:
-        """Write the new events and, to the other tables, all other rows of the batch."""
+        """Write the new events, and the batch's rows of all other tables."""
         self.started, self.batch, self.accounts = time.time(), new_batch(), incoming.accounts
         self.actions: Actions = []
         self._days: set[str] = set()
@@ -171,12 +170,12 @@ class _Written:
         for rows in chain(incoming.quarantined(), [conflicts["row"].struct.unnest()]):
             lake.append(QUARANTINE, rows.select(list(QUARANTINE_SCHEMA)), self.batch)
         for name, rows in incoming.sides.items():
-            # Nothing that a quarantined event carried is believed.
+            # Item content of quarantined events is not trusted.
             believed = rows.join(conflicts, on="event_id", how="anti") if name == CONTENT else rows
             lake.append(name, believed, self.batch)
 
     def _write_events(self, lake: Lake, index: KnownIds, chunk: pl.DataFrame) -> pl.DataFrame:
-        """Write the new events; return the ID of each conflicting one, and its `row` for the quarantine."""
+        """Write the new events; return the IDs of the conflicting ones, each with its quarantine `row`."""
         new, repeated, clashing = split_known(chunk, index)
         self.accounts = moved(moved(self.accounts, repeated["table"], None), clashing["table"], OTHER_CONTENT)
         self._duplicates_of.update(repeated["held_by"], clashing["held_by"])
@@ -190,12 +189,12 @@ class _Written:
         return clashing.select("event_id", as_quarantine(clashing).to_struct("row"))
 
     def is_outdated(self, events: DeltaTable, index: KnownIds, since: int) -> bool:
-        """Return whether others added events of ours since a version, or reverted a batch that made ours duplicates."""
+        """Return whether others have since added our IDs, or reverted a batch whose events we dropped as duplicates."""
         reverted = any(events.transaction_version(f"revert:{batch}") is not None for batch in self._duplicates_of)
         return reverted or any(True for ids in self._ids for _ in index.find(ids, since))
 
     def columns(self, events: DeltaTable) -> dict[str, Any]:
-        """Return what the account of the batch holds, to be committed next."""
+        """Return the columns of the batch's account, for a commit on top of `events`."""
         held = added_files(events)["partition.day"].max()
         return {
             "batch": self.batch,
@@ -215,11 +214,11 @@ def commit_batch(
         lake: The lake.
         events: The table of events, at the version that was read.
         actions: The files to add and remove.
-        transactions: More transactions to commit with it.
-        columns: Of the account, without the version and the moment of the commit; by default its batch is a new one.
+        transactions: Additional transactions of the commit.
+        columns: Columns of the account except version and commit time; `batch` defaults to a new ID.
 
     Raises:
-        CommitFailedError: another writer was first; nothing is committed.
+        CommitFailedError: another writer committed first; nothing was committed.
     """
     columns = {"batch": new_batch(), "tables": {}} | columns
     columns["tables"] = json.dumps(columns["tables"], ensure_ascii=False)
@@ -231,23 +230,23 @@ def commit_batch(
     try:
         commit(events, actions, [Transaction(*account.own), *transactions], summary, retries=0)
     except CommitFailedError:
-        if not account.is_in(lake.open(EVENTS)):  # else an answer was lost
+        if not account.is_in(lake.open(EVENTS)):  # else the commit succeeded but the response was lost
             lake.delete(pending)
             raise
     try:
         record(lake, account)
     except (*STORE_ERRORS, SourceError) as error:
-        # It is committed: readers find the account in `pending`, and the next writer records it.
+        # The batch is committed: readers find its account in `pending`, and the next writer records it.
         _log.warning("lake %s: batch %s is committed, its account will follow: %s", lake.name, account.batch, error)
     return account
 
 
 def record(lake: Lake, account: Account) -> None:
     """Copy the account of a committed batch from `pending` to `accounts`, unless it is there already."""
-    with contextlib.suppress(FileNotFoundError):  # cleaned up: long on the disk
+    with contextlib.suppress(FileNotFoundError):  # already cleaned up, so it was synced long ago
         lake.sync(f"{EVENTS}/_delta_log/{account.version:020}.json")
 
-    def attempt() -> None:  # fails where another writer records it, or where the table gains a column
+    def attempt() -> None:  # fails if another writer records it, or if the table gains a column
         table = lake.open(ACCOUNTS)
         if table.transaction_version(account.batch) is None:
             commit(table, [lake.write(ACCOUNTS, account.frame(), account.batch)], [Transaction(account.batch, 1)])
@@ -257,18 +256,18 @@ def record(lake: Lake, account: Account) -> None:
 
 
 def pending_accounts(lake: Lake) -> list[Account]:
-    """Return the accounts of commits in progress, of those that were never recorded, and of those that failed."""
+    """Return the accounts of commits that are in progress, not yet recorded, or failed."""
     found = []
     for name in lake.names("pending"):
         if name.endswith(".parquet"):
-            with contextlib.suppress(FileNotFoundError):  # recorded meanwhile
+            with contextlib.suppress(FileNotFoundError):  # recorded in the meantime
                 row = pl.read_parquet(lake.files.cat_file(f"pending/{name}")).row(0, named=True)
                 found.append(Account(**row))
     return found
 
 
 def repair(lake: Lake, events: DeltaTable) -> None:
-    """Record committed batches whose writers were killed before they did, and drop accounts that never counted."""
+    """Record committed batches that killed writers left pending, and delete abandoned accounts."""
     for account in pending_accounts(lake):
         if account.is_in(events):
             record(lake, account)
@@ -286,7 +285,7 @@ def recorded(lake: Lake, number: int) -> Account | None:
 
 
 def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = None) -> tuple[Account, bool]:
-    """Commit a batch, all or nothing; return its account, and whether this call committed it.
+    """Commit a batch atomically; return its account and whether this call committed it.
 
     Raises:
         SourceError: the lake cannot be read or written, or a column of the source does not fit (`changes`).
@@ -312,8 +311,8 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
         since = events.version()
         if time.time() - written.started > _LONGEST:
             raise SourceError(
-                f"lake: {lake.name}: an append must end within {_LONGEST / 3600:.0f} hours, before its files "
-                f"count as left behind; this one took longer. Ingest less at a time"
+                f"lake: {lake.name}: an append must finish within {_LONGEST / 3600:.0f} hours, before its files "
+                f"count as abandoned; this one took longer. Ingest less at a time"
             )
         columns = {name: getattr(incoming, name) for name in ("inputs", "mapping", "replayed")}
         columns |= written.columns(events) | {"sources": merged_sources(known, incoming.sources)}
@@ -329,24 +328,24 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
 def append_events(
     lake: Place, identity: str, events: pl.DataFrame, quarantined: pl.DataFrame, batch_id: str
 ) -> TableAccount:
-    """Add a batch of events that arrived one by one, all or nothing; return its account.
+    """Append a batch of live events atomically and return its account.
 
     Args:
-        lake: A folder or an object-store URL; the lake is created if it is new.
+        lake: A folder or an object-store URL; the lake is created if it does not exist.
         identity: `user` or `session`, as in a mapping.
-        events: EVENT_SCHEMA, in the order of arrival; of several with one ID the first counts.
-        quarantined: QUARANTINE_SCHEMA, what was quarantined before.
-        batch_id: Names the batch, once and for ever: a batch that the lake holds changes nothing, whatever is in it.
+        events: EVENT_SCHEMA in order of arrival; the first event with an ID wins.
+        quarantined: QUARANTINE_SCHEMA of the rows that were already rejected.
+        batch_id: Identifies the batch. Appending a batch ID that the lake already holds has no effect.
 
     Returns:
-        rows_in = events and quarantined; accepted, quarantined by reason (conflicting IDs among them), exact
-        duplicates. For a batch that the lake holds, the account of then.
+        The account: rows_in counts `events` and `quarantined`; rows with conflicting IDs are quarantined. For a batch
+        that the lake already holds, the account recorded with it.
 
     Raises:
-        SourceError: the lake holds another kind of identity, or cannot be read or written; no batch_id.
+        SourceError: the lake has another kind of identity, or cannot be read or written, or batch_id is empty.
     """
     if not batch_id:
-        raise SourceError("batch_id: must name the batch; received ''. Give every batch a name of its own")
+        raise SourceError("batch_id: must not be empty; received ''. Give each batch a unique ID")
     place = created(lake, identity, f"batch {batch_id}")
     marked = events.select(*EVENT_SCHEMA, content_hash().alias("_content"), pl.lit(LIVE).alias("table"))
     first = marked.with_columns(pl.col("_content").first().over("event_id").alias("_first"))

@@ -1,7 +1,7 @@
-"""Files through a mapping into a lake, however large they are, or the account of what would go in.
+"""Ingest files of any size into a lake through a mapping, or report what would be ingested.
 
-The events lie in a file of the temporary folder (`TMPDIR`) once they are in order, so that the append can read them
-again where another writer was first.
+The sorted events are kept in a temporary file (in `TMPDIR`), so that the append can read them again after another
+writer committed first.
 """
 
 import tempfile
@@ -33,17 +33,17 @@ _SAMPLES = 5
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of files that were ingested.
+    """The result of an ingest.
 
     Attributes:
-        accounts: By label of a file.
-        unread: Files of given folders that no table of the mapping reads.
-        notes: Remarks on the files and on what is in them.
-        changes: What has changed in the source since it was last read, as lines for a person.
-        late_days: Days to which events came after the lake had a later day.
-        batch: The ID of the batch; empty for a dry run.
-        again: Whether the lake held these inputs already, so that nothing was added.
-        samples: Of a dry run: a few events that would be added, and a few rows that would be quarantined.
+        accounts: Accounts by file label.
+        unread: Files in the given folders that no table of the mapping reads.
+        notes: Remarks on the files and their contents.
+        changes: Changes in the source since it was last read, as human-readable lines.
+        late_days: Days that got events although the lake already had a later day.
+        batch: ID of the batch; empty for a dry run.
+        again: Whether the lake already held these inputs, so that nothing was added.
+        samples: For a dry run: a few events that would be added, and a few rows that would be quarantined.
     """
 
     accounts: dict[str, TableAccount]
@@ -56,7 +56,7 @@ class IngestReport:
     samples: tuple[pl.DataFrame, pl.DataFrame] | None = None
 
     def lines(self) -> list[str]:
-        """Return the outcome as lines for a person."""
+        """Return the result as human-readable lines."""
         lines = list(self.changes)
         if self.unread:
             lines.append(f"not read, no table of the mapping: {', '.join(self.unread)}")
@@ -65,7 +65,7 @@ class IngestReport:
         if self.again:
             lines.append(f"already ingested as batch {self.batch}: nothing was added")
         if self.late_days:
-            lines.append(f"late, reports of these days are to be computed again: {', '.join(self.late_days)}")
+            lines.append(f"late events, recompute reports of these days: {', '.join(self.late_days)}")
         if self.samples is not None:
             for title, rows in zip(("accepted", "quarantined"), self.samples, strict=True):
                 lines += [f"{title}, for example:", *(f"  {line}" for line in rows.write_ndjson().splitlines())]
@@ -74,9 +74,9 @@ class IngestReport:
 
 
 def in_order(mapping: Mapping, reading: Reading, file: Path) -> Incoming:
-    """Write the events of a reading to a file, in order; return the batch, which reads them from there.
+    """Write the sorted events of a reading to a file; return a batch that reads them from there.
 
-    The caller replaces its `inputs`, which are random.
+    Its `inputs` are random; the caller replaces them.
     """
     writer = GroupedWriter(file, _LABELLED, _CHUNK)
     for frame in reading.labelled():
@@ -107,15 +107,15 @@ def ingest_files(
     *,
     dry_run: bool = False,
 ) -> IngestReport:
-    """Read files through a mapping and append them to a lake, all or nothing.
+    """Read files through a mapping and append them to a lake atomically.
 
     Args:
-        place: A folder or an object-store URL, created if it is new; a dry run can do without.
+        place: A folder or an object-store URL, created if it does not exist; a dry run does not need it to exist.
         mapping: The mapping.
         inputs: Files, or folders of them.
-        say: Called with a line of progress.
-        size: Of what is held in memory at a time; what the lake holds does not depend on it.
-        dry_run: Write nothing; return samples.
+        say: Called with progress messages.
+        size: Size of the pieces held in memory; it does not affect the result.
+        dry_run: Return samples without writing anything.
 
     Raises:
         SourceError: an input cannot be read, none of its rows becomes an event, a column of it does not fit what the
@@ -138,7 +138,7 @@ def ingest_files(
         incoming = replace(incoming, inputs=digest, sources=columns)
         if dry_run or place is None:
             return _dry_run(lake, incoming, reading, changed)
-        # A new lake is created last: a mapping that reads nothing leaves none.
+        # Create a new lake last, so that a mapping that reads nothing does not leave an empty one.
         lake = lake or created(place, mapping.identity, whose)
         account, fresh = append_incoming(lake, incoming, mapping)
     tables, late = account.table_accounts(again=not fresh), account.late_days if fresh else []
@@ -146,7 +146,7 @@ def ingest_files(
 
 
 def _dry_run(lake: Lake | None, incoming: Incoming, reading: Reading, changed: list[str]) -> IngestReport:
-    """Return the account and samples of what an ingest would add to a lake, or to a new one."""
+    """Return the accounts and samples of what an ingest would add to an existing or a new lake."""
     accounts = incoming.accounts
     accepted = pl.DataFrame(schema=_LABELLED)
     quarantined = [rows.group_by("reasons", maintain_order=True).head(2) for rows in incoming.quarantined()]

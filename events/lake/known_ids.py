@@ -1,4 +1,4 @@
-"""Which event IDs a lake holds, and on which day: finds a repeated event without reading the lake.
+"""An index of a lake's event IDs and their days, which finds repeated events without reading the lake.
 
 Random IDs cannot be pruned by statistics, so a semi-join with the events would read every ID of the lake. The index is
 one number of 64 bits per event: 48 bits of the hash of its ID, 16 bits of its day. The numbers are kept in sorted runs
@@ -7,9 +7,9 @@ similar size are merged, so there are few; a row is rewritten a logarithmic numb
 
     LAKE/known_ids/polars-2.1.0/000000000001-000000000042.ids
 
-A run covers the commits to `events` from one version to another. It is derived from the events: whoever appends first
-adds what is missing, and the folder may be deleted at any time. Of a lake on an object store it lies in the temporary
-folder of each machine that writes. The hash is stable within one version of Polars, so the path contains the version.
+A run covers a range of versions of `events`. The index is derived from the events: each append first adds the missing
+versions, and the folder may be deleted at any time. For a lake on an object store, the index is in the temporary folder
+of each writing machine. The hash is stable only within one version of Polars, so the path contains the version.
 """
 
 import hashlib
@@ -39,18 +39,18 @@ _RUN = re.compile(r"(\d{12})-(\d{12})\.ids")
 
 
 def hashed(ids: pl.Series) -> Ids:
-    """Return 48 bits of the hash of each ID, above 16 zero bits."""
+    """Return the upper 48 bits of each ID's hash, with the lower 16 bits zero."""
     return ids.hash(seed=0).to_numpy() & ~_DAY
 
 
 def _numbers(events: pl.DataFrame) -> Ids:
-    """Return the numbers of the index for a frame with event_id and event_time."""
+    """Return the index entries of a frame with event_id and event_time."""
     numbers: Ids = hashed(events["event_id"]) | _codes(events["event_time"].dt.date()).to_numpy()
     return numbers
 
 
 def _codes(days: pl.Series) -> pl.Series:
-    """Return 16 bits of each day."""
+    """Return the lower 16 bits of each day number."""
     return (days.to_physical() & int(_DAY)).cast(pl.UInt64)
 
 
@@ -58,7 +58,7 @@ class KnownIds:
     """The index of a lake's event IDs."""
 
     def __init__(self, lake: Lake, events: DeltaTable) -> None:
-        """Open the index of a lake, whose table of events is at some version."""
+        """Open the index of a lake for the version of its `events` table."""
         self._lake, self._events = lake, events
         place = lake.folder
         if place is None:
@@ -68,25 +68,25 @@ class KnownIds:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def catch_up(self) -> None:
-        """Cover all commits to the events up to the version at which the table is open."""
+        """Add all commits up to the version of the `events` table."""
         events = self._events
         runs = self._cover(events.version())
         covered = max((last for _, last, _ in runs), default=0)
         if covered < events.version():
             try:
                 new = [self._committed(version) for version in range(covered + 1, events.version() + 1)]
-            except FileNotFoundError:  # a log entry or a file is cleaned up already: start over from what there is
+            except FileNotFoundError:  # a log entry or file was already cleaned up: rebuild from the current files
                 runs, covered = [], 0
                 new = [self._of_files(added_files(events)["path"])]
             runs.append((covered + 1, events.version(), np.sort(np.concatenate(new))))
             self._write_merged(runs)
 
     def find(self, ids: Ids, since: int = 0) -> Iterator[tuple[Ids, Ids]]:
-        """Yield positions in `ids` (hashes, see `hashed`) that the index seems to hold, and their days.
+        """Yield the positions of `ids` that the index probably contains, and their days.
 
         Args:
-            ids: Hashes, in any order.
-            since: Consult only commits after this version.
+            ids: Hashes from `hashed`, in any order.
+            since: Search only commits after this version.
         """
         order = np.argsort(ids)
         asked = ids[order]
@@ -106,7 +106,7 @@ class KnownIds:
                 yield where, found[hit] & _DAY
 
     def known_events(self, batch: pl.DataFrame) -> pl.DataFrame:
-        """Return the events that the lake holds: event_id, `same` (whether their content is equal), and their `batch`.
+        """Return the events that the lake already holds: event_id, `same` (equal content) and `batch`.
 
         Args:
             batch: EVENT_SCHEMA, one row per event ID.
@@ -136,13 +136,13 @@ class KnownIds:
             first, last, name = max(fitting, key=lambda run: (run[1], -run[0]))
             try:
                 runs.append((first, last, _mapped(self._folder / name)))
-            except FileNotFoundError:  # merged by another writer meanwhile
+            except FileNotFoundError:  # merged by another writer in the meantime
                 return self._cover(version)
             covered = last
         return runs
 
     def _committed(self, version: int) -> Ids:
-        """Return the numbers of the events that a commit added; none of one that only rewrote files."""
+        """Return the index entries of the events that a commit added; empty if it only rewrote files."""
         text = self._lake.files.cat_file(f"{EVENTS}/_delta_log/{version:020}.json").decode()
         adds = [entry["add"] for line in text.splitlines() if "add" in (entry := json.loads(line))]
         return self._of_files(add["path"] for add in adds if add["dataChange"])
@@ -152,7 +152,7 @@ class KnownIds:
         return np.concatenate([*(_numbers(file) for file in files), np.empty(0, np.uint64)])
 
     def _write_merged(self, runs: list[tuple[int, int, Ids]]) -> None:
-        """Write the last run, merged with those before it that are not much larger."""
+        """Merge the last run with preceding runs that are not much larger, and write it."""
         merged = [runs.pop()]
         while runs and len(runs[-1][2]) < _FAN * max(1, sum(len(run) for _, _, run in merged)):
             merged.append(runs.pop())
@@ -174,7 +174,7 @@ def _mapped(path: Path) -> Ids:
 
 
 def _blocks(runs: list[Ids]) -> Iterator[Ids]:
-    """Yield sorted runs as one, a range of numbers at a time, so that memory does not grow with the runs."""
+    """Merge sorted runs and yield the result in ranges, so that memory use does not grow with the runs."""
     count = 1 + sum(len(run) for run in runs) // _BLOCK
     bounds = [np.uint64(n * ((1 << 64) // count)) for n in range(1, count)]
     cuts = [[0, *(int(np.searchsorted(run, bound)) for bound in bounds), len(run)] for run in runs]
@@ -183,7 +183,7 @@ def _blocks(runs: list[Ids]) -> Iterator[Ids]:
 
 
 def held_rows(events: DeltaTable, day: date) -> pl.LazyFrame:
-    """Return the events of one day, with their batch, in no order."""
+    """Return the events of one day with their batch, unordered."""
     rows = pl.scan_delta(events).filter(pl.col("day") == day)
     return rows.select(pl.col(name).cast(kind) for name, kind in (EVENT_SCHEMA | {"batch": pl.String}).items())
 

@@ -1,4 +1,4 @@
-"""Upkeep of a lake's tables: small files merged, old files deleted."""
+"""Maintenance of a lake's tables: compact small files, delete old ones."""
 
 import logging
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ REWRITES = "shoplens:rewrites"
 """The transaction ID that compactions and rewrites share: Delta does not notice that files to be replaced are replaced
 already by a compaction (whose actions carry `dataChange: false`), and would keep their rows twice."""
 
-GRACE_HOURS = 24  # a reader of an old version, or a writer, has as long to finish
+GRACE_HOURS = 24  # how long readers of old versions, and writers, have to finish
 _COMPACT_EVERY, _LARGE_EVERY, _VACUUM_EVERY = 32, 1024, 4096  # versions
 _SMALL, _LARGE = 8 << 20, 64 << 20  # bytes of a merged file; a day is rewritten often only while it is small
 _log = logging.getLogger(__name__)
 
 
 def maintain(lake: Lake, version: int) -> None:
-    """Compact and vacuum now and then; a failure is logged, for the batch before it is committed."""
+    """Compact and vacuum every few versions; failures are only logged, because the batch is already committed."""
     if version % _COMPACT_EVERY:
         return
     try:
@@ -47,8 +47,8 @@ def maintain(lake: Lake, version: int) -> None:
 def compact(lake: Lake, target_size: int = _LARGE) -> None:
     """Merge small files of each table, and of each day of events, into files of about `target_size` bytes.
 
-    Not by `DeltaTable.optimize`, which ignores `app_transactions`: of two at the same time both commit, which doubles
-    the rows.
+    `DeltaTable.optimize` is not used because it ignores `app_transactions`: two concurrent runs would both commit and
+    duplicate the rows.
 
     Raises:
         CommitFailedError: another writer compacted or rewrote the same table; its files are kept.
@@ -66,7 +66,7 @@ def compact(lake: Lake, target_size: int = _LARGE) -> None:
 
 
 def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[date | None, list[dict[str, Any]]]]:
-    """Yield days with the files to merge into one, two or more each; without a day for a table without days."""
+    """Yield (day, files) for each group of two or more files to merge; the day is None for unpartitioned tables."""
     by_day: dict[date | None, list[dict[str, Any]]] = {}
     for file in added_files(table).sort("modification_time", "path").iter_rows(named=True):
         if file["size_bytes"] < target_size:
@@ -82,20 +82,20 @@ def _mergeable(table: DeltaTable, target_size: int) -> Iterator[tuple[date | Non
 
 
 def vacuum(lake: Lake, grace_hours: int = GRACE_HOURS, *, full: bool = True) -> int:
-    """Delete files that no version of the last hours names; return how many.
+    """Delete files that no version from the last hours references; return how many were deleted.
 
     Args:
         lake: The lake.
-        grace_hours: How many.
-        full: Whether to delete files that no version ever named, too: killed writers left them, or others are about to
-            commit them.
+        grace_hours: Age in hours up to which versions are kept.
+        full: Whether to delete files that no version ever referenced, too: killed writers left them, or other writers
+            are about to commit them.
     """
     options: dict[str, Any] = {"dry_run": False, "enforce_retention_duration": False, "full": full}
     return sum(len(table.vacuum(grace_hours, **options)) for table in lake.tables().values())
 
 
 def vacuum_lake(place: Place) -> int:
-    """Delete files that no version of the last day names; return how many.
+    """Delete the files that no version from the last day references; return how many were deleted.
 
     Raises:
         SourceError: there is no lake, or its files cannot be deleted.

@@ -1,7 +1,7 @@
-"""The columns of a source's tables, remembered by the lake: changes of a source are reported, or rejected.
+"""Schema changes of a source: the lake remembers its columns, and changes are reported or rejected.
 
-A new, missing or wider column shows a change at the shop that nobody may have announced. What the lake can store is
-reported; what would leave a column that is read without values is rejected before anything is read.
+A new, missing or wider column reveals a change that the shop may not have announced. Changes that the lake can store
+are reported; changes that would leave a mapped column without values are rejected before anything is read.
 """
 
 import json
@@ -25,14 +25,14 @@ from shoplens.errors import SourceError
 Sources = dict[str, dict[str, str]]
 """The kind of each column, by table and column, from the first rows of the files.
 
-A kind is a key of `_WIDER`; `text:int` and the like are texts that hold such values.
+A kind is a key of `_WIDER`; `text:int` and similar kinds are text columns with such values.
 """
 _IN_TEXT = "text:"
 _ROWS = 1000
 _BYTES = 1 << 20
-_MOST = 0.5  # of the values: a few bad ones are rows for the quarantine, not another type
-_ENOUGH = 10  # texts of which "most" says something
-# kind -> the kinds that hold all that it holds
+_MOST = 0.5  # share of the values; a few bad ones are rows to quarantine, not another type
+_ENOUGH = 10  # number of texts from which a share is meaningful
+# kind -> kinds that can hold all its values
 _WIDER: dict[str, tuple[str, ...]] = {
     "boolean": ("text",),
     "int": ("float", "text"),
@@ -44,7 +44,7 @@ _WIDER: dict[str, tuple[str, ...]] = {
 }
 _WIDER["empty"] = tuple(_WIDER)
 _DATE = r"^(\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{4})"
-_SHAPES = {  # of text, the narrowest first; a number with a leading zero is a name
+_SHAPES = {  # kinds of text, narrowest first; a number with a leading zero is an identifier
     "int": r"^-?(0|[1-9]\d*)$",
     "float": r"^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$",
     "date": f"{_DATE}$",
@@ -53,12 +53,12 @@ _SHAPES = {  # of text, the narrowest first; a number with a leading zero is a n
 
 
 def _head(path: Path, dialect: Csv) -> pl.DataFrame:
-    """Return the first rows of a file; none of one that cannot be read: reading all of it reports why."""
+    """Return the first rows of a file; empty if it cannot be read, which the full read will report."""
     try:
         if kind_of(path) == ".parquet":
             return pl.read_parquet(path, n_rows=_ROWS, glob=False, hive_partitioning=False)
         with tempfile.TemporaryDirectory(prefix="shoplens-head-") as folder, open_unpacked(path) as stream:
-            # A copy: the reader of a text file goes through all of it before it returns the first row.
+            # Read a truncated copy: the text reader scans the whole file before it returns the first row.
             copy, start = Path(folder, path.name), stream.read(_BYTES)
             copy.write_bytes(start if len(start) < _BYTES else start[: start.rfind(b"\n") + 1])
             return read_table(copy, dialect).head(_ROWS)
@@ -67,7 +67,7 @@ def _head(path: Path, dialect: Csv) -> pl.DataFrame:
 
 
 def _kind(values: pl.Series) -> str:
-    """Return the kind of a column; what text holds is judged by its values."""
+    """Return the kind of a column; text is classified by its values."""
     dtype = values.dtype
     if dtype == pl.String:
         texts = values.str.strip_chars().replace("", None).drop_nulls()
@@ -86,10 +86,10 @@ def _kind(values: pl.Series) -> str:
 
 
 def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
-    """Return the columns of the tables of a source, from the first rows of their files.
+    """Return the columns of a source's tables, from the first rows of their files.
 
     Raises:
-        SourceError: an input does not exist or is of no known kind.
+        SourceError: an input does not exist or its file type is unknown.
     """
     found: Sources = {}
     files = find_files(inputs)
@@ -102,12 +102,12 @@ def source_columns(mapping: Mapping, inputs: list[Path]) -> Sources:
 
 
 def _values(kind: str) -> str:
-    """Return the kind of the values of a column, whether they are in text or not."""
+    """Return the kind of a column's values, whether or not they are stored as text."""
     return kind.removeprefix(_IN_TEXT)
 
 
 def _widest(known: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
-    """Return columns under the widest kind that each has had."""
+    """Return each column with the widest kind it has had."""
     return {
         name: kind if _values(kind) in _WIDER[_values(known.get(name, "empty"))] else known.get(name, kind)
         for name, kind in columns.items()
@@ -115,11 +115,11 @@ def _widest(known: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
 
 
 def _read_as(mapping: Mapping, table: str, old: set[str], new: set[str]) -> tuple[dict[str, str], set[str]]:
-    """Return what each column of a table is read as (text, number, time), and those that a file may lack."""
+    """Return the type that each column is read as (text, number, time), and the columns that a file may lack."""
     roles: dict[str, str] = {}
     optional: set[str] = set()
 
-    def roots(source: Any) -> set[str]:  # a column, or the one that an address inside a record starts with
+    def roots(source: Any) -> set[str]:  # a column, or the first part of an address inside a record
         return {one if one in old | new else split_at(r"[.\[]", one)[0] for one in columns_of(source)}
 
     specs: list[tuple[EventTable | SideTable, dict[str, Any]]] = [(spec, EVENT_SCHEMA) for spec in mapping.events]
@@ -130,7 +130,7 @@ def _read_as(mapping: Mapping, table: str, old: set[str], new: set[str]) -> tupl
         if isinstance(spec, EventTable):
             others = sources_of(spec)
             reads += [(source, pl.String()) for source in (*others, spec.identified_by)]
-            # A file may lack a column because it has another that the mapping accepts in its place.
+            # A file may lack a column because it has an alternative that the mapping accepts.
             alternatives = [roots(one) for one in others if isinstance(one, tuple) and one not in spec.items.values()]
             optional |= set(spec.optional).union(*(names for names in alternatives if names & new))
         else:
@@ -142,19 +142,19 @@ def _read_as(mapping: Mapping, table: str, old: set[str], new: set[str]) -> tupl
 
 
 def _typed(where: str, name: str, old: str, new: str, role: str | None) -> list[str]:
-    """Return a line on a column that is wider now; raise where what is read from it would be lost, or other IDs."""
+    """Describe a column that became wider; raise a SourceError if values would be lost or IDs would change."""
     was, now = _values(old), _values(new)
     if was == now or "empty" in (was, now):
         return []
     unreadable = {
-        "number": was != "text" and now not in ("int", "float"),  # bad values can only become better
+        "number": was != "text" and now not in ("int", "float"),  # invalid values can only become valid
         "time": was != "text" and (was, now) != ("date", "timestamp"),
         "text": was == "text" and new in ("int", "float"),  # an ID such as 007 would be 7
     }
     if role is not None and unreadable[role]:
         change = "a narrower" if was in _WIDER[now] else "another"
         raise SourceError(
-            f"mapping {where}: column {name}: must go on being {was}, as in the lake, or become wider; received "
+            f"mapping {where}: column {name}: must stay {was}, as in the lake, or become wider; received "
             f"{now}, which is {change} type. Write it as {was} again; if the change is meant, give the mapping another "
             f"name, under which the source begins anew. Nothing was read"
         )
@@ -162,7 +162,7 @@ def _typed(where: str, name: str, old: str, new: str, role: str | None) -> list[
 
 
 def _gone(where: str, name: str, was: str, free: list[str], *, read: bool) -> str:
-    """Return a line on a column that is gone; raise where it is read, and name the new columns that nothing reads."""
+    """Describe a column that is gone; if the mapping reads it, raise a SourceError that suggests a renamed column."""
     gone = f"{where}: column {name} ({_values(was)}) is gone"
     if not read:
         return gone
@@ -175,7 +175,7 @@ def _gone(where: str, name: str, was: str, free: list[str], *, read: bool) -> st
 
 
 def changes(known: Sources, mapping: Mapping, sources: Sources) -> list[str]:
-    """Return what has changed in the tables of a source since they were last read, as lines for a person.
+    """Return the changes in a source's tables since they were last read, as human-readable lines.
 
     Raises:
         SourceError: a column that the mapping reads is gone, or has a type that does not fit what the lake holds.
@@ -184,7 +184,7 @@ def changes(known: Sources, mapping: Mapping, sources: Sources) -> list[str]:
     for table, new in sources.items():
         old = known.get(table, {})
         if not set(old) & set(new):
-            continue  # a file without any of the columns is another one: its reader reports what is missing
+            continue  # a file with none of the columns is a different file: its reader reports what is missing
         roles, optional = _read_as(mapping, table, set(old), set(new))
         free = [name for name in new if name not in old and name not in roles]
         where = f"{mapping.name}, table {table}"
@@ -199,7 +199,7 @@ def changes(known: Sources, mapping: Mapping, sources: Sources) -> list[str]:
 
 
 def known_sources(lake: Lake, mapping: str) -> Sources:
-    """Return what the lake knows of the tables that a mapping reads, from the account of its newest batch."""
+    """Return the columns of a mapping's tables, as recorded with the newest batch ingested through that mapping."""
     table = lake.find(ACCOUNTS)
     if table is None:
         return {}
@@ -211,6 +211,6 @@ def known_sources(lake: Lake, mapping: str) -> Sources:
 
 
 def merged_sources(known: Sources, sources: Sources) -> str | None:
-    """Return what the next account keeps, as JSON: the columns of these tables, and the other tables as they were."""
+    """Return JSON for the next account: the columns of these tables, and the other tables unchanged."""
     merged = known | {table: _widest(known.get(table, {}), columns) for table, columns in sources.items()}
     return json.dumps(merged, sort_keys=True) if merged else None

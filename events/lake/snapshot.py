@@ -1,4 +1,4 @@
-"""A lake at one version: what readers see, what the stages read as of a moment, and what a lake reports of itself."""
+"""A lake at one version: its rows, frozen copies as of a point in time, and status reports."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from shoplens.errors import SourceError
 from shoplens.files import read_json, whole_file, write_json
 
 FROZEN_EVENTS, FROZEN_MARKER = "events.parquet", "lake.json"
-# The columns that identify a row of a side table: of each, the newest known values count.
+# Key columns of the side tables; the newest known values per key win.
 SIDE_KEYS = {
     "items": ["item_id"],
     "users": ["user_id"],
@@ -41,31 +41,31 @@ SIDE_KEYS = {
 }
 _KNOWN_AT = {"promotions": "known_at", "stock": "as_of"}
 _QUARANTINE_ORDER = ["table", "row", "raw"]
-_LISTED = 20  # batches of the history
+_LISTED = 20  # number of batches shown
 
 
 class Snapshot:
     """A lake at one version of its events.
 
     Attributes:
-        name: The place.
+        name: Path or URL of the lake.
         identity: `user` or `session`.
-        version: Of the Delta table `events`.
-        history: The accounts of all commits up to the version, reverts and reverted batches among them.
-        accounts: Of the batches that the version holds, in the order of their commits.
+        version: Version of the Delta table `events`.
+        history: Accounts of all commits up to the version, including reverts and reverted batches.
+        accounts: Accounts of the batches in this version, in commit order.
     """
 
     def __init__(self, place: Place, version: int | None = None) -> None:
         """Open a lake at its newest version, or at an earlier one.
 
         Raises:
-            SourceError: there is no lake, or no such version any more.
+            SourceError: there is no lake, or the version no longer exists.
         """
         self.lake = Lake(place)
         self.events = self.lake.events(version)
         self.name, self.identity, self.version = self.lake.name, identity_of(self.events), self.events.version()
         with clear_errors(self.name):
-            # Pending first: an account that leaves `pending` meanwhile is in `accounts` by then.
+            # Read pending accounts first: one that leaves `pending` in between will be in `accounts`.
             pending = [one.frame() for one in pending_accounts(self.lake) if one.is_in(self.events)]
             rows = pl.concat([self._rows(ACCOUNTS), *pending]).filter(pl.col("version") <= self.version)
         self.history = rows.unique("batch").sort("version", "batch")
@@ -73,7 +73,7 @@ class Snapshot:
         self.accounts = self.history.filter(~pl.col("batch").is_in(reverted), pl.col("reverts").is_null())
 
     def _rows(self, name: str) -> pl.DataFrame:
-        """Return a table as it is, rows of batches that were never committed among them."""
+        """Return a raw table, including rows of uncommitted batches."""
         table = self.lake.find(name)
         if table is None:
             return pl.DataFrame(schema=SCHEMAS[name])
@@ -82,7 +82,7 @@ class Snapshot:
         return pl.concat([pl.DataFrame(schema=SCHEMAS[name]), rows.cast(known)], how="diagonal")  # type: ignore[arg-type]
 
     def rows(self, name: str) -> pl.DataFrame:
-        """Return the rows of a table, other than the events, that committed batches added, in their order."""
+        """Return the rows of a table other than `events` that committed batches added, in commit order."""
         with clear_errors(self.name):
             order = self.accounts.select("batch").with_row_index("_order")
             found = self._rows(name).join(order, on="batch", how="inner", maintain_order="left")
@@ -97,7 +97,7 @@ class Snapshot:
         return sorted(self.files()["partition.day"].unique())
 
     def day(self, day: date, until: datetime | None = None) -> pl.DataFrame:
-        """Return EVENT_SCHEMA of one day, known before a moment, sorted by event_time and event_id."""
+        """Return a day's events that were known before a given time, sorted by event_time and event_id."""
         with clear_errors(self.name):
             rows = held_rows(self.events, day).drop("batch")
             if until is not None:
@@ -105,13 +105,13 @@ class Snapshot:
             return rows.sort("event_time", "event_id").collect()
 
     def each_day(self, until: datetime | None = None) -> Iterator[pl.DataFrame]:
-        """Yield EVENT_SCHEMA of each day in order, sorted, of the events that were known before a moment."""
+        """Yield each day's events that were known before a given time, in order."""
         for day in self.days():
             if until is None or day <= until.date():
                 yield self.day(day, until)
 
     def side(self, name: str, until: datetime | None = None) -> pl.DataFrame:
-        """Return a side table with one row per key: in every column the newest value that is known."""
+        """Return a side table with one row per key and the newest known value in each column."""
         rows = self.rows(name).drop("batch")
         if until is not None and name in _KNOWN_AT:
             rows = rows.filter(pl.col(_KNOWN_AT[name]) < until)
@@ -120,35 +120,35 @@ class Snapshot:
         return newest.select(rows.columns).sort(key, nulls_last=True)
 
     def content(self, until: datetime | None = None) -> pl.DataFrame:
-        """Return what events carried about items, one row per item, name and value."""
+        """Return the item content in events, one row per item, name and value."""
         rows = self.rows(CONTENT).drop("batch")
         if until is not None:
             rows = rows.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
         return merged_content(rows)
 
     def items(self, seen: pl.Series, until: datetime | None = None) -> pl.DataFrame:
-        """Return every item of the items table, and every other one that was seen, with what its events carried."""
+        """Return all items of the items table and all other items seen, completed with content from events."""
         return every_item(self.side("items"), self.content(until), seen)
 
     def quarantine(self) -> pl.DataFrame:
-        """Return QUARANTINE_SCHEMA and `batch` of quarantined rows that were not replayed, equal rows once."""
+        """Return the distinct quarantined rows that were not replayed: QUARANTINE_SCHEMA and `batch`."""
         replayed = self.accounts.select(pl.col("replayed").explode(empty_as_null=False)).unnest("replayed")
         rows = self.rows(QUARANTINE).select(*QUARANTINE_SCHEMA, "batch")
         left = rows.join(replayed, on=["batch", "table", "row"], how="anti", maintain_order="left")
         return left.unique(_QUARANTINE_ORDER, keep="first", maintain_order=True)
 
     def touched_days(self, since: int, column: str = "days") -> list[date]:
-        """Return the days whose events changed after a version: reports by event time are to be computed again."""
+        """Return the days whose events changed after a version, so that reports on them must be recomputed."""
         after = self.history.filter(pl.col("version") > since)
         return [date.fromisoformat(day) for day in after[column].explode().drop_nulls().unique().sort()]
 
     def late_days(self, since: int) -> list[date]:
-        """Return the days among `touched_days` to which events came when the lake had a later day already."""
+        """Return the `touched_days` that got events when the lake already had a later day."""
         return self.touched_days(since, "late_days")
 
 
 def _identity(place: Place) -> str | None:
-    """Return the kind of identity of a lake, or of a frozen copy of one; None where there is neither."""
+    """Return the kind of identity of a lake or a frozen copy; None if there is neither."""
     lake = Lake(place)
     folder = lake.folder
     if folder is not None and (folder / FROZEN_MARKER).is_file() and (folder / FROZEN_EVENTS).is_file():
@@ -159,12 +159,12 @@ def _identity(place: Place) -> str | None:
 
 
 def is_lake(place: Place) -> bool:
-    """Return whether there is a lake, or a frozen copy of one, at a path or URL."""
+    """Return whether a path or URL is a lake or a frozen copy of one."""
     return _identity(place) is not None
 
 
 def check_identity(place: Place, mapping: Mapping) -> None:
-    """Compare the kind of identity of a lake, or of a frozen copy of one, with the mapping's.
+    """Check that a lake, or a frozen copy, has the mapping's kind of identity.
 
     Raises:
         SourceError: they differ, or there is no lake.
@@ -174,16 +174,16 @@ def check_identity(place: Place, mapping: Mapping) -> None:
 
 
 def freeze_lake(place: Place, target: Path, until: datetime | None = None, version: int | None = None) -> None:
-    """Copy a lake into one folder of whole, sorted tables, a day at a time; the same lake gives the same bytes.
+    """Copy a lake to a folder of sorted tables, one day at a time; the same lake always gives the same bytes.
 
     Args:
         place: The lake, a folder or an object-store URL.
         target: An existing empty folder.
-        until: Copy only what was known before this moment. Rows of tables without a time are all copied.
-        version: Of the lake; by default the newest.
+        until: Copy only rows that were known before this time. Tables without a time are copied in full.
+        version: Version of the lake; the newest by default.
 
     Raises:
-        SourceError: there is no lake, it holds no event (of that time), or one of its files cannot be read.
+        SourceError: there is no lake, it has no events before `until`, or one of its files cannot be read.
     """
     snapshot = Snapshot(place, version)
     seen = pl.Series("item_id", [], dtype=pl.String)
@@ -208,7 +208,7 @@ def freeze_lake(place: Place, target: Path, until: datetime | None = None, versi
 
 
 def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
-    """Yield, a day at a time, EVENT_SCHEMA of the events that became known at or after a moment.
+    """Yield the events that became known at or after a given time, one day at a time.
 
     Raises:
         SourceError: there is no lake, or one of its files cannot be read.
@@ -222,7 +222,7 @@ def known_since(place: Place, moment: datetime) -> Iterator[pl.DataFrame]:
 
 
 def history_line(row: dict[str, Any]) -> str:
-    """Return one batch of a lake's history as a line: version, batch, time, mapping and rows."""
+    """Format a batch of a lake's history as one line: version, batch, time, mapping and rows."""
     start = f"version {row['version']}: {row['batch']}, {row['committed_at']:%Y-%m-%d %H:%M:%S}, "
     if row["reverts"]:
         return f"{start}{row['mapping']} of {row['reverts']}"
@@ -232,7 +232,7 @@ def history_line(row: dict[str, Any]) -> str:
 
 
 def lake_status(place: Place, since: int = 0) -> list[str]:
-    """Return the size of a lake, its last batches, and its days to which events came late after version `since`.
+    """Return a report of a lake's size, its latest batches, and the days that got late events after version `since`.
 
     Raises:
         SourceError: there is no lake.

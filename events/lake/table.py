@@ -1,12 +1,12 @@
-"""A lake: Delta tables below one folder or object-store prefix, opened, created and written to.
+"""A lake: Delta tables below one folder or object-store prefix.
 
     LAKE/events/day=2024-07-01/NAME.parquet     one row per event, partitioned by day
     LAKE/items  users  campaigns  promotions  stock  item_content  quarantine  accounts/NAME.parquet
     LAKE/known_ids/                             which event IDs there are (`events.lake.known_ids`); can be rebuilt
     LAKE/pending/                               accounts of commits in progress (`events.lake.commit`)
 
-Every row carries the `batch` that added it. A batch counts when its events are committed; only then its account is in
-`accounts`, and only rows of batches in `accounts` are read from the other tables.
+Every row has the `batch` that added it. A batch is valid once its events are committed; its account is then in
+`accounts`, and readers of the other tables ignore rows of batches that are not.
 """
 
 import contextlib
@@ -46,14 +46,14 @@ Place = str | Path
 Actions = list[AddAction | RemoveAction]
 EVENTS, CONTENT, QUARANTINE, ACCOUNTS = "events", "item_content", "quarantine", "accounts"
 ACCOUNT_SCHEMA: dict[str, Any] = {
-    "inputs": pl.String,  # what the batch was made of; the same inputs are committed once
+    "inputs": pl.String,  # identifies the content of the batch; the same inputs are committed only once
     "mapping": pl.String,
-    "version": pl.Int64,  # of the Delta table `events`, with this batch in it
+    "version": pl.Int64,  # first version of the Delta table `events` with this batch
     "committed_at": UTC_TIME,
-    "tables": pl.String,  # JSON: what became of the rows of each file
+    "tables": pl.String,  # JSON: the account of each file
     "days": pl.List(pl.String),
     "late_days": pl.List(pl.String),
-    "duplicates_of": pl.List(pl.String),  # batches whose events this batch repeated
+    "duplicates_of": pl.List(pl.String),  # batches that hold duplicates of this batch's events
     "reverts": pl.String,
     "replayed": pl.List(pl.Struct({"batch": pl.String, "table": pl.String, "row": pl.Int64})),
     "sources": pl.String,  # JSON: the columns of the files (`events.lake.schema_changes`)
@@ -70,14 +70,14 @@ _TRIES = 1000
 _SHORT, _LONG = 0.01, 1.0  # seconds between tries
 
 STORE_ERRORS = (OSError, DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What Delta, Arrow, Polars and the disk raise where a lake cannot be read or written."""
+"""Exceptions of Delta, Arrow, Polars and the file system when a lake cannot be read or written."""
 
 _UNREACHABLE = (
     "it cannot be reached. Check the URL, the network and the credentials (for S3: AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
 )
 _GONE = "a file is gone: it was vacuumed, erased or taken away. Read the newest version, or restore it"
-_CAUSES = (  # words of the error -> what it means and what to do; the first that fits
+_CAUSES = (  # words of an error -> cause and remedy; the first match wins
     (("no space left", "disk quota"), "the disk is full; nothing was committed. Free some space and run it again"),
     (("read-only", "permission denied"), "the place cannot be written; nothing was committed. Name another place"),
     (("bucket", "connect", "credential"), _UNREACHABLE),
@@ -87,13 +87,13 @@ _CAUSES = (  # words of the error -> what it means and what to do; the first tha
 
 
 def is_url(place: Place) -> bool:
-    """Return whether a place is named by a URL rather than by a path."""
+    """Return whether a place is a URL rather than a path."""
     return isinstance(place, str) and "://" in place
 
 
 @contextmanager
 def clear_errors(name: str) -> Iterator[None]:
-    """Raise a SourceError of one line in place of STORE_ERRORS."""
+    """Convert STORE_ERRORS to a one-line SourceError."""
     try:
         yield
     except STORE_ERRORS as error:
@@ -106,21 +106,21 @@ Result = TypeVar("Result")
 
 
 def retried(name: str, attempt: Callable[[], Result]) -> Result:
-    """Return what `attempt` returns; it is called again after a CommitFailedError, with pauses that grow.
+    """Call `attempt` and return its result, retrying with increasing pauses after a CommitFailedError.
 
     Raises:
-        SourceError: other writers were always first.
+        SourceError: other writers won every retry.
     """
     for tries in range(_TRIES):
         try:
             return attempt()
         except CommitFailedError:
             time.sleep(random.uniform(0, min(_LONG, _SHORT * 2 ** min(tries, 10))))  # noqa: S311  (no secret)
-    raise SourceError(f"lake: {name}: other writers were first {_TRIES} times. Run it again")
+    raise SourceError(f"lake: {name}: other writers committed first {_TRIES} times. Run it again")
 
 
 def _storage_options(url: str) -> dict[str, str] | None:
-    """Return the options of an object store from the AWS_* environment; other stores read theirs themselves."""
+    """Return S3 options from the AWS_* environment variables; other stores read their own."""
     if not url.startswith(("s3://", "s3a://")):
         return None
     options = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
@@ -132,13 +132,13 @@ def _storage_options(url: str) -> dict[str, str] | None:
 
 
 class Lake:
-    """The place of a lake: a folder of this machine, or a prefix of an object store."""
+    """A lake in a local folder or at a prefix of an object store."""
 
     def __init__(self, place: Place) -> None:
-        """Name the place; nothing is opened or created.
+        """Set the location without opening or creating anything.
 
         Raises:
-            SourceError: the URL is of a store that cannot hold a lake.
+            SourceError: the URL's store cannot hold a lake.
         """
         self.name = str(place)
         scheme, _, rest = self.name.partition("://") if is_url(place) else ("file", "", self.name)
@@ -155,8 +155,8 @@ class Lake:
 
     @cached_property
     def files(self) -> DirFileSystem:
-        """The files below the lake, by relative paths."""
-        # Not deltalake's own file system, which keeps other threads from running while it waits for the store.
+        """File system rooted at the lake."""
+        # deltalake's own file system blocks other threads while it waits for the store.
         if self.folder is not None:
             return DirFileSystem(str(self.folder.absolute()), LocalFileSystem(auto_mkdir=True))
         endpoint = {"endpoint_url": self.options.get("AWS_ENDPOINT_URL")} if self.options else {}
@@ -170,7 +170,7 @@ class Lake:
         return DirFileSystem(root, store)
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the names of the files and folders in a folder of the lake; none where there is no such folder."""
+        """Return the names in a folder of the lake; empty if the folder does not exist."""
         try:
             paths = self.files.ls(folder, detail=False)
         except FileNotFoundError:
@@ -178,7 +178,7 @@ class Lake:
         return sorted(name for path in paths if (name := path.rstrip("/").rpartition("/")[2]))
 
     def sync(self, path: str) -> None:
-        """Put a file that was written to a folder, and its entry there, on the disk; an object store did already."""
+        """Sync a local file and its directory entry to disk; object stores need no sync."""
         if self.folder is not None:
             for target in (self.folder / path, (self.folder / path).parent):
                 descriptor = os.open(target, os.O_RDONLY)
@@ -188,7 +188,7 @@ class Lake:
                     os.close(descriptor)
 
     def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         if self.folder is None:
             self.files.pipe_file(path, content)
             return
@@ -197,12 +197,12 @@ class Lake:
             self.sync(str(work.relative_to(self.folder)))
 
     def delete(self, path: str) -> None:
-        """Delete a file, if there is one."""
+        """Delete a file if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self.files.rm_file(path)
 
     def find(self, name: str, version: int | None = None) -> DeltaTable | None:
-        """Open a table of the lake, at its newest version by default; None where there is none."""
+        """Open a table of the lake, at its newest version by default; None if it does not exist."""
         if self.folder is not None and not (self.folder / name / "_delta_log").is_dir():
             return None
         try:
@@ -215,10 +215,10 @@ class Lake:
         return {name: table for name in SCHEMAS if (table := self.find(name)) is not None}
 
     def open(self, name: str, configuration: Mapping[str, str] | None = None) -> DeltaTable:
-        """Open a table, created if it is new, with every column of today's schema."""
+        """Open a table, creating it or adding missing columns of the current schema if necessary."""
         table = self.find(name)
         if table is None:
-            with contextlib.suppress(CommitFailedError):  # another writer created it
+            with contextlib.suppress(CommitFailedError):  # another writer created it first
                 DeltaTable.create(
                     f"{self.uri}/{name}",
                     _delta_schema(pl.DataFrame(schema=SCHEMAS[name])),
@@ -233,7 +233,7 @@ class Lake:
         return _with_columns(table, pl.DataFrame(schema=SCHEMAS[name]))
 
     def write(self, name: str, rows: pl.DataFrame, prefix: str, day: date | None = None) -> AddAction:
-        """Write rows, their `batch` included, as a new file of a table that no version of it names yet."""
+        """Write rows with their `batch` to a new file of a table; no version references it yet."""
         path = f"{f'day={day}/' if day else ''}{prefix}-{uuid.uuid4().hex[:12]}.parquet"
         buffer = io.BytesIO()
         rows.write_parquet(buffer, compression="zstd", row_group_size=ROW_GROUP)
@@ -243,14 +243,14 @@ class Lake:
         return AddAction(path, buffer.tell(), _partition(day), int(time.time() * 1000), True, statistics)
 
     def read(self, path: str, columns: list[str] | None = None) -> pl.DataFrame:
-        """Return the rows of a Parquet file; of `columns`, those that it has."""
+        """Return the rows of a Parquet file, with those of `columns` that it has."""
         with self.files.open(path) as stream, pq.ParquetFile(stream) as source:
             return pl.DataFrame(source.read(columns))
 
     def append(self, name: str, frame: pl.DataFrame, batch: str) -> None:
-        """Append rows of a batch to a table other than the events, in one commit."""
+        """Append rows of a batch to a table other than `events` in one commit."""
 
-        def attempt() -> None:  # fails where another writer adds a column
+        def attempt() -> None:  # fails if another writer adds a column
             table = _with_columns(self.open(name), frame)
             commit(table, [self.write(name, frame.with_columns(pl.lit(batch).alias("batch")), batch)], [])
 
@@ -261,7 +261,7 @@ class Lake:
         """Open the events of a lake, at its newest version or at an earlier one.
 
         Raises:
-            SourceError: there is no lake, or no such version any more.
+            SourceError: there is no lake, or the version no longer exists.
         """
         with clear_errors(self.name):
             try:
@@ -275,7 +275,7 @@ class Lake:
                 ) from error
         if table is None:
             raise SourceError(
-                f"--lake: must be a lake; {self.name} is none. Name the place that `shoplens ingest --lake` filled"
+                f"--lake: must be a lake; {self.name} is not. Give the location that `shoplens ingest --lake` wrote to"
             )
         return table
 
@@ -286,7 +286,7 @@ def identity_of(events: DeltaTable) -> str:
 
 
 def added_files(table: DeltaTable) -> pl.DataFrame:
-    """Return the files of a table: path, size_bytes, num_records, partition.day of events, and statistics."""
+    """Return the files of a table: path, size_bytes, num_records, partition.day (events only) and statistics."""
     return pl.DataFrame(table.get_add_actions(flatten=True))
 
 
@@ -305,7 +305,7 @@ def _delta_schema(frame: pl.DataFrame) -> Schema:
 
 
 def _with_columns(table: DeltaTable, frame: pl.DataFrame) -> DeltaTable:
-    """Return the table with the columns that a frame has and it lacks: null in the rows that it holds."""
+    """Return the table extended by the missing columns of a frame, which are null in existing rows."""
     held = {field.name for field in table.schema().fields}
     new = [field for field in _delta_schema(frame).fields if field.name not in held]
     if new:
@@ -321,12 +321,12 @@ def commit(
     metadata: dict[str, Any] | None = None,
     retries: int | None = None,
 ) -> None:
-    """Commit files to a table that was read at `table.version()`.
+    """Commit file actions to a table that was read at `table.version()`.
 
-    With 0 `retries` it becomes the next version or fails; else it may follow commits that do not conflict.
+    With 0 `retries` it becomes the next version or fails; otherwise non-conflicting commits may come first.
 
     Raises:
-        CommitFailedError: another writer committed one of the `transactions` since, or removed what was read.
+        CommitFailedError: another writer has since committed one of the `transactions`, or removed files that we read.
     """
     properties = CommitProperties(metadata, retries, transactions)
     partitions = table.metadata().partition_columns
@@ -334,7 +334,7 @@ def commit(
 
 
 def _known(name: str) -> tuple[str, ...]:
-    """Return the columns with statistics: no others, for Delta's log keeps them, and an erased ID could be one."""
+    """Return the columns with statistics. Delta's log keeps statistics, so they must never include a person's ID."""
     return ("event_time", "ingested_at", "batch") if name == EVENTS else ("batch",)
 
 
@@ -350,10 +350,10 @@ def _statistics(columns: pl.DataFrame) -> str:
 
 
 def created(place: Place, identity: str, whose: str) -> Lake:
-    """Return the lake at a place, created if it is new.
+    """Return the lake at a place, creating it if it does not exist.
 
     Raises:
-        SourceError: it holds another kind of identity or other files, or its store cannot hold a lake.
+        SourceError: the place holds a lake with another kind of identity or other files, or its store is unsuitable.
     """
     lake = Lake(place)
     with clear_errors(lake.name):
@@ -366,15 +366,15 @@ def created(place: Place, identity: str, whose: str) -> Lake:
 
 
 def require_same_identity(held: str, identity: str, whose: str, name: str) -> None:
-    """Raise a SourceError where a lake's kind of identity is another than that of what comes."""
+    """Raise a SourceError if a lake's kind of identity differs from that of the incoming data."""
     if held != identity:
         raise SourceError(
-            f"lake: {name} holds events whose identity is {held!r}; {whose} has {identity!r}: give it a lake of its own"
+            f"lake: {name} holds events whose identity is {held!r}; {whose} has {identity!r}: use a separate lake"
         )
 
 
 def _check_place(lake: Lake) -> None:
-    """Raise a SourceError where a new lake cannot be made."""
+    """Raise a SourceError if a new lake cannot be created."""
     problem = None
     if lake.folder is not None and lake.folder.exists() and not lake.folder.is_dir():
         problem = "is a file"
@@ -392,9 +392,9 @@ def _check_place(lake: Lake) -> None:
 
 
 def _creates_once(lake: Lake) -> bool:
-    """Return whether an S3 store keeps exactly one of several files created under one name at the same time.
+    """Return whether an S3 store accepts exactly one of several concurrent conditional writes of one name.
 
-    Some stores do not know the condition, or check first and then write
+    Some stores ignore the condition, or check it before writing rather than atomically
     (https://github.com/seaweedfs/seaweedfs/issues/7153 and 8800).
     """
     path = f".{uuid.uuid4().hex}.tmp"

@@ -1,1 +1,1 @@
-"""Files of a source: which they are, how they are written, and their rows."""
+"""Source files: finding them, their formats, and reading their rows."""

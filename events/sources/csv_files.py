@@ -1,10 +1,9 @@
-"""CSV files through DuckDB.
+"""Read CSV files with DuckDB.
 
-DuckDB reads a file twice: first to count its rows and the lines that it rejects. Where every line is one well-formed
-row, the file is read as it is. Otherwise a repaired copy is read, in which each malformed line is replaced by a
-placeholder, so that its neighbours keep their values and their position. DuckDB's own handling is not enough: after an
-unclosed quote it skips good lines, it drops a line above `max_line_size` without reporting it, and it rejects mixed
-line ends.
+DuckDB reads a file twice, first to count its rows and rejected lines. If every line is one well-formed row, the file is
+read unchanged. Otherwise DuckDB reads a repaired copy in which each malformed line is replaced by a placeholder, so
+that other rows keep their values and positions. DuckDB's own error handling is not enough: it skips good lines after an
+unclosed quote, silently drops lines longer than `max_line_size`, and rejects mixed line endings.
 """
 
 import codecs
@@ -25,11 +24,11 @@ from events.sources.files import LONGEST, MALFORMED, Piece, Size, is_packed, mal
 from shoplens.errors import SourceError
 
 _MARK = "\x1f"  # starts a placeholder: ASCII's unit separator is in no text that people type
-_LINES, _BYTES = 1000, 1 << 20  # of one row: a quote that stays open for longer is not a quoted text
+_LINES, _BYTES = 1000, 1 << 20  # bytes of a row; a quote that stays open longer does not start a quoted text
 _BLOCK = 1 << 22
 _UTF_8 = ("utf-8", "utf-8-sig", "ascii")
 _SEPARATOR = re.compile('"?sep=(.)"?\r?\n')
-_OPEN, _BROKEN = -1, -2  # in place of a number of columns: a quote is not closed; text follows a closed one
+_OPEN, _BROKEN = -1, -2  # instead of a number of columns: a quote is never closed, or text follows a closing quote
 _REMEDIES = {
     "row_too_short": "the line has {columns} of {width} columns; add what is missing, or remove the line",
     "row_too_long": "the line has {columns} columns instead of {width}; quote the text that holds a separator",
@@ -42,16 +41,16 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class _Text:
-    """A UTF-8 file of rows.
+    """A delimited UTF-8 file.
 
     Attributes:
-        path: The file as it was given, for messages.
-        place: The file that holds the text.
-        skip: Lines before the first row.
-        names: Of the columns.
-        separator: Between columns.
-        quote: The quote character; empty for none.
-        escape: The character that escapes a quote inside quotes; empty for none.
+        path: The original file, for messages.
+        place: The file to read.
+        skip: Number of lines before the first row.
+        names: Column names.
+        separator: Column separator.
+        quote: Quote character; empty for none.
+        escape: Character that escapes a quote inside quotes; empty for none.
     """
 
     path: Path
@@ -81,7 +80,7 @@ class _Text:
         )
 
     def count(self) -> int | None:
-        """Return how many rows there are; None if not every line is one well-formed row."""
+        """Return the number of rows; None unless every line is one well-formed row."""
         with self.place.open("rb") as stream:
             lines, last = -self.skip, b"\n"
             while block := stream.read(_BLOCK):
@@ -91,20 +90,20 @@ class _Text:
                 rows = int(self.scan(connection, "count(*), count(COLUMNS(*))").fetchall()[0][0])
                 tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'")
                 rejected = tables.fetchall() != [(0,)] and connection.execute("FROM reject_errors LIMIT 1").fetchall()
-        except duckdb.Error:  # mixed line ends, for example: the copy has none
+        except duckdb.Error:  # mixed line endings, for example, which the copy does not have
             return None
         return None if rejected or rows != lines + (last != b"\n") else rows
 
 
 def _utf8_copy(path: Path, encoding: str, target: Path) -> Path:
-    """Return a file with the text of `path` in UTF-8 and with line feeds: itself where it is such a file."""
+    """Return a UTF-8 copy of `path` with line feeds, or `path` itself if it already is one."""
     try:
         codec = codecs.lookup(encoding).name
     except LookupError as error:
-        raise SourceError(f"{path}: csv.encoding: unknown encoding {encoding!r}; write utf-8 or cp1252, say") from error
+        raise SourceError(f"{path}: csv.encoding: unknown encoding {encoding!r}; try utf-8 or cp1252") from error
     with open_unpacked(path) as stream:
         start = stream.read(_BLOCK)
-    returns = b"\r" in start and b"\n" not in start  # line ends of the old Macintosh
+    returns = b"\r" in start and b"\n" not in start  # classic Mac OS line endings
     if codec in _UTF_8 and not returns and not is_packed(path):
         return path
     decoder, line = codecs.getincrementaldecoder(codec)(), 1
@@ -130,10 +129,10 @@ def _undeclared(path: Path, where: str) -> str:
 
 
 def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
-    """Read the names of the columns, and the separator where Excel has written it into the first line, as `sep=;`.
+    """Read the column names, and the separator if Excel wrote `sep=;` in the first line.
 
     Raises:
-        SourceError: there is no row, the header is not UTF-8, or `csv.header` has another number of columns.
+        SourceError: the file is empty, the header is not UTF-8, or `csv.header` has the wrong number of columns.
     """
     quote = "" if dialect.quote == "none" else dialect.quote
     escape = "" if dialect.escape == "none" else "\\" if dialect.escape == "\\" else quote
@@ -158,7 +157,7 @@ def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
         except csv.Error as error:
             raise SourceError(f"{path}: the first row must be well-formed CSV: a quote in it is not closed") from error
     if row is None:
-        raise SourceError(f"{path}: must hold rows; received an empty CSV file")
+        raise SourceError(f"{path}: must have at least one row; received an empty CSV file")
     text = _Text(path, place, skip, dialect.header, separator, quote, escape if quote else "")
     if not dialect.header:
         for n, name in enumerate(row, start=1):
@@ -176,11 +175,11 @@ def _with_header(path: Path, place: Path, dialect: Csv) -> _Text:
 
 
 class _Repair:
-    """Copies a file row by row; each malformed line becomes a placeholder.
+    """Copies a file row by row, replacing each malformed line with a placeholder.
 
     Attributes:
-        rows: How many rows the copy has, placeholders included.
-        lines: How many lines the file has, blank ones left out.
+        rows: Number of rows in the copy, including placeholders.
+        lines: Number of non-blank lines in the file.
     """
 
     def __init__(self, text: _Text) -> None:
@@ -210,13 +209,13 @@ class _Repair:
                     line = f"{_MARK}{kept}{text.separator * (width - 1)}"  # noqa: PLW2901
                 out.write(f"{line}\n")
                 self.rows += 1
-        # A few lines that are not UTF-8 are malformed; where most are, the file has another encoding.
+        # A few lines that are not UTF-8 are malformed; if most are not, the file has another encoding.
         if self._invalid > self._valid and self._invalid >= min(2, self.rows) and self._invalid * 100 >= self.rows:
             raise SourceError(_undeclared(text.path, self._first_invalid))
         return replace(text, place=target, skip=0)
 
     def _lines(self) -> Iterator[tuple[int, str, str]]:
-        """Yield number, text and fault (empty for none) of every line that is not blank."""
+        """Yield the number, text and fault (empty for none) of every non-blank line."""
         with self._text.place.open("rb") as stream:
             for number in count(1):
                 line = stream.readline(LONGEST + 1)
@@ -240,7 +239,7 @@ class _Repair:
                 yield number, text, fault
 
     def _columns(self, text: str) -> int:
-        """Return how many columns a row has, or _OPEN or _BROKEN."""
+        """Return the number of columns of a row, or _OPEN or _BROKEN."""
         found = start = 0
         if not self._text.quote or self._text.quote not in text:
             found = text.count(self._text.separator) + 1
@@ -250,11 +249,11 @@ class _Repair:
             if field is None:
                 return _OPEN if self._unended.fullmatch(text, start) else _BROKEN
             found, start = found + 1, field.end() + 1
-        # A separator after the last column is no other column, as for DuckDB.
+        # A trailing separator does not add a column, as in DuckDB.
         return found - (found == len(self._text.names) + 1 and text.endswith(self._text.separator))
 
     def _joined(self) -> Iterator[tuple[int, str, str, int]]:
-        """Yield line number, text, fault and columns of every row: a line, or the lines of a quoted text."""
+        """Yield the line number, text, fault and number of columns of every row, which may span quoted lines."""
         lines, waiting = self._lines(), deque[tuple[int, str, str]]()
         separators = len(self._text.names) - 1
         while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
@@ -274,7 +273,7 @@ class _Repair:
                     columns = self._columns(joined)
                     if columns != _OPEN and row_inside:
                         columns = _BROKEN
-                # A line inside a quoted text is itself a row: then the quote was never meant to be one.
+                # If a line inside a quoted text is itself a row, the quote was not meant as one.
                 row_inside |= separators > 2 and more[1].count(self._text.separator) == separators
             if columns < 0:
                 waiting.extendleft(reversed(taken[1:]))
@@ -286,7 +285,7 @@ def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
     """Yield a CSV file in pieces, at least one. All columns are text.
 
     Raises:
-        SourceError: there is no row, the file has another encoding than declared, or `csv.header` does not fit.
+        SourceError: the file is empty or not in the declared encoding, or `csv.header` does not fit.
         OSError, EOFError, zlib.error: the file cannot be read or decompressed.
     """
     with tempfile.TemporaryDirectory(prefix="shoplens-csv-") as folder:
@@ -312,6 +311,6 @@ def csv_pieces(path: Path, dialect: Csv, size: Size) -> Iterator[Piece]:
                     yield Piece(frame, "" if read else note)
                     read += frame.height
         if read != rows:
-            raise SourceError(f"{path}: {rows:,} rows were counted and {read:,} read; the file changed meanwhile")
+            raise SourceError(f"{path}: {rows:,} rows were counted and {read:,} read; the file has changed")
         if not read:
             yield Piece(pl.DataFrame(schema=dict.fromkeys(text.names, pl.String)))

@@ -1,4 +1,4 @@
-"""Files of a source: which ones can be read, which table each belongs to, and its label in the account."""
+"""Source files: which of them are readable, which table each belongs to, and its label in the account."""
 
 import gzip
 import json
@@ -14,17 +14,17 @@ from shoplens.errors import SourceError
 
 TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".dat", ".dat.gz")
 KINDS = (*TEXT, ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
-_SHOWN = 200  # characters of an error; the rest of a parser's message may repeat rows, and rows are personal data
+_SHOWN = 200  # maximum length of an error; parser messages may quote rows, which are personal data
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-MALFORMED = "_malformed"  # the column that `malformed` fills in rows that cannot be read; null in all others
-LONGEST = 1 << 24  # bytes of a line; a longer one is no row of a log
-_KEPT = 10_000  # characters of a malformed line that are kept
+MALFORMED = "_malformed"  # the column that `malformed` fills for unreadable rows; null in all others
+LONGEST = 1 << 24  # bytes of a line; no log has longer rows
+_KEPT = 10_000  # characters kept of a malformed line
 
 
 @dataclass(frozen=True)
 class Size:
-    """Limits of a piece: rows, and approximate bytes."""
+    """Maximum size of a piece, in rows and approximate bytes."""
 
     rows: int = 1 << 18
     bytes: int = 1 << 25
@@ -32,11 +32,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of a file. Every piece of a file has the same columns of the same types.
+    """Consecutive rows of a file. All pieces of a file have the same schema.
 
     Attributes:
-        frame: The rows; a malformed one has a value in the column MALFORMED alone, which is there if any row needs it.
-        note: A remark on the whole file for the person who reads it, once per file.
+        frame: The rows; a malformed row has a value only in the column MALFORMED, which exists if any row needs it.
+        note: A remark on the whole file for the user, once per file.
     """
 
     frame: pl.DataFrame
@@ -49,29 +49,29 @@ def kind_of(path: Path) -> str | None:
 
 
 def table_name(path: Path) -> str:
-    """Return the name of the table in a file: the file name without its suffixes."""
+    """Return a file's table name: the file name without its suffixes."""
     kind = kind_of(path)
     return path.name[: -len(kind)] if kind else path.stem
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, shortened."""
+    """Return the first line of an error, truncated."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
 
 
 def is_packed(path: Path) -> bool:
-    """Return whether a file starts as gzip does, whatever its name."""
+    """Return whether a file is gzip-compressed, regardless of its name."""
     with path.open("rb") as stream:
         return stream.read(len(_GZIP)) == _GZIP
 
 
 def open_unpacked(path: Path) -> IO[bytes] | gzip.GzipFile:
-    """Open a file for its content, decompressed where it is compressed."""
+    """Open a file, decompressing it if necessary."""
     return gzip.open(path) if is_packed(path) else path.open("rb")
 
 
 def require_text(path: Path, start: bytes) -> None:
-    """Raise a SourceError for a file that starts as UTF-16 does, or with NUL bytes."""
+    """Raise a SourceError if a file starts with a UTF-16 byte-order mark or NUL bytes."""
     if start.startswith(_UTF_16) or b"\0" in start.partition(b"\n")[0]:
         raise SourceError(
             f"{path}: must be UTF-8 text; its first line holds NUL bytes, as UTF-16 does. Declare `csv: {{encoding: "
@@ -80,15 +80,15 @@ def require_text(path: Path, start: bytes) -> None:
 
 
 def malformed(reason: str, number: int, text: str, remedy: str) -> str:
-    """Return what is kept of a malformed line: the reason, a space, and JSON of its number, its text and the remedy."""
+    """Return the record of a malformed line: the reason, a space, and JSON with its number, text and remedy."""
     return f"{reason} {json.dumps({'line': number, 'text': text[:_KEPT], 'remedy': remedy}, ensure_ascii=False)}"
 
 
 def find_files(inputs: list[Path]) -> list[Path]:
-    """Return the readable files among `inputs`, files or folders (searched one level deep), each once.
+    """Return the distinct readable files among `inputs`, which may be files or folders (searched one level deep).
 
     Raises:
-        SourceError: an input does not exist, is of an unknown kind, or a folder holds no readable file.
+        SourceError: an input does not exist, its file type is unknown, or a folder has no readable file.
     """
     found: dict[Path, Path] = {}
     for path in inputs:
@@ -108,31 +108,31 @@ def find_files(inputs: list[Path]) -> list[Path]:
 
 
 def select_files(files: list[Path], table: str) -> list[Path]:
-    """Return the files of a table of a mapping; "*" selects all files."""
+    """Return the files that belong to a mapped table; "*" selects all files."""
     return files if table == "*" else [path for path in files if table_name(path) == table]
 
 
 def files_of(files: list[Path], table: str, mapping: Mapping) -> list[Path]:
-    """Return the files of a table; none for an optional table that is not given.
+    """Return the files of a table; empty for a missing optional table.
 
     Raises:
-        SourceError: there is none, and the table is not optional.
+        SourceError: a required table has no file.
     """
     found = select_files(files, table)
     if not found and table not in mapping.optional_tables:
         names = ", ".join(sorted({table_name(path) for path in files}))
         raise SourceError(
-            f"mapping {mapping.name}: table {table} is none of the given ones ({names}); give it too, or name it under "
+            f"mapping {mapping.name}: table {table} is not among the given ones ({names}); add it, or list it under "
             f"optional_tables"
         )
     return found
 
 
 def unread_files(mapping: Mapping, inputs: list[Path], files: list[Path]) -> tuple[str, ...]:
-    """Return the names of files in given folders that no table of the mapping reads.
+    """Return the names of the files in the given folders that no table of the mapping reads.
 
     Raises:
-        SourceError: a file given by name is one of them.
+        SourceError: the mapping does not read a file that was given by name.
     """
     read = {path for table in mapping.tables() for path in select_files(files, table)}
     unread = [path for path in files if path not in read]
@@ -146,7 +146,7 @@ def unread_files(mapping: Mapping, inputs: list[Path], files: list[Path]) -> tup
 
 
 class Labels:
-    """Labels, one per file and place in the mapping: the file name, or more of its path where names repeat."""
+    """Unique labels per file and mapping entry: the file name, or more of its path if names repeat."""
 
     def __init__(self, files: list[Path]) -> None:
         names = [path.name for path in files]
@@ -158,7 +158,7 @@ class Labels:
         self._taken: set[Path] = set()
 
     def take(self, path: Path, place: str) -> str:
-        """Return the label of a file as it is read for a place of the mapping, which later readings are named by."""
+        """Return the label of a file for a mapping entry; if an earlier entry read the file, append `place`."""
         label = self._of[path] if path not in self._taken else f"{self._of[path]} ({place})"
         self._taken.add(path)
         return label

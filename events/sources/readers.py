@@ -1,8 +1,8 @@
-"""Files to tables, in pieces that fit into memory: CSV, Parquet and JSON Lines.
+"""Read CSV, Parquet and JSON Lines files as tables, in pieces that fit into memory.
 
-Of JSON Lines, DuckDB finds the structure of the records and Polars reads them. Where a line is no record, or a field
-holds an object in one record and a list in another, a repaired copy is read: what most records have at an address is
-right, and a record with something else there becomes a placeholder, so that its neighbours stay.
+For JSON Lines, DuckDB infers the structure of the records and Polars reads them. If a line is not a record, or a field
+has mixed types (an object in one record, a list in another), a repaired copy is read: the most frequent type at an
+address wins, and records with another type are replaced by placeholders, so that other rows keep their positions.
 """
 
 import codecs
@@ -41,7 +41,7 @@ from shoplens.errors import SourceError
 _DAMAGED = (pl.exceptions.PolarsError, pa.ArrowException, duckdb.Error)
 _NO_OPTIONS = Csv()
 _TYPES = {"UBIGINT": pl.Int64(), "BIGINT": pl.Int64(), "DOUBLE": pl.Float64(), "BOOLEAN": pl.Boolean()}
-# A whole number beyond 64 bits, or something in a text that looks like one: JSON readers would round it.
+# An integer beyond 64 bits, or text that looks like one: JSON readers would round it.
 _LONG_NUMBER = r"[\[:,]\s*-?\d{19}"
 _REMEDIES = {
     "json_malformed": "the line is not JSON{why}; correct it, or remove the line",
@@ -65,18 +65,19 @@ def _parquet(path: Path, size: Size) -> Iterator[Piece]:
 
 
 def _dtype(structure: Any) -> pl.DataType:
-    """Return the type of a structure that DuckDB found."""
+    """Return the Polars type of a structure inferred by DuckDB."""
     if isinstance(structure, dict):
         return pl.Struct({key: _dtype(one) for key, one in structure.items()})
     return pl.List(_dtype(structure[0])) if isinstance(structure, list) else _TYPES.get(structure, pl.String())
 
 
 def _schema(place: Path, *, mixed: bool) -> pl.Schema | None:
-    """Return the schema of the records, or None where they must be read one by one.
+    """Return the schema of the records, or None if they must be read one by one.
 
-    That is where a line is no record, a number may be too large, or values are of other kinds and `mixed` is False.
+    They must if a line is not a record, if a number may be too large, or if a field has mixed types and `mixed` is
+    False.
     """
-    longest = 2 * LONGEST if mixed else LONGEST  # a copy may spell a number in more characters
+    longest = 2 * LONGEST if mixed else LONGEST  # the copy may write a number with more characters
     find = (
         "SELECT json_group_structure(json)::VARCHAR, count(*) = count(json), "
         "bool_or(regexp_matches(json, $number)) FROM read_ndjson_objects($place, "
@@ -99,7 +100,7 @@ def _kind(value: Any) -> str:
 
 
 def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every address of a record and what is there: an object, a list or a scalar."""
+    """Yield every address of a record and its value: an object, a list or a scalar."""
     if value is not None:
         yield address, _kind(value)
     if isinstance(value, dict):
@@ -111,15 +112,15 @@ def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _fitted(value: Any, usual: dict[str, str], address: str = "") -> Any:
-    """Return a value with JSON held in text decoded where most records have an object or a list.
+    """Return a value, decoding JSON text where most records have an object or a list.
 
     Raises:
-        TypeError: a value is of another kind than in most records.
+        TypeError: a value has a different type than in most records.
     """
     if value is None or address not in usual:
         return value
     if isinstance(value, str) and usual[address] != "scalar":
-        with suppress(ValueError):  # else compared as the text that it is
+        with suppress(ValueError):  # otherwise compare it as text
             value = json.loads(value)
     if _kind(value) != usual[address]:
         raise TypeError(f"{address} holds one {_kind(value)} where most records hold one {usual[address]}")
@@ -129,7 +130,7 @@ def _fitted(value: Any, usual: dict[str, str], address: str = "") -> Any:
 
 
 def _whole(digits: str) -> int:
-    """Return a whole number of JSON; raise an OverflowError beyond 64 bits."""
+    """Parse a JSON integer; raise an OverflowError beyond 64 bits."""
     value = int(digits)
     if not -(2**63) <= value < 2**63:
         raise OverflowError
@@ -137,7 +138,7 @@ def _whole(digits: str) -> int:
 
 
 def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
-    """Yield the number and text of each line that is not blank, its record, and what is wrong with it and why."""
+    """Yield the number and text of each non-blank line, its record, and its fault with an explanation."""
     with place.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             text, record, reason, why = line.decode("utf-8-sig", errors="backslashreplace").strip(), None, "", ""
@@ -151,23 +152,23 @@ def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
                 reason = "not_utf8"
             except OverflowError:
                 reason = "number_too_large"
-            except (ValueError, RecursionError) as error:  # of others: digits without end, or thousands of brackets
+            except (ValueError, RecursionError) as error:  # also too many digits or brackets
                 reason = "json_malformed"
                 why = f" at character {error.pos + 1:,}" if isinstance(error, json.JSONDecodeError) else ""
             yield number, text, record, "line_too_large" if len(line) > LONGEST else reason, why
 
 
 def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
-    """Write a copy in which each malformed record is a placeholder; return the schema of the copy.
+    """Write a copy with placeholders for malformed records; return the schema of the copy.
 
     Raises:
-        SourceError: no line is a record.
+        SourceError: no line contains a record.
     """
     counts: dict[str, Counter[str]] = {}
     for _, _, record, reason, _ in _records(place):
         for address, kind in () if reason else _kinds(record):
             counts.setdefault(address, Counter())[kind] += 1
-    # Of kinds that are as frequent, the one that holds more.
+    # Break ties in favour of the wider type.
     usual = {at: max(("list", "object", "scalar"), key=found.__getitem__) for at, found in counts.items()}
     with target.open("w", encoding="utf-8") as out:
         for number, text, record, fault, because in _records(place):
@@ -213,11 +214,11 @@ def _json_lines(path: Path, size: Size) -> Iterator[Piece]:
 
 
 def pieces(path: Path, dialect: Csv = _NO_OPTIONS, size: Size | None = None) -> Iterator[Piece]:
-    """Yield a file in pieces, at least one. CSV columns are text: the mapping interprets them.
+    """Yield a file in pieces, at least one. CSV columns are text; the mapping interprets them.
 
     Args:
         path: The file.
-        dialect: How a CSV file is written.
+        dialect: Dialect of a CSV file.
         size: Limits of a piece.
 
     Raises:
@@ -241,7 +242,7 @@ def pieces(path: Path, dialect: Csv = _NO_OPTIONS, size: Size | None = None) -> 
 
 
 def read_table(path: Path, dialect: Csv = _NO_OPTIONS) -> pl.DataFrame:
-    """Read one file into memory; a malformed row has no values.
+    """Read a file into memory; all values of malformed rows are null.
 
     Raises:
         SourceError: the file cannot be read as the kind that its name states.

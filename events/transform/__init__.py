@@ -1,1 +1,1 @@
-"""Source rows to contract rows."""
+"""Transform source rows to contract rows."""

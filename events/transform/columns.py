@@ -1,7 +1,7 @@
-"""Columns of a source as text, numbers and attributes.
+"""Parse source columns as text, numbers and attributes.
 
-The one reader of values: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`, `id_text`,
-`number`, `nobody` and `json_text`. For a single ID, `is_nobody` does the same.
+This is the only parser of values: mappings, `shoplens ingest --guess`, the collector and flat tables use `text`,
+`id_text`, `number`, `nobody` and `json_text`. `is_nobody` is `nobody` for a single ID.
 """
 
 import re
@@ -19,7 +19,7 @@ from shoplens.errors import SourceError
 
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days from 1970-01-01
 _A_DAY = {"ms": 86_400_000, "us": 86_400_000_000}
-# What exports write where nobody is known, whatever the case; 0, -1 and UUIDs of zeros are matched beside the words.
+# What exports write for unknown people, case-insensitive; 0, -1 and all-zero UUIDs are matched in addition.
 _NOBODY = (
     "null|[(]null[)]|<null>|\\[null\\]|nil|\\\\n|undefined|none|[(]none[)]|nan|na|n/a|#n/a|[(]?not set[)]?|"
     "[(]not provided[)]|guest|anonymous|anon|[(]?unknown[)]?|nobody|missing|not logged in|-|--|[?]|[{][}]|\\[\\]"
@@ -37,7 +37,7 @@ def _is_other(kind: pl.DataType) -> bool:
 
 
 def require_scalars(frame: pl.DataFrame, needed: Iterable[str], where: str) -> None:
-    """Raise a SourceError that names mapped columns that do not hold text, numbers or times."""
+    """Raise a SourceError if mapped columns do not hold text, numbers or times."""
     wrong = [f"{name} ({frame.schema[name]})" for name in dict.fromkeys(needed) if _is_other(frame.schema[name])]
     if wrong:
         raise SourceError(
@@ -47,7 +47,7 @@ def require_scalars(frame: pl.DataFrame, needed: Iterable[str], where: str) -> N
 
 
 def json_text(value: Any) -> str:
-    """Return a JSON value as the text that attributes hold, however it was sent: keys sorted, no nulls, 2.0 as 2."""
+    """Return a JSON value as canonical attribute text: sorted keys, no nulls, and 2 for 2.0."""
     return to_json(_canonical(value)).decode()
 
 
@@ -67,7 +67,7 @@ def _bytes_text(value: bytes | None) -> str | None:
 
 
 def _scalars(column: pl.Series) -> pl.Series | None:
-    """Return a column of a type that is not `_is_other`, or None where there is no way to write its values."""
+    """Convert a column to a type that is not `_is_other`; None if its values cannot be converted."""
     kind = column.dtype
     if kind == pl.Duration:
         return column.dt.to_string("iso")
@@ -76,30 +76,30 @@ def _scalars(column: pl.Series) -> pl.Series | None:
     if _is_other(kind):
         try:
             texts = column.alias("x").to_frame().select(pl.struct("x").struct.json_encode()).to_series()
-        # PanicException derives from BaseException alone: bytes inside a list are not written to JSON yet
+        # PanicException derives from BaseException; Polars cannot write bytes inside a list to JSON yet
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
         texts = texts.str.slice(len('{"x":')).str.head(-1).replace("null", None)  # without the closing brace
-        distinct = texts.drop_nulls().unique()  # a record without a field has null there if its neighbours have it
+        distinct = texts.drop_nulls().unique()  # a record without a field has null there if another record has it
         written = [json_text(from_json(text)) for text in distinct]
         return texts.replace_strict(distinct, written, return_dtype=pl.String).alias(column.name)
-    if kind == pl.Date or (isinstance(kind, pl.Datetime) and kind.time_unit != "ns"):  # nanoseconds end in 2262
+    if kind == pl.Date or (isinstance(kind, pl.Datetime) and kind.time_unit != "ns"):  # nanoseconds overflow in 2262
         scale = _A_DAY[kind.time_unit] if isinstance(kind, pl.Datetime) else 1
-        # Polars panics when it writes a time far beyond.
+        # Polars panics when it formats times far beyond this range.
         return column.to_physical().clip(_FIRST_DAY * scale, _LAST_DAY * scale).cast(kind)
     return column
 
 
 def scalar_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a table with lists, records, durations and bytes as text, and times within the years 1 to 9999.
+    """Convert lists, records, durations and bytes to text, and limit times to the years 1 to 9999.
 
-    A value is written by itself, whatever the others are. Columns that cannot be written are left out.
+    Each value is converted independently of the others. Columns that cannot be converted are dropped.
     """
     return pl.DataFrame([found for column in frame if (found := _scalars(column)) is not None])
 
 
 def text(frame: pl.DataFrame, column: str) -> pl.Expr:
-    """Return a column as text: whole floats as whole numbers (13085.0 as 13085), NaN and empty text as null."""
+    """Return a column as text: whole floats as integers (13085.0 as 13085), NaN and empty text as null."""
     kind, value = frame.schema[column], pl.col(column)
     if kind.is_float():
         whole = (value == value.floor()) & (value.abs() < 2**53)
@@ -109,7 +109,7 @@ def text(frame: pl.DataFrame, column: str) -> pl.Expr:
 
 
 def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
-    """Return a column as text, with IDs that pandas wrote as floats (13085.0) as whole numbers."""
+    """Return a column as text, with IDs that pandas wrote as floats (13085.0) as integers."""
     value = text(frame, column)
     if frame.schema[column] == pl.String and frame[column].str.ends_with(".0").any():
         return value.str.replace(_WHOLE, "$1")
@@ -117,9 +117,9 @@ def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
 
 
 def held(frame: pl.DataFrame, source: Category) -> tuple[pl.DataFrame, str]:
-    """Return a frame and its column that holds a source: of alternatives, the first value that holds anything.
+    """Return a frame and the column for a source; alternatives are coalesced.
 
-    Alternatives of different types are joined as text.
+    Alternatives of different types are coalesced as text.
     """
     present = [name for name in columns_of(source) if name in frame.columns]
     if len(present) == 1:
@@ -130,7 +130,7 @@ def held(frame: pl.DataFrame, source: Category) -> tuple[pl.DataFrame, str]:
 
 
 def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
-    """Return numbers in a declared format in the format of Python; text in another format is null."""
+    """Convert number texts from a declared format to Python's; text in any other format becomes null."""
     mark, group = re.escape(decimal), re.escape(thousands)
     value = value.str.replace_all(_SIGNS, "")
     if thousands == " ":
@@ -142,24 +142,24 @@ def _unformatted(value: pl.Expr, decimal: str, thousands: str) -> pl.Expr:
 
 
 def number(frame: pl.DataFrame, column: str, kind: Any, csv: Csv = _PLAIN_CSV) -> pl.Expr:
-    """Return a column of numbers or text as finite numbers of the Polars type `kind`; null where it is none.
+    """Return a column of numbers or text as finite numbers of the Polars type `kind`; other values become null.
 
-    Where `csv` declares a decimal or thousands separator, a currency sign may stand beside a number in text.
+    If `csv` declares a decimal or thousands separator, numbers in text may have a currency sign.
     """
     source = frame.schema[column]
-    # A 32-bit float is converted through its text, so that 0.1 stays 0.1.
+    # Convert 32-bit floats through text, so that 0.1 stays 0.1.
     value = pl.col(column) if source.is_integer() or source == pl.Float64 else text(frame, column)
     if source == pl.String and (csv.decimal != "." or csv.thousands):
         value = _unformatted(value, csv.decimal, csv.thousands)
     value = value.cast(pl.Float64, strict=False)
     if kind.is_integer():
-        # pandas writes whole numbers with a missing one among them as 1980.0
+        # pandas writes integer columns with missing values as floats: 1980.0
         return pl.when(value == value.floor()).then(value).cast(kind, strict=False)
     return pl.when(value.is_finite()).then(value)
 
 
 def read_number(frame: pl.DataFrame, source: Category, kind: Any, csv: Csv) -> tuple[pl.Series, pl.Series]:
-    """Return a source as numbers of the Polars type `kind`, and which rows hold something that is none, as NaN is."""
+    """Return a source as numbers of the Polars type `kind`, and a mask of the rows with other values, such as NaN."""
     values, column = held(frame, source)
     is_text = values.schema[column] == pl.String
     given = text(values, column).is_not_null() if is_text else pl.col(column).is_not_null()
@@ -168,7 +168,7 @@ def read_number(frame: pl.DataFrame, source: Category, kind: Any, csv: Csv) -> t
 
 
 def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
-    """Return a category path, or another text that a mapping makes of one or more columns."""
+    """Return a category path, or other text that a mapping builds from one or more columns."""
     parts = [text(frame, name) for name in columns_of(category)]
     if isinstance(category, SplitPath):
         return parts[0].str.replace_all(category.split, CATEGORY_SEPARATOR, literal=True)
@@ -176,9 +176,9 @@ def path(frame: pl.DataFrame, category: Category) -> pl.Expr:
 
 
 def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True) -> pl.Expr:
-    """Return where an ID, as text, is one of the words that exports write for nobody.
+    """Return whether IDs, as text, are words that exports write for unknown people.
 
-    `words` replace the built-in words and numbers. Without `numbers`, 0 and -1 are IDs: sessions are numbered from 0.
+    `words` replaces the built-in words and numbers. Without `numbers`, 0 and -1 are valid IDs, as for sessions.
     """
     value = value.str.strip_chars()
     if words is not None:
@@ -187,21 +187,21 @@ def nobody(value: pl.Expr, words: Sequence[str] | None, *, numbers: bool = True)
 
 
 def is_nobody(value: str) -> bool:
-    """Return whether an ID is one of the built-in words or numbers for nobody."""
+    """Return whether an ID is one of the built-in words or numbers for unknown people."""
     return not value.strip() or re.match(_WORDS_AND_NUMBERS, value.strip()) is not None
 
 
 def person(frame: pl.DataFrame, source: Source, words: Sequence[str] | None, *, numbers: bool) -> pl.Series:
-    """Return IDs of people: the first column that holds one and not a word for nobody, see `nobody`."""
+    """Return person IDs: the first of the columns with a value that is not a word for `nobody`."""
     ids = [id_text(frame, name) for name in columns_of(source) if name in frame.columns]
     known = (pl.when(~nobody(one, words, numbers=numbers)).then(one) for one in ids)
     return frame.select(pl.coalesce(known)).to_series()
 
 
 def without_missing(frame: pl.DataFrame, missing: Missing) -> pl.DataFrame:
-    """Return a table with the words that mean "no value" as null: in all columns of text, or per column.
+    """Replace the words that mean "no value" with null, in all text columns or per column.
 
-    In a named column, a number is compared as one.
+    In a named column, numbers are compared as numbers.
     """
     if not missing:
         return frame
@@ -219,16 +219,16 @@ def without_missing(frame: pl.DataFrame, missing: Missing) -> pl.DataFrame:
 
 
 def attributes(frame: pl.DataFrame, names: list[str]) -> pl.Series:
-    """Return ATTRIBUTES of every row: the columns `names` as text, by name, without those that hold nothing.
+    """Return each row's ATTRIBUTES: the non-empty columns of `names` as text, sorted by name.
 
-    By name, as the collector has them: an event that comes both in a file and live is one content.
+    The collector sorts them too, so an event has the same content from a file as live.
     """
     if not names or frame.is_empty():
         return pl.select(pl.repeat(pl.lit([], dtype=ATTRIBUTES), frame.height).alias("attributes")).to_series()
     names = sorted(names)
     texts = frame.select(text(frame, name).alias(str(n)) for n, name in enumerate(names))
     held = np.column_stack([column.is_not_null().to_numpy() for column in texts])  # (rows, names)
-    # Lists out of their offsets and values: Polars' own concat_list of records takes ten times as long.
+    # Build lists from offsets and values: Polars' concat_list of records takes ten times as long.
     values = texts.select(pl.concat_list(pl.all()).alias("value")).explode("value", empty_as_null=False).to_series()
     keys = pl.Series("key", names)[np.tile(np.arange(len(names)), frame.height)[held.ravel()]]
     pairs = pl.DataFrame({"key": keys, "value": values.filter(pl.Series(held.ravel()))}).to_struct("pair")

@@ -1,7 +1,7 @@
-"""Money of events: one rule, applied after the mapping and in the collector.
+"""Amounts of events: one rule for mapped files and for the collector.
 
-The amount of a purchase or a refund is the one that the source gives, else price * quantity, with a quantity of 1 where
-there is none. An unknown amount is null, never 0. Amounts of refunds are positive.
+The amount of a purchase or refund is the one in the source, or price * quantity if there is none; a missing quantity
+counts as 1. An unknown amount is null, never 0. Refund amounts are positive.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ def _finite(value: pl.Expr) -> pl.Expr:
 
 
 def with_amounts(events: pl.DataFrame) -> pl.DataFrame:
-    """Return events (event_name, quantity, price, amount, and others) with `amount` by the rule of this module."""
+    """Return events (event_name, quantity, price, amount, …) with `amount` set by this module's rule."""
     product = _finite(pl.col("price") * pl.col("quantity").fill_null(1.0))
-    # Nothing was bought in 0 pieces: a price alone does not say what was paid.
+    # With 0 pieces nothing was bought, so the price does not determine the amount.
     product = pl.when(pl.col("quantity").is_null() | (pl.col("quantity") != 0)).then(product)
     amount = pl.when(pl.col("amount").is_null() & _MONEY).then(product).otherwise(pl.col("amount"))
     return events.with_columns(amount.alias("amount"))
 
 
 def mapped_money(events: pl.DataFrame, spec: EventTable) -> pl.DataFrame:
-    """Return events with the mapping's rules on money applied, then the rule of this module."""
+    """Apply the mapping's rules on amounts, then this module's rule."""
     purchase = pl.col("event_name") == "purchase"
     back = pl.lit(value=False)
     if spec.negative_quantity == "refund":
@@ -51,14 +51,14 @@ def mapped_money(events: pl.DataFrame, spec: EventTable) -> pl.DataFrame:
 
 
 def quantity_of_nothing(events: pl.DataFrame) -> pl.Series:
-    """Return where a purchase or refund of 0 pieces leaves its money open: a price alone, or money back for nothing."""
+    """Return whether a purchase or refund of 0 pieces has no definite amount: only a price, or a refund for nothing."""
     unknown = pl.col("amount").is_null() & pl.col("price").is_not_null()
     wrong = (pl.col("amount") < 0) | (pl.col("event_name") == "refund") & (pl.col("amount") > 0)
     return events.select((_MONEY & (pl.col("quantity") == 0) & (unknown | wrong)).fill_null(value=False)).to_series()
 
 
 def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:
-    """Return `currency`, `rate` and `day` (null: for all days) of a mapping's rate table, sorted by day.
+    """Return a mapping's exchange rates sorted by day: `currency`, `rate` and `day` (null: valid on all days).
 
     Raises:
         SourceError: the table lacks a column, or a row a currency, a positive rate, or the day that the mapping names.
@@ -91,9 +91,9 @@ def read_rates(tables: Sequence[pl.DataFrame], rates: Rates) -> pl.DataFrame:
 
 
 def in_currency(events: pl.DataFrame, currency: str, rates: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.Series]:
-    """Return events with their money in one currency, and which of them have money in a currency without a rate.
+    """Convert amounts to one currency; also return which events have an amount but no rate for its currency.
 
-    A row without a currency is in the shop's. A day's rate holds until the next one.
+    Rows without a currency are in the shop's. A day's rate is valid until the next one.
     """
     own = pl.col("currency").str.to_uppercase().fill_null(currency)
     if events.select((own == currency).all()).item():

@@ -1,8 +1,8 @@
-"""Nested records and joined tables to the flat rows that a mapping reads.
+"""Flatten nested records and joined tables to the rows that a mapping reads.
 
 An address names a value of a record: a column (`user_id`), a field inside one (`ecommerce.transaction_id`), or the
 value of a key in a list of pairs, as Google Analytics writes its parameters (`event_params[page_location]`). A record
-need not have every field. An address that no record has is an empty column, and is reported.
+need not have every field. An address that no record has becomes an empty column and is reported.
 """
 
 import io
@@ -37,20 +37,20 @@ from events.sources.readers import read_table
 from events.transform.columns import held, id_text, number, scalar_columns, text
 from shoplens.errors import MappingError, SourceError
 
-POSITION = "_position"  # of an element in the list that `each` names
+POSITION = "_position"  # position of an element in the list that `each` names
 _RECORD, _WRONG = "_record", "_wrong"
 _KEYED = re.compile(r"(?P<list>.+)\[(?P<key>[^\[\]]+)\]")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a table of events, or of a piece of it.
+    """The rows of an events table, or of a piece of it.
 
     Attributes:
-        frame: The source's columns, and one column per address that the mapping reads.
-        derived: Columns that the source does not have itself; attributes and whole-row IDs are made of the others.
-        faults: Reasons why rows cannot be read, and which rows.
-        absent, unread: Addresses that no record of these has, and those of the records that no column reads.
+        frame: The source's columns, plus one column per address that the mapping reads.
+        derived: Columns added by the reader, which are excluded from attributes and whole-row IDs.
+        faults: Reasons, each with the rows that cannot be read.
+        absent, unread: Mapped addresses that none of these records has; addresses in the records that are not mapped.
     """
 
     frame: pl.DataFrame
@@ -61,7 +61,7 @@ class Rows:
 
 
 def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
-    """Return everything that a table's entry reads from the source, except what derived IDs alone are made of."""
+    """Return all source columns that a table's entry reads, except those only used for derived IDs."""
     tests = [test.column for test in (*spec.only, *spec.reject, *spec.discounts)]
     added = [] if spec.time_plus is None else [spec.time_plus.column]
     more = [one for one in (spec.order_amount, spec.version_by) if one is not None]
@@ -69,7 +69,7 @@ def sources_of(spec: EventTable) -> list[Category | DateAndTime]:
 
 
 def require_columns(columns: Sequence[str], needed: Sequence[str], table: str, mapping: str) -> None:
-    """Raise a MappingError that names the columns that the mapping reads and the table lacks."""
+    """Raise a MappingError if the table lacks columns that the mapping reads."""
     missing = [name for name in dict.fromkeys(needed) if name not in columns]
     if missing:
         raise MappingError(
@@ -79,7 +79,7 @@ def require_columns(columns: Sequence[str], needed: Sequence[str], table: str, m
 
 
 def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
-    """Return the value at an address, None where no record has it; the longest column that starts it holds it."""
+    """Return an expression for a field at an address, or None if there is none; the longest matching column wins."""
     parts = address.split(".")
     sizes = (size for size in range(len(parts), 0, -1) if ".".join(parts[:size]) in frame.columns)
     if (size := next(sizes, None)) is None:
@@ -96,9 +96,9 @@ def _field(frame: pl.DataFrame, address: str) -> pl.Expr | None:
 
 
 def _value(frame: pl.DataFrame, address: str) -> pl.Expr | None:
-    """Return the value at an address; None where no record has it.
+    """Return an expression for the value at an address, or None if no record has it.
 
-    The value of a key in a list of {key, value} may have one field per type: then it is the one that is set.
+    In a list of {key, value} pairs, a value may have one field per type; the field that is set wins.
     """
     keyed = None if address in frame.columns else _KEYED.fullmatch(address)
     pairs = _field(frame, address if keyed is None else keyed["list"])
@@ -124,7 +124,7 @@ def _value(frame: pl.DataFrame, address: str) -> pl.Expr | None:
 
 
 def _may_be_absent(frame: pl.DataFrame, address: str, optional: tuple[str, ...]) -> bool:
-    """Return whether an address may lead to nothing: records need not have every field, a table its columns."""
+    """Return whether an address may be absent: records need not have every field, but tables must have every column."""
     parts = re.split(r"[.\[]", address)
     starts = {".".join(parts[: n + 1]) for n in range(len(parts))}
     inside = len(parts) > 1 and bool(starts & set(frame.columns))
@@ -132,13 +132,13 @@ def _may_be_absent(frame: pl.DataFrame, address: str, optional: tuple[str, ...])
 
 
 def _lists(values: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return lists of records, and which values hold something else; lists that are JSON in text are read."""
+    """Return a column as lists of records, parsing JSON text, and a mask of the values that are not lists."""
     if isinstance(values.dtype, pl.List) or values.dtype == pl.Null:
         return values, pl.repeat(value=False, n=len(values), eager=True)
     lists: list[list[Any] | None] = []
     for value in values:
         found = None
-        with suppress(ValueError):  # text that is not JSON: reported as another type
+        with suppress(ValueError):  # text that is not JSON is reported as another type
             found = json.loads(value) if isinstance(value, str) and value else None
         lists.append(found if isinstance(found, list) else None)
     wrong = pl.Series([one is None for one in lists]) & values.is_not_null() & (values.cast(pl.String) != "")
@@ -147,7 +147,7 @@ def _lists(values: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def _unfold(frame: pl.DataFrame, each: str, optional: tuple[str, ...]) -> tuple[pl.DataFrame, Faults]:
-    """Return one row per element of the list at `each`, and one for a record without one; and what is no list."""
+    """Return one row per list element at `each`, or one per record without elements; and a mask of non-lists."""
     value = _value(frame, each)
     if value is None and not _may_be_absent(frame, each, optional):
         raise MappingError(f"each: the table must have {each}; it has {', '.join(frame.columns)}. Correct it")
@@ -171,7 +171,7 @@ def _addresses(schema: dict[str, Any], start: str = "") -> Iterable[str]:
 
 
 def passes(frame: pl.DataFrame, test: Test) -> pl.Series:
-    """Return which rows pass a test of a mapping."""
+    """Return a mask of the rows that pass a test of a mapping."""
     tested, column = held(frame, test.column)
     value = text(tested, column)
     if test.equals is not None:
@@ -187,12 +187,12 @@ def passes(frame: pl.DataFrame, test: Test) -> pl.Series:
 
 
 def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
-    """Return the rows that a table of events stands for, with one column per address that its entry reads.
+    """Return the rows of an events table, with one column per address that its entry reads.
 
-    Rows that fail a test of `only` are left out.
+    Rows that fail a test of `only` are dropped.
 
     Raises:
-        MappingError: an address leads to something else than the mapping describes.
+        MappingError: the value at an address has another type than the mapping describes.
     """
     own, faults = {*frame.columns}, Faults()
     addresses = set(_addresses(frame.schema)) - {MALFORMED}
@@ -206,7 +206,7 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
     for address in dict.fromkeys(one for one in read if one not in frame.columns):
         value = _value(frame, address)
         if value is None and not _may_be_absent(frame, address, spec.optional):
-            continue  # a missing column: whoever reads it reports it, all of them at once
+            continue  # the reader reports all missing columns at once
         if value is None and address not in spec.optional:
             absent.add(address)
         new[address] = pl.lit(None, dtype=pl.String) if value is None else value
@@ -223,7 +223,7 @@ def flat_rows(frame: pl.DataFrame, spec: EventTable) -> Rows:
 
 
 def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
-    """Add the time of each row: the start, plus the days between the person's rows up to it."""
+    """Add the time of each row: the start plus the cumulative days between the person's rows."""
     start = datetime.combine(elapsed.start, time(), UTC)
     ordered = frame.with_columns(
         text(frame, elapsed.by).alias("_by"),
@@ -236,15 +236,15 @@ def _with_time(frame: pl.DataFrame, elapsed: Elapsed) -> pl.DataFrame:
     return ordered.with_columns(moment.cast(UTC_TIME).alias(elapsed.into)).drop("_by", "_order", "_days", "_hour")
 
 
-Seconds = tuple[tuple[Join, pl.DataFrame], ...]  # the joins of a table, each with its second table
+Seconds = tuple[tuple[Join, pl.DataFrame], ...]  # a table's joins, each with its second table
 
 
 def second_tables(spec: EventTable | SideTable, files: list[Path], mapping: Mapping) -> Seconds:
-    """Return the second tables of a table's joins, read from their files, one row per `_key`; they are held in memory.
+    """Read the second tables of a table's joins into memory, with one row per `_key`.
 
     Raises:
-        MappingError: a second table lacks the key, or a column that its times are made of.
-        SourceError: a second table is not there, or has several rows for one key.
+        MappingError: a second table lacks the key, or a column that its times are derived from.
+        SourceError: a second table is missing, or has several rows per key.
     """
     found = []
     for join in spec.joins:
@@ -269,7 +269,7 @@ def second_tables(spec: EventTable | SideTable, files: list[Path], mapping: Mapp
 
 
 def joined(frame: pl.DataFrame, seconds: Seconds, table: str, mapping: str) -> pl.DataFrame:
-    """Return a table, or a piece of it, with the columns of its `second_tables`; the keys are compared as text.
+    """Join a table, or a piece of it, with its `second_tables`; keys are compared as text.
 
     Raises:
         MappingError: the table lacks a key.
@@ -283,14 +283,14 @@ def joined(frame: pl.DataFrame, seconds: Seconds, table: str, mapping: str) -> p
 
 
 class Filler:
-    """Fills the blanks of columns with the value of the key's row before, across the pieces of one file."""
+    """Forward-fills blanks from the previous row with the same key, across the pieces of a file."""
 
     def __init__(self, spec: FillDown, table: str, mapping: str) -> None:
         self._spec, self._table, self._mapping = spec, table, mapping
         self._last: pl.DataFrame | None = None
 
     def fill(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return the next piece of the file, filled.
+        """Fill the next piece of the file.
 
         Raises:
             MappingError: the table lacks the key or a column that is to be filled.
@@ -305,5 +305,5 @@ class Filler:
         filled = values.select("_key", pl.col(columns).forward_fill().over("_key"))
         self._last = filled.filter(pl.col("_key").is_not_null()).unique("_key", keep="last", maintain_order=True)
         filled = filled.tail(frame.height)
-        kept = pl.lit(keyed["_key"].is_not_null())  # a row without a key is filled from no other row
+        kept = pl.lit(keyed["_key"].is_not_null())  # rows without a key are not filled
         return frame.with_columns(pl.when(kept).then(pl.lit(filled[c])).otherwise(pl.col(c)).alias(c) for c in columns)

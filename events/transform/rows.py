@@ -1,4 +1,4 @@
-"""One source table of events through its mapping: rows to the contract, and reasons of rows that cannot go there."""
+"""Transform a source's events table to the contract, with reasons for rows that must be quarantined."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -31,23 +31,23 @@ from events.transform.records import POSITION, Rows, passes, require_columns, so
 from events.transform.times import faults_of, read_times, require_times
 
 CARRIED = "_item:"
-"""Starts the names of the columns of item content beside the events."""
+"""Prefix of the columns with item content that accompany the events."""
+
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _PEOPLE = ("user_id", "anonymous_id")
 _KEYED = ("session_id", "item_id", "order_id", "campaign_id")
-_AHEAD = 2  # pieces that are mapped at the same time: much of it runs on one core
+_AHEAD = 2  # pieces mapped concurrently, because much of the mapping is single-threaded
 _NOT_CONTENT = ("event_id", "ingested_at", "attributes")
 
 
 @dataclass(frozen=True)
 class Transformed:
-    """Rows of a table of events after its mapping.
+    """Rows of an events table after the mapping.
 
     Attributes:
-        rows: How many there were.
-        events: The accepted ones, exact duplicates among them: EVENT_SCHEMA, `_row`, their VERSION, and the item
-            content that they carried (CARRIED).
-        quarantined: QUARANTINE_SCHEMA.
+        rows: Number of rows.
+        events: The accepted rows, including exact duplicates: EVENT_SCHEMA, `_row`, VERSION, and item content (CARRIED).
+        quarantined: The rejected rows: QUARANTINE_SCHEMA.
     """
 
     rows: int
@@ -57,15 +57,15 @@ class Transformed:
 
 @dataclass(frozen=True)
 class _Mapped:
-    """Rows with the mapping's columns, before anything that depends on other rows.
+    """Rows with the mapping's columns, before any step that depends on other rows.
 
     Attributes:
-        raw: The rows as they were read.
-        frame: The same without words for missing values.
-        columns: The contract's columns, before the rules on money.
-        events: The same after them.
-        faults: Why rows cannot be read.
-        discount: Which rows reduce the others of their order.
+        raw: The rows as read.
+        frame: The rows with words for missing values replaced by null.
+        columns: The contract's columns, before the rules on amounts.
+        events: The contract's columns, after the rules on amounts.
+        faults: Reasons, each with the rows that cannot be read.
+        discount: Mask of the rows that reduce the other lines of their order.
     """
 
     raw: pl.DataFrame
@@ -77,20 +77,20 @@ class _Mapped:
 
 
 class Transformer:
-    """An entry of a mapping's `events`. Pieces of a file must be transformed in order, files one after the other.
+    """Transforms one entry of a mapping's `events`: file by file, with each file's pieces in order.
 
     Attributes:
         spec: The entry.
-        findings: What is reported about the table when it has been read.
+        findings: Findings about the table, complete when it has been read.
         needs_first_pass: Whether `start_file` must see all rows of a file before they are transformed.
     """
 
     def __init__(self, spec: EventTable, mapping: Mapping, salt: str, rates: pl.DataFrame | None = None) -> None:
-        """Prepare for the first file.
+        """Prepare to transform the files of one entry.
 
         Args:
-            spec: The entry.
-            mapping: The mapping.
+            spec: The entry of the mapping's `events`.
+            mapping: The mapping that the entry belongs to.
             salt: See `events.identity.salt_of`.
             rates: See `events.transform.money.read_rates`.
         """
@@ -100,12 +100,12 @@ class Transformer:
             spec.negative_amount == "refund" and "order_id" in spec.columns
         )
         self._salt, self._rates = salt, rates
-        self._currency = mapping.currency  # where the mapping names none, the first that the source has
+        self._currency = mapping.currency  # if the mapping names none, the first one in the source
         self._orders = Seen()
         self.start_file()
 
     def start_file(self, rows: Iterable[Rows] = ()) -> None:
-        """Forget the file before, and note the orders of this one: a discount reduces lines in other pieces, too."""
+        """Reset per-file state and scan the file's orders, because discounts also reduce lines in other pieces."""
         self._lines = Seen()
         amount, orders = pl.col("amount"), []
         for piece in rows if self.needs_first_pass else ():
@@ -116,7 +116,7 @@ class Transformer:
             orders.append(
                 kept.group_by("order_id").agg(lines=purchased.sum(), discount=amount.filter("discount").abs().sum())
             )
-        # `order_id` of the orders with a discount, and the `factor` of what is left of their lines.
+        # `order_id` of the orders with a discount, and the remaining `factor` of their lines.
         self._factors = pl.DataFrame(schema={"order_id": pl.String, "factor": pl.Float64})
         if orders:
             total = pl.concat(orders).group_by("order_id").agg(pl.col("lines", "discount").sum())
@@ -125,11 +125,11 @@ class Transformer:
             self._factors = reduced.select("order_id", left.alias("factor"))
 
     def transform(self, pieces: Iterable[Rows], label: str) -> Iterator[Transformed]:
-        """Map the pieces of a file to the contract; rows that cannot go there are quarantined with reasons.
+        """Map the pieces of a file to the contract, quarantining invalid rows with their reasons.
 
         Args:
             pieces: The rows, see `events.transform.records`.
-            label: The name of the file in the account and in quarantine.
+            label: The file's name in the account and in quarantine.
 
         Raises:
             MappingError: the table lacks columns that the mapping reads, or the unit of a time is not given.
@@ -146,7 +146,7 @@ class Transformer:
                     start += first.frame.height
 
     def _transformed(self, rows: Rows, mapped: _Mapped, label: str, start: int) -> Transformed:
-        """Return what becomes of mapped rows, of which the first has the number `start`."""
+        """Finish mapped rows, which are numbered from `start`."""
         spec = self.spec
         events, faults = self._reduced(mapped)
         events, lacking = self._in_one_currency(events)
@@ -188,7 +188,7 @@ class Transformer:
                 require_times(frame, present, spec.time_formats, where)
 
     def _map(self, rows: Rows) -> _Mapped:
-        """Map rows, one by one: nothing here depends on another row."""
+        """Map rows independently of each other."""
         spec = self.spec
         self._check(rows.frame)
         raw = scalar_columns(rows.frame)
@@ -198,7 +198,7 @@ class Transformer:
         faults = [*first, *rows.faults, *((rule.reason, passes(frame, rule)) for rule in spec.reject), *faults]
         discount = self._discounts(frame, columns)
         events = mapped_money(columns, spec)
-        if discount.any():  # they stay what they are: negative, and no refund
+        if discount.any():  # left unchanged: negative, and not a refund
             given = pl.lit(with_amounts(columns)["amount"])
             events = events.with_columns(
                 pl.when(discount).then(given).otherwise("amount").alias("amount"),
@@ -208,7 +208,7 @@ class Transformer:
         return _Mapped(raw, frame, columns, events, faults, discount)
 
     def _columns(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, Faults]:
-        """Return the contract's columns as the mapping fills them, and the rows whose values cannot be read."""
+        """Return the contract's columns filled by the mapping, and the faults of unreadable values."""
         spec, mapping = self.spec, self.mapping
         earliest = datetime.combine(mapping.earliest, time(), UTC)
         done: dict[str, pl.Series] = {}
@@ -260,7 +260,7 @@ class Transformer:
         return columns, faults
 
     def _discounts(self, frame: pl.DataFrame, columns: pl.DataFrame) -> pl.Series:
-        """Return which lines reduce their order: those that the mapping names, and negative ones without an item."""
+        """Return a mask of lines that reduce their order: those the mapping names, and negative lines without item."""
         spec, test = self.spec, pl.lit(value=False)
         for one in spec.discounts:
             test |= passes(frame, one)
@@ -271,7 +271,7 @@ class Transformer:
         return columns.select(test.fill_null(value=False).alias("discount")).to_series()
 
     def _reduced(self, mapped: _Mapped) -> tuple[pl.DataFrame, Faults]:
-        """Return events with the discounts of their orders spread over the lines, and the faults of discount lines."""
+        """Return the events with each order's discounts spread over its lines, and the faults of the discount lines."""
         if self._factors.is_empty() and not mapped.discount.any():
             return mapped.events, []
         factor = mapped.events.select("order_id").join(self._factors, on="order_id", how="left", maintain_order="left")
@@ -283,7 +283,7 @@ class Transformer:
         ]
 
     def _in_one_currency(self, events: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-        """Return events in one currency, and those that have no rate; undeclared, the first currency is the shop's."""
+        """Convert events to one currency, by default the source's first; also return which events have no rate."""
         if self.mapping.currency is not None:
             return in_currency(events, self.mapping.currency, self._rates)
         money = pl.any_horizontal(pl.col("price", "amount").is_not_null())
@@ -294,10 +294,10 @@ class Transformer:
         return events, (used != (self._currency or "")).fill_null(value=False)
 
     def _ids(self, mapped: _Mapped, extra: list[str]) -> tuple[pl.Series, pl.Series | None]:
-        """Return the IDs of all rows, and what a purchase counts once per.
+        """Return the IDs of all rows, and the keys by which repeated purchases count once.
 
-        A derived ID is made of what identifies a row, or else of everything it holds: of values, so that a file that
-        spells them in another way (13085.0 for 13085, another form of the same time) gives the same IDs.
+        Derived IDs come from the identifying columns, or from all columns. They hash parsed values, so that another
+        spelling (13085.0 for 13085, another format of the same time) gives the same ID.
         """
         spec, frame, columns = self.spec, mapped.frame, mapped.columns
         position = frame[POSITION].cast(pl.String) if POSITION in frame.columns else None
@@ -305,7 +305,7 @@ class Transformer:
             own_id = columns["event_id"]
             if position is None:
                 return own_id, None
-            # Elements of one record are events of their own.
+            # Elements of one record are separate events.
             return pl.select(pl.concat_str(own_id, position, separator=":", ignore_nulls=True)).to_series(), None
         mapped_names = [*spec.columns, *spec.constants]
         names = [name for name in spec.identified_by if name != NTH or NTH in frame.columns]
@@ -316,7 +316,7 @@ class Transformer:
             own += ["amount"] if spec.order_amount is not None and "amount" not in own else []
             source = sorted(extra)
         source += [POSITION] if position is not None and POSITION not in source else []
-        times = pl.selectors.datetime().to_physical()  # not how Polars writes them
+        times = pl.selectors.datetime().to_physical()  # independent of Polars' formatting
         parts = [
             *columns.select(own).with_columns(times).cast(pl.String),
             *(frame.select(id_text(frame, name).alias(name)).to_series() for name in source),
@@ -325,9 +325,9 @@ class Transformer:
         return derived_ids(self._salt, parts, keys), keys
 
     def _order_keys(self, events: pl.DataFrame, frame: pl.DataFrame) -> pl.Series:
-        """Return what a purchase counts once per; null for other events, and where the first of the columns is empty.
+        """Return the key by which repeated purchases count once; null for other events or if its first column is empty.
 
-        The same item twice in one record is two lines: which of them it is belongs to the key.
+        The same item twice in one record is two lines, so the line's position is part of the key.
         """
         names = list(self.spec.once_per)
         key = pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in names], separator=UNIT)
@@ -340,7 +340,7 @@ class Transformer:
         return keys.to_series()
 
     def _completed(self, events: pl.DataFrame, frame: pl.DataFrame, extra: list[str]) -> pl.DataFrame:
-        """Return events with the item content that they carry, attributes, ingested_at, and the person."""
+        """Add item content, attributes, ingested_at and the person to events."""
         spec, mapping = self.spec, self.mapping
         content = frame.select(path(frame, category).alias(f"{CARRIED}{name}") for name, category in spec.items.items())
         seconds = mapping.ingest_delay_seconds if spec.ingest_delay_seconds is None else spec.ingest_delay_seconds

@@ -1,6 +1,6 @@
-"""Items, users, campaigns, promotions and stock: side tables to their schemas, with the account of every row.
+"""Transform side tables (items, users, campaigns, promotions, stock) to their schemas, accounting for every row.
 
-Items that no table has are known from events alone, with the content that the events carried.
+Items that are in no table are known only from events, with the content that the events carry.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from events.transform.records import joined, require_columns, second_tables
 from events.transform.rows import CARRIED
 from events.transform.times import faults_of, read_times, require_times
 
-# One row per item, column of content and value: how many events carried it, and the least of their keys.
+# One row per item, content column and value: the number of events with it, and the smallest of their keys.
 CONTENT_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.String(),
     "name": pl.String(),
@@ -33,12 +33,12 @@ CONTENT_SCHEMA: dict[str, pl.DataType] = {
 }
 _VALUE = ["item_id", "name", "value"]
 _FIRST = pl.col("event_time", "ingested_at", "event_id").min()
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # people registered, and were born, before the first event
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # people registered and were born before the first event
 
 
 @dataclass(frozen=True)
 class Side:
-    """A side table: its rows to the schema, those quarantined, and the accounts of its files."""
+    """A side table: its rows in the schema, the quarantined rows, and the accounts of its files."""
 
     rows: pl.DataFrame
     quarantined: pl.DataFrame
@@ -46,12 +46,12 @@ class Side:
 
 
 def read_side(files: list[Path], name: str, mapping: Mapping, labels: Labels) -> Side:
-    """Return the side table `name` of a mapping, each row once; a table that the mapping does not have is empty.
+    """Return the distinct rows of a mapping's side table `name`; empty if the mapping does not have it.
 
     Raises:
         MappingError: the table lacks columns that the mapping reads.
-        SourceError: no given file is the table, and it is not optional; a file cannot be read, or a column does not
-            hold text, numbers or times.
+        SourceError: the table is required but missing, a file cannot be read, or a column does not hold text, numbers
+            or times.
     """
     spec = mapping.sides.get(name)
     own = () if spec is None else spec.own
@@ -63,7 +63,7 @@ def read_side(files: list[Path], name: str, mapping: Mapping, labels: Labels) ->
     seconds = second_tables(spec, files, mapping)
     needed = [*(column for source in spec.columns.values() for column in columns_of(source)), *own]
     heads = [joined(next(pieces(file, spec.csv)).frame.head(0), seconds, spec.table, mapping.name) for file in found]
-    # Each file may lack some that another has.
+    # Files may lack columns that other files have.
     present = dict.fromkeys(c for head in heads for c in head.columns)
     require_columns(list(present), needed, spec.table, mapping.name)
     seen, quarantined = Seen(), [side.quarantined]
@@ -89,7 +89,7 @@ def read_side(files: list[Path], name: str, mapping: Mapping, labels: Labels) ->
 
 
 def _map(frame: pl.DataFrame, table: str, mapping: Mapping) -> tuple[pl.DataFrame, Faults]:
-    """Return the columns of a side table, and the rows that cannot be read."""
+    """Return the columns of a side table, and the faults of its rows."""
     spec, schema = mapping.sides[table], SIDE_SCHEMAS[table]
     where = f"mapping {mapping.name}, table {spec.table}"
     done: list[pl.Series] = []
@@ -115,25 +115,25 @@ def _map(frame: pl.DataFrame, table: str, mapping: Mapping) -> tuple[pl.DataFram
         empty = pl.all_horizontal(text(frame, column).is_null() for column in columns_of(spec.columns[key]))
         faults.append((f"{key}_missing", frame.select(empty).to_series()))
     mapped = pl.DataFrame(done)
-    if "known_at" in schema:  # a promotion is public when it begins, at the latest
+    if "known_at" in schema:  # a promotion is public by the time it begins
         mapped = mapped.with_columns(pl.coalesce("known_at", "valid_from").alias("known_at"))
     return mapped.with_columns(frame.select(text(frame, name).alias(name) for name in spec.own)), faults
 
 
 def carried_columns(mapping: Mapping) -> list[str]:
-    """Return the names of all columns of item content beside the events of a mapping."""
+    """Return the names of a mapping's item-content columns."""
     return [f"{CARRIED}{name}" for name in dict.fromkeys(name for spec in mapping.events for name in spec.items)]
 
 
 def merged_content(content: pl.DataFrame) -> pl.DataFrame:
-    """Return CONTENT_SCHEMA of several tables of it: one row per item, name and value."""
+    """Merge tables of CONTENT_SCHEMA to one row per item, name and value."""
     return content.group_by(_VALUE).agg(pl.col("rows").sum(), _FIRST).sort(_VALUE)
 
 
 def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
-    """Return CONTENT_SCHEMA of what events carried in the columns of `carried_columns`.
+    """Return the item content in the events' columns of `carried_columns`, as CONTENT_SCHEMA.
 
-    Only events that were known before `until` count: later ones would reveal the future.
+    Events that became known at or after `until` are ignored, because they would leak the future.
     """
     if until is not None:
         events = events.filter((pl.col("event_time") < until) & (pl.col("ingested_at") < until))
@@ -148,9 +148,9 @@ def carried_content(events: pl.DataFrame, until: datetime | None = None) -> pl.D
 
 
 def every_item(table: pl.DataFrame, content: pl.DataFrame, seen: pl.Series) -> pl.DataFrame:
-    """Return the rows of the items table, then every other item of `seen`, sorted by ID, with what events carried.
+    """Return the items table and all other items of `seen`, sorted by ID, completed with content from events.
 
-    Of several values, the one that most events carried counts, then the earliest.
+    Among several values, the one in most events wins, then the earliest.
     """
     others = seen.drop_nulls().unique().sort().alias("item_id").to_frame()
     if not content.is_empty():

@@ -1,7 +1,7 @@
-"""Columns of a source as moments in UTC.
+"""Parse source columns as UTC times.
 
-Every row is read by itself: whether a text is a time never depends on its neighbours. `read_times` is the one reader;
-the guess and flat tables use it too.
+Each row is parsed on its own, so neighbouring rows never affect whether a value is a time. `read_times` is the only
+parser: `--guess` and flat tables use it too.
 """
 
 import re
@@ -16,11 +16,11 @@ from events.mapping import Category, DateAndTime, columns_of
 from events.transform.columns import held, text
 from shoplens.errors import MappingError
 
-# No shop's log is older or newer; a time outside is a number in the wrong unit, or a default of some program.
+# No shop's log is older or newer; a time outside this range has the wrong unit, or is a program's default.
 EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 NOT_A_TIME, SKIPPED_HOUR, IMPLAUSIBLE = "not_a_time", "skipped_hour", "implausible"
-EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds in one
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}  # -> microseconds per unit
 _NUMERIC = (*EPOCHS, "epoch", "excel")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _DAY = 86_400_000_000  # microseconds
@@ -35,14 +35,15 @@ _ISO = (
     rf"^(\d{{4}})(\d{{2}})(\d{{2}})(?:[Tt ]+(\d{{2}}):?(\d{{2}})(?::?(\d{{2}}){_FRACTION})?)?{_OFFSET}",
     rf"^(\d{{4}})(\d{{2}})(\d{{2}})(\d{{2}})(\d{{2}})(\d{{2}}){_FRACTION}{_OFFSET}",
 )
-# Read at once where they fit, because most logs have one of them; the same rows would be read by _ISO, slower.
+# Fast path for the formats of most logs; _ISO reads the same rows, but slower.
 _USUAL = (("%Y-%m-%d %H:%M:%S%.f", False), ("%Y-%m-%dT%H:%M:%S%.fZ", True), ("%Y-%m-%d %H:%M:%S UTC", True))
 
 
 def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence[str], where: str) -> None:
-    """Raise a MappingError where a column holds no times, or times that can be read in two ways.
+    """Raise a MappingError if a column does not hold times, or holds ambiguous times.
 
-    Those are numbers without a unit, and dates that begin with the day or the month. `where` names mapping and table.
+    Numbers without a unit are ambiguous, as are dates that may begin with the day or the month. `where` names the
+    mapping and table for messages.
     """
     for column in columns:
         kind = frame.schema[column]
@@ -59,13 +60,13 @@ def require_times(frame: pl.DataFrame, columns: Sequence[str], formats: Sequence
         either = values.filter(values.str.contains(_DAY_OR_MONTH))
         if not either.is_empty() and 2 * either.len() >= values.len():
             raise MappingError(
-                f"{where}: time_format: it must state whether the day or the month comes first in column {column}; "
+                f"{where}: time_format must state whether the day or the month comes first in column {column}; "
                 f'received {either[0]!r}. Set time_format, such as "%m/%d/%Y %H:%M" (month first) or "%d/%m/%Y %H:%M"'
             )
 
 
 def _iso(values: pl.Series) -> pl.DataFrame:
-    """Read texts in a form of ISO 8601, with or without an offset."""
+    """Parse ISO 8601 texts, with or without an offset."""
     names = ("year", "month", "day", "hour", "minute", "second", "fraction", "offset")
     groups = [pl.col("value").str.extract_groups(form).struct.rename_fields(names) for form in _ISO]
     fields = [pl.coalesce(group.struct.field(name) for group in groups).alias(name) for name in names]
@@ -83,24 +84,24 @@ def _iso(values: pl.Series) -> pl.DataFrame:
 
 
 def _found(micro: pl.Series, *, aware: bool) -> pl.DataFrame:
-    """Return `micro` (microseconds from 1970) and `aware` (in UTC; else in the source's time zone) of times."""
+    """Return `micro` (microseconds since 1970) and `aware` (whether it is UTC or in the source's time zone)."""
     return micro.alias("micro").to_frame().with_columns(pl.lit(aware).alias("aware"))
 
 
 def _strptime(values: pl.Series, form: str, *, aware: bool) -> pl.DataFrame:
-    repeated = "%S" not in form and "%T" not in form  # a cache of times to the second costs more than it saves
+    repeated = "%S" not in form and "%T" not in form  # a cache is not worth it for times with seconds
     parsed = values.str.to_datetime(form, strict=False, time_unit="us", exact=True, cache=repeated)
     return _found(parsed.to_physical(), aware=aware)
 
 
 def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
-    """Read numbers: seconds and so on from 1970, or Excel's days from 1899-12-30."""
+    """Parse numbers: units since 1970, or Excel's days since 1899-12-30."""
     value = pl.col("value").cast(pl.Float64, strict=False)
     if form == "epoch":  # seconds have 10 digits from 2001 to 2286
         size = value.abs()
         micro = value * pl.when(size < 1e11).then(1_000_000).when(size < 1e14).then(1_000).otherwise(1)
         micro = pl.when(size >= 1e17).then(value / 1_000).otherwise(micro)  # nanoseconds
-    elif form == "excel":  # the seconds that Excel shows: a float of days is off by microseconds
+    elif form == "excel":  # round to seconds as Excel does, because a float of days is off by microseconds
         micro = ((value - 25_569) * 86_400).round(0) * 1_000_000
     else:
         micro = value * EPOCHS[form]
@@ -109,7 +110,7 @@ def _numeric(values: pl.Series, form: str) -> pl.DataFrame:
 
 
 def _from_text(values: pl.Series, formats: Sequence[str]) -> pl.DataFrame:
-    """Return `micro` and `aware` of texts or numbers: each row by the first format that fits it."""
+    """Return `micro` and `aware` of texts or numbers, parsing each row with the first format that fits."""
     done = _found(pl.repeat(None, len(values), dtype=pl.Int64, eager=True), aware=False)
     left = values.is_not_null().arg_true()
     declared = [(form, _WITH_OFFSET.search(form) is not None) for form in formats]
@@ -144,7 +145,7 @@ def _parse(frame: pl.DataFrame, column: str, formats: Sequence[str]) -> pl.DataF
 
 
 def _time_of_day(frame: pl.DataFrame, column: str) -> pl.Series:
-    """Return microseconds from midnight of HH:MM, HH:MM:SS, 1631, 163159, or a fraction of a day."""
+    """Parse HH:MM, HH:MM:SS, 1631, 163159, or a fraction of a day as microseconds since midnight."""
     value = text(frame, column).str.replace(r"^(\d+)\.0+$", "$1")
     digits = pl.when(value.str.len_chars() > 4).then(value.str.zfill(6)).otherwise(value.str.zfill(4))
     written = digits.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "$1:$2:$3").str.replace(r"^(\d\d)(\d\d)$", "$1:$2")
@@ -180,12 +181,12 @@ def read_times(
     formats: Sequence[str] = (),
     earliest: datetime = EARLIEST,
 ) -> pl.DataFrame:
-    """Return `time` (UTC) and `fault` (why there is none, null for an empty value too) of a source.
+    """Return a source's `time` (UTC) and `fault` (why a value is not a time; null if the value is empty).
 
     Args:
         frame: The table.
         source: Its column, alternatives, or a date and a time; at least one alternative is a column of the table.
-        time_zone: Of times without an offset; an hour that comes twice is the first one.
+        time_zone: Time zone of times without an offset; an ambiguous hour is the first of the two.
         formats: strptime formats, or iso, excel, epoch (unit per row), epoch_s, epoch_ms, epoch_us; empty for ISO.
         earliest: Earlier times are implausible.
     """
@@ -219,10 +220,10 @@ def read_times(
 
 
 def faults_of(name: str, fault: pl.Series) -> Faults:
-    """Return the faults of a column of times out of the `fault` of `read_times`."""
+    """Return the faults of a time column from the `fault` of `read_times`."""
     return [(f"{name}_{kind}", fault == kind) for kind in fault.drop_nulls().unique().sort()]
 
 
 def moment(frame: pl.DataFrame, column: str, time_zone: str, time_format: str | None) -> pl.Series:
-    """Return a column as UTC time; null where it is no plausible time."""
+    """Return a column as UTC times; implausible values become null."""
     return read_times(frame, column, time_zone, () if time_format is None else (time_format,))["time"]

@@ -1,4 +1,4 @@
-"""What computes the feature views: DuckDB on one machine, or Spark, from the same Ibis expressions.
+"""Engines that compute the feature views from the same Ibis expressions: DuckDB on one machine, or Spark.
 
-Nothing here knows a feature. An engine reads events and tables, and hands over the rows of an expression in order.
+Engines do not depend on features. An engine reads events and tables, and returns the sorted rows of an expression.
 """

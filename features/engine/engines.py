@@ -1,4 +1,4 @@
-"""What runs the SQL of a view: DuckDB in one process, or Spark for data beyond one machine. All times are UTC."""
+"""Engines that run a view's SQL: DuckDB in one process, or Spark for data beyond one machine. Times are UTC."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from shoplens.errors import FeatureError
 
 EngineName = Literal["duckdb", "spark"]
-MEMORY_LIMIT = "3GB"  # DuckDB alone; Polars, Arrow and the file being written need more
+MEMORY_LIMIT = "3GB"  # DuckDB only; Polars, Arrow and the file being written need additional memory
 
 
 def row_count(table: Path) -> int:
@@ -22,12 +22,12 @@ def row_count(table: Path) -> int:
 
 
 def quoted(name: str) -> str:
-    """Return a table's or column's name so that SQL takes it as such, whatever characters it has."""
+    """Quote the name of a table or column for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 class DuckEngine:
-    """DuckDB in memory: it reads Parquet, and runs the SQL of its dialect over it."""
+    """In-memory DuckDB that runs SQL over Parquet files."""
 
     name: EngineName = "duckdb"
 
@@ -35,19 +35,19 @@ class DuckEngine:
         self.connection = connection
 
     def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
-        """Make `table` stand for some Parquet files from now on; return its columns."""
+        """Register Parquet files as `table` and return its columns."""
         source = self.connection.read_parquet([str(path) for path in files], hive_partitioning=False)
         source.create_view(table, replace=True)
         return ibis.Schema.from_pyarrow(source.limit(0).to_arrow_table().schema)
 
     def run(self, sql: str, schema: ibis.Schema, size: int) -> pa.RecordBatchReader:
-        """Hand over the answer in its order, `size` rows at a time (the last batch may be smaller)."""
+        """Run a query and return its rows in order, in batches of `size` (the last may be smaller)."""
         return self.connection.sql(sql).to_arrow_reader(size)
 
 
 @contextmanager
 def duckdb(work: Path) -> Iterator[DuckEngine]:
-    """Yield DuckDB, which writes what does not fit in memory to the folder `work`."""
+    """Yield a DuckDB engine that spills to the folder `work`."""
     import duckdb
 
     config: Any = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work), "preserve_insertion_order": "false"}
@@ -57,13 +57,13 @@ def duckdb(work: Path) -> Iterator[DuckEngine]:
 
 
 class SparkEngine:
-    """A session of Spark, which does the same."""
+    """A Spark session with the same interface."""
 
     name: EngineName = "spark"
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        ibis.pyspark.connect(session)  # sets UTC, and registers the options that Ibis asks for while it compiles
+        ibis.pyspark.connect(session)  # sets UTC, and registers the options that Ibis needs to compile
 
     def read(self, table: str, files: Sequence[Path]) -> ibis.Schema:
         """See `DuckEngine`."""
@@ -83,9 +83,9 @@ Engine = DuckEngine | SparkEngine
 
 @contextmanager
 def spark() -> Iterator[SparkEngine]:
-    """Yield Spark: the session that is running, else one by Spark's own configuration, which is stopped at the end.
+    """Yield a Spark engine: the running session, or a new one from Spark's configuration, stopped at the end.
 
-    That configuration (`spark-defaults.conf`, `PYSPARK_SUBMIT_ARGS`) names its master, its memory and its shuffle.
+    The configuration (`spark-defaults.conf`, `PYSPARK_SUBMIT_ARGS`) sets the master, the memory and the shuffle.
 
     Raises:
         FeatureError: PySpark or its Java is missing.

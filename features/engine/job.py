@@ -1,4 +1,4 @@
-"""Computing one view after the other, each from as many events at once as memory allows, into one Parquet file each."""
+"""Compute views one by one, each from as many events at a time as memory allows, into one Parquet file per view."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,32 +18,32 @@ from features.views.contract import View, ViewInput
 from features.views.windows import Days
 
 ROW_GROUP = 1 << 17
-Progress = Callable[[int, int], None]  # parts done, parts in all
+Progress = Callable[[int, int], None]  # (parts done, total parts)
 
 _EVENTS, _CATALOGUE, _SENTIMENT = "events", "catalogue", "sentiment"  # names that the SQL reads
 _DIALECTS = {"duckdb": "duckdb", "spark": "pyspark"}
-# Events at once. One day's snapshot holds one state per key; a history holds the changes of every key and day.
+# Events per piece. A single day needs one state per key; a history needs the changes of every key and day.
 _ONE_DAY_ROWS = 200_000_000
 _HISTORY_ROWS = 4_000_000
-_FLUSH_ROWS = 1 << 16  # rows of a piece that a thread holds before it writes them
+_FLUSH_ROWS = 1 << 16  # rows of a piece that a thread buffers before writing
 
 
 @dataclass
 class SplitLog:
-    """Events, and their pieces by key as they are asked for, so that memory is bounded by a piece and not by the log.
+    """Splits the event log into pieces by key on demand, so that memory is bounded by a piece and not by the log.
 
-    A piece is a range of the sorted keys with all their events, cut so that every piece has about as many events:
-    pieces in order are keys in order. A log is cut once per key and size; the pieces are kept below `folder`.
+    A piece is a range of sorted keys with all their events; pieces have about the same number of events and are sorted
+    by key. A log is split once per key and size, and the pieces are kept below `folder`.
     """
 
-    connection: Any  # DuckDB's own
+    connection: Any  # a DuckDB connection
     events: Path
     folder: Path
 
     def by(self, key: str, rows: int) -> list[Path]:
-        """Return the pieces, of about `rows` events each, that together hold all events with a `key`.
+        """Return pieces of about `rows` events each that together contain all events with a `key`.
 
-        A key with more events than that makes its piece larger; a log with fewer is one piece, the file itself.
+        A key with more events makes its piece larger. If the log has no more than `rows` events, it is the only piece.
         """
         if row_count(self.events) <= rows:
             return [self.events]
@@ -63,14 +63,14 @@ class SplitLog:
 
 @dataclass(frozen=True)
 class Written:
-    """A table that was written: its rows, and which share of each column is missing."""
+    """Statistics of a written table: its number of rows, and the share of missing values per column."""
 
     rows: int
     null_shares: dict[str, float]
 
 
 def write_parts(path: Path, parts: Iterable[pa.RecordBatchReader]) -> Written:
-    """Write at least one part after the other, all of one schema; the bytes depend on nothing but the rows."""
+    """Write one or more parts with the same schema to a file; its bytes depend only on the rows."""
     left = iter(parts)
     first = next(left)
     rows, nulls = 0, dict.fromkeys(first.schema.names, 0)
@@ -84,7 +84,7 @@ def write_parts(path: Path, parts: Iterable[pa.RecordBatchReader]) -> Written:
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield tables of `ROW_GROUP` rows, the last of fewer."""
+    """Yield tables of `ROW_GROUP` rows; the last may be smaller."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)
@@ -98,15 +98,15 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 @dataclass(frozen=True)
 class Job:
-    """What all views of one run share.
+    """Everything that the views of one run share.
 
     Attributes:
-        engine: Computes.
-        log: The events, whole and in pieces.
-        out: The folder that gets NAME.parquet; `catalogue.parquet` is there already.
-        days: Which days get a snapshot.
+        engine: The engine that runs the queries.
+        log: The events.
+        out: The output folder, which already contains `catalogue.parquet`.
+        days: The days to snapshot.
         reach: Days after an event that a user stays active.
-        sentiment: Parquet of event_id, sentiment of the reviews; None: no review was scored.
+        sentiment: Parquet file with event_id and sentiment of the reviews; None if no review was scored.
     """
 
     engine: Engine
@@ -117,8 +117,8 @@ class Job:
     sentiment: Path | None = None
 
     def write(self, view: View, progress: Progress) -> Written:
-        """Write NAME.parquet: keys, event_timestamp, features; rows by piece of the keys, then day, then key."""
-        if view.whole or self.engine.name == "spark":  # Spark cuts for itself
+        """Write NAME.parquet (keys, event_timestamp, features), sorted by piece, day and key."""
+        if view.whole or self.engine.name == "spark":  # Spark partitions by itself
             pieces = [self.log.events]
         else:
             pieces = self.log.by(view.keys[0], _ONE_DAY_ROWS if self.days.single else _HISTORY_ROWS)
@@ -131,7 +131,7 @@ class Job:
         return write_parts(self.out / f"{view.name}.parquet", parts())
 
     def _rows(self, view: View, files: tuple[Path, ...]) -> pa.RecordBatchReader:
-        """Return the snapshots of some files of events, by day and then keys."""
+        """Return a view's snapshots computed from some event files, sorted by day and then by key."""
         sources = {_EVENTS: files, _CATALOGUE: (self.out / "catalogue.parquet",)}
         if view.reviews and self.sentiment is not None:
             sources[_SENTIMENT] = (self.sentiment,)
@@ -144,8 +144,8 @@ class Job:
 def _compiled(
     engine: EngineName, view: View, days: Days, reach: int, tables: tuple[tuple[str, ibis.Schema], ...]
 ) -> tuple[str, ibis.Schema]:
-    """Return the SQL of a view, rows by day and then keys, and its columns: a pure function, and a slow one."""
-    # Fusing takes a third of the time of compiling, and helps no engine: both flatten subqueries themselves.
+    """Return a view's SQL, which sorts rows by day and key, and its schema; pure but slow, hence cached."""
+    # Fusing takes a third of the compile time and helps neither engine: both flatten subqueries themselves.
     ibis.options.sql.fuse_selects = False
     inputs = {name: ibis.table(schema, name=name) for name, schema in tables}
     log = read_log(inputs[_EVENTS], engine, inputs.get(_SENTIMENT))

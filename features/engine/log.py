@@ -1,4 +1,4 @@
-"""Events to the contract as the views read them: whole-number times, days, money, and what an event belongs to."""
+"""Prepare contract events for the views: integer times, days, money, and the order an event belongs to."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from features.views.windows import DAY_US, MONEY_UNITS, QUANTITY_UNITS, whole_da
 
 
 def _builtin(name: str, takes: Any, gives: Any) -> Any:
-    """Return a function that the engine has under this name."""
+    """Return an engine's built-in function by name."""
 
     def function(value):  # type: ignore[no-untyped-def]
         ...
@@ -21,31 +21,31 @@ def _builtin(name: str, takes: Any, gives: Any) -> Any:
 
 
 _MOMENT = dt.Timestamp(timezone="UTC", scale=6)
-# The engines' own functions, from a moment to microseconds since 1970 and back.
+# The engines' functions that convert times to microseconds since 1970 and back.
 _MICROS = {"duckdb": _builtin("epoch_us", _MOMENT, dt.int64), "spark": _builtin("unix_micros", _MOMENT, dt.int64)}
 _MOMENTS = {
     "duckdb": _builtin("make_timestamptz", dt.int64, _MOMENT),
     "spark": _builtin("timestamp_micros", dt.int64, _MOMENT),
 }
 
-# Columns of the contract that an engine reads, and a shard keeps: those that a view uses.
+# The contract's columns that the views use; engines read only these.
 READ = tuple(name for name in EVENT_SCHEMA if name not in {"currency", "url", "text", "experiment_id", "attributes"})
 _TEXT = ("anonymous_id", "platform", "query", "results", "list_id", "campaign_id")
 
 
 def read_log(raw: ir.Table, engine: EngineName, sentiment: ir.Table | None = None) -> ir.Table:
-    """Return the log of a file of events.
+    """Return the log for a file of events.
 
     Columns: user_id, item_id, event_id, event_name, event_time, event_us and known_us (microseconds since 1970),
     event_day, known_day, money and price (0.0001 of the currency; price null where unknown), quantity (thousandths),
     order_key (order, else session, else the event itself), session_id, anonymous_id, platform, query, results,
     list_id, position, dwell (whole milliseconds; null where unknown), rating, campaign_id, sentiment (null unless the
-    review was scored). A column that the file lacks is null: an older file, or a source without it.
+    review was scored). Columns that the file lacks are null, as in an older file or a source without them.
 
     Args:
-        raw: Events to the contract.
-        engine: Whose functions are called.
-        sentiment: event_id, sentiment of the reviews that were scored; None: the view does not read it.
+        raw: Events in the contract's schema.
+        engine: Name of the engine whose functions are used.
+        sentiment: event_id and sentiment of the scored reviews; None if the view does not read them.
     """
     micros = _MICROS[engine]
     money = ibis.coalesce(raw.price, raw.amount / raw.quantity.nullif(0))
@@ -75,7 +75,7 @@ def read_log(raw: ir.Table, engine: EngineName, sentiment: ir.Table | None = Non
 
 
 def midnight(day: ir.IntegerColumn, engine: EngineName) -> ir.Value:
-    """Return the moment at which a day begins, given in days since 1970."""
+    """Return the time at which a day begins; days are counted from 1970."""
     return _MOMENTS[engine](day.cast("int64") * DAY_US)
 
 

@@ -1,5 +1,5 @@
-"""The live path of features: collected events into the last N events of their users, in the online store.
+"""The live path: push collected events to their users' last N events in the online store.
 
-The collector (`events.collector`) keeps events and knows no feature; here is the follower of its log that pushes them
-online, and the process that runs both. Nothing here defines a feature: the lists are those of `features.recent`.
+The collector (`events.collector`) stores events without knowing features. This package has the follower of its log that
+pushes events online, and the process that runs both. The lists are those of `features.recent`.
 """

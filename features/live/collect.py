@@ -1,4 +1,4 @@
-"""The collector with its followers, as one process: HTTP and Kafka in, the lake and the online store out."""
+"""The collector process with its followers: from HTTP and Kafka to the lake and the online store."""
 
 import logging
 import shutil
@@ -27,9 +27,9 @@ from shoplens.params import load_params
 from shoplens.settings import Settings
 
 _log = logging.getLogger(__name__)
-_KEPT_SECONDS = 7_200  # the log keeps this much, for ids and sessions of a collector that starts again
+_KEPT_SECONDS = 7_200  # retention of the log, from which a restarted collector recovers IDs and sessions
 _COMPACT_RECORDS, _COMPACT_BYTES = 100_000, 32 << 20
-_BACKLOG_RECORDS = 20_000_000  # may wait for a follower that cannot work, before senders are asked to wait
+_BACKLOG_RECORDS = 20_000_000  # backlog of a failing follower at which senders are asked to retry
 _FREE_BYTES = 256 << 20
 
 
@@ -45,7 +45,7 @@ def _moment_of_data(settings: Settings) -> datetime:
 def _follow(
     log: EventLog, settings: Settings, lake: Path, compact_seconds: float, online: bool, stack: ExitStack
 ) -> list[Following]:
-    """Start the followers of a log: the online push, and the compactor, which then drops what both have passed."""
+    """Start the followers of a log: the online push and the compactor, which also drops processed records."""
     home, followers = settings.live_dir, list[Following]()
     if online:
         push = OnlinePush(settings, lake)
@@ -54,12 +54,12 @@ def _follow(
     identity = load_mapping(settings.root / load_params(settings.root / "params.yaml").data.mapping).identity
 
     def compact(records: Sequence[Record]) -> None:
-        batch = f"collector:{log.id}:{records[0].position}-{records[-1].position}"  # which the lake takes once
+        batch = f"collector:{log.id}:{records[0].position}-{records[-1].position}"  # the lake deduplicates it
         append_events(lake, identity, *record_frames(records), batch)
         try:
             passed = min([records[0].position - 1, *(one.position for one in pushed)])
             log.drop(passed, time.time() - _KEPT_SECONDS)
-        except OSError as error:  # a full disk, for example: the log refuses by itself what it cannot write
+        except OSError as error:  # a full disk, for example; the log itself rejects what it cannot write
             _log.warning("log: passed records cannot be dropped: %s; trying again", error)
 
     compacting = Following(
@@ -79,15 +79,15 @@ def _follow(
 
 
 def _no_room(log: EventLog, followers: list[Following], home: Path) -> str:
-    """Return why no more events can be taken; empty when they can."""
+    """Return why the collector accepts no more events; empty if it does."""
     behind, free = log.end - min(one.position for one in followers), shutil.disk_usage(home).free
     if behind > _BACKLOG_RECORDS:
-        return f"log: {behind:,} records wait for a follower, and {_BACKLOG_RECORDS:,} may; see /status"
+        return f"log: {behind:,} records are waiting for a follower, and {_BACKLOG_RECORDS:,} may be; see /status"
     return f"disk: {free:,} bytes are free, and {_FREE_BYTES:,} must be" if free < _FREE_BYTES else ""
 
 
 def _status(log: EventLog, followers: list[Following], kafka: KafkaSource | None) -> dict[str, Any]:
-    """Return how far the log and its followers are."""
+    """Return the positions of the log and its followers."""
     held = {
         one.name: {"position": one.position, "behind_records": log.end - one.position, "problem": one.problem}
         for one in followers
@@ -106,28 +106,28 @@ def serve(
     online: bool = True,
     mapping: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then until everything that was taken has reached the followers.
+    """Serve until SIGTERM or SIGINT, then until all accepted events have reached the followers.
 
     Args:
-        settings: Of the project.
-        host: Address that it binds.
-        port: Port that it binds.
-        lake: Where events go.
-        compact_seconds: How long an event may wait for that.
-        online: Whether the last N events of users are pushed to the online store, too.
-        mapping: Reads the calls of another tracker; None: only events of the contract are taken.
+        settings: Settings of the project.
+        host: Address to bind.
+        port: Port to bind.
+        lake: The lake that receives the events.
+        compact_seconds: Longest time before an event is written to the lake.
+        online: Whether to push users' last N events to the online store, too.
+        mapping: Mapping for another tracker's calls; None accepts only events of the contract.
 
     Raises:
-        StageBusyError: another collector runs in this project.
-        SettingsError: the data's clock has no data, or an option of Kafka is wrong.
+        StageBusyError: another collector is running in this project.
+        SettingsError: the data's clock has no data, or a Kafka option is invalid.
     """
     import uvicorn
 
     mapped = None if mapping is None else MappedReader(load_mapping(mapping))
     now_of_data = None if settings.clock == "wall" else partial(_moment_of_data, settings)
     if now_of_data is not None:
-        now_of_data()  # before the first event asks for it
-    with ExitStack() as stack:  # closes what feeds the log before what reads it
+        now_of_data()  # before the first event needs it
+    with ExitStack() as stack:  # closes the log's writers before its readers
         log = stack.enter_context(EventLog(settings.live_dir / "log"))
         followers = _follow(log, settings, lake, compact_seconds, online, stack)
         batcher = Batcher(Intake(log, failing_reasons, now_of_data).take, mapped.read if mapped else None)

@@ -21,7 +21,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def live_event(event: Mapping[str, Any]) -> LiveEvent:
-    """Return an event of the contract, its times as `datetime`, as the online stores keep it."""
+    """Convert an event of the contract, with times as `datetime`, to the online stores' format."""
     known = max(event["event_time"], event["ingested_at"])
     return LiveEvent(
         user_id=event["user_id"],
@@ -39,11 +39,11 @@ def live_event(event: Mapping[str, Any]) -> LiveEvent:
 class OnlinePush:
     """Appends collected events to every online store of the data in use, and advances the data's clock.
 
-    The store in use and the one before are both kept current, so that a service may read either during a release.
+    The current and the previous store are both kept up to date, so that a service may read either during a release.
     """
 
     def __init__(self, settings: Settings, lake: Place) -> None:
-        """Push into the online stores of the settings; one that was loaded since gets what left the log for `lake`."""
+        """Push to the stores in `settings`; a newly loaded one first gets events that are only in `lake`."""
         self._settings, self._lake, self._where = settings, lake, places(settings)
         self._errors: tuple[type[Exception], ...] = (StoreUnavailableError, *store_errors(settings))
         self._targets_path = settings.live_dir / "targets.json"
@@ -52,10 +52,10 @@ class OnlinePush:
         self._state: StoreState | None = None
 
     def rewind(self) -> bool:
-        """Open the stores, again if they are others than before; return whether one is new: it needs the whole log.
+        """Open the stores, reopening them if they changed; return whether one is new and needs the whole log.
 
         Raises:
-            StoreUnavailableError: nothing was loaded yet, or a store cannot be reached.
+            StoreUnavailableError: nothing has been loaded yet, or a store cannot be reached.
         """
         name, self._state = in_use(self._settings), read_state(self._where)
         if name is None or self._state is None:
@@ -66,15 +66,15 @@ class OnlinePush:
         with self._reaching():
             new = self._open(self._state.lineage)
             if name not in self._stores:
-                raise StoreUnavailableError(f"store {name} has lost what was loaded; run `shoplens materialize`")
+                raise StoreUnavailableError(f"store {name} has lost its loaded rows; run `shoplens materialize`")
         for store, high_water in new.items() if is_lake(self._lake) else ():
-            for day in known_since(self._lake, high_water):  # they have left the log
+            for day in known_since(self._lake, high_water):  # no longer in the log
                 self._push(day.to_dicts(), [self._stores[store]])
         write_json(self._targets_path, self._loads)
         return bool(new)
 
     def _open(self, lineage: str) -> dict[str, datetime]:
-        """Open all complete stores of a lineage; return the ends of the data of those that nothing was pushed into."""
+        """Open all complete stores of a lineage; return the high-water marks of those without pushed events."""
         pushed, new = {}, {}
         with suppress(OSError, ValueError):
             pushed = dict(read_json(self._targets_path))
@@ -90,10 +90,10 @@ class OnlinePush:
         return new
 
     def follow(self, records: Sequence[Record]) -> None:
-        """Push the events of known users among records.
+        """Push the records that are events of known users.
 
         Raises:
-            StoreUnavailableError: a store cannot be reached; the same records are to be pushed again.
+            StoreUnavailableError: a store cannot be reached; the same records must be pushed again.
         """
         self._push(events_of(records), self._stores.values())
 
@@ -112,7 +112,7 @@ class OnlinePush:
             raise StoreUnavailableError(f"online store: cannot be written: {error}") from error
 
     def _push(self, events: Sequence[Mapping[str, Any]], stores: Iterable[RowStore]) -> None:
-        live = [live_event(event) for event in events if event.get("user_id") is not None]  # else not known yet who
+        live = [live_event(event) for event in events if event.get("user_id") is not None]  # else user unknown
         with self._reaching():
             for rows in stores if live else ():
                 rows.append(live)

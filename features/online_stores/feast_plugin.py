@@ -1,9 +1,9 @@
-"""Feast's online store where the newest value wins, by Feast's plug-in interface: a class named in its configuration.
+"""A Feast online store in which the newest value wins, plugged in by class name in Feast's configuration.
 
-Feast's SQLite store keeps whichever write comes last, and its Redis store reads the stored event time and then writes,
-so that two writers can put an older value over a newer one. Here a row is replaced only by one whose event time, in
-microseconds, is the same or later, decided where the row is kept, so writes may come in any order, any number of times,
-from any number of processes. A row is written whole: a feature that a write does not have is missing afterwards.
+Feast's SQLite store keeps the last write, and its Redis store reads the stored event time before writing, so with two
+writers an older value can overwrite a newer one. Here the database itself replaces a row only if the new event time, in
+microseconds, is the same or later, so writes may arrive in any order, repeatedly, and from any number of processes.
+A write replaces the whole row: a feature that it lacks is missing afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,11 +29,11 @@ STORE_TYPE: StoreType = "features.online_stores.feast_plugin.NewestWinsOnlineSto
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _Answer = tuple[datetime | None, dict[str, Value] | None]
-_NAMES = {"float32": "float", "float64": "double"}  # others are called in Feast's messages as in its types
+_NAMES = {"float32": "float", "float64": "double"}  # other types have the same name in Feast's messages
 
 
 def _to_message(kind: str, value: Any) -> Value:
-    """Return Feast's message of a value of one of `views.TYPES`; a missing one is an empty message."""
+    """Convert a value of one of `views.TYPES` to Feast's message; a missing value becomes an empty message."""
     if value is None:
         return Value()
     scalar, is_list = kind.removeprefix("array(").removesuffix(")"), kind.startswith("array(")
@@ -44,19 +44,19 @@ def _to_message(kind: str, value: Any) -> Value:
 
 
 def _key(view: View, key: EntityKey) -> str:
-    """Return the key of a row, which must be a string under the name of this view's key."""
+    """Return the key of a row, which must be a string with the name of the view's key."""
     if list(key.join_keys) != [view.key] or key.entity_values[0].WhichOneof("val") != "string_val":
         raise FeatureError(f"key of {view.name}: must be a string {view.key}; received {key.join_keys}")
     return str(key.entity_values[0].string_val)
 
 
 class NewestWinsOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast ships no types
-    """Configuration of `NewestWinsOnlineStore`: a SQLite file, or a server of Redis and the name of the store in it.
+    """Configuration of `NewestWinsOnlineStore`: a SQLite file, or a Redis server and the name of a store in it.
 
     Attributes:
         type: Import path of the class.
         path: SQLite file, absolute or relative to the repo.
-        url: redis://, rediss:// or unix:// address; it may hold a password, and is not shown.
+        url: redis://, rediss:// or unix:// address; hidden, because it may contain a password.
         name: Name of the store in Redis.
     """
 
@@ -67,15 +67,15 @@ class NewestWinsOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  
 
 
 class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
-    """Feast's interface to a `RowStore`."""
+    """Adapts a `RowStore` to Feast's interface."""
 
     def __init__(self) -> None:
-        """Open nothing yet."""
+        """Create the store; it opens on first use."""
         self._rows: RowStore | None = None
         self._views: dict[str, tuple[FeatureView, View]] = {}
 
     def rows(self, config: RepoConfig) -> RowStore:
-        """Return the store of this configuration, opened when first asked for."""
+        """Return the configured store, opening it on first use."""
         if self._rows is None:
             online = config.online_store
             if online.path is not None:
@@ -87,7 +87,7 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
         return self._rows
 
     def _view(self, view: FeatureView) -> View:
-        """Return the description of a view; Feast asks with copies of one object, which share their parts."""
+        """Return the View of a Feast view, cached; Feast passes copies of one object that share their parts."""
         held = self._views.get(view.name)
         if held is None or held[0].features is not view.features or held[0].entity_columns is not view.entity_columns:
             held = self._views[view.name] = (view, View.of(view))
@@ -96,7 +96,7 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: Sequence[Any], progress: Callable[[int], Any] | None
     ) -> None:
-        """Write rows, each only over one that is not newer; a time without a zone is UTC, as everywhere in Feast."""
+        """Write rows, never replacing a newer row; times without a zone are UTC, as everywhere in Feast."""
         view, rows = self._view(table), []
         for key, values, moment, _ in data:
             aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
@@ -109,7 +109,7 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
     def online_read(
         self, config: RepoConfig, table: FeatureView, entity_keys: list[EntityKey], requested_features: Any = None
     ) -> list[_Answer]:
-        """Return event time and values of every key, in order; (None, None) where there is no row."""
+        """Return the event time and values of each key, in order; (None, None) if there is no row."""
         view = self._view(table)
         keys = [_key(view, key) for key in entity_keys]
         names = set(view.names if requested_features is None else requested_features)
@@ -125,22 +125,22 @@ class NewestWinsOnlineStore(OnlineStore):  # type: ignore[misc]
         return [answer(found.get(key)) for key in keys]
 
     def update(self, config: RepoConfig, *, tables_to_keep: Sequence[FeatureView], **_: Any) -> None:
-        """Make room for new views; the rows of deleted ones stay until the next load, which makes a new store.
+        """Register new views; rows of deleted views stay until the next load, which creates a new store.
 
         Raises:
-            FeatureError: the features of a view changed: that takes a new store, which `shoplens materialize` loads.
+            FeatureError: a view's features changed, which requires a new store from `shoplens materialize`.
         """
         for view in tables_to_keep:
             if view.online:
                 self.rows(config).prepare(View.of(view))
 
     def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
-        """Remove the store."""
+        """Delete the store."""
         self.rows(config).remove()
         self.disconnect()
 
     def disconnect(self) -> None:
-        """Close the store; the next use opens it again."""
+        """Close the store; the next use reopens it."""
         if self._rows is not None:
             self._rows.close()
             self._rows = None

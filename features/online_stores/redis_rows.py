@@ -1,7 +1,7 @@
 """Rows in Redis: one value per row, and a sorted set of each user's live events.
 
-A row's value begins with its event time, so that a script in the server compares and writes in one step, for any number
-of writers. Every write watches the tombstones: nothing is written of a person who is erased meanwhile.
+A row's value begins with its event time, so that a server-side script can compare and write atomically. Every write
+watches the tombstones, so nothing is written about a person who is being erased.
 
     shoplens:STORE:view:VIEW:KEY    8 bytes, big endian, signed: event time; then the features (`codec`)
     shoplens:STORE:live:USER        members: event ID, a zero byte, JSON; score: event time
@@ -23,9 +23,9 @@ from shoplens.errors import SettingsError, StoreUnavailableError
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 15.0  # a script of a megabyte of rows on a busy server
-_CHUNK_ROWS, _CHUNK_BYTES = 1_000, 1 << 20  # rows per run of the script: others wait while it runs
+_CHUNK_ROWS, _CHUNK_BYTES = 1_000, 1 << 20  # rows per run of the script, which blocks other clients
 _TIME = struct.Struct(">q")
-# KEYS: the rows' keys; ARGV: the rows. A number of Lua is exact up to 2^53 microseconds, the year 2255.
+# KEYS: the rows' keys; ARGV: the rows. Lua numbers are exact up to 2^53 microseconds, the year 2255.
 _NEWEST_WINS = """
 for i = 1, #KEYS do
   local held = redis.call('GETRANGE', KEYS[i], 0, 7)
@@ -41,20 +41,20 @@ def _events(members: Iterable[bytes]) -> Iterator[LiveEvent]:
 
 
 class RedisRows(RowStore):
-    """A `RowStore` in the keys of a Redis database that begin with the store's name."""
+    """A `RowStore` in Redis, under keys that begin with the store's name."""
 
     def __init__(self, url: str, name: str) -> None:
-        """Connect to nothing yet.
+        """Create the client; it connects on first use.
 
         Args:
             url: redis://, rediss:// or unix:// address of the server.
-            name: Name of the store: stores of different names do not see each other.
+            name: Name of the store; stores with different names do not share rows.
 
         Raises:
-            SettingsError: the address is not valid. It is not repeated, for it may hold a password.
+            SettingsError: the address is not valid. The message omits it, because it may contain a password.
         """
         waits = {"socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": _ANSWER_SECONDS}
-        try:  # redis-py types every answer as perhaps awaitable
+        try:  # redis-py types every response as possibly awaitable
             self._client: Any = Redis.from_url(url, health_check_interval=30, **waits)
         except ValueError:
             raise SettingsError(
@@ -70,7 +70,7 @@ class RedisRows(RowStore):
         return self._prefix + b"live:" + user_id.encode()
 
     def _suffixes(self, prefix: bytes) -> list[bytes]:
-        """Return what follows `prefix` in all keys that begin with it, sorted."""
+        """Return the rest of all keys that begin with `prefix`, sorted."""
         literal = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix)
         found = set(self._client.scan_iter(literal + b"*", count=_CHUNK_ROWS))
         return sorted(key.removeprefix(prefix) for key in found)
@@ -150,10 +150,10 @@ class RedisRows(RowStore):
             pipeline.execute()
 
     def flush(self) -> None:
-        """See `RowStore`. Whether it outlives the server depends on the server's configuration."""
+        """See `RowStore`. Durability depends on the server's configuration."""
 
     def remove(self) -> None:
-        """See `RowStore`. The state goes first, so that nothing is appended to what is being removed."""
+        """See `RowStore`. The state is deleted first, so that nothing is appended during the removal."""
         self._client.unlink(self._texts)
         for chunk in chunks(self._suffixes(self._prefix), _CHUNK_ROWS):
             self._client.unlink(*(self._prefix + suffix for suffix in chunk))

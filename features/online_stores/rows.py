@@ -1,8 +1,8 @@
-"""What every online store does with rows and live events, whichever database holds them.
+"""Rules for rows and live events that all online stores share.
 
-A live event is what a user did since the last load, one appended row per event. Reading merges them with the loaded
-lists: the last N by (event_time, event_id) of all that arrived, in whatever order and however often, which is what the
-stage `features` computes from the same events.
+A live event is an event since the last load, stored as one appended row. Reads merge live events with the loaded lists:
+the result is the last N events by (event_time, event_id), whatever the order and number of deliveries, and equals what
+the stage `features` computes from the same events.
 """
 
 import json
@@ -20,8 +20,8 @@ from shoplens.errors import FeatureError, StoreUnavailableError
 
 S = TypeVar("S")
 T = TypeVar("T", bound=tuple[Any, ...])
-RECENT_VIEW = "recent_events"  # the view of the last N events of a user, as lists of equal length
-# Its lists, and the field of a live event that each is made of.
+RECENT_VIEW = "recent_events"  # the view of a user's last N events, as lists of equal length
+# Its lists, and the field of a live event for each.
 LISTS = {
     "recent_event_ids": "event_id",
     "recent_item_ids": "item_id",
@@ -34,21 +34,21 @@ LISTS = {
 
 
 class LiveEvent(NamedTuple):
-    """An event that arrived after the data that were loaded; the stores keep it as JSON, `LiveEvent(*json.loads(…))`.
+    """An event that arrived after the loaded data; stored as JSON that `LiveEvent(*json.loads(…))` reads.
 
     Attributes:
-        user_id: Who did it.
-        known_micros: When it was both over and received: microseconds since 1970, UTC.
-        time: When it happened: microseconds since 1970, UTC.
-        quantity: Rounded to 32 bits, as features are stored; 0: none.
-        order_key: Order, else session.
+        user_id: The user.
+        known_micros: When the event had both happened and been received, in microseconds since 1970 (UTC).
+        time: When the event happened, in microseconds since 1970 (UTC).
+        quantity: Quantity rounded to 32 bits, as features are stored; 0 for none.
+        order_key: The order, or the session if there is none.
     """
 
     user_id: str
     known_micros: int
     time: int
     event_id: str
-    item_id: str  # empty: none, as for `order_key`
+    item_id: str  # empty for none, like `order_key`
     event_name: str
     quantity: float
     amount: float
@@ -58,10 +58,10 @@ class LiveEvent(NamedTuple):
 def merge(
     names: Sequence[str], lists: Sequence[Sequence[Any] | None], live: Iterable[LiveEvent], last_n: int
 ) -> tuple[list[Any], ...]:
-    """Return the lists of the last `last_n` of loaded and live events, oldest first.
+    """Merge loaded and live events; return lists of the last `last_n` of them, oldest first.
 
-    Of several events with one ID the loaded one is kept, else the earliest. `lists` are in the order of `names`, and
-    None where nothing was loaded.
+    Events are deduplicated by ID: a loaded event takes precedence over live ones, and an earlier live event over later
+    ones. `lists` are in the order of `names`, and None where nothing was loaded.
     """
     fields = [LISTS[name] for name in names]
     columns = [values or () for values in lists]
@@ -75,11 +75,11 @@ def merge(
 
 
 class RowStore(ABC):
-    """One row per key of a view, replaced only by a row that is not older; live events of users, appended.
+    """Stores one row per view and key, replaced only by rows that are not older, and appends live events.
 
-    Safe to share between threads. All methods raise what `features.store.store_errors` names when the store cannot be
-    reached, read or written. A subclass is a database: it keeps texts under names, encoded rows, live events, and the
-    tombstones of erased users, whose rows and events it rejects in the same step in which it writes.
+    Thread-safe. All methods raise `features.store.store_errors` if the store cannot be reached, read or written. A
+    subclass implements a database that stores named texts, encoded rows, live events, and the tombstones of erased
+    users; writes atomically reject erased users' rows and events.
     """
 
     _last_n: int | None = None
@@ -87,26 +87,26 @@ class RowStore(ABC):
 
     @abstractmethod
     def meta(self, name: str) -> str | None:
-        """Return the text kept under a name."""
+        """Return a named text."""
 
     @abstractmethod
     def set_meta(self, name: str, text: str) -> None:
-        """Keep a text under a name."""
+        """Store a named text."""
 
     @abstractmethod
     def _put(self, view: View, rows: list[Encoded]) -> None:
-        """Write rows, each only over one that is not newer; what was interrupted is completed by the same again."""
+        """Write rows, never replacing a newer row; repeating an interrupted write completes it."""
 
     @abstractmethod
     def _fetch(self, views: list[str], keys: list[str], live: bool) -> tuple[list[Encoded], list[LiveEvent]]:
-        """Return the rows of these keys, and the live events of users with these IDs, in one round trip."""
+        """Return the rows of these keys and the live events of these users in one round trip."""
 
     @abstractmethod
     def append(self, events: Iterable[LiveEvent]) -> None:
-        """Add live events in one step to a store that was loaded; one that is there already changes nothing.
+        """Append live events atomically to a loaded store; events that it already has are ignored.
 
         Raises:
-            StoreUnavailableError: no load was completed.
+            StoreUnavailableError: no load has completed.
         """
 
     @abstractmethod
@@ -115,34 +115,34 @@ class RowStore(ABC):
 
     @abstractmethod
     def _delete(self, views: list[str], user_id: str) -> dict[str, int]:
-        """Remove a user's rows from views, and the live events; return how many there were of each."""
+        """Remove a user's rows from views and the user's live events; return the number of each."""
 
     @abstractmethod
     def reject(self, hashes: Iterable[str], *, only: bool = False) -> None:
-        """Reject rows of the users with these tombstones from now on; with `only`, of nobody else."""
+        """Reject rows of the users with these tombstones from now on; with `only`, replace all earlier tombstones."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Make all that was written durable."""
+        """Make all writes durable."""
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove the store with all that it holds."""
+        """Delete the store with all its content."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connection; the next use opens it again."""
+        """Close the connection; the next use reopens it."""
 
     def views(self) -> dict[str, View]:
-        """Return the views that there may be rows of by name, in the order in which they were prepared."""
+        """Return the prepared views by name, in the order of preparation."""
         held = json.loads(self.meta("views") or "{}").items()
         return {name: View(name, key, tuple(map(tuple, some)), ttl) for name, (key, some, ttl) in held}
 
     def prepare(self, view: View) -> None:
-        """Make room for a view.
+        """Prepare the store for a view.
 
         Raises:
-            FeatureError: the store holds rows of the view with another key or other features.
+            FeatureError: the store has rows of the view with another key or other features.
         """
         if self._prepared is None or self._prepared.get(view.name) != view:
             held = self.views()
@@ -157,7 +157,7 @@ class RowStore(ABC):
             self.set_meta("views", json.dumps(described))
 
     def write(self, view: View, batch: pa.RecordBatch) -> None:
-        """Write rows with the columns of `View.schema`, each only over one that is not newer.
+        """Write rows with the columns of `View.schema`, never replacing a newer row.
 
         Raises:
             FeatureError: a column is missing or has another type, or the view's features changed.
@@ -167,7 +167,7 @@ class RowStore(ABC):
         self._put(view, rows)
 
     def read(self, views: Sequence[View], keys: Sequence[str]) -> list[dict[str, Row]]:
-        """Return the rows of keys in each view, expired or not; live events are among the recent events."""
+        """Return the rows of keys in each view, including expired ones; recent events include live events."""
         by_name = {view.name: view for view in views}
         stored, live = self._fetch(list(by_name), list(keys), RECENT_VIEW in by_name)
         found: dict[str, dict[str, Row]] = {name: {} for name in by_name}
@@ -181,26 +181,26 @@ class RowStore(ABC):
         return list(found.values())
 
     def loaded_rows(self, view: View, load: str) -> int:
-        """Return how many rows of a view a load has written so far."""
+        """Return the number of a view's rows that a load has written so far."""
         return int(json.loads(self.meta(f"loaded rows of {view.name}") or "{}").get(load, 0))
 
     def set_loaded_rows(self, view: View, load: str, rows: int) -> None:
-        """Record how many rows of a view a load has written so far; one that is run again goes on from there."""
+        """Record the number of a view's rows that a load has written so far, from which a repeated load resumes."""
         self.set_meta(f"loaded rows of {view.name}", json.dumps({load: rows}))
 
     def finish(self, state: dict[str, Any]) -> None:
-        """Make all that was written durable, and record what was loaded: `last_n` and whatever else."""
+        """Make all writes durable and record the load: `last_n` and any further values."""
         self.set_meta("loaded", json.dumps(state))
         self._last_n = None
         self.flush()
 
     def state(self) -> dict[str, Any] | None:
-        """Return what was loaded; None where no load was completed, or the store has lost its content."""
+        """Return the record of the load; None if no load has completed or the store has lost its content."""
         text = self.meta("loaded")
         return None if text is None else dict(json.loads(text))
 
     def _keep(self) -> int:
-        """Return how many recent events are kept per user, as the load defined it."""
+        """Return the number of recent events to keep per user, as recorded by the load."""
         if self._last_n is None:
             state = self.state()
             if state is None:
@@ -209,14 +209,14 @@ class RowStore(ABC):
         return self._last_n
 
     def erase(self, user_id: str) -> dict[str, int]:
-        """Remove all rows of a user, and reject them from then on.
+        """Remove all rows of a user and reject new ones.
 
         Returns:
-            How many rows were removed from each view that is keyed by users, and how many live events.
+            The number of rows removed from each view keyed by user, and the number of live events.
         """
         self.reject([tombstone(user_id)])
         views = self.views().values()
-        for view in views:  # the copies that are loaded lose a row, too: a load that was interrupted begins again
+        for view in views:  # loaded copies lose a row too, so an interrupted load must start over
             self.set_loaded_rows(view, "", 0)
         removed = self._delete([view.name for view in views if view.of_people], user_id)
         self.flush()
@@ -224,10 +224,10 @@ class RowStore(ABC):
 
 
 def chunks(items: Sequence[S], size: int) -> Iterator[Sequence[S]]:
-    """Yield consecutive parts of `size` items each; the last may be shorter."""
+    """Yield consecutive chunks of `size` items; the last may be shorter."""
     return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
 def not_erased(rows: Sequence[T], user_place: int, erased: set[str]) -> Sequence[T]:
-    """Return rows without those of users with one of these tombstones."""
+    """Drop the rows of users with one of these tombstones."""
     return [row for row in rows if tombstone(row[user_place]) not in erased] if erased else rows

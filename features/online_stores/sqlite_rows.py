@@ -1,7 +1,7 @@
-"""Rows in a SQLite file: one table of rows, and one of live events.
+"""Rows in a SQLite file: one table for rows and one for live events.
 
-Write-ahead mode: readers never wait for a writer, a killed writer leaves the last complete transaction, and what
-`flush` made durable survives a power failure. What is deleted, and not only replaced, is overwritten in the file.
+In WAL mode, readers never wait for a writer, a killed writer leaves the last complete transaction, and flushed data
+survives a power failure. Deleted (not merely replaced) content is overwritten in the file.
 """
 
 import json
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS live_events (
     user_id TEXT, event_micros INT, event_id TEXT, event TEXT NOT NULL, PRIMARY KEY (user_id, event_micros, event_id)
 ) WITHOUT ROWID;
 """
-_ROWS_PER_STATEMENT = 64  # half the time of one row each
+_ROWS_PER_STATEMENT = 64  # takes half the time of one row per statement
 _PUT = """
 INSERT INTO rows VALUES {} ON CONFLICT DO UPDATE
 SET event_micros = excluded.event_micros, content = excluded.content WHERE excluded.event_micros >= rows.event_micros
@@ -49,10 +49,10 @@ SELECT NULL, NULL, NULL, event FROM live_events WHERE ?3 AND user_id IN (SELECT 
 
 
 class SqliteRows(RowStore):
-    """A `RowStore` in one file. Threads take turns."""
+    """A `RowStore` in one file; threads take turns."""
 
     def __init__(self, path: Path) -> None:
-        """Open nothing yet; the file is created when it is first used."""
+        """Set the path; the file is created on first use."""
         self._path = path
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -76,7 +76,7 @@ class SqliteRows(RowStore):
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, set[str]]]:
-        """Hold the only right to write while the block lasts, which gets the tombstones; an error rolls all back."""
+        """Hold the write lock for the block and yield the tombstones; an error rolls everything back."""
         with self._lock, self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection, {one for (one,) in connection.execute("SELECT hash FROM erased")}
@@ -127,7 +127,7 @@ class SqliteRows(RowStore):
             connection.executemany("INSERT OR IGNORE INTO erased VALUES (?)", [(one,) for one in hashes])
 
     def flush(self) -> None:
-        """See `RowStore`: the write-ahead log is moved into the file, and the file to the disk."""
+        """See `RowStore`. Checkpoints the WAL and syncs the file."""
         self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def remove(self) -> None:  # noqa: D102
@@ -137,7 +137,7 @@ class SqliteRows(RowStore):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """See `RowStore`. The last one to close moves the write-ahead log into the file."""
+        """See `RowStore`. The last connection to close checkpoints the WAL."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

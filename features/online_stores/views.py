@@ -1,8 +1,8 @@
-"""Online views: their key, their features and types, and their rows as bytes, the same in every store.
+"""Online views: key, features and types, and the row encoding that all stores share.
 
-An encoded row is one bit per feature (missing), then the numbers, each at its own width, little endian, then the texts
-and lists as a JSON object, in order (floats in lists as texts, because JSON has no infinity). Values come back to the
-bit, except NaN, which is a missing value as in Feast, and minus zero, which is zero (in a list both are kept).
+An encoded row is one missing bit per feature, then the little-endian numbers, each at its own width, then the texts and
+lists as a JSON object, in order (floats in lists are texts, because JSON has no infinity). Values round-trip exactly,
+except that NaN becomes missing, as in Feast, and negative zero becomes zero (lists keep both).
 """
 
 import json
@@ -23,7 +23,7 @@ from shoplens.errors import FeatureError
 if TYPE_CHECKING:
     from feast import FeatureView
 
-# The type of a number for `struct` and for NumPy, both after "<".
+# Type codes of numbers for `struct` and NumPy, both prefixed with "<".
 _CODES = {"int32": "i", "int64": "q", "float32": "f", "float64": "d", "bool": "?"}
 _SCALARS = {
     "int32": pa.int32(),
@@ -34,7 +34,7 @@ _SCALARS = {
     "string": pa.string(),
 }
 TYPES: dict[str, pa.DataType] = _SCALARS | {f"array({name})": pa.list_(one) for name, one in _SCALARS.items()}
-Encoded = tuple[str, str, int, bytes]  # a row as the stores keep it: view, key, event time, encoded features
+Encoded = tuple[str, str, int, bytes]  # a stored row: view, key, event time, encoded features
 
 
 class Row(NamedTuple):
@@ -42,8 +42,8 @@ class Row(NamedTuple):
 
     Attributes:
         key: Value of the view's join key.
-        event_micros: Event time in microseconds since 1970, UTC. Of two rows with one key the later one is kept; of
-            two with the same event time the one written last.
+        event_micros: Event time in microseconds since 1970 (UTC). The latest row per key is kept; with equal event
+            times, the one written last.
         values: Python values (int, float, bool, str, a list of them, or None) in the order of `View.names`.
     """
 
@@ -54,13 +54,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A view as an online store knows it.
+    """An online store's description of a view.
 
     Attributes:
         name: Name of the view.
         key: Name of its join key, a string.
         features: Name and type (a key of `TYPES`) of each feature, in the order of the definition.
-        ttl_seconds: Age at which a row expires; 0: never.
+        ttl_seconds: Age at which a row expires; 0 for never.
     """
 
     name: str
@@ -75,7 +75,7 @@ class View:
 
     @property
     def of_people(self) -> bool:
-        """Whether the rows are about people, who can be erased."""
+        """Whether the rows are about people, so that they can be erased."""
         return self.key == ERASABLE_KEY
 
     @cached_property
@@ -86,10 +86,10 @@ class View:
 
     @classmethod
     def of(cls, view: "FeatureView") -> "View":
-        """Return the description of a Feast view.
+        """Build a View from a Feast feature view.
 
         Raises:
-            FeatureError: a feature has a type that the stores do not hold, or there is not one join key, a string.
+            FeatureError: a feature has an unsupported type, or the view does not have exactly one String join key.
         """
         keys = [(column.name, str(column.dtype).lower()) for column in view.entity_columns]
         features = tuple((feature.name, str(feature.dtype).lower()) for feature in view.features)
@@ -101,12 +101,12 @@ class View:
         return cls(view.name, keys[0][0], features, view.ttl.total_seconds() if view.ttl else 0.0)
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        """Return rows as a batch of columns, whose types `encode` checks."""
+        """Convert rows to a column batch; `encode` checks the types."""
         table = [(row.key, row.event_micros, *row.values) for row in rows]
         return pa.record_batch({name: [row[n] for row in table] for n, name in enumerate(self.schema.names)})
 
     def _checked(self, batch: pa.RecordBatch) -> list[pa.Array]:
-        """Return the columns of `schema` in their types."""
+        """Return the columns of `schema`, cast to their types."""
         if missing := set(self.schema.names) - set(batch.schema.names):
             raise FeatureError(f"rows of {self.name}: must have the columns {', '.join(sorted(missing))}")
         columns = []
@@ -122,14 +122,14 @@ class View:
 
     @cached_property
     def _layout(self) -> tuple[struct.Struct, np.dtype[Any]]:
-        """How the missing bits and the numbers of a row are laid out."""
+        """The layout of a row's missing bits and numbers."""
         bits = (len(self.features) + 7) // 8
         codes = [_CODES[kind] for _, kind in self.features if kind in _CODES]
         fields = [(str(place), f"<{code}") for place, code in enumerate(codes)]
         return struct.Struct(f"<{bits}s{''.join(codes)}"), np.dtype([("missing", "u1", (bits,)), *fields])
 
     def encode(self, batch: pa.RecordBatch) -> list[Encoded]:
-        """Return the rows of a batch as the stores keep them; columns that are not in `schema` are ignored.
+        """Encode the rows of a batch; columns that are not in `schema` are ignored.
 
         Raises:
             FeatureError: a column is missing or has another type, or a key, an event time or a list element is null.
@@ -159,7 +159,7 @@ class View:
         return list(zip(repeat(self.name), keys.to_pylist(), micros, contents, strict=False))
 
     def decode(self, content: bytes) -> tuple[Any, ...]:
-        """Return the values of an encoded row: int, float, bool, str, a list of them, or None where missing."""
+        """Decode a row to Python values: int, float, bool, str, a list of them, or None if missing."""
         numbers, _ = self._layout
         flags, *values = numbers.unpack_from(content)
         missing = int.from_bytes(flags, "little")

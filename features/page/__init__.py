@@ -1,5 +1,5 @@
-"""The feature catalogue: one HTML file on what every feature means, whom to ask, and how it is distributed.
+"""The feature catalogue: one HTML file with each feature's meaning, owner and distribution.
 
-It is made of `features.json` and the tables beside it, by the stage that wrote them. Nothing here computes a feature,
-and no text that a person typed or stated is shown.
+The stage `features` builds it from its own output, `features.json` and the tables. Nothing here computes features, and
+the page never shows text that a person typed or stated.
 """

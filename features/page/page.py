@@ -1,8 +1,8 @@
-"""`features.html`, the feature catalogue: what every feature means, whom to ask, and how it is distributed.
+"""`features.html`, the feature catalogue: each feature's meaning, owner and distribution.
 
-It is one file without dependencies, made of `features.json` and the tables beside it by the stage that wrote them.
-Numbers are exact, from the rows of one snapshot, and are read one column at a time; texts are counted by DuckDB, which
-may write them to disk. No text that a person typed or stated is shown.
+It is one self-contained file, built from `features.json` and the tables by the stage that wrote them. Statistics are
+exact and cover one snapshot. Numbers are read one column at a time; DuckDB counts texts, and may spill to disk. The
+page never shows text that a person typed or stated.
 """
 
 from collections.abc import Mapping
@@ -24,26 +24,26 @@ from shoplens.templates import load_template
 BINS = 24
 MOST_TEXTS = 8
 _PERCENTILES = (0, 1, 25, 50, 75, 99, 100)
-_WIDTH, _HEIGHT = 240, 40  # of the bars
+_WIDTH, _HEIGHT = 240, 40  # of the histogram
 _GAP = 1.5  # between bars
-_LEAST = 1.5  # so that a bin with one value among millions is visible
+_LEAST = 1.5  # keeps a bin with one value among millions visible
 _NOT_DAILY = {"user_profile": "once, as declared", "recent_events": "at the last event of each user"}
 _BY_NAME = {view.name: view for view in VIEWS}
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, or lengths of lists.
+    """Distribution of a numeric feature, or of the lengths of a list feature.
 
     Attributes:
-        rows: Rows that were read.
-        missing: Those without a value.
-        quantiles: Percentiles 0, 1, 25, 50, 75, 99 and 100 of the others, each one of the values; empty: none.
-        bounds: Where the bins begin and end: at percentiles 1 and 99, or where these are one value, at 0 and 100.
-        bins: Values in each of `BINS` equal bins, those outside the bounds in the bins at the ends; one bin if all
-            values are equal.
-        lengths: Whether the values are lists, of which these are the lengths.
-        different: Different elements of these lists, if the elements are IDs.
+        rows: Number of rows read.
+        missing: Number of rows without a value.
+        quantiles: Percentiles 0, 1, 25, 50, 75, 99 and 100, each an actual value; empty if there are no values.
+        bounds: Range of the bins: percentiles 1 to 99, or 0 to 100 if those two are equal.
+        bins: Number of values in each of `BINS` equal bins, with outliers in the first and last; one bin if all values
+            are equal.
+        lengths: Whether the feature is a list, in which case the other attributes describe list lengths.
+        different: Number of distinct list elements, if the elements are IDs.
     """
 
     rows: int
@@ -57,13 +57,13 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts.
+    """Distribution of a text feature.
 
     Attributes:
-        rows: Rows that were read.
-        missing: Those without a value.
-        different: Different texts.
-        top: (text, rows) of the most frequent, among equals by the alphabet; None: the texts are not to be shown.
+        rows: Number of rows read.
+        missing: Number of rows without a value.
+        different: Number of distinct texts.
+        top: (text, rows) of the most frequent texts, ties in alphabetical order; None if texts must not be shown.
     """
 
     rows: int
@@ -73,7 +73,7 @@ class Texts:
 
 
 class TableDistribution(NamedTuple):
-    """The features of a table: the moment (None: all rows), the number of rows, and each feature's distribution."""
+    """A table's snapshot time (None for all rows), number of rows, and the distribution of each feature."""
 
     moment: datetime | None
     rows: int
@@ -81,11 +81,11 @@ class TableDistribution(NamedTuple):
 
 
 def numbers(values: NDArray[Any], rows: int, *, lengths: bool = False, different: int | None = None) -> Numbers:
-    """Return how values are distributed that are not missing in `rows` rows.
+    """Return the distribution of a feature's non-missing values.
 
     Args:
-        values: (n,), any order; infinite ones and NaN count as missing.
-        rows: At least n.
+        values: (n,) values in any order; infinities and NaN count as missing.
+        rows: Number of rows, at least n.
         lengths: See `Numbers`.
         different: See `Numbers`.
     """
@@ -107,14 +107,14 @@ def numbers(values: NDArray[Any], rows: int, *, lengths: bool = False, different
 def table_distribution(
     connection: Any, path: Path, units: Mapping[str, str], shown: frozenset[str], *, all_rows: bool
 ) -> TableDistribution:
-    """Return how the features of a table are distributed.
+    """Return the distributions of a table's features.
 
     Args:
-        connection: DuckDB's own.
+        connection: A DuckDB connection.
         path: A Parquet file with a column `event_timestamp`.
-        units: Feature -> unit; other columns are not read.
+        units: Unit of each feature; other columns are not read.
         shown: Features whose texts may be shown.
-        all_rows: Of all rows; otherwise of those of the latest moment in the file.
+        all_rows: Whether to use all rows; otherwise only those of the latest snapshot.
     """
     table, schema, moment = connection.read_parquet(str(path)), pq.read_schema(path), None
     if not all_rows:
@@ -131,7 +131,7 @@ def table_distribution(
 
 
 def _distribution(column: Any, kind: pa.DataType, unit: str, show: bool) -> Numbers | Texts:
-    """Return how the values of a relation's only column, `one`, are distributed."""
+    """Return the distribution of a relation's only column, `one`."""
     different = "count(DISTINCT one)"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         ((rows, filled, texts),) = column.aggregate(f"count(*), count(one), {different}").fetchall()
@@ -146,7 +146,7 @@ def _distribution(column: Any, kind: pa.DataType, unit: str, show: bool) -> Numb
 
 
 def rhythm(name: str) -> str:
-    """Return when a view has a row, for people."""
+    """Describe when a view has a row."""
     if name not in _BY_NAME:
         return _NOT_DAILY.get(name, "computed for each request")
     every = _BY_NAME[name].every
@@ -156,7 +156,7 @@ def rhythm(name: str) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number in few characters: 0.25, 1980, 12.3k, 4.1M."""
+    """Format a number compactly: 0.25, 1980, 12.3k, 4.1M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= max(size, 1e4):
             return f"{value / size:.3g}{unit}"
@@ -164,7 +164,7 @@ def short(value: float) -> str:
 
 
 def share(part: float) -> str:
-    """Return a share as a percentage that is 0 or 100 only if it is exactly that."""
+    """Format a share as a percentage that is 0 or 100 only if it is exact."""
     if part in {0.0, 1.0}:
         return f"{part:.0%}"
     if part < 0.001:
@@ -183,13 +183,13 @@ def _bars(found: Numbers) -> str:
 
 
 def _across(found: Numbers, percentile: int) -> float:
-    """Return where a percentile lies on the drawing."""
+    """Return the x coordinate of a percentile in the histogram."""
     low, high = found.bounds
     return round((min(max(found.quantiles[percentile], low), high) - low) / (high - low) * _WIDTH, 1)
 
 
 def template(name: str) -> Template:
-    """Return one of the templates beside this module."""
+    """Load a template from this module's folder."""
     functions = {"short": short, "share": share, "sentence": sentence, "bars": _bars, "across": _across}
     return load_template(Path(__file__).with_name(name), functions=functions)
 
@@ -198,8 +198,8 @@ def build_page(connection: Any, folder: Path, about: Mapping[str, Any]) -> str:
     """Return the page as HTML.
 
     Args:
-        connection: DuckDB's own.
-        folder: Holds the table of every view that has one.
+        connection: A DuckDB connection.
+        folder: The folder with the Parquet file of each view.
         about: The content of `features.json`.
     """
     entries: dict[str, list[Mapping[str, Any]]] = {}
@@ -221,7 +221,7 @@ def build_page(connection: Any, folder: Path, about: Mapping[str, Any]) -> str:
 def _section(
     connection: Any, folder: Path, name: str, entries: list[Mapping[str, Any]], rows: int | None
 ) -> dict[str, Any]:
-    """Return what the page has about one view, whose entries in `features.json` are given."""
+    """Return the page section of one view, given its entries in `features.json`."""
     view, table = _BY_NAME.get(name), None
     if name not in COMPUTED:
         units = {entry["name"]: entry["unit"] for entry in entries}

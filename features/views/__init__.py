@@ -1,4 +1,4 @@
-"""The feature views: what each feature means, and how it is computed from the log, as Ibis expressions.
+"""The feature views: the meaning of each feature, and its computation from the log as Ibis expressions.
 
-A module defines one view, under its name: KEY, DESCRIPTIONS and `build(inputs)`. `features.definitions` lists them.
+Each module defines the view of the same name: KEY, DESCRIPTIONS and `build(inputs)`; `features.definitions` lists them.
 """

@@ -1,8 +1,8 @@
 """Weekly snapshots of how an item performs: trend, conversion, buyers, ratings and returns.
 
-Covers items with an event in the last week, every seventh day back from the last one, where the weekly cut-offs of
-training fall: a fraction of the cost of daily snapshots, for features that move slowly. Windows are whole weeks, so
-events may be counted by week before anything else.
+Covers items with an event in the last week, on every seventh day back from the last, which are the weekly cut-offs of
+training. For slowly changing features this costs a fraction of daily snapshots. Windows are whole weeks, so events can
+be counted per week first.
 """
 
 import ibis
@@ -12,8 +12,8 @@ from features.views.contract import ViewInput
 from features.views.windows import EVER, Days, Measure, trailing, whole
 
 KEY = "item_id"
-REACH = 7  # days; most of a catalogue sells rarely: rows for the items at rest would be many times the others
-EVERY = REACH  # so that an event is recent on at most one of the days that get a row
+REACH = 7  # days; most items sell rarely, so rows for inactive items would outnumber the others many times
+EVERY = REACH  # so that an event is recent on at most one snapshot day
 WEEK, MONTH = 7, 28
 RATING_UNITS = 1_000
 
@@ -30,10 +30,10 @@ DESCRIPTIONS: dict[str, str] = {
 
 
 def _by_week(log: ir.Table, inputs: ViewInput) -> ir.Table:
-    """Return the log with its days moved so that they differ only where a day with a row can tell the difference.
+    """Round the log's days to snapshot days, as far as no snapshot can tell the difference.
 
-    Those are T = last - 7k. `event_day` becomes the last such day not after it: T <= event_day + w holds as before, for
-    w of whole weeks. `known_day` becomes the day before the next one: known_day < T holds as before.
+    Snapshot days are T = last - 7k. `event_day` is rounded down to one, which preserves T <= event_day + w for windows
+    w of whole weeks. `known_day` becomes the day before the next one, which preserves known_day < T.
     """
     event = log.event_day - (log.event_day - inputs.days.last % EVERY) % EVERY
     known = log.known_day + (inputs.days.last - log.known_day - 1) % EVERY
@@ -42,14 +42,14 @@ def _by_week(log: ir.Table, inputs: ViewInput) -> ir.Table:
 
 
 def _days(log: ir.Table, inputs: ViewInput) -> ir.Table:
-    """Return the items and days that get a row: those by which an event of the last week is known."""
+    """Return the (item, day) pairs with a row: those with a known event in the last week."""
     rows = log.select(KEY, "event_day", day=(log.known_day + 1).cast("int32"))
     rows = rows.filter((rows.day <= rows.event_day + REACH) & (rows.day >= inputs.days.first))
     return rows.select(KEY, "day").distinct()
 
 
 def _counted(log: ir.Table) -> Measure:
-    """Return the counts of the last weeks, in one pass."""
+    """Return the counts of the last weeks."""
     lines = log.group_by(KEY, "event_day", "known_day").agg(
         events=log.count().cast("float64"),
         views=log.count(where=log.event_name == "view_item").cast("float64"),
@@ -59,7 +59,7 @@ def _counted(log: ir.Table) -> Measure:
 
 
 def _counted_ever(log: ir.Table) -> Measure:
-    """Return the counts since the data begins."""
+    """Return the counts since the start of the data."""
     log = log.filter(log.event_name.isin(("purchase", "refund", "review")))
     rated = (log.event_name == "review") & log.rating.notnull()
     lines = log.group_by(KEY, "event_day", "known_day").agg(
@@ -72,16 +72,16 @@ def _counted_ever(log: ir.Table) -> Measure:
 
 
 def _intervals(table: ir.Table, keys: list[str], window: int, days: Days) -> ir.Table:
-    """Return (keys, event_day, known_day): rows that count each combination of `keys` once on every day.
+    """Return (keys, event_day, known_day) rows that count each combination of `keys` once per day.
 
-    A buyer counts on the days that any of their events covers, from the day after it is known until the window's last.
-    These intervals overlap; cut so that they do not, their sum on a day is 1 or 0 per buyer.
+    Each event of a buyer covers the days from the day after it is known to the end of its window. Overlapping intervals
+    are cut so that their sum is 0 or 1 per buyer and day.
 
     Args:
         table: Events with the keys, event_day and known_day.
-        keys: The entity and the member.
-        window: Days that an event counts; the rows count for this window and for no other.
-        days: Which days are asked for.
+        keys: The entity and the member to count.
+        window: Window in days; the rows are valid only for this window.
+        days: The requested days.
     """
     if days.single:
         known = table.filter(table.known_day < days.last)

@@ -1,13 +1,13 @@
-"""What is bought together with an item, in the same orders of the last 90 days, as of the last day only.
+"""Items bought in the same orders as an item in the last 90 days, as of the last day only.
 
-The number of pairs grows with the square of an order, and they cannot be added up day by day: each day would cost the
-orders of 90. A list of suggestions needs one day. It stays bounded: an order of more than `LARGEST` items reveals
-little about any two of them and is left out, a pair must have been seen in `SEEN` orders, and each item keeps its
-`BEST` companions.
+The number of pairs grows with the square of the order size, and pairs cannot be summed day by day, so every snapshot
+would process 90 days of orders. Suggestions need only one day. The size is bounded: orders of more than `LARGEST` items
+reveal little about any two of them and are left out, a pair must occur in at least `SEEN` orders, and each item keeps
+its `BEST` companions.
 
-The cosine of a pair is how many orders have both over the root of the product of how many have each (Sarwar et al.,
-"Item-based collaborative filtering", 2001, section 3.1.1, with orders in the place of users); its lift is how many have
-both over how many would if the two had nothing to do with one another.
+The cosine of a pair is the number of orders with both, divided by the square root of the product of the numbers of
+orders with each (Sarwar et al., "Item-based collaborative filtering", 2001, section 3.1.1, with orders in place of
+users). Its lift is the number of orders with both, divided by the number expected if the two were independent.
 """
 
 import ibis
@@ -17,8 +17,8 @@ from features.views.contract import ViewInput
 
 KEY = "item_id"
 WINDOW = 90
-LARGEST = 100  # different items in an order
-SEEN = 3  # orders with both
+LARGEST = 100  # distinct items in an order
+SEEN = 3  # orders with both items
 BEST = 10
 
 DESCRIPTIONS: dict[str, str] = {
@@ -31,7 +31,7 @@ _ORDER = ["buyer", "order_key"]
 
 
 def _baskets(inputs: ViewInput) -> ir.Table:
-    """Return (buyer, order_key, item_id), each once, of orders that are not too large."""
+    """Return the distinct (buyer, order_key, item_id) of orders that are not too large."""
     day, log = inputs.days.last, inputs.log
     lines = log.filter((log.event_name == "purchase") & log.item_id.notnull())
     lines = lines.filter((lines.known_day < day) & (lines.event_day >= day - WINDOW))
@@ -42,7 +42,7 @@ def _baskets(inputs: ViewInput) -> ir.Table:
 
 
 def _pairs(baskets: ir.Table) -> ir.Table:
-    """Return (item_id, other, together, cosine, lift) of pairs seen often enough, both ways round."""
+    """Return (item_id, other, together, cosine, lift) of the frequent pairs, in both directions."""
     orders = baskets.group_by(KEY).agg(orders=baskets.count().cast("float64"))
     often = baskets.semi_join(orders.filter(orders.orders >= SEEN), KEY)
     others = often.select(*_ORDER, other=KEY).view()
@@ -61,7 +61,7 @@ def _pairs(baskets: ir.Table) -> ir.Table:
 
 
 def build(inputs: ViewInput) -> ir.Table:
-    """Return a row (item_id, day, lists) for every item that was bought with another; best first, then by id."""
+    """Return (item_id, day, lists) for each item that was bought with another, best companions first, then by ID."""
     pairs = _pairs(_baskets(inputs))
     order = ibis.window(group_by=KEY, order_by=[pairs.cosine.desc(), pairs.other])
     ranked = pairs.mutate(rank=ibis.row_number().over(order))

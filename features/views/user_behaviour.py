@@ -43,7 +43,7 @@ DESCRIPTIONS: dict[str, str] = {
 
 
 def _counted(log: ir.Table, reach: int) -> list[Measure]:
-    """Return what is counted, in one pass over the events: lines, days and moments by day; and orders."""
+    """Return the measures to aggregate: lines, active days and event times per day, and orders."""
     is_purchase = log.event_name == "purchase"
 
     def count(name: str) -> ir.Value:

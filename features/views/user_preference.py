@@ -1,7 +1,7 @@
-"""Daily snapshots of what a user likes: the category, brand and price band met most, and habits of buying.
+"""Daily snapshots of a user's preferences: most frequent category, brand and price band, and buying habits.
 
-Price bands are the steps 1, 2, 5 of every power of ten. They depend on the price of the event alone: bands from the
-prices of the whole log would leak later prices into a snapshot.
+Price bands start at 1, 2 and 5 times each power of ten. They depend only on the event's price, because bands derived
+from the whole log would leak later prices into a snapshot.
 """
 
 import ibis
@@ -34,7 +34,7 @@ _LAG = (1 << _LAG_BITS) - 1  # days
 
 
 def _top_content(content: ir.Table, name: str, inputs: ViewInput) -> ir.Table:
-    """Return what `most_met` does of a content column, with its name as `top`; the alphabet numbers the codes."""
+    """Return `most_met` for a content column, with the name as `top`; codes are in alphabetical order."""
     code = f"{name}_code"
     top = inputs.most_met(content.filter(content[code] > 0).rename(code=code), WINDOW)
     names = inputs.catalogue.filter(inputs.catalogue[code] > 0).select(code=code, name=name).distinct()
@@ -42,7 +42,7 @@ def _top_content(content: ir.Table, name: str, inputs: ViewInput) -> ir.Table:
 
 
 def _top_band(liked: ir.Table, inputs: ViewInput) -> ir.Table:
-    """Return what `most_met` does of the price bands, with the lower end of the band as `top`."""
+    """Return `most_met` for the price bands, with the lower end of the band as `top`."""
     priced = liked.filter(liked.price.notnull())
     above = [(priced.price >= end).cast("int32") for end in _BANDS]
     top = inputs.most_met(priced.mutate(code=sum(above[1:], above[0])), WINDOW)
@@ -51,10 +51,10 @@ def _top_band(liked: ir.Table, inputs: ViewInput) -> ir.Table:
 
 
 def _first_bought(bought: ir.Table) -> ir.Table:
-    """Return for every user and item the line that became known first: (user_id, item_id, event_day, known_day).
+    """Return the purchase line that arrived first for each user and item: (user_id, item_id, event_day, known_day).
 
-    In the order in which lines became known: one that arrives late changes no earlier answer. The order is one number,
-    arrival and then how long it took, at most `_LAG` days (a line that old is in no window).
+    Lines are ordered by arrival, so a late line never changes an earlier snapshot. Arrival time and delay are packed
+    into one number; the delay is capped at `_LAG` days, because an older line is outside every window.
     """
     lag = ibis.least(bought.known_day - bought.event_day, ibis.literal(_LAG))
     arrival = (bought.known_us * (_LAG + 1) + (_LAG - lag)).min()
@@ -65,7 +65,7 @@ def _first_bought(bought: ir.Table) -> ir.Table:
 
 
 def _habits(inputs: ViewInput) -> ir.Table:
-    """Return running sums of purchases: lines, first lines of an item, orders and prices."""
+    """Return the measures of purchases: lines, first purchases of an item, orders and prices."""
     ever = inputs.log.filter(inputs.log.event_name == "purchase")
     bought = inputs.within(WINDOW)
     bought = bought.filter(bought.event_name == "purchase")

@@ -1,4 +1,4 @@
-"""What users stated about themselves: one row per user, as of the start of the data."""
+"""What users declared about themselves: one row per user, as of the start of the data."""
 
 from datetime import datetime
 
@@ -22,8 +22,8 @@ def user_profile(users: pl.DataFrame, start: datetime) -> pl.DataFrame:
     """Return (user_id, registered_at, gender, birth_year, the source's string columns, event_timestamp).
 
     Args:
-        users: To the contract.
-        start: When the data begins, UTC: declared data has no history, so it stands for all of it.
+        users: The contract's table of users.
+        start: Start of the data (UTC); declared data has no history, so it applies from then on.
     """
     own = [name for name, kind in users.schema.items() if kind == pl.String and name not in {KEY, *DESCRIPTIONS}]
     return (

@@ -1,8 +1,8 @@
-"""Daily snapshots of how a user rates: stars given, and the sentiment of the review texts.
+"""Daily snapshots of a user's reviews: stars given, and the sentiment of the review texts.
 
-Stars are read as given, out of five where the source has five. The sentiment comes from a lexicon of English words
-(VADER, Hutto and Gilbert 2014), without training; a text in another language has few of these words, or false friends,
-and scores near 0. A review without a text has none, and a mean without any is missing.
+Stars are used as the source gives them and are not rescaled. Sentiment comes from a lexicon of English words (VADER,
+Hutto and Gilbert 2014), without training; a text in another language contains few of them and scores near 0. A review
+without a text has no sentiment, and a mean over no reviews is missing.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from features.views.windows import EVER, Measure, column, whole
 KEY = "user_id"
 WINDOWS = (90, EVER)
 LOW = 2  # stars
-_UNITS = 1_000  # whole numbers in a star, and in the sentiment from 0 to 1
+_UNITS = 1_000  # integer units per star, and per 1.0 of sentiment
 
 _WHEN = {90: "in the last 90 days", EVER: "since the data begins"}
 _WHAT = {
@@ -33,7 +33,7 @@ DESCRIPTIONS: dict[str, str] = {
 
 
 def score(texts: list[str]) -> list[float]:
-    """Return the sentiment of each text in thousandths, whole numbers from -1000 (bad) to 1000 (good)."""
+    """Return the sentiment of each text in thousandths, from -1000 (negative) to 1000 (positive)."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     analyzer = SentimentIntensityAnalyzer()
@@ -41,17 +41,17 @@ def score(texts: list[str]) -> list[float]:
 
 
 def score_reviews(connection: Any, events: Path, out: Path) -> Path | None:
-    """Write (event_id, sentiment in thousandths) of every review with a text to `out`, by event_id.
+    """Write (event_id, sentiment in thousandths) of every review with a text to `out`, sorted by event_id.
 
     Each text is scored once, however many reviews have it.
 
     Args:
-        connection: DuckDB's own.
-        events: To the contract.
+        connection: A DuckDB connection.
+        events: A Parquet file of the contract's events.
         out: The Parquet file to write.
 
     Returns:
-        `out`, or None where no review has a text.
+        `out`, or None if no review has a text.
     """
     source = connection.read_parquet(str(events))
     if "text" not in source.columns:
@@ -70,7 +70,7 @@ def score_reviews(connection: Any, events: Path, out: Path) -> Path | None:
 
 
 def _reviews(log: ir.Table) -> ir.Table:
-    """Return the stars and tones of every review, both in thousandths."""
+    """Return the stars and sentiment of every review, both in thousandths."""
     t = log.filter(log.event_name == "review")
     stars = (t.rating * _UNITS).round().cast("float64")
     flags = {

@@ -1,9 +1,9 @@
-"""Daily snapshots of how a user searches: how often, with what luck, how far down, and for what.
+"""Daily snapshots of a user's searches: how many, how many succeed, at which position, and the most frequent term.
 
-A result of a search is taken when the same user, in the same session and not before the search, selects or views an
-item that was among its results. A search that names no results but a list is taken by an event that names the same
-list. Searches without a session, or with neither results nor list, are in no share. A search is
-taken once both events are known, however late either comes.
+A search succeeds ("is taken") when the same user selects or views one of its results in the same session, at or after
+the time of the search. If a search records a list instead of results, an event with the same list counts. Shares
+exclude searches without a session and searches with neither results nor a list. A search counts as taken once both
+events are known, however late either arrives.
 """
 
 import ibis
@@ -34,15 +34,15 @@ DESCRIPTIONS: dict[str, str] = {
 
 
 def _judged(log: ir.Table) -> ir.Value:
-    """Return whether it is known what a search showed."""
+    """Return whether the results of a search are known."""
     return log.session_id.notnull() & (log.results.notnull() | log.list_id.notnull())
 
 
 def _shown(searches: ir.Table) -> ir.Table:
-    """Return (event_id, _WHERE, event_day, event_us, known_day) for every item or list that is shown."""
+    """Return (event_id, _WHERE, event_day, event_us, known_day) for every item or list that a search shows."""
     what = ["event_id", KEY, "session_id", "event_day", "event_us", "known_day"]
     with_results = searches.filter(searches.results.notnull())
-    # A step of its own: Spark takes `explode` in no expression.
+    # A separate step, because Spark does not allow `explode` inside an expression.
     items = with_results.select(*what, each=with_results.results.split(",").unnest())
     without = searches.filter(searches.results.isnull())
     return items.select(*what, kind=ibis.literal(_ITEM, "int32"), place=items.each.strip()).union(
@@ -51,7 +51,7 @@ def _shown(searches: ir.Table) -> ir.Table:
 
 
 def _takers(takes: ir.Table) -> ir.Table:
-    """Return (_WHERE, taker, take_us, take_known, position) for every item and list an event names."""
+    """Return (_WHERE, taker, take_us, take_known, position) for every item and list in an event."""
     named = takes.rename(taker="event_id", take_us="event_us", take_known="known_day")
     what = [KEY, "session_id", "taker", "take_us", "take_known", "position"]
     items, lists = (
@@ -62,7 +62,7 @@ def _takers(takes: ir.Table) -> ir.Table:
 
 
 def _pairs(log: ir.Table) -> ir.Table:
-    """Return every search with every event that takes a result of it, from the day on which both are known."""
+    """Join each search with the events that take one of its results, and the day on which both are known."""
     searches = log.filter((log.event_name == "search") & _judged(log))
     takes = log.filter(log.event_name.isin(_TAKES) & log.session_id.notnull())
     t = _shown(searches).join(_takers(takes), _WHERE)
@@ -71,7 +71,7 @@ def _pairs(log: ir.Table) -> ir.Table:
 
 
 def _luck(log: ir.Table) -> list[Measure]:
-    """Return what is counted: searches, those taken, and places taken, all by the day of the search."""
+    """Return the measures: searches, taken searches and taken positions, by the day of the search."""
     searches = log.filter(log.event_name == "search")
     known = _judged(searches).cast("int32").cast("float64")
     judged = searches.select(KEY, "event_day", "known_day", searches=whole(1), judged=known)
@@ -88,7 +88,7 @@ def _luck(log: ir.Table) -> list[Measure]:
 
 
 def _top(log: ir.Table, inputs: ViewInput) -> ir.Table:
-    """Return (user_id, day, term) of the term with most searches; the alphabet, which numbers terms, breaks ties."""
+    """Return the most frequent search term per user and day; the alphabetically first wins a tie."""
     asked = log.filter((log.event_name == "search") & log.query.notnull())
     terms = asked.select("query").distinct()
     numbered = terms.select(term=terms.query, code=ibis.row_number().over(ibis.window(order_by=terms.query)))

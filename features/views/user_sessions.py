@@ -1,8 +1,8 @@
-"""Daily snapshots of a user's sessions: how many, how long, on what, and how far they went.
+"""Daily snapshots of a user's sessions: number, duration, platform and funnel.
 
-A session is the events of one user with one `session_id`; events before a login have no user, so they are in none. It
-counts whole, on the UTC day on which it begins as far as is known at the snapshot, also when it runs over midnight.
-What arrives late changes it from the day after: its length, its funnel, and its day if what arrives is the beginning.
+A session is all events of one user with the same `session_id`; events before a login have no user and are excluded. It
+counts in full on the UTC day of its first event known at the snapshot, even if it runs past midnight. A late event
+changes the session from the next day on: its length, its funnel, and its day if the event comes first.
 """
 
 import ibis
@@ -42,7 +42,7 @@ _STATE = (*_COUNTED, *_FUNNEL)
 
 
 def _arrivals(log: ir.Table) -> ir.Table:
-    """Return what became known of each session on each day: events, first and last moment, and flags (0 or 1)."""
+    """Return what became known about each session on each day: events, first and last time, and flags (0 or 1)."""
     t = log.filter(log.session_id.notnull())
     platform = t.platform.lower()
     flags = {
@@ -61,7 +61,7 @@ def _arrivals(log: ir.Table) -> ir.Table:
 
 
 def _versions(arrived: ir.Table) -> ir.Table:
-    """Return every session as it is known after each day on which something of it arrived: its state, and its day."""
+    """Return the state and day of every session after each day on which some of its events arrived."""
     so_far = ibis.window(group_by=_SESSION, order_by="known_day", preceding=None, following=0)
     t = arrived.select(
         *_SESSION,
@@ -84,7 +84,7 @@ def _versions(arrived: ir.Table) -> ir.Table:
 
 
 def _sessions(log: ir.Table) -> ir.Table:
-    """Return rows that add a session's state when it becomes known, and take the one before away on the same day."""
+    """Return rows that add a session's state when it becomes known, and subtract the previous one on the same day."""
     t = _versions(_arrivals(log))
     order = ibis.window(group_by=_SESSION, order_by="known_day")
     taken_on = t.mutate(replaced=t.known_day.lead().over(order))
@@ -97,7 +97,7 @@ def _sessions(log: ir.Table) -> ir.Table:
 
 
 def _dwells(log: ir.Table) -> ir.Table:
-    """Return the time on viewed items, by the day of the event."""
+    """Return the dwell time on viewed items, by the day of the event."""
     t = log.filter((log.event_name == "view_item") & log.dwell.notnull())
     return t.group_by(KEY, "event_day", "known_day").agg(dwell=t.dwell.sum(), dwelt=t.count().cast("float64"))
 

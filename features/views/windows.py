@@ -1,17 +1,17 @@
-"""Trailing windows over days, exact also for events that arrive late, as Ibis expressions.
+"""Trailing windows over days as Ibis expressions, exact even for late events.
 
-A snapshot for day T (00:00 UTC) counts a row in its window of w days iff the row was known by then and is young
-enough: `known_day < T` and `T <= event_day + w`, where `known_day` is the day on which it was both over and received.
+A snapshot for day T (00:00 UTC) counts a row in its window of w days iff the row was known by then and is recent
+enough: `known_day < T` and `T <= event_day + w`. On `known_day` it had both happened and been received.
 
-One definition has two physical plans, and `Days` chooses:
+The definition has two physical plans, and `Days` chooses:
 
-- One day: rows known before T are summed under one condition per window. History costs nothing.
-- Several days: a row enters a window at known_day + 1 and leaves it at event_day + w + 1: two changes, and the value
-  at T is the running sum of changes. That costs two rows per day of events and window, however long the window.
-  Changes before the first day that is asked for are its opening balance; those after the last are left out.
+- One day: sum the rows known before T, with one condition per window. History adds no cost.
+- Several days: a row enters a window at known_day + 1 and leaves it at event_day + w + 1. The value at T is the running
+  sum of these two changes, which costs two rows per day of events and window, whatever the window's length. Changes
+  before the first requested day form its opening balance; those after the last are dropped.
 
-Sums are doubles that hold whole numbers (money in units of 0.0001, quantities in thousandths): exact up to 2^53,
-hence the same in whatever order threads add them, in either plan and in either engine.
+Sums are doubles with integer values (money in units of 0.0001, quantities in thousandths), exact up to 2^53, so the
+result does not depend on the order of summation, the plan or the engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,33 +24,33 @@ import ibis.expr.types as ir
 DAY_US = 86_400_000_000
 MONEY_UNITS = 10_000
 QUANTITY_UNITS = 1_000
-EVER = 0  # the window that no event leaves
+EVER = 0  # a window that no event leaves
 
 Key = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Days:
-    """The days that get a snapshot, since 1970, both ends inclusive."""
+    """The days to snapshot, counted from 1970, both ends inclusive."""
 
     first: int
     last: int
 
     @property
     def single(self) -> bool:
-        """Whether it is one day: then windows are conditions, not changes."""
+        """Whether it is a single day, so that windows are conditions instead of changes."""
         return self.first == self.last
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is summed, and what the extremes are taken of.
+    """Columns to sum and to take extremes of.
 
     Attributes:
-        table: Has the key, event_day, known_day and the columns named below. One row may be an event, or whatever
-            is counted: an order, a day.
-        sums: Column of whole numbers (float64) -> windows in days (`EVER` is all time); `column` names each sum.
-        extremes: Column -> "min" or "max" over all rows known at the day's start; it keeps its name.
+        table: Has the key, event_day, known_day and the columns named below. A row is an event or another unit to
+            count, such as an order or a day.
+        sums: Windows in days (`EVER` for all time) of each integer-valued float64 column; `column` names each sum.
+        extremes: "min" or "max" of each column over all rows known at the day's start; the column keeps its name.
     """
 
     table: ir.Table
@@ -58,28 +58,28 @@ class Measure:
     extremes: Mapping[str, str] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[str, int]]:
-        """Return every (value, window)."""
+        """Return all (value, window) pairs."""
         return [(value, window) for value, windows in self.sums.items() for window in windows]
 
     def reach(self) -> int:
-        """Return after how many days a row changes nothing any more; `EVER` if it always counts."""
+        """Return the number of days after which a row no longer counts; `EVER` if it always does."""
         windows = [window for _, window in self.pairs()]
         return EVER if self.extremes or not windows or EVER in windows else max(windows)
 
 
 def whole(number: int) -> ir.FloatingScalar:
-    """Return a whole number as a double. A literal 1.0 is a decimal to Spark, and sums of those are decimals."""
+    """Return an integer as a double literal; Spark treats 1.0 as a decimal, whose sums are decimals."""
     value: ir.FloatingScalar = ibis.literal(number).cast("float64")
     return value
 
 
 def column(value: str, window: int) -> str:
-    """Name the sum of `value` over `window` days."""
+    """Return the name of the sum of `value` over `window` days."""
     return f"{value}_ever" if window == EVER else f"{value}_{window}d"
 
 
 def whole_days(micros: ir.IntegerValue) -> ir.IntegerColumn:
-    """Turn microseconds since 1970 into whole days, without the rounding of a division."""
+    """Convert microseconds since 1970 to whole days without rounding errors."""
     days: ir.IntegerColumn = ((micros - micros % DAY_US) / DAY_US).cast("int32")
     return days
 
@@ -95,11 +95,11 @@ def _extreme(value: ir.Value, how: str) -> ir.Value:
 
 @dataclass(frozen=True)
 class _Shape:
-    """The columns of an answer, over all measures: sums, and extremes with their types."""
+    """The output columns of all measures: sums, and extremes with their types."""
 
     keys: list[str]
     sums: list[str]
-    extremes: dict[str, tuple[str, ir.Value]]  # name -> how, and a null of its type
+    extremes: dict[str, tuple[str, ir.Value]]  # name -> (aggregation, null of its type)
 
     @classmethod
     def of(cls, key: Key, measures: Sequence[Measure]) -> "_Shape":
@@ -112,7 +112,7 @@ class _Shape:
         return cls(_names(key), sums, extremes)
 
     def rows(self, table: ir.Table, filled: Mapping[str, ir.Value], **more: ir.Value) -> ir.Table:
-        """Select the columns from `table`: those of `filled`, else a sum is 0 and an extreme null."""
+        """Select the columns from `table`; columns not in `filled` are 0 (sums) or null (extremes)."""
         zero = whole(0)
         values = {name: filled.get(name, zero) for name in self.sums}
         values |= {name: filled.get(name, null) for name, (_, null) in self.extremes.items()}
@@ -129,11 +129,11 @@ def trailing(key: Key, spine: ir.Table, days: Days, *measures: Measure, only: st
 
     Args:
         key: The entity's columns.
-        spine: The (key, day) that get a row. The plan for one day may not need it at all; an unused one costs nothing.
-        days: Which days are asked for.
-        measures: What is summed; their columns must have different names.
-        only: A sum that must be above 0 in a row; None: every row of the spine. With it, the plan for one day does
-            without the spine, so rows of keys outside of it must not occur in the measures.
+        spine: The (key, day) pairs that get a row. The plan for one day may not use it, at no cost.
+        days: The requested days.
+        measures: The measures; their columns must have distinct names.
+        only: A sum that must be positive in a row; None keeps every row of the spine. With it, the plan for one day
+            does not use the spine, so the measures must not have keys outside of it.
     """
     shape = _Shape.of(key, measures)
     plan = partial(_one_day, only=only) if days.single else _many_days
@@ -142,7 +142,7 @@ def trailing(key: Key, spine: ir.Table, days: Days, *measures: Measure, only: st
 
 
 def _one_day(shape: _Shape, spine: ir.Table, days: Days, measures: Sequence[Measure], only: str | None) -> ir.Table:
-    """Sum what was known before the day, under one condition per window."""
+    """Sum the rows known before the day, with one condition per window."""
     day = ibis.literal(days.last, "int32")
     parts = [_one_measure(shape.keys, measure, days.last) for measure in measures]
     if only is not None and len(parts) == 1:
@@ -176,7 +176,7 @@ def _one_measure(keys: list[str], measure: Measure, day: int) -> ir.Table:
 
 
 def _many_days(shape: _Shape, spine: ir.Table, days: Days, measures: Sequence[Measure]) -> ir.Table:
-    """Add up changes by day, then run over the days of each key."""
+    """Sum the changes by day, then take running sums over the days of each key."""
     rows = [part.mutate(wanted=ibis.literal(0)) for m in measures for part in _changes(shape, m, days)]
     rows.append(shape.rows(spine, {}, day=spine.day.cast("int32")).mutate(wanted=ibis.literal(1)))
     merged = ibis.union(*rows)
@@ -188,7 +188,7 @@ def _many_days(shape: _Shape, spine: ir.Table, days: Days, measures: Sequence[Me
 
 
 def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
-    """Return the rows by which sums and extremes change, into and out of every window."""
+    """Return the changes of sums and extremes as rows enter and leave every window."""
     reach = measure.reach()
     known = measure.table if reach == EVER else measure.table.filter(measure.table.event_day >= days.first - reach)
     extremes = {name: _extreme(known[name], how) for name, how in measure.extremes.items()}
@@ -214,9 +214,9 @@ def _changes(shape: _Shape, measure: Measure, days: Days) -> list[ir.Table]:
 
 
 def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> ir.Table:
-    """Return (key, day): every day from when a key was first known until `reach` days after its last event.
+    """Return (key, day) for every day from when a key was first known to `reach` days after its last event.
 
-    Days in the middle without an event that young are among them: filter by a sum over `reach` days.
+    This includes days without an event in the last `reach` days; filter by a sum over `reach` days.
     """
     keys = _names(key)
     ends = table.group_by(*keys).agg(first=table.known_day.min() + 1, last=table.event_day.max() + reach)
@@ -226,6 +226,6 @@ def span_days(key: Key, table: ir.Table, reach: int, days: Days) -> ir.Table:
     inside = inside.filter(inside["first"] <= inside["last"])
     if days.single:
         return inside.select(*keys, day=inside["first"])
-    # The cast is a step of its own: Spark takes `explode` in no expression.
+    # The cast is a separate step, because Spark does not allow `explode` inside an expression.
     each = inside.select(*keys, each=ibis.range(inside["first"], inside["last"] + 1).unnest())
     return each.select(*keys, day=each.each.cast("int32"))

@@ -87,7 +87,7 @@ def table(
     ] = None,
     keep_duplicates: Annotated[
         bool,
-        typer.Option("--keep-duplicates", help="Use exact duplicates as rows of their own."),
+        typer.Option("--keep-duplicates", help="Use exact duplicates as separate rows."),
     ] = False,
     group: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""Airflow on one machine: its settings, its components, its REST API (v2)."""
+"""Airflow on one machine: settings, components and REST API (v2)."""
 
 import json
 import os
@@ -25,13 +25,13 @@ DAGS = ("computation", "materialize", "deploy")
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
 # The scheduler would serve its logs on 0.0.0.0:8793; the API server reads the files, which are on this machine.
 _OPTIONS = {"scheduler": ("--skip-serve-logs",)}
-MIGRATION = "db-migrate"  # no component, but a process that an interrupted start may leave behind
+MIGRATION = "db-migrate"  # not a component, but an interrupted start may leave this process behind
 ACTIVE = ("queued", "running")
 _UP_SECONDS = 180.0
 
 
 def _kept(path: Path, text: str) -> str:
-    """Return the content of a file that only its owner reads; a missing file is written with `text`."""
+    """Return the content of a file that only its owner can read; create it with `text` if it is missing."""
     if not path.exists():
         with whole_file(path) as work:
             work.touch(mode=0o600)
@@ -44,7 +44,7 @@ def _secret(path: Path) -> str:
 
 
 def password(home: Path) -> str:
-    """Return the generated password of the one user, in the file that Airflow's simple auth manager reads."""
+    """Return the only user's generated password, stored in the file that Airflow's simple auth manager reads."""
     return str(json.loads(_kept(home / "passwords.json", json.dumps({USER: secrets.token_urlsafe(12)})))[USER])
 
 
@@ -89,7 +89,7 @@ def airflow_environment(settings: Settings, airflow_port: int, service_port: int
 
 
 def prepare(settings: Settings, environment: dict[str, str]) -> None:
-    """Make or migrate the database; WAL, so that readers and the writer do not wait for each other."""
+    """Create or migrate the database in WAL mode, so that readers and the writer do not block each other."""
     home = settings.var_dir / "airflow"
     log = settings.var_dir / "run/airflow-migrate.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -118,13 +118,13 @@ def start_components(settings: Settings, environment: dict[str, str]) -> None:
 
 
 def _last_written(root: Path) -> datetime:
-    """Return when the files that make the DAGs were last written; never a moment to come."""
+    """Return when the files that define the DAGs were last written; never a time in the future."""
     files = [root / "dvc.yaml", *(root / "dags").rglob("*.py")]
     return datetime.fromtimestamp(min(time.time(), max(path.stat().st_mtime for path in files)), UTC)
 
 
 class AirflowApi:
-    """Airflow's REST API, as a user would call it."""
+    """A client of Airflow's REST API."""
 
     def __init__(self, settings: Settings, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -132,17 +132,17 @@ class AirflowApi:
         self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def require_components(self) -> None:
-        """Raise a LocalRunError with the end of its log if a component has ended."""
+        """Raise a LocalRunError with the end of the log if a component has exited."""
         for part in COMPONENTS:
             if leader(self._settings, part) is None:
                 log = self._settings.var_dir / "run" / f"{part}.log"
                 raise LocalRunError(f"airflow {part} ended; run `make demo` again. The end of {log}:\n{log_tail(log)}")
 
     def wait_until_up(self) -> None:
-        """Wait until the API answers, every DAG is parsed as it is now, none is paused, and the pool is there.
+        """Wait until the API responds, the current DAGs are parsed and unpaused, and the pool exists.
 
         Raises:
-            LocalRunError: a component ended, a DAG file is broken, or it takes longer than three minutes.
+            LocalRunError: a component exited, a DAG file is broken, or it takes longer than three minutes.
         """
         written = _last_written(self._settings.root)
         deadline = time.monotonic() + _UP_SECONDS
@@ -187,7 +187,7 @@ class AirflowApi:
         return True
 
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Call; a token that has run out is renewed, a connection that broke is tried again."""
+        """Send a request, renewing an expired token and retrying a broken connection."""
         for attempt in range(5):
             try:
                 answer = self._client.request(method, f"/api/v2{path}", **more)
@@ -218,12 +218,12 @@ class AirflowApi:
         return str(self._checked("GET", f"/dags/{dag}/dagRuns/{quote(run_id)}")["state"])
 
     def trigger(self, dag: str) -> str:
-        """Trigger a run; return its id."""
+        """Trigger a run and return its ID."""
         body = {"logical_date": None, "note": "triggered by make demo"}
         return str(self._checked("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def fail(self, dag: str, run_id: str) -> None:
-        """Mark a run failed; its tasks end."""
+        """Mark a run as failed, which ends its tasks."""
         self._checked("PATCH", f"/dags/{dag}/dagRuns/{run_id}", json={"state": "failed"})
 
     def tasks(self, dag: str, run_id: str) -> list[dict[str, Any]]:
@@ -232,7 +232,7 @@ class AirflowApi:
         return list(found["task_instances"])
 
     def log_lines(self, dag: str, run_id: str, task: str, attempt: int) -> list[str]:
-        """Return what a task printed, from Airflow's log file on this machine."""
+        """Return a task's output from Airflow's log file on this machine."""
         folder = self._settings.var_dir / f"airflow/logs/dag_id={dag}/run_id={run_id}/task_id={task}"
         path = folder / f"attempt={attempt}.log"
         if not path.exists():

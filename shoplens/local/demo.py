@@ -1,4 +1,4 @@
-"""The commands `shoplens demo`, `stop` and `status`: the platform on one machine, up to a service that answers."""
+"""The commands `shoplens demo`, `stop` and `status`: the whole platform on one machine."""
 
 import json
 import os
@@ -29,7 +29,7 @@ _DEVICE = re.compile(r"^(\s*device:\s*)\w+", re.MULTILINE)
 
 
 def set_device(params: Path, device: str) -> bool:
-    """Set `train.device` in params.yaml, comments kept; return whether it was another."""
+    """Set `train.device` in params.yaml, preserving comments; return whether it changed."""
     text = params.read_text(encoding="utf-8")
     changed = _DEVICE.sub(rf"\g<1>{device}", text, count=1)
     if changed != text:
@@ -39,14 +39,14 @@ def set_device(params: Path, device: str) -> bool:
 
 
 def wants_gpu() -> bool:
-    """Return whether `make` was called with GPU=1; GPU=0 is the same as no GPU."""
+    """Return whether `make` was called with GPU=1; GPU=0 equals an unset GPU."""
     return os.environ.get("SHOPLENS_GPU", "").strip() not in ("", "0")
 
 
 def choose_device(settings: Settings) -> None:
-    """With GPU=1 train on the GPU; without, return to the CPU if an earlier GPU=1, and not a person, chose the GPU.
+    """With GPU=1, train on the GPU; otherwise return to the CPU if an earlier GPU=1 (not the user) chose the GPU.
 
-    Only before a run begins: all stages of a run must read the same parameters.
+    Call this only before a run starts, because all stages of a run must read the same parameters.
     """
     params, mark = settings.root / "params.yaml", settings.var_dir / "run/device_set_by_demo"
     if wants_gpu():
@@ -65,7 +65,7 @@ _ANSWER_SECONDS = 180.0
 
 @contextmanager
 def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
-    """Hold the right to start the platform: two `make demo` at once would end each other's components."""
+    """Hold the startup lock: two concurrent `make demo` runs would stop each other's components."""
     path = settings.var_dir / "locks/demo.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -81,10 +81,10 @@ def _only_starter(settings: Settings, console: Console) -> Iterator[None]:
 
 
 def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
-    """Start what is not running; return the ports, and whether Airflow was running, whole, before."""
+    """Start missing components; return the ports, and whether Airflow was already fully running."""
     alive = {part for part in (*airflow.COMPONENTS, SERVICE) if leader(settings, part) is not None}
     ports, whole = choose_ports(settings, running=bool(alive)), alive.issuperset(airflow.COMPONENTS)
-    # What a killed platform left may still listen. A scheduler without its API, or workers without their scheduler,
+    # Processes of a killed platform may still listen. A scheduler without its API, or workers without their scheduler,
     # only do harm.
     if not whole:
         end_all(settings, {*airflow.COMPONENTS, airflow.MIGRATION})
@@ -105,7 +105,7 @@ def _start_platform(settings: Settings, console: Console) -> tuple[Ports, bool]:
 
 
 def _clear_stale(api: airflow.AirflowApi, console: Console) -> None:
-    """Mark runs failed that an Airflow that ended left behind: no process works on them."""
+    """Mark the runs that a stopped Airflow left behind as failed, because no process works on them."""
     for dag in airflow.DAGS:
         for run in api.runs(dag):
             if run["state"] in airflow.ACTIVE:
@@ -114,10 +114,10 @@ def _clear_stale(api: airflow.AirflowApi, console: Console) -> None:
 
 
 def _current_run(settings: Settings, api: airflow.AirflowApi, console: Console) -> str:
-    """Return the run of the computation that is going on, or choose the device and trigger one."""
+    """Return the active run of the computation, or choose the device and trigger one."""
     active = [str(run["dag_run_id"]) for run in api.runs("computation") if run["state"] in airflow.ACTIVE]
     if active:
-        console.print(f"computation: run {active[0]} is going on, with the parameters that it began with")
+        console.print(f"computation: run {active[0]} is in progress, with the parameters it started with")
         return active[0]
     choose_device(settings)
     run = api.trigger("computation")
@@ -126,7 +126,7 @@ def _current_run(settings: Settings, api: airflow.AirflowApi, console: Console) 
 
 
 def _follow_up(api: airflow.AirflowApi, console: Console, dag: str, since: str) -> list[dict[str, Any]]:
-    """Wait for the run of `dag` that an Asset started at or after `since`, and follow it."""
+    """Wait for the run of `dag` that an Asset triggered at or after `since`, and follow it."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         later = [r for r in api.runs(dag) if datetime.fromisoformat(r["run_after"]) >= datetime.fromisoformat(since)]
@@ -137,7 +137,7 @@ def _follow_up(api: airflow.AirflowApi, console: Console, dag: str, since: str) 
 
 
 def _ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
-    """Wait up to three minutes for the service to answer a real prediction; return the user and the answer."""
+    """Wait up to three minutes for a prediction from the service; return the user and the response."""
     import polars as pl
 
     held_out = settings.outs_dir / "evaluation/predictions/purchase.parquet"
@@ -157,7 +157,7 @@ def _ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
 
 
 def _say_verdict(settings: Settings, tasks: list[dict[str, Any]], console: Console) -> None:
-    """Print the verdict of the gate, if it ran in this run."""
+    """Print the gate's verdict, if this run included the gate."""
     asked = any(task["task_id"] == "gate" and task["state"] == "success" for task in tasks)
     kept = sorted((settings.var_dir / "service/verdicts").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not asked or not kept:
@@ -196,23 +196,23 @@ End it all with `make stop`.""")
 
 
 def after_interrupt(settings: Settings) -> str:
-    """Return one line on what keeps running after Ctrl-C, and how to follow or end it."""
+    """Return one line stating what still runs after Ctrl-C and how to follow or stop it."""
     ports = kept_ports(settings)
     if ports is not None and all(leader(settings, part) is not None for part in airflow.COMPONENTS):
         return (
-            f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run go on; `make demo` follows them "
+            f"interrupted: Airflow at http://127.0.0.1:{ports.airflow} and its run continue; `make demo` follows them "
             "again, `make stop` ends them"
         )
     if marked(settings):
-        return "interrupted: the platform is half started; `make demo` starts the rest, `make stop` ends it"
-    return "interrupted: nothing is running; `make demo` begins again"
+        return "interrupted: the platform is partly started; `make demo` starts the rest, `make stop` ends it"
+    return "interrupted: nothing is running; `make demo` starts again"
 
 
 def run_demo(settings: Settings, console: Console) -> None:
-    """Run the whole platform and leave the service answering.
+    """Run the whole platform and leave the service running.
 
     Raises:
-        PortInUseError: a port is taken; nothing was started.
+        PortInUseError: a port is already in use; nothing was started.
         LocalRunError: a part does not start, or a task fails.
     """
     began = time.monotonic()
@@ -242,11 +242,11 @@ def run_demo(settings: Settings, console: Console) -> None:
     _addresses(settings, ports, console)
 
 
-_INTERRUPTED = 130  # as a shell gives it for SIGINT
+_INTERRUPTED = 130  # exit status of shells for SIGINT
 
 
 def demo() -> None:
-    """Run the whole platform on this machine and leave the service answering; Ctrl-C leaves it running."""
+    """Run the whole platform on this machine and leave the service running; Ctrl-C does not stop it."""
     settings, console = load_settings(), Console(highlight=False, soft_wrap=True)
     try:
         run_demo(settings, console)
@@ -256,7 +256,7 @@ def demo() -> None:
 
 
 def stop() -> None:
-    """End exactly what `demo` started, children too."""
+    """Stop exactly what `demo` started, including child processes."""
     settings = load_settings()
     parts = Counter(part for _, part in marked(settings))
     count = end_all(settings)

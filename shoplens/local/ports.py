@@ -1,4 +1,4 @@
-"""Ports: chosen before anything starts, and kept while the platform runs."""
+"""Ports of the platform, chosen before anything starts and kept while it runs."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from shoplens.settings import Settings
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the platform listens, on 127.0.0.1."""
+    """The ports that the platform listens on, on 127.0.0.1."""
 
     airflow: int = 8080
     service: int = 3000
@@ -23,22 +23,22 @@ def _kept(settings: Settings) -> Path:
 
 
 def keep_ports(settings: Settings, ports: Ports) -> None:
-    """Keep the ports of the platform that is being started."""
+    """Store the ports of the platform that is being started."""
     write_json(_kept(settings), asdict(ports))
 
 
 def kept_ports(settings: Settings) -> Ports | None:
-    """Return the ports that the platform was last started with; None when it never was."""
+    """Return the ports that the platform was last started with; None if it never was."""
     path = _kept(settings)
     return Ports(**read_json(path)) if path.exists() else None
 
 
 def choose_ports(settings: Settings, running: bool) -> Ports:
-    """Return the ports of the running platform, or those that the environment asks for.
+    """Return the ports of the running platform, or else those set in the environment.
 
     Raises:
-        LocalRunError: the platform runs on another port than the environment asks for.
-        SettingsError: one port is asked for twice.
+        LocalRunError: the platform runs on other ports than those set in the environment.
+        SettingsError: both ports are the same.
     """
     kept = kept_ports(settings) if running else None
     default = kept or Ports()
@@ -56,7 +56,7 @@ def choose_ports(settings: Settings, running: bool) -> Ports:
 
 
 def port_setting(name: str, default: int) -> int:
-    """Read a port from the environment; raise a SettingsError if it is none."""
+    """Read a port from the environment; raise a SettingsError if it is invalid."""
     given = os.environ.get(name, str(default))
     if not given.isdigit() or not 1 <= int(given) <= 65535:
         raise SettingsError(f"{name}: must be a port number from 1 to 65535; received {given!r}")
@@ -64,7 +64,7 @@ def port_setting(name: str, default: int) -> int:
 
 
 def require_free(name: str, port: int, host: str = "127.0.0.1") -> None:
-    """Raise a PortInUseError if a process listens on a port of an address."""
+    """Raise a PortInUseError if the port is already in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,17 +1,17 @@
-"""Processes that the platform started: known by a mark in their environment, and by the session they belong to.
+"""Find and stop the platform's processes, identified by a mark in their environment or by their session.
 
-A child inherits its parent's environment and session, so both find every descendant, also when its parent was killed
-and it now belongs to init. Two signs, because a program that sets its own title may overwrite the memory that shows its
-environment. Nothing without a sign of this very project folder is ever touched.
+Children inherit environment and session, so both find every descendant, even if its parent was killed and init adopted
+it. Both are needed, because a program that sets its own title may overwrite the memory of its environment. Processes
+without a mark of this project folder are never touched.
 
-A session is a number, and numbers are used again: after a reboot, after a container's restart (which may keep the boot
-id), or once every process of the session has ended. So a pid file holds the boot and the start time
-of the session's leader beside its number, and the session is a sign only
+Session numbers are reused: after a reboot, after a container restart (which may keep the boot ID), or once every
+process of the session has ended. A PID file therefore also records the boot ID and the start time of the session's
+leader, and the session identifies a process only
 
-- in the boot that the file is of;
-- while that very leader lives (a number that another process leads is another session: Linux does not reuse a number
-  while a session has it);
-- when the leader is gone: for those who write to the component's own log, and for children of a process that is ours.
+- in the same boot;
+- while the same leader is alive (if another process leads that number, it is a different session: Linux does not reuse
+  the number of an existing session);
+- once the leader is gone: if the process writes to the component's log, or is a child of one of our processes.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from shoplens.files import whole_file
 from shoplens.settings import Settings
 
 MARK = "SHOPLENS_PLATFORM"  # value: the project folder
-PART = "SHOPLENS_PART"  # value: which component, inherited by its children
+PART = "SHOPLENS_PART"  # value: the component, inherited by its children
 _GRACE_SECONDS = 15.0
 
 
@@ -44,12 +44,12 @@ class Session:
 
     @property
     def leads(self) -> bool:
-        """Whether its leader lives, or is a zombie that still keeps the number."""
+        """Whether the leader is alive, or a zombie that still occupies the number."""
         return _born(self.pid) == self.born
 
     @property
     def is_over(self) -> bool:
-        """Whether another process has its number, so that no process of the session is left."""
+        """Whether another process has the number, which means that no process of the session is left."""
         return _born(self.pid) not in (None, self.born)
 
 
@@ -58,9 +58,9 @@ def _boot() -> str:
 
 
 def _born(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since the boot, which no setting of the clock moves; None: no such.
+    """Return the start time of a process in clock ticks since boot, unaffected by clock changes; None if it is gone.
 
-    With the boot and the number it identifies a process uniquely.
+    Together with the boot ID and the PID, it identifies a process uniquely.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -74,7 +74,7 @@ def _pid_file(settings: Settings, part: str) -> Path:
 
 
 def _session(settings: Settings, part: str) -> Session | None:
-    """Return the session of a component from its pid file; None when the file is missing, torn or of another boot."""
+    """Return a component's session from its PID file; None if the file is missing, truncated or from another boot."""
     path = _pid_file(settings, part)
     try:
         pid, born, boot = path.read_text(encoding="utf-8").split()
@@ -84,7 +84,7 @@ def _session(settings: Settings, part: str) -> Session | None:
 
 
 def sessions(settings: Settings) -> dict[int, Session]:
-    """Return the sessions of this project's platform, by number, from the pid files of this boot."""
+    """Return the sessions of this project's platform by number, from the PID files of this boot."""
     names = [path.stem for path in (settings.var_dir / "run").glob("*.pid")]
     return {session.pid: session for name in names if (session := _session(settings, name)) is not None}
 
@@ -99,7 +99,7 @@ def _writes_to(process: psutil.Process, log: Path) -> bool:
 
 
 def _is_of(process: psutil.Process, session: Session, root: str, known: dict[int, Session]) -> bool:
-    """Return whether a process with the session's number belongs to it, and not to a later one with that number."""
+    """Return whether a process with the session's number belongs to it, and not to a later session with that number."""
     born = _born(process.pid)
     if session.is_over or born is None or born < session.born:
         return False
@@ -110,7 +110,7 @@ def _is_of(process: psutil.Process, session: Session, root: str, known: dict[int
 
 
 def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str | None:
-    """Return the component that a process belongs to, or None when it is none of ours."""
+    """Return the component that a process belongs to, or None if it is not part of this platform."""
     try:
         environment = process.environ()
         if environment.get(MARK) == root:
@@ -122,7 +122,7 @@ def _part(process: psutil.Process, root: str, known: dict[int, Session]) -> str 
 
 
 def marked(settings: Settings) -> list[tuple[psutil.Process, str]]:
-    """Return every living process of this project's platform with its component; never this one or its parents."""
+    """Return the platform's running processes with their components, except this process and its parents."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     known = sessions(settings)
     pairs = ((process, _part(process, str(settings.root), known)) for process in psutil.process_iter())
@@ -139,7 +139,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def leader(settings: Settings, part: str) -> psutil.Process | None:
-    """Return the living first process of a component, by its pid file; None when it is gone."""
+    """Return a component's first process from its PID file; None if it is no longer running."""
     session = _session(settings, part)
     if session is None or not session.leads:
         return None
@@ -151,12 +151,12 @@ def leader(settings: Settings, part: str) -> psutil.Process | None:
 
 
 def signs(settings: Settings, part: str) -> dict[str, str]:
-    """Return the variables by which a process of this project's platform, and its children, are known."""
+    """Return the variables that mark a process of this project's platform and its children."""
     return {MARK: str(settings.root), PART: part}
 
 
 def start(settings: Settings, part: str, command: list[str], environment: dict[str, str]) -> psutil.Process:
-    """Start a component in a session of its own, its output in var/run/PART.log."""
+    """Start a component in its own session, with its output in var/run/PART.log."""
     run = settings.var_dir / "run"
     run.mkdir(parents=True, exist_ok=True)
     with (run / f"{part}.log").open("ab") as log:
@@ -176,7 +176,7 @@ def start(settings: Settings, part: str, command: list[str], environment: dict[s
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """End processes: SIGTERM, then SIGKILL for those that stay; raise a LocalRunError if one survives."""
+    """Terminate processes with SIGTERM, then SIGKILL; raise a LocalRunError if one survives."""
     alive = processes
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in alive:
@@ -184,13 +184,14 @@ def _end(processes: list[psutil.Process]) -> None:
                 process.send_signal(number)
         _, alive = psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
     if alive:
-        raise LocalRunError(f"process {alive[0].pid} does not end, not even with SIGKILL; look at it by hand")
+        raise LocalRunError(f"process {alive[0].pid} does not end, even with SIGKILL; inspect it manually")
 
 
 def end_all(settings: Settings, parts: set[str] | None = None) -> int:
-    """End the marked processes, all or those of some components, until none is left; return how many there were.
+    """Terminate all marked processes, or those of some components, until none is left; return their number.
 
-    The pid files of the components go with them. One that survives, or others that keep appearing: a LocalRunError.
+    This also removes the components' PID files. It raises a LocalRunError if a process survives, or if new ones keep
+    appearing.
     """
     total = 0
     deadline = time.monotonic() + 60
@@ -198,17 +199,17 @@ def end_all(settings: Settings, parts: set[str] | None = None) -> int:
         found = [process for process, part in marked(settings) if parts is None or part in parts]
         if not found:
             for path in (settings.var_dir / "run").glob("*.pid"):
-                # Not of a component that has just been started.
+                # Except of a component that has just been started.
                 if (parts is None or path.stem in parts) and leader(settings, path.stem) is None:
                     path.unlink(missing_ok=True)
             return total
         _end(found)
-        total += len(found)  # again: a process may have started another meanwhile
-    raise LocalRunError("processes of the platform keep appearing; look at `shoplens status`")
+        total += len(found)  # repeat: a process may have started another one in the meantime
+    raise LocalRunError("processes of the platform keep appearing; see `shoplens status`")
 
 
 def log_tail(path: Path, lines: int = 15) -> str:
-    """Return the end of a log."""
+    """Return the last lines of a log."""
     if not path.exists():
         return f"{path} does not exist"
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""The progress of a run in the terminal: one line per stage, with its state, seconds and latest output."""
+"""Show the progress of a run in the terminal: one line per stage, with state, seconds and latest output."""
 
 import re
 import sys
@@ -16,14 +16,14 @@ from shoplens.local.airflow import ACTIVE, AirflowApi
 
 _SIGNS = {"success": "[green]✔[/]", "failed": "[red]✘[/]", "running": "[yellow]▶[/]", "skipped": "[dim]-[/]"}
 _QUIET_SECONDS = 20.0
-# Output of libraries is not progress; the log has it: lines of glog and absl, Python's warnings.
+# Library output (glog and absl lines, Python warnings) is not progress; it remains in the log.
 _CHATTER = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
 _WARNING = re.compile(r"\S+:\d+: \w*Warning: ")  # the line after it is the source line that caused it
 _FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 def seconds_of(task: dict[str, Any]) -> float:
-    """Return how long a task has run so far."""
+    """Return the number of seconds that a task has run."""
     if not task["start_date"]:
         return 0.0
     begin = datetime.fromisoformat(task["start_date"])
@@ -32,7 +32,7 @@ def seconds_of(task: dict[str, Any]) -> float:
 
 
 def progress_of(lines: list[str]) -> list[str]:
-    """Return the lines that the stage itself printed."""
+    """Return only the lines that the stage itself printed."""
     before = ["", *lines]
     return [
         line
@@ -42,7 +42,7 @@ def progress_of(lines: list[str]) -> list[str]:
 
 
 class Follower:
-    """Follows one run to its end."""
+    """Follows a run until it ends."""
 
     def __init__(self, api: AirflowApi, console: Console, dag: str, run_id: str) -> None:
         self._api, self._console, self._dag, self._run = api, console, dag, run_id
@@ -65,7 +65,7 @@ class Follower:
         return table
 
     def _lines(self, tasks: list[dict[str, Any]]) -> None:
-        """Print what changed; where nothing did for a while, print what is running."""
+        """Print changes; if nothing has changed for a while, print what is running."""
         for task in tasks:
             state, name = task["state"] or "waiting", task["task_id"]
             if self._said.get(name, "waiting") != state and state in ("running", *_FINAL):
@@ -75,19 +75,19 @@ class Follower:
         if time.monotonic() - self._spoke > _QUIET_SECONDS:
             for task in tasks:
                 if task["state"] == "running":
-                    words = escape(self._words(task))  # what a tool prints may look like markup
+                    words = escape(self._words(task))  # tool output may look like markup
                     self._console.print(f"{self._dag}.{task['task_id']}: {seconds_of(task):.0f} s, {words}")
             self._spoke = time.monotonic()
 
     def _state(self) -> str:
-        self._api.require_components()  # without a scheduler a run stays as it is for ever
+        self._api.require_components()  # without a scheduler, a run would never change
         return self._api.run_state(self._dag, self._run)
 
     def follow(self) -> list[dict[str, Any]]:
         """Show progress until the run has ended; return its task instances.
 
         Raises:
-            LocalRunError: it failed; the message holds the end of the failed task's log.
+            LocalRunError: the run failed; the message has the end of the failed task's log.
         """
         if self._console.is_terminal and sys.stdout.isatty():
             with Live(console=self._console, refresh_per_second=4) as live:
@@ -108,7 +108,7 @@ class Follower:
     def _raise_failed(self, tasks: list[dict[str, Any]]) -> None:
         failed = [task for task in tasks if task["state"] == "failed"]
         if not failed:
-            raise LocalRunError(f"run {self._run} of {self._dag} failed without a failed task: it was marked so")
+            raise LocalRunError(f"run {self._run} of {self._dag} failed without a failed task: it was marked as failed")
         task = failed[0]
         lines = self._api.log_lines(self._dag, self._run, task["task_id"], task["try_number"])
         raise LocalRunError(

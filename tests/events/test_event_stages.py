@@ -126,5 +126,5 @@ def test_a_broken_file_is_named_as_it_was_given(
     settings = Settings(root=tmp_path)
     for source in (path, path.parent):
         fetch(params_of(source), settings)
-        with pytest.raises(SourceError, match=rf"^{path}: must hold rows; received an empty CSV file"):
+        with pytest.raises(SourceError, match=rf"^{path}: must have at least one row; received an empty CSV file"):
             ingest(params_of(source), settings)

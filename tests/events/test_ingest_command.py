@@ -65,7 +65,7 @@ def test_a_mapping_that_reads_nothing_leaves_no_lake(
     write("log.csv", "ts,who", "soon,ann", "later,bob")
     done = call("--lake", "lake", "log.csv")
     assert done.returncode == 1
-    assert "some rows must become events; none did (event_time_not_a_time 2). Correct the mapping" in done.stderr
+    assert "at least one row must become an event; none did (event_time_not_a_time 2). Correct" in done.stderr
     assert not (tmp_path / "lake").exists()
 
 

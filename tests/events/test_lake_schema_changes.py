@@ -178,7 +178,7 @@ def test_a_narrower_or_another_type_is_rejected_and_nothing_is_written(
 ) -> None:
     bring(write_parquet(tmp_path / "log.parquet", column, before))
     write_parquet(tmp_path / "log.parquet", column, after)
-    with pytest.raises(SourceError, match=rf"column {column}: must go on being {said}") as caught:
+    with pytest.raises(SourceError, match=rf"column {column}: must stay {said}") as caught:
         bring(tmp_path / "log.parquet")
     assert "give the mapping another name" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -205,7 +205,7 @@ def test_a_broken_file_is_reported_by_its_reader_alone(case: Case, mapping_of: L
     known = source_columns(mapping, [good])
     if kind_of(source) is None:
         return
-    with pytest.raises(SourceError, match="must go on being") if case.name in DECLARED else nullcontext():
+    with pytest.raises(SourceError, match="must stay") if case.name in DECLARED else nullcontext():
         said = changes(known, mapping, source_columns(mapping, [source]))
         assert all("new column" in line or "is gone" in line for line in said), said
 
@@ -226,7 +226,7 @@ def test_the_command_reports_changes_and_late_days(mapping_of: Load, write: Writ
     assert call("ingest", *words, "2").splitlines() == [
         "log: new column coupon, kept in attributes",
         "log.csv: 1 rows in = 1 accepted + 0 quarantined + 0 exact duplicates",
-        "late, reports of these days are to be computed again: 2024-07-02",
+        "late events, recompute reports of these days: 2024-07-02",
     ]
     with pytest.raises(SourceError, match=r"mapping shop, table log: column price \(float\) is gone"):
         call("ingest", *words, "3")

@@ -156,7 +156,7 @@ def test_the_command(shop, tmp_path: Path, call: Callable[..., str]) -> None:
     listed = call("quarantine", "list", *lake, "--reason", "who_missing", "--out", "rows.jsonl")
     assert "log.csv: who_missing 1" in listed
     assert "1 rows written to" in listed
-    with pytest.raises(SettingsError, match="--mapping: replay must have it"):
+    with pytest.raises(SettingsError, match="--mapping: required for replay"):
         call("quarantine", "replay", *lake)
     path = tmp_path / "rows.jsonl"
     path.write_text(path.read_text().replace('"u": null', '"u": "u9"').replace("dear", "3"))

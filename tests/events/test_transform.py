@@ -189,7 +189,7 @@ def test_who_is_a_person_and_that_nobody_is_identified_is_reported(shop: Shop) -
 def test_an_id_with_an_implausible_share_of_rows_is_reported(shop: Shop) -> None:
     log = "t,u,a\n" + "".join(f"2024-01-01 10:{n:02}:00,{'web' if n % 2 else n},\n" for n in range(40))
     shop.read(PEOPLE, None, log_csv=log)
-    assert shop.notes == ("log: user_id 'web' has 20 rows, 51% of all: if it stands for nobody, add it to `nobody`",)
+    assert shop.notes == ("log: user_id 'web' has 20 rows, 51% of all: if it is not a person, add it to `nobody`",)
 
 
 # --- which event

@@ -84,7 +84,7 @@ def test_both_stores_hold_the_same_by_digest(story: Any, redis_url: str) -> None
     assert store_digest(other) != store_digest(story.settings)
     assert profiles["ann"].event_micros == 1_704_067_200_000_000  # 2024-01-01, the day on which the data begin
     rows.remove()
-    with pytest.raises(StoreUnavailableError, match="has lost what was loaded"):
+    with pytest.raises(StoreUnavailableError, match="has lost its loaded rows"):
         OnlineReader(other).read("ann", Catalogue.load(story.features_dir / "catalogue.parquet"))
     assert materialize(other).changed
     assert store_digest(other) == store_digest(story.settings)

@@ -97,14 +97,14 @@ def test_interrupted_it_goes_on_and_killed_in_the_middle_it_is_run_again_and_end
     assert first.wait(timeout=30) == 130
     base = f"http://127.0.0.1:{environment['AIRFLOW_PORT']}"
     assert log.read_text().splitlines()[-1] == (
-        f"interrupted: Airflow at {base} and its run go on; `make demo` follows them again, `make stop` ends them"
+        f"interrupted: Airflow at {base} and its run continue; `make demo` follows them again, `make stop` ends them"
     )
     assert "Traceback" not in log.read_text()
 
     with log.open("wb") as out:
         second = subprocess.Popen(["shoplens", "demo"], env=environment, stdout=out, stderr=out)
     wait_until(lambda: "computation.slow: running" in log.read_text() or second.poll() is not None)
-    assert "is going on, with the parameters that it began with" in log.read_text(), "it follows the same run"
+    assert "is in progress, with the parameters it started with" in log.read_text(), "it follows the same run"
     assert "starting Airflow" not in log.read_text()
     second.kill()
     second.wait()

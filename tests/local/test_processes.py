@@ -176,13 +176,13 @@ def test_a_torn_pid_file_names_nobody(settings: Settings) -> None:
 
 
 def test_what_goes_on_after_an_interrupt_is_said(settings: Settings) -> None:
-    assert after_interrupt(settings) == "interrupted: nothing is running; `make demo` begins again"
+    assert after_interrupt(settings) == "interrupted: nothing is running; `make demo` starts again"
     keep_ports(settings, Ports(18080, 13000))
     start(settings, COMPONENTS[0], ["sleep", "60"], dict(os.environ))
-    assert "half started; `make demo` starts the rest, `make stop` ends it" in after_interrupt(settings)
+    assert "partly started; `make demo` starts the rest, `make stop` ends it" in after_interrupt(settings)
     for part in COMPONENTS[1:]:
         start(settings, part, ["sleep", "60"], dict(os.environ))
-    assert "Airflow at http://127.0.0.1:18080 and its run go on" in after_interrupt(settings)
+    assert "Airflow at http://127.0.0.1:18080 and its run continue" in after_interrupt(settings)
 
 
 def test_a_port_in_use_is_said_with_the_way_out() -> None:

@@ -134,7 +134,7 @@ def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         read_flat(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("a,b\n")
-    with pytest.raises(SourceError, match="must hold rows"):
+    with pytest.raises(SourceError, match="must have at least one row"):
         read_flat(tmp_path / "t.csv")
     (tmp_path / "t.xlsx").write_bytes(b"PK")
     with pytest.raises(SourceError, match="unknown kind"):

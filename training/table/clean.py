@@ -1,4 +1,4 @@
-"""From a file to typed rows, with the account: rows in = used + quarantined by reason + exact duplicates."""
+"""Convert a file to typed rows, with an account: rows in = used + quarantined by reason + exact duplicates."""
 
 import re
 from collections import Counter
@@ -19,9 +19,9 @@ from events.transform.times import moment
 from shoplens.errors import BrokenTableError, SettingsError, SourceError
 from training.table.model import Column, Kind
 
-MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; "\n" in two signs is MySQL's
+MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; MySQL writes "\n" as two characters
 _TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
-# A column with one unreadable cell in twenty is a column of that kind with mistakes in it; with more it is text.
+# Up to one unreadable cell in twenty is an error in a column of that type; with more, the column is text.
 _READABLE = 0.95
 _TIME_NAME = re.compile(r"(^|[_\s])(time|timestamp|ts|date|datetime|at)$", re.IGNORECASE)
 _DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
@@ -34,38 +34,38 @@ _PERSON_WORDS = {
     "subscriber", "patient", "kunde", "kunden", "email", "mail", "phone", "cookie", "uid", "userid", "customerid",
     "visitorid", "clientid", "memberid",
 }  # fmt: skip
-# IDs of things that many people share: rows are not grouped by these.
+# IDs that many people share; rows are not grouped by them.
 _THING_WORDS = {
     "product", "item", "sku", "article", "store", "shop", "category", "campaign", "brand", "vendor", "seller",
     "channel", "page", "region", "country", "zip", "postal", "post", "city", "state", "area", "coupon", "promo",
     "department", "type", "group", "segment", "status", "currency", "language", "variant", "experiment", "row",
     "line",
 }  # fmt: skip
-_FEWEST_PEOPLE = 20  # with fewer, the parts differ by who is in them
-_REPEATED = 0.1  # of the rows share their ID with another row: fewer are mistakes
-_EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units in a second
-_EPOCH_SECONDS = (946_684_800, 4_102_444_800)  # 2000 to 2100: smaller numbers are amounts or durations
+_FEWEST_PEOPLE = 20  # with fewer groups, the parts differ by who is in them
+_REPEATED = 0.1  # share of rows whose ID repeats; fewer repetitions are errors
+_EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units per second
+_EPOCH_SECONDS = (946_684_800, 4_102_444_800)  # 2000 to 2100; smaller numbers are amounts or durations
 
 
 def is_nested(kind: pl.DataType) -> bool:
-    """Say whether a column's type is one that no model here reads: lists, records, bytes, durations."""
+    """Return whether no model supports a column's type: lists, records, bytes, durations."""
     return kind.is_nested() or kind in (pl.Binary, pl.Duration, pl.Time, pl.Object)
 
 
 def plain(frame: pl.DataFrame, name: str) -> pl.Expr:
-    """Return a column as text without surrounding blanks, null where it says that nothing is known."""
+    """Return a column as stripped text; words for missing values become null."""
     value = text(frame, name)
     return pl.when(~value.str.to_lowercase().is_in(MISSING)).then(value)
 
 
 def _truth(value: pl.Expr, true: tuple[str, ...], false: tuple[str, ...]) -> pl.Expr:
-    """Return text as a boolean; null where it is neither."""
+    """Parse text as booleans; other values become null."""
     lower = value.str.to_lowercase()
     return pl.when(lower.is_in(true)).then(True).when(lower.is_in(false)).then(False)
 
 
 def _epoch(values: pl.Series) -> str | None:
-    """Return the unit in which whole numbers are moments of this century, if they are."""
+    """Return the unit in which integers are times of this century, if there is one."""
     low, high = values.min(), values.max()
     for unit, scale in _EPOCHS.items():
         if low is not None and _EPOCH_SECONDS[0] * scale <= low and high <= _EPOCH_SECONDS[1] * scale:  # type: ignore[operator]
@@ -74,10 +74,10 @@ def _epoch(values: pl.Series) -> str | None:
 
 
 def _day_or_month_first(name: str, filled: pl.Series, dates: str | None) -> pl.Series | None:
-    """Return a column of dates that begin with the day or the month; None if it does not hold such dates.
+    """Parse a column of dates that begin with the day or the month; None if it does not hold such dates.
 
     Raises:
-        SettingsError: the values do not prove which comes first, and `dates` does not decide it.
+        SettingsError: the values do not prove which comes first, and `dates` is None.
     """
     formats = date_formats(filled)
     if not formats:
@@ -111,14 +111,14 @@ def _time(frame: pl.DataFrame, name: str, filled: pl.Series, dates: str | None) 
     only = pl.DataFrame({name: filled})
     try:
         return only.select(moment(only, name, "UTC", None)).to_series()
-    except pl.exceptions.ComputeError:  # Polars finds no format in it
+    except pl.exceptions.ComputeError:  # Polars cannot infer a format
         return None
 
 
 def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tuple[Column, pl.Series]:
     """Return a column's kind and its values: Float64, Boolean, String, or Datetime in UTC; null where missing.
 
-    `dates` is "day-first" or "month-first", for dates whose values do not prove it.
+    `dates` is "day-first" or "month-first", for ambiguous dates.
 
     Raises:
         SettingsError: dates can be read in two ways, and `dates` is None.
@@ -127,7 +127,7 @@ def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tup
     there, only = len(filled) - filled.null_count(), pl.DataFrame({name: filled})
     if frame.schema[name] == pl.Boolean:
         candidates: dict[Kind, pl.Series | None] = {"boolean": frame[name]}
-    else:  # the likeliest kind first
+    else:  # most likely kind first
         candidates = {
             "boolean": only.select(_truth(pl.col(name), _TRUE, _FALSE)).to_series(),
             "time": _time(frame, name, filled, dates),
@@ -142,14 +142,14 @@ def read_column(frame: pl.DataFrame, name: str, dates: str | None = None) -> tup
 
 
 _RULE = "must hold two values: true and false, 1 and 0, or yes and no"
-# A few unreadable cells are mistakes and are quarantined; with more, this is not a yes-or-no column.
+# A few unreadable cells are errors and are quarantined; with more, this is not a boolean column.
 _UNREADABLE = 0.05
-LEAST = 20  # rows per value: each of the three splits and the bootstrap need some
+LEAST = 20  # rows per value; each of the three splits and the bootstrap need some
 _SHOWN = 6
 
 
 def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]:
-    """Return the labels, (rows,), and for rows without one the reason, (rows,): missing or unreadable.
+    """Return the labels, (rows,), and the reason, (rows,), for rows without one: missing or unreadable.
 
     Raises:
         SettingsError: the table has no such column.
@@ -189,14 +189,14 @@ def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
 NO_GROUP = "none"
-# A time that one row in a hundred lacks still orders the rest; one that is missing more often (the moment of the
-# purchase) does not say when a row was.
+# A time column may be missing in one row in a hundred; one that is missing more often (such as the time of purchase)
+# is not the time of the row.
 _TIMED = 0.99
 
 
 @dataclass(frozen=True)
 class Account:
-    """What became of the rows."""
+    """The account of the rows."""
 
     rows: int
     used: int
@@ -219,13 +219,13 @@ class Cleaned:
     Attributes:
         frame: (rows, columns) typed values, without the target.
         label: (rows,) 0 or 1.
-        copy_of: (rows,) equal for rows that are exact duplicates.
-        columns: Of the frame, in the file's order.
-        time: The column that orders the rows, if there is one.
-        person: The column that identifies people of whom there are several rows, if there is one.
-        dropped: Column -> why it is no input.
-        quarantine: Rows as the file holds them, with their number in the file (from 1) and the reason.
-        doubles: Groups of all rows with a target, copies included: what a plain split would have seen.
+        copy_of: (rows,) group numbers, equal for exact duplicates.
+        columns: Columns of the frame, in the file's order.
+        time: The column that orders the rows, if any.
+        person: The column that identifies people with several rows, if any.
+        dropped: Column -> why it is not an input.
+        quarantine: Rows as in the file, with their number in the file (from 1) and the reason.
+        doubles: Groups of all rows with a target, including copies, as a plain split would see them.
         double_label: Labels of the same rows.
     """
 
@@ -243,10 +243,10 @@ class Cleaned:
 
 
 def read_flat(path: Path) -> pl.DataFrame:
-    """Read a file as a table; how text is written is detected.
+    """Read a file as a table, detecting the dialect of text files.
 
     Raises:
-        SourceError: the file is missing, unreadable, of no known kind, or has no rows.
+        SourceError: the file is missing, unreadable or empty, or its type is unknown.
     """
     if not path.is_file():
         raise SourceError(f"--data: {path}: no such file")
@@ -255,12 +255,12 @@ def read_flat(path: Path) -> pl.DataFrame:
         raise SourceError(f"--data: {path}: unknown kind of file; must be .csv, .csv.gz, .tsv, .parquet or .jsonl")
     frame = read_table(path, sniff(path).csv) if kind in TEXT else read_table(path)
     if frame.is_empty():
-        raise SourceError(f"--data: {path}: must hold rows; it has none")
+        raise SourceError(f"--data: {path}: must have at least one row; it has none")
     return frame
 
 
 def _time_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
-    """Return the column that orders the rows: the one asked for, else the first time that nearly every row has."""
+    """Return the column that orders the rows: the requested one, else the first nearly complete time column."""
     times = [one.name for one in columns if one.kind == "time"]
     if asked is not None and asked not in times:
         raise SettingsError(
@@ -271,18 +271,18 @@ def _time_column(columns: list[Column], typed: dict[str, pl.Series], asked: str 
 
 
 def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
-    """Return (rows,): the place of the first row that is equal in every column."""
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]  # Polars groups by none of these
+    """Return (rows,): for each row, the index of the first row that equals it in every column."""
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]  # Polars cannot group by these
     plain = frame.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
     first = pl.col(ROW).first().over(plain.columns)
     return plain.with_row_index(ROW).select(first.cast(pl.Int64)).to_series().to_numpy()
 
 
 def _person_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
-    """Return the column asked for, else the one whose IDs repeat, so that several rows are about one person.
+    """Return the requested column, else one whose IDs repeat, so that several rows are about one person.
 
-    A column that names a person is preferred to another ID, and of several the one with the fewest values: a person has
-    several sessions.
+    Columns named like a person's ID are preferred, then those with the fewest values, because a person has several
+    sessions.
     """
     if asked is not None and asked != NO_GROUP and asked not in typed:
         raise SettingsError(
@@ -314,12 +314,12 @@ def clean(
     group: str | None = None,
     dates: str | None = None,
 ) -> Cleaned:
-    """Type the columns, and separate the rows to use from those that are quarantined or duplicates.
+    """Type the columns, and separate the rows to use from quarantined rows and duplicates.
 
-    `training.table.run.Request` explains the arguments.
+    See `training.table.run.Request` for the arguments.
 
     Raises:
-        SettingsError: a named column is missing or not a time, or dates can be read in two ways.
+        SettingsError: a named column is missing or not a time, or dates are ambiguous.
         BrokenTableError: the target does not hold two values.
     """
     label, reason = read_target(frame, target)

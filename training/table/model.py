@@ -128,7 +128,7 @@ _SKLEARN: dict[str, Callable[[int], Any]] = {
 
 _WIDTHS, _DROPOUT = (64, 32), 0.2
 _EPOCHS, _PATIENCE, _BATCH, _RATE = 60, 6, 256, 2e-3
-_EVERY = 10  # epochs between two lines of progress
+_EVERY = 10  # epochs between progress lines
 _FAR = 8.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
 
 
@@ -193,7 +193,7 @@ def _limited(matrix: Matrix) -> Any:
 
 
 def fit_classifier(name: str, train: tuple[Matrix, Labels], validation: tuple[Matrix, Labels], seed: int) -> Any:
-    """Return a trained classifier of MODEL_NAMES; the validation rows may decide when to stop."""
+    """Train and return a classifier of MODEL_NAMES; only the network uses the validation rows, to stop early."""
     if name not in _SKLEARN:
         return Network(seed).fit(train, validation)
     with _limited(train[0]):

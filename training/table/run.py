@@ -82,7 +82,7 @@ def train_all(
 ) -> Iterator[Trained]:
     """Train each model on the training rows and evaluate it on the test rows, in the order of `names`.
 
-    The bootstrap resamples people where a column identifies them, else rows.
+    The bootstrap resamples people if a column identifies them, else rows.
     """
     parts = parts_of(cleaned.frame, divided)
     labels = {name: cleaned.label[divided.where(name)] for name in PARTS}
@@ -126,7 +126,7 @@ class Request:
         seed: Seed of all random numbers.
         models: Members of MODEL_NAMES, including the base rate.
         group: The column that identifies people, or "none"; default: the one whose IDs repeat.
-        dates: "day-first" or "month-first", for dates whose values do not prove it.
+        dates: "day-first" or "month-first", for ambiguous dates.
     """
 
     data: Path
@@ -263,7 +263,7 @@ def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    """Return a cell of a Markdown table; a bar or a line break would end it."""
+    """Escape a cell of a Markdown table, which a bar or a line break would end."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
@@ -274,7 +274,7 @@ def _interval(found: dict[str, float]) -> str:
 
 
 def _mark(text: str, pattern: str, tag: str) -> Markup:
-    """Return text, escaped, with the first group of each match in a tag."""
+    """Escape text and wrap the first group of each match in a tag."""
     return Markup(re.sub(pattern, rf"<{tag}>\1</{tag}>", str(escape(text))))  # noqa: S704  (escaped just above)
 
 

@@ -1,7 +1,7 @@
-"""Train, validation and test: by time where there is a time, else stratified by a seed.
+"""Split rows into train, validation and test: by time if there is a time column, else stratified and seeded.
 
-Copies of a row lie on one side. Without a time, so do all rows of one person, where a column identifies people: a model
-is judged on people that it has not seen.
+Copies of a row are always in the same part. Without a time, so are all rows of a person, if a column identifies people:
+the model is then evaluated on unseen people.
 """
 
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ from shoplens.errors import BrokenTableError
 from training.table.clean import Cleaned
 
 PARTS = ("train", "validation", "test")
-_BOUNDS = (0.6, 0.8)  # where validation and test begin
-_LEAST = 3  # rows of each value in each part, or its metrics say nothing
-_FOLDS = 5  # one to test on, one for validation, the others to train on
+_BOUNDS = (0.6, 0.8)  # start of validation and test
+_LEAST = 3  # rows of each label in each part; with fewer, metrics are meaningless
+_FOLDS = 5  # one for test, one for validation, the rest for training
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which row is on which side.
+    """The assignment of rows to parts.
 
     Attributes:
         part: (rows,) index into PARTS.
-        how: For people.
-        copies: Rows with a target that are exact copies of an earlier row, of the whole file.
-        would_cross: Test rows of a plain stratified split of the whole file that have an exact copy among the rows
-            learned from.
-        crossing: Test rows of this split that have one.
-        people: (rows,) equal for rows of one person; every row for itself where no column identifies people.
+        how: Human-readable description of the split.
+        copies: Number of rows with a target in the whole file that are exact copies of an earlier row.
+        would_cross: Number of test rows with an exact copy in train or validation, if the whole file were split by a
+            plain stratified split.
+        crossing: Number of such test rows in this split.
+        people: (rows,) group numbers, equal for rows of one person; unique per row if no column identifies people.
         group: The column that identifies people, if any.
-        known_people: Test rows of people who also have rows among those learned from.
+        known_people: Number of test rows of people who also have rows in train or validation.
     """
 
     part: NDArray[np.int8]
@@ -47,7 +47,7 @@ class Split:
     known_people: int
 
     def where(self, name: str) -> NDArray[np.bool_]:
-        """Return (rows,): whether a row is in a part."""
+        """Return a (rows,) mask of the rows in the part `name`."""
         return np.asarray(self.part == PARTS.index(name))
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Split:
 
 
 def _by_seed(label: NDArray[np.int8], group: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
-    """Return (rows,) parts: the groups of each label, shuffled, cut at the bounds; a group lies on one side whole."""
+    """Return (rows,) parts: each label's groups are shuffled and cut at the bounds; groups are never divided."""
     names, first, member, size = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     part = np.zeros(len(names), dtype=np.int8)
@@ -72,17 +72,17 @@ def _by_seed(label: NDArray[np.int8], group: NDArray[np.int64], seed: int) -> ND
 
 
 def _by_time(time: pl.Series) -> NDArray[np.int8]:
-    """Return (rows,) parts: earlier rows train; rows of one moment lie on one side."""
+    """Return (rows,) parts by time, earliest rows first; simultaneous rows are in the same part."""
     moments = time.dt.epoch("us").to_numpy()
     cuts = np.sort(moments)[[int(bound * len(moments)) for bound in _BOUNDS]]
     return np.searchsorted(cuts, moments, side="right").astype(np.int8)
 
 
 def _by_person(label: NDArray[np.int8], person: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
-    """Return (rows,) parts: rows of one person are in one part, and each value has about the same share of each part.
+    """Return (rows,) parts: a person's rows are in one part, and labels have about the same share in each part.
 
     Raises:
-        BrokenTableError: fewer people than folds.
+        BrokenTableError: there are fewer people than folds.
     """
     if len(np.unique(person)) < _FOLDS:
         raise BrokenTableError(
@@ -97,13 +97,13 @@ def _by_person(label: NDArray[np.int8], person: NDArray[np.int64], seed: int) ->
 
 
 def crossing(part: NDArray[np.int8], group: NDArray[np.int64]) -> int:
-    """Return how many test rows have a row of their group among those learned from."""
+    """Return the number of test rows with a row of their group in train or validation."""
     test = part == PARTS.index("test")
     return int(np.isin(group[test], group[~test]).sum())
 
 
 def _numbered(person: pl.Series, copy_of: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return (rows,) a number per person; a row without one counts with its copies."""
+    """Return (rows,) person numbers; a row without a person is grouped with its copies."""
     filled = person.rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
     return np.where(person.is_null().to_numpy(), -1 - copy_of, filled)
 
@@ -112,7 +112,7 @@ def split(cleaned: Cleaned, seed: int) -> Split:
     """Split the rows 60 : 20 : 20.
 
     Raises:
-        BrokenTableError: a part would have fewer than three rows of one value, or there are too few people.
+        BrokenTableError: a part would have fewer than three rows of a label, or there are too few people.
     """
     label, copy_of, person = cleaned.label, cleaned.copy_of, cleaned.person
     people = np.arange(len(label)) if person is None else _numbered(cleaned.frame[person], copy_of)

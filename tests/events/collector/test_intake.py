@@ -137,7 +137,7 @@ def test_beyond_what_fits_senders_are_asked_to_retry_and_nothing_is_lost(tmp_pat
     taking = Taking(tmp_path / "log", take=lambda incoming: gate.wait(20) and taking.intake.take(incoming))
     taking.batcher._limit = 250
     held = [taking.batcher.submit(partial(read, event(f"e{n}")), 100) for n in range(2)]
-    with pytest.raises(CollectorBusyError, match="200 bytes wait to be written, and 250 may"):
+    with pytest.raises(CollectorBusyError, match="200 bytes are queued, and 250 may be"):
         taking.batcher.submit(partial(read, event("e2")), 100)
     gate.set()
     assert [one.result(20)[0].status for one in held] == ["accepted", "accepted"]
