@@ -83,8 +83,8 @@ class _Run:
 class Resolver:
     """Resolves the accepted rows of all tables to one event per ID.
 
-    A few pieces are kept in memory. If there are more, each piece becomes a file sorted by time, so that a time range can
-    be read from few row groups of few files. Memory: a few pieces, plus DuckDB's limit.
+    A few pieces are kept in memory. If there are more, each piece becomes a file sorted by time, so that a time range
+    can be read from few row groups of few files. Memory: a few pieces, plus DuckDB's limit.
 
     Attributes:
         rows: Number of rows added.

@@ -46,7 +46,7 @@ class Transformed:
 
     Attributes:
         rows: Number of rows.
-        events: The accepted rows, including exact duplicates: EVENT_SCHEMA, `_row`, VERSION, and item content (CARRIED).
+        events: The accepted rows, including exact duplicates: EVENT_SCHEMA, `_row`, VERSION and item content.
         quarantined: The rejected rows: QUARANTINE_SCHEMA.
     """
 
