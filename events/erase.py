@@ -8,12 +8,13 @@ reverted ingest can be repeated, for example with a corrected mapping.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-from deltalake import DeltaTable, Transaction
+from deltalake import Transaction
 
 from events.lake import Place, Snapshot
 from events.lake.commit import commit_batch, new_batch, repair
@@ -64,13 +65,21 @@ class LakeErasure:
         return self.resumed or bool(self.events or sum(self.sides.values()) or self.quarantined)
 
 
+def _is_word(text: str, user_id: str) -> bool:
+    return user_id in re.split(r"[\s,;|\"']+", text)
+
+
 def _names(content: Any, user_id: str) -> bool:
-    """Return whether a JSON value is the ID or holds it."""
+    """Return whether a JSON value is the ID or holds it; a malformed line holds it as a word."""
+    if isinstance(content, dict) and set(content) == {"line", "text", "remedy"}:
+        return _is_word(str(content["text"]), user_id)
     if isinstance(content, dict):
         return any(_names(one, user_id) for one in content.values())
     if isinstance(content, list):
         return any(_names(one, user_id) for one in content)
-    return content is not None and not isinstance(content, bool) and str(content) == user_id
+    if content is None or isinstance(content, bool):
+        return False
+    return user_id in (text := str(content).strip(), re.sub(r"\.0+$", "", text))  # pandas writes IDs as floats
 
 
 def _raw_names(raw: str, user_id: str) -> bool:
@@ -80,18 +89,18 @@ def _raw_names(raw: str, user_id: str) -> bool:
     try:
         return _names(json.loads(raw), user_id)
     except ValueError:
-        return user_id in raw.replace(",", " ").replace(";", " ").replace("\t", " ").replace('"', " ").split()
+        return _is_word(raw, user_id)
 
 
-def _rewritten(lake: Lake, name: str, table: DeltaTable, column: str, gone: Gone) -> tuple[Actions, int, list[str]]:
-    """Rewrite the files of a table without the rows to remove.
+def _rewritten(lake: Lake, name: str, files: pl.DataFrame, column: str, gone: Gone) -> tuple[Actions, int, list[str]]:
+    """Rewrite files of a table without the rows to remove.
 
     Returns:
         The actions to commit, the number of removed rows, and their days.
     """
     actions: Actions = []
     count, days = 0, set()
-    for file in added_files(table).iter_rows(named=True):
+    for file in files.iter_rows(named=True):
         path, day = f"{name}/{file['path']}", file.get("partition.day")
         values = lake.read(path, [column])
         if not values.width:
@@ -119,9 +128,10 @@ def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | Non
     """
     rewrites: int | None = -1
     found: tuple[Actions, int, list[str]] = [], 0, []
+    scanned = set[str]()
 
     def attempt() -> None:
-        nonlocal rewrites, found
+        nonlocal rewrites, found, scanned
         table = lake.find(name)
         if table is None:
             return
@@ -133,8 +143,12 @@ def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | Non
         if (newest := table.transaction_version(REWRITES)) != rewrites:  # else other writers only appended
             if name == EVENTS:
                 KnownIds(lake, table).catch_up()  # while the files that were added are still there
-            rewrites, found = newest, _rewritten(lake, name, table, column, gone)
-        actions, _, days = found
+            rewrites, found, scanned = newest, ([], 0, []), set()
+        files = added_files(table).filter(~pl.col("path").is_in(list(scanned)))
+        more, count, more_days = _rewritten(lake, name, files, column, gone)
+        scanned |= set(files["path"])
+        actions, days = found[0] + more, sorted({*found[2], *more_days})
+        found = actions, found[1] + count, days
         if reverts:
             account = {"inputs": f"revert:{reverts}", "mapping": "revert", "reverts": reverts, "late_days": days}
             commit_batch(lake, table, actions, shared, **account, days=days)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,7 +41,12 @@ class GroupedWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+            return
+        self._waiting = self._waiting.clear()
+        with suppress(Exception):  # the caller's error is the one to see
+            self.close()
 
     @staticmethod
     def _arrow(frame: pl.DataFrame) -> Any:
@@ -67,12 +73,14 @@ class GroupedWriter:
 
     def close(self) -> None:
         """Write the remaining rows and close the file."""
-        if self._waiting.height:
-            self._write(self._waiting)
-            self._waiting = self._waiting.clear()
-        self._written()
-        self._writer.close()
-        self._pool.shutdown()
+        try:
+            if self._waiting.height:
+                self._write(self._waiting)
+                self._waiting = self._waiting.clear()
+            self._written()
+        finally:
+            self._pool.shutdown()
+            self._writer.close()
 
 
 def write_parquet(frames: Iterable[pl.DataFrame], schema: Mapping[str, Any], target: Any) -> None:

@@ -265,12 +265,11 @@ class Reading:
         yield from (rows for rows in self._side_quarantined if rows.height)
 
 
-def inputs_digest(mapping: Mapping, files: list[Path], labels: list[str]) -> str:
+def inputs_digest(mapping: Mapping, files: list[Path]) -> str:
     """Return a digest of a mapping and its files."""
     total = hashlib.sha256(mapping.model_dump_json().encode())
     for line in sorted(f"{path.name}\0{file_digest(path)}" for path in files):
         total.update(line.encode())
-    total.update("\0".join(labels).encode())
     return total.hexdigest()
 
 

@@ -19,11 +19,11 @@ from events.lake import Place, Snapshot
 from events.lake.commit import append_incoming
 from events.lake.ingest import in_order
 from events.lake.table import Lake, created
-from events.mapping import Mapping, columns_of
+from events.mapping import NTH, Mapping, columns_of
 from events.reading import Entry, Reading
 from events.sources.files import Size, table_name
 from events.sources.readers import read_table
-from events.transform.records import Rows, sources_of
+from events.transform.records import POSITION, Rows, sources_of
 from events.transform.rows import Transformer
 from shoplens.errors import SourceError
 from shoplens.files import file_digest, whole_file
@@ -69,7 +69,7 @@ class _Corrected(Entry):
 
     def rows(self, size: Size | None = None) -> Iterator[Rows]:
         """Yield the rows."""
-        yield Rows(self.frame, frozenset())
+        yield Rows(self.frame, frozenset({POSITION}))
 
 
 def _corrected(rows: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> Entry:
@@ -83,6 +83,11 @@ def _corrected(rows: pl.DataFrame, table: str, mapping: Mapping, path: Path) -> 
             f"mapping it was read with; rows of items, users and campaigns are corrected in their file"
         )
     spec = mapping.events[places[0]].model_copy(update={"each": None})
+    if NTH in spec.identified_by:
+        raise SourceError(
+            f"_table: rows of {table} cannot be replayed: identified_by numbers equal lines of the whole file ({NTH}). "
+            f"Correct the file, revert its batch with `shoplens lake revert`, and ingest it again"
+        )
     salt = salt_of(spec.table, sum(other.table == spec.table for other in mapping.events[: places[0]]))
     # The file mixes tables: a column belongs to this one if one of its rows has it or the mapping reads it.
     read = [name for source in sources_of(spec) for name in columns_of(source)]

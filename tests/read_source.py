@@ -61,7 +61,7 @@ def read_source(mapping: Mapping, inputs: list[Path], size: Size | None = None) 
             unread=reading.unread,
             promotions=reading.sides["promotions"],
             stock=reading.sides["stock"],
-            digest=inputs_digest(mapping, find_files(inputs), list(reading.accounts())),
+            digest=inputs_digest(mapping, find_files(inputs)),
         )
 
 

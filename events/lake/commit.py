@@ -294,8 +294,17 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
     since = 0
 
     def attempt() -> tuple[Account, bool]:
-        nonlocal written, since
         events = lake.open(EVENTS)
+        try:
+            return append_to(events)
+        except FileNotFoundError as error:
+            newest = lake.find(EVENTS)
+            if newest is not None and newest.version() > events.version():  # an erasure deleted files meanwhile
+                raise CommitFailedError(str(error)) from error
+            raise
+
+    def append_to(events: DeltaTable) -> tuple[Account, bool]:
+        nonlocal written, since
         repair(lake, events)
         number = events.transaction_version(incoming.inputs)
         if number and (before := recorded(lake, number)) is not None:

@@ -4,6 +4,7 @@ The sorted events are kept in a temporary file (in `TMPDIR`), so that the append
 writer committed first.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -130,11 +131,12 @@ def ingest_files(
     with tempfile.TemporaryDirectory(prefix="shoplens-ingest-") as name:
         folder = Path(name, "reading")
         folder.mkdir()
+        files = inputs_digest(mapping, find_files(inputs))  # first: a file that grows meanwhile is read again later
         reading = Reading(mapping, inputs, folder, size, say)
         incoming = in_order(mapping, reading, Path(name, "events.parquet"))
         if not pq.read_metadata(Path(name, "events.parquet")).num_rows:
             require_events(incoming.accounts, mapping)
-        digest = inputs_digest(mapping, find_files(inputs), list(incoming.accounts))
+        digest = hashlib.sha256("\0".join([files, *incoming.accounts]).encode()).hexdigest()
         incoming = replace(incoming, inputs=digest, sources=columns)
         if dry_run or place is None:
             return _dry_run(lake, incoming, reading, changed)

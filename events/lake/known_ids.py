@@ -5,13 +5,14 @@ one number of 64 bits per event: 48 bits of the hash of its ID, 16 bits of its d
 that are searched through a memory map: a batch of n IDs reads n pages per run, however large the lake is. Runs of
 similar size are merged, so there are few; a row is rewritten a logarithmic number of times.
 
-    LAKE/known_ids/polars-2.1.0/000000000001-000000000042.ids
+    LAKE/known_ids/polars-2.1.0/000000000001-000000000042-5120.ids
 
 A run covers a range of versions of `events`. The index is derived from the events: each append first adds the missing
 versions, and the folder may be deleted at any time. For a lake on an object store, the index is in the temporary folder
 of each writing machine. The hash is stable only within one version of Polars, so the path contains the version.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from events.contract import EVENT_SCHEMA
 from events.identity import content_hash
@@ -35,7 +37,7 @@ Ids = np.ndarray[Any, np.dtype[np.uint64]]
 _DAY = np.uint64(0xFFFF)
 _FAN = 4  # a run is merged with the one before it unless that one is this many times larger
 _BLOCK = 1 << 22  # numbers merged at a time
-_RUN = re.compile(r"(\d{12})-(\d{12})\.ids")
+_RUN = re.compile(r"(\d{12})-(\d{12})-(\d+)\.ids")  # first and last version, number of IDs
 
 
 def hashed(ids: pl.Series) -> Ids:
@@ -90,7 +92,10 @@ class KnownIds:
         """
         order = np.argsort(ids)
         asked = ids[order]
-        for _, last, run in self._cover(self._events.version()):
+        runs = self._cover(self._events.version())
+        if max((last for _, last, _ in runs), default=0) < self._events.version():
+            raise CommitFailedError("the index of event IDs was removed or merged meanwhile")  # the caller tries again
+        for _, last, run in runs:
             if last <= since:
                 continue
             at, where = np.searchsorted(run, asked), order
@@ -126,7 +131,12 @@ class KnownIds:
 
     def _cover(self, version: int) -> list[tuple[int, int, Ids]]:
         """Return the fewest runs that cover the versions from 1, with their first and last version."""
-        found = [(int(m[1]), int(m[2]), m[0]) for p in self._folder.iterdir() if (m := _RUN.fullmatch(p.name))]
+        found = []
+        for path in self._folder.iterdir():
+            named = _RUN.fullmatch(path.name)
+            with contextlib.suppress(FileNotFoundError):  # merged by another writer in the meantime
+                if named and path.stat().st_size == 8 * int(named[3]):  # else cut off by a crash of the machine
+                    found.append((int(named[1]), int(named[2]), path.name))
         runs: list[tuple[int, int, Ids]] = []
         covered = 0
         while covered < version:
@@ -156,17 +166,23 @@ class KnownIds:
         merged = [runs.pop()]
         while runs and len(runs[-1][2]) < _FAN * max(1, sum(len(run) for _, _, run in merged)):
             merged.append(runs.pop())
-        name = f"{min(first for first, _, _ in merged):012}-{max(last for _, last, _ in merged):012}.ids"
+        name = _name(min(run[0] for run in merged), max(run[1] for run in merged), sum(len(run[2]) for run in merged))
         work = self._folder / f".{uuid.uuid4().hex}.tmp"  # other threads and processes may write the same run
         try:
             with work.open("wb") as stream:
                 for block in _blocks([run for _, _, run in merged]):
                     block.tofile(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
             work.replace(self._folder / name)
         finally:
             work.unlink(missing_ok=True)
-        for old in {f"{first:012}-{last:012}.ids" for first, last, _ in merged} - {name}:
+        for old in {_name(first, last, len(run)) for first, last, run in merged} - {name}:
             (self._folder / old).unlink(missing_ok=True)
+
+
+def _name(first: int, last: int, count: int) -> str:
+    return f"{first:012}-{last:012}-{count}.ids"
 
 
 def _mapped(path: Path) -> Ids:

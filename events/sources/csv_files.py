@@ -103,7 +103,8 @@ def _utf8_copy(path: Path, encoding: str, target: Path) -> Path:
         raise SourceError(f"{path}: csv.encoding: unknown encoding {encoding!r}; try utf-8 or cp1252") from error
     with open_unpacked(path) as stream:
         start = stream.read(_BLOCK)
-    returns = b"\r" in start and b"\n" not in start  # classic Mac OS line endings
+    # Classic Mac OS line endings, perhaps followed by others: the header ends at the first carriage return.
+    returns = b"\r" in start.partition(b"\n")[0].removesuffix(b"\r")
     if codec in _UTF_8 and not returns and not is_packed(path):
         return path
     decoder, line = codecs.getincrementaldecoder(codec)(), 1

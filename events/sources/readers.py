@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ _DAMAGED = (pl.exceptions.PolarsError, pa.ArrowException, duckdb.Error)
 _NO_OPTIONS = Csv()
 _TYPES = {"UBIGINT": pl.Int64(), "BIGINT": pl.Int64(), "DOUBLE": pl.Float64(), "BOOLEAN": pl.Boolean()}
 # An integer beyond 64 bits, or text that looks like one: JSON readers would round it.
-_LONG_NUMBER = r"[\[:,]\s*-?\d{19}"
+_LONG_NUMBER = r"[\[:,]\s*-?(\d{19}|NaN|Infinity|\d[\d.]*[eE]\+?\d{3})"
+_INEXACT = r"[\[:,]\s*-?\d{16}"  # may have no exact 64-bit float
 _REMEDIES = {
     "json_malformed": "the line is not JSON{why}; correct it, or remove the line",
     "not_a_record": "the line must be a JSON object with the fields of one record; correct it, or remove the line",
@@ -80,16 +82,17 @@ def _schema(place: Path, *, mixed: bool) -> pl.Schema | None:
     longest = 2 * LONGEST if mixed else LONGEST  # the copy may write a number with more characters
     find = (
         "SELECT json_group_structure(json)::VARCHAR, count(*) = count(json), "
-        "bool_or(regexp_matches(json, $number)) FROM read_ndjson_objects($place, "
-        "ignore_errors=true, compression='uncompressed', maximum_object_size=$longest)"
+        "bool_or(regexp_matches(json, $number)), bool_or(regexp_matches(json, $inexact)) "
+        "FROM read_ndjson_objects($place, ignore_errors=true, compression='uncompressed', maximum_object_size=$longest)"
     )
     try:
         with duckdb.connect() as connection:
-            given = {"place": str(place), "longest": longest, "number": _LONG_NUMBER}
-            ((found, all_json, long_number),) = connection.execute(find, given).fetchall()
+            given = {"place": str(place), "longest": longest, "number": _LONG_NUMBER, "inexact": _INEXACT}
+            ((found, all_json, long_number, inexact),) = connection.execute(find, given).fetchall()
     except duckdb.Error:  # a record above the limit, or text that DuckDB cannot decode: read line by line
         return None
-    if not found or not all_json or (not mixed and (long_number or '"JSON"' in found)):
+    one_by_one = found and (long_number or '"JSON"' in found or (inexact and '"DOUBLE"' in found))
+    if not found or not all_json or (one_by_one and not mixed):
         return None
     structure = json.loads(found)
     return pl.Schema({key: _dtype(one) for key, one in structure.items()}) if isinstance(structure, dict) else None
@@ -103,6 +106,8 @@ def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
     """Yield every address of a record and its value: an object, a list or a scalar."""
     if value is not None:
         yield address, _kind(value)
+    if isinstance(value, float):
+        yield address, "float"
     if isinstance(value, dict):
         for key, one in value.items():
             yield from _kinds(one, f"{address}.{key}".lstrip("."))
@@ -111,8 +116,10 @@ def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
             yield from _kinds(one, f"{address}[]")
 
 
-def _fitted(value: Any, usual: dict[str, str], address: str = "") -> Any:
+def _fitted(value: Any, usual: dict[str, str], floats: set[str], address: str = "") -> Any:
     """Return a value, decoding JSON text where most records have an object or a list.
+
+    A whole number that a float cannot hold is written as text where other records have floats.
 
     Raises:
         TypeError: a value has a different type than in most records.
@@ -125,8 +132,10 @@ def _fitted(value: Any, usual: dict[str, str], address: str = "") -> Any:
     if _kind(value) != usual[address]:
         raise TypeError(f"{address} holds one {_kind(value)} where most records hold one {usual[address]}")
     if isinstance(value, dict):
-        return {key: _fitted(one, usual, f"{address}.{key}".lstrip(".")) for key, one in value.items()}
-    return [_fitted(one, usual, f"{address}[]") for one in value] if isinstance(value, list) else value
+        return {key: _fitted(one, usual, floats, f"{address}.{key}".lstrip(".")) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_fitted(one, usual, floats, f"{address}[]") for one in value]
+    return str(value) if address in floats and type(value) is int and abs(value) > 2**53 else value
 
 
 def _whole(digits: str) -> int:
@@ -134,6 +143,14 @@ def _whole(digits: str) -> int:
     value = int(digits)
     if not -(2**63) <= value < 2**63:
         raise OverflowError
+    return value
+
+
+def _finite(digits: str) -> float:
+    """Return a number of JSON; raise a ValueError for NaN, infinity and what is as large."""
+    value = float(digits)
+    if not isfinite(value):
+        raise ValueError(digits)
     return value
 
 
@@ -146,7 +163,8 @@ def _records(place: Path) -> Iterator[tuple[int, str, Any, str, str]]:
                 continue
             try:
                 line.decode()
-                record = json.loads(text, parse_int=_whole)
+                record = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+                json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text
                 reason = "" if isinstance(record, dict) else "not_a_record"
             except UnicodeDecodeError:
                 reason = "not_utf8"
@@ -170,11 +188,12 @@ def _repaired(path: Path, place: Path, target: Path) -> pl.Schema:
             counts.setdefault(address, Counter())[kind] += 1
     # Break ties in favour of the wider type.
     usual = {at: max(("list", "object", "scalar"), key=found.__getitem__) for at, found in counts.items()}
+    floats = {at for at, found in counts.items() if found["float"]}
     with target.open("w", encoding="utf-8") as out:
         for number, text, record, fault, because in _records(place):
             fitted, reason, why = record, fault, because
             try:
-                fitted = record if reason else _fitted(record, usual)
+                fitted = record if reason else _fitted(record, usual, floats)
             except TypeError as error:
                 reason, why = "field_has_other_type", str(error)
             if reason:

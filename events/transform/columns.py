@@ -111,7 +111,7 @@ def text(frame: pl.DataFrame, column: str) -> pl.Expr:
 def id_text(frame: pl.DataFrame, column: str) -> pl.Expr:
     """Return a column as text, with IDs that pandas wrote as floats (13085.0) as integers."""
     value = text(frame, column)
-    if frame.schema[column] == pl.String and frame[column].str.ends_with(".0").any():
+    if frame.schema[column] == pl.String and frame[column].str.contains(r"\.0+\s*$").any():
         return value.str.replace(_WHOLE, "$1")
     return value
 

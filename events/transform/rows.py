@@ -249,7 +249,10 @@ class Transformer:
             faults.append(("event_name_missing", given.is_null()))
             faults.append(("event_name_unknown", given.is_not_null() & known.is_null()))
             columns = columns.with_columns(known)
-        faults.append(("who_missing", columns["user_id"].is_null() & columns["anonymous_id"].is_null()))
+        nobody = pl.coalesce(mapping.person).is_null() & pl.col("anonymous_id").is_null()
+        faults.append(("who_missing", columns.select(nobody.alias("nobody")).to_series()))
+        if spec.version_by is not None:
+            faults.append(("version_not_readable", self._versions(frame)[1]))
         if spec.order_amount is not None:
             total, _ = read_number(frame, spec.order_amount, pl.Float64(), spec.csv)
             alone = pl.col("event_name").is_in(["purchase", "refund"]) & pl.col("item_id").is_null()
@@ -258,6 +261,14 @@ class Transformer:
             amount = pl.when(alone & pl.col("amount").is_null()).then(pl.lit(total)).otherwise("amount")
             columns = columns.with_columns(amount.alias("amount"))
         return columns, faults
+
+    def _versions(self, frame: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+        """Return the version of each row, a number or else a time, and which rows hold one that cannot be compared."""
+        source = self.spec.version_by or ()
+        numbers, wrong = read_number(frame, source, pl.Float64(), self.spec.csv)
+        times = read_times(frame, source, self.mapping.time_zone, self.spec.time_formats)["time"].to_physical()
+        version = numbers.zip_with(numbers.is_not_null(), times.cast(pl.Float64))
+        return version, (wrong & version.is_null()) | (version.abs() > 2**53).fill_null(value=False)
 
     def _discounts(self, frame: pl.DataFrame, columns: pl.DataFrame) -> pl.Series:
         """Return a mask of lines that reduce their order: those the mapping names, and negative lines without item."""
@@ -345,11 +356,7 @@ class Transformer:
         content = frame.select(path(frame, category).alias(f"{CARRIED}{name}") for name, category in spec.items.items())
         seconds = mapping.ingest_delay_seconds if spec.ingest_delay_seconds is None else spec.ingest_delay_seconds
         booked = (pl.col("event_time") + pl.duration(microseconds=int(seconds * 1_000_000))).cast(UTC_TIME)
-        version = pl.lit(None, dtype=pl.Float64)
-        if spec.version_by is not None:  # a number, or else a time
-            numbers, _ = read_number(frame, spec.version_by, pl.Float64(), spec.csv)
-            times = read_times(frame, spec.version_by, mapping.time_zone, spec.time_formats)["time"].to_physical()
-            version = pl.coalesce(pl.lit(numbers), pl.lit(times.cast(pl.Float64)))
+        version = pl.lit(None, dtype=pl.Float64) if spec.version_by is None else pl.lit(self._versions(frame)[0])
         return events.with_columns(
             *content,
             version.alias(VERSION),

@@ -14,12 +14,11 @@ from events.lake import (
     Snapshot,
     append_events,
     freeze_lake,
-    lake_digest,
-    read_events,
 )
 from events.lake.table import Lake, created
 from events.mapping import Mapping
 from shoplens.errors import SourceError
+from tests.lake_content import lake_digest, read_events
 from tests.read_source import append, lake_accounts, read_source
 
 Load = Callable[[str], Mapping]

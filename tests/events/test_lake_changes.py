@@ -19,14 +19,13 @@ from events.lake import (
     append_events,
     freeze_lake,
     ingest_files,
-    lake_digest,
     maintenance,
-    read_events,
 )
 from events.lake.maintenance import compact, maintain
 from events.lake.table import Lake
 from events.mapping import Mapping
 from shoplens.errors import SettingsError, SourceError
+from tests.lake_content import lake_digest, read_events
 from tests.read_source import Ingested, append, lake_accounts, read_source
 
 Load = Callable[[str], Mapping]

@@ -77,7 +77,7 @@ def test_a_url_that_holds_no_lake_is_reported(
 ) -> None:
     found = load_params(root / "params.yaml")
     data = {"source": f"{bucket}/nothing", "mapping": "shop.yaml", "as_of": None, "user_share": 1.0}
-    with pytest.raises(SourceError, match=rf"must be a lake; {bucket}/nothing is none"):
+    with pytest.raises(SourceError, match=rf"must be a lake; {bucket}/nothing is not"):
         fetch(found.model_copy(update={"data": found.data.model_copy(update=data)}), Settings(root=tmp_path))
 
 
