@@ -307,7 +307,7 @@ def test_a_lake_in_the_old_format_is_rejected(ingest: Callable[..., TableAccount
     (tmp_path / "lake/lake.json").write_text('{"identity": "user", "schema_version": 2}')
     with pytest.raises(SourceError, match=r"must be a lake, a new or an empty folder; .* holds other things"):
         ingest(*ROWS)
-    with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
+    with pytest.raises(SourceError, match=r"must be a lake; .* is not"):
         Snapshot(tmp_path / "lake")
 
 
@@ -350,3 +350,30 @@ def test_files_go_in_through_the_command_as_through_append(
     mapping = mapping_of(TABLES)
     ingest_files(tmp_path / "other", mapping, [tmp_path / "log.csv", tmp_path / "people.csv"], lambda _: None)
     assert lake_digest(tmp_path / "other") == lake_digest(tmp_path / "lake")
+
+
+def test_an_erasure_finds_ids_in_malformed_lines_and_written_as_floats(
+    mapping_of: Load, write: Write, tmp_path: Path
+) -> None:
+    mapping = mapping_of("""events:
+  - table: log
+    columns: {event_time: t, user_id: u, item_id: i}
+    constants: {event_name: view_item}
+""")
+    rows = ("2024-01-01,7,a", "2024-01-01,7,b,too,long", "soon,7.0,c", "2024-01-01,77,d,too,long", "soon,77.0,e")
+    lake = tmp_path / "lake"
+    append(lake, mapping, read_source(mapping, [write("log.csv", "t,u,i", *rows)]))
+    assert erase_from_lake(lake, "7").quarantined == 2
+    left = Snapshot(lake).quarantine()["raw"].to_list()
+    assert len(left) == 2
+    assert all("77" in raw for raw in left)
+
+
+def test_an_index_that_a_crash_cut_off_is_built_again(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
+    ingest("2024-01-01 10:00:00,ann,1,1.5", "2024-01-02 10:00:00,bob,2,2.5")
+    before = lake_digest(tmp_path / "lake")
+    (run,) = (tmp_path / "lake/known_ids").rglob("*.ids")
+    run.write_bytes(run.read_bytes()[:8])
+    events = read_events(tmp_path / "lake")
+    assert append_events(tmp_path / "lake", "user", events, NONE, "again").exact_duplicates == events.height
+    assert lake_digest(tmp_path / "lake") == before

@@ -160,3 +160,13 @@ def test_a_record_of_another_kind_is_malformed_alone(tmp_path: Path, size: Size)
     assert frame["x"].to_list() == [[{"a": 1}], None, [{"a": 3}], None, None]
     assert malformed(read) == [(1, "field_has_other_type", 2), (3, "json_malformed", 5)]
     assert str(kept(read)[0][2]["remedy"]).startswith("x holds one object where most records hold one list")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["t,u\r2024-01-01,a\r2024-01-02,b\n", "t,u\r2024-01-01,a\n2024-01-02,b\r\n", '"t",u\r2024-01-01,a\r\r2024-01-02,b'],
+)
+def test_old_and_new_line_ends_in_one_file_lose_no_row(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(text.encode())
+    assert read_table(path).rows() == [("2024-01-01", "a"), ("2024-01-02", "b")]

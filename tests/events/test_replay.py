@@ -162,3 +162,29 @@ def test_the_command(shop, tmp_path: Path, call: Callable[..., str]) -> None:
     path.write_text(path.read_text().replace('"u": null', '"u": "u9"').replace("dear", "3"))
     done = call("quarantine", "replay", *lake, "--mapping", "shop.yaml", "--rows", "rows.jsonl")
     assert done == "log.csv, replayed: 1 rows in = 1 accepted + 0 quarantined + 0 exact duplicates\n"
+
+
+def test_a_replayed_element_is_the_same_event_as_in_the_corrected_file(mapping_of, tmp_path: Path) -> None:
+    mapping = mapping_of("""events:
+  - table: log
+    columns: {event_time: t, user_id: u, item_id: lines.i, price: lines.p}
+    constants: {event_name: purchase}
+    each: lines
+""")
+    lake, source = tmp_path / "lake", tmp_path / "in/log.jsonl"
+    source.parent.mkdir()
+    record = {"t": "2024-01-01", "lines": [{"i": "a", "p": 1}, {"i": "b", "p": 2}]}
+    source.write_text(json.dumps(record) + "\n")
+    append(lake, mapping, read_source(mapping, [source]))
+    replay(lake, mapping, corrected(lake, tmp_path, u="ann"))
+    source.write_text(json.dumps(record | {"u": "ann"}) + "\n")
+    done = append(lake, mapping, read_source(mapping, [source]))
+    assert done == {"log.jsonl": TableAccount(2, 0, {}, 2)}
+
+
+def test_rows_whose_id_counts_lines_are_not_replayed(mapping_of, write, tmp_path: Path) -> None:
+    mapping = mapping_of(TABLES + "    identified_by: [t, u, nth]\n")
+    lake = tmp_path / "lake"
+    append(lake, mapping, read_source(mapping, [write("log.csv", HEAD, GOOD, "2024-01-02,u1,look,i2,1")]))
+    with pytest.raises(SourceError, match=r"log\.csv cannot be replayed: identified_by .*revert"):
+        replay(lake, mapping, corrected(lake, tmp_path, what="view"))

@@ -441,3 +441,21 @@ stock: {table: stock, columns: {item_id: sku, as_of: at, units: n}}
     side = read_side(files, "stock", mapping, Labels(files))
     assert side.rows["units"].to_list() == [3.0]
     assert side.accounts["stock.csv"].quarantined == {"as_of_missing": 1}
+
+
+def test_a_version_that_cannot_be_read_is_quarantined(shop: Shop) -> None:
+    shop.read(VERSIONS, day1_csv=DAY1.format("soon", 2**60), day2_csv=AGAIN.format(1, 2))
+    assert shop.reasons("day1.csv") == {"version_not_readable": 3}
+    assert shop.rows("event_id", "price") == [("1", 11.0), ("2", 20.0), ("3", 31.0)]
+
+
+def test_the_person_that_the_mapping_names_must_be_known(shop: Shop) -> None:
+    tables = LINES.replace("order_id: o", "anonymous_id: o")
+    shop.read(tables, top="person: [anonymous_id]\n", log_csv=HEAD + "2024-01-01,u1,,a,1,1,\n2024-01-01,u1,d1,a,1,1,\n")
+    assert (shop.rows("user_id"), shop.reasons()) == ([("d1",)], {"who_missing": 1})
+
+
+@pytest.mark.parametrize("size", [Size(rows=1, bytes=1 << 20), None])
+def test_an_id_written_as_a_float_does_not_depend_on_its_neighbours(shop: Shop, size: Size | None) -> None:
+    shop.read(LINES, size, log_csv=HEAD + "2024-01-01,u1,o1,8.00,1,1,\n2024-01-01,u1,o1,7.0,1,1,\n")
+    assert shop.rows("item_id") == [("7",), ("8",)]
