@@ -217,7 +217,7 @@ def test_a_folder_of_other_things_is_no_lake(ingest: Ingest, place: str) -> None
 
 
 def test_what_is_no_lake_is_reported(place: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"must be a lake; .* is none"):
+    with pytest.raises(SourceError, match=r"must be a lake; .* is not"):
         freeze_lake(place, tmp_path)
 
 

@@ -370,10 +370,12 @@ def test_an_erasure_finds_ids_in_malformed_lines_and_written_as_floats(
 
 
 def test_an_index_that_a_crash_cut_off_is_built_again(ingest: Callable[..., TableAccount], tmp_path: Path) -> None:
-    ingest("2024-01-01 10:00:00,ann,1,1.5", "2024-01-02 10:00:00,bob,2,2.5")
-    before = lake_digest(tmp_path / "lake")
-    (run,) = (tmp_path / "lake/known_ids").rglob("*.ids")
-    run.write_bytes(run.read_bytes()[:8])
-    events = read_events(tmp_path / "lake")
-    assert append_events(tmp_path / "lake", "user", events, NONE, "again").exact_duplicates == events.height
-    assert lake_digest(tmp_path / "lake") == before
+    lake = tmp_path / "lake"
+    ingest(*ROWS)
+    events = read_events(lake)
+    for batch in ("first", "again"):
+        assert append_events(lake, "user", events, NONE, batch).exact_duplicates == events.height == 3
+        for run in (lake / "known_ids").rglob("*.ids"):
+            run.write_bytes(run.read_bytes()[:8])
+    assert append_events(lake, "user", events, NONE, "third").exact_duplicates == 3
+    assert read_events(lake).equals(events)
