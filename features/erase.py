@@ -11,6 +11,7 @@ import polars as pl
 
 from events.erase import LakeErasure, erase_from_lake
 from events.lake import is_lake
+from features.materialize import remove_leftovers
 from features.store import data_moment, online_stores, open_rows, places, read_state, store_errors
 from features.tombstones import ERASABLE_KEY, add_tombstone
 from shoplens.errors import SettingsError, StoreUnavailableError
@@ -69,6 +70,7 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
             raise StoreUnavailableError(f"online store {name}: cannot be written: {error}; erase again") from error
         finally:
             rows.close()
+    remove_leftovers(where.offline)
     offline = {}
     for path in sorted(where.offline.glob("*/*.parquet")):
         if not path.is_relative_to(where.current) and (count := _count(path, user_id)):
@@ -80,9 +82,14 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
     recompute = {
         path.relative_to(settings.outs_dir.parent).as_posix(): count
         for path in sorted(settings.outs_dir.rglob("*.parquet"))
-        if (count := _count(path, user_id))
+        if not _is_temporary(path.relative_to(settings.outs_dir)) and (count := _count(path, user_id))
     }
     return ErasureReport(online, offline, removed, recompute)
+
+
+def _is_temporary(path: Path) -> bool:
+    """Return whether a file is in the temporary folder of a running or killed stage, whose next run removes it."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _count(path: Path, user_id: str) -> int:

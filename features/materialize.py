@@ -202,6 +202,15 @@ def _sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     shutil.rmtree(spill, ignore_errors=True)
 
 
+def remove_leftovers(offline: Path) -> None:
+    """Remove temporary files and folders of killed loads and erasures; the stage `materialize` must be locked."""
+    for path in list(offline.rglob(".*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def freeze(features_dir: Path, target: Path, windows: dict[str, Window]) -> None:
     """Copy the rows that have not expired to `target`, unless it already exists.
 
