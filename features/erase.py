@@ -72,7 +72,7 @@ def erase_user(settings: Settings, user_id: str, lake: str | None = None) -> Era
             rows.close()
     remove_leftovers(where.offline)
     offline = {}
-    for path in sorted(where.offline.glob("*/*.parquet")):
+    for path in sorted(where.offline.glob("*/**/*.parquet")):
         if not path.is_relative_to(where.current) and (count := _count(path, user_id)):
             with whole_file(path) as work:
                 pl.scan_parquet(path).filter(pl.col(ERASABLE_KEY).ne_missing(user_id)).sink_parquet(work)

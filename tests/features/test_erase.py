@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import polars as pl
 import pytest
 
 from features.erase import erase_user
@@ -30,3 +31,14 @@ def test_temporary_files_of_killed_loads_and_stages_do_not_stop_an_erasure(story
     assert not killed_load.exists()
     assert not killed_erasure.exists()
     assert killed_stage.exists()  # the stage may be running
+
+
+def test_copies_of_an_earlier_version_are_erased_too(story: Any) -> None:
+    materialize(story.settings)
+    copy = places(story.settings).current.resolve()
+    earlier = copy / "latest/user_profile.parquet"
+    earlier.parent.mkdir()
+    earlier.write_bytes((copy / "user_profile.parquet").read_bytes())
+    report = erase_user(story.settings, "ann")
+    assert report.offline[f"offline/{copy.name}/latest/user_profile.parquet"] == 1
+    assert sorted(pl.read_parquet(earlier)["user_id"]) == ["bob", "quiet"]
