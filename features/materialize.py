@@ -50,6 +50,7 @@ Report = Callable[[str], None]
 _SLICE_ROWS = 32_768  # rows held in memory and written at once
 _SLICE_ROWS_OF_LISTS = 4_096  # fewer, because a row with a user's last events takes about 10 KB
 _MEMORY = "1GB"  # memory limit for sorting; beyond it DuckDB spills to disk
+_SPILL = "spill"  # folder of these files in a copy; they hold people's rows
 _REPORT_SECONDS = 5.0
 
 
@@ -156,6 +157,7 @@ def _load(
     about, copy, name = read_json(features_dir / "features.json"), where.offline / digest, store_name(digest)
     dataset, source = about["dataset"], definitions(features_dir)
     windows = _windows(source, about)
+    remove_leftovers(where.offline)
     freeze(features_dir, copy, windows)
     point(where.current, copy)
     repo = definitions(where.current)
@@ -195,16 +197,18 @@ def _load(
 @contextmanager
 def _sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a DuckDB connection with bounded memory that spills below a folder."""
-    spill = folder / "spill"
-    with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 2, "temp_directory": str(spill)}) as engine:
-        engine.execute("SET TimeZone = 'UTC'")
-        yield engine
-    shutil.rmtree(spill, ignore_errors=True)
+    spill = folder / _SPILL
+    try:
+        with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 2, "temp_directory": str(spill)}) as engine:
+            engine.execute("SET TimeZone = 'UTC'")
+            yield engine
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
 
 
 def remove_leftovers(offline: Path) -> None:
-    """Remove temporary files and folders of killed loads and erasures; the stage `materialize` must be locked."""
-    for path in list(offline.rglob(".*")):
+    """Remove temporary and spill files of killed loads and erasures; the stage `materialize` must be locked."""
+    for path in [*offline.rglob(".*"), *offline.glob(f"*/{_SPILL}")]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -1,5 +1,7 @@
 """Erasure after a killed or damaged load: it finishes, and nothing of the person remains."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -7,8 +9,9 @@ import polars as pl
 import pytest
 
 from features.erase import erase_user
-from features.materialize import materialize
+from features.materialize import _sorting, materialize
 from features.store import places
+from tests.features.conftest import at
 
 pytestmark = pytest.mark.stores
 
@@ -42,3 +45,29 @@ def test_copies_of_an_earlier_version_are_erased_too(story: Any) -> None:
     report = erase_user(story.settings, "ann")
     assert report.offline[f"offline/{copy.name}/latest/user_profile.parquet"] == 1
     assert sorted(pl.read_parquet(earlier)["user_id"]) == ["bob", "quiet"]
+
+
+def _load_other_data(story: Any) -> None:
+    story.put(pl.read_parquet(story.validated / "events.parquet"), end=at("2024-01-09 00:00"))
+    story.build()
+    materialize(story.settings)
+
+
+@pytest.mark.parametrize(
+    "run", [lambda story: erase_user(story.settings, "ann"), _load_other_data], ids=["erase", "load"]
+)
+def test_spilled_rows_of_a_killed_load_are_removed(story: Any, run: Callable[[Any], Any]) -> None:
+    materialize(story.settings)
+    spilled = places(story.settings).current.resolve() / "spill/duckdb_temp_storage_DEFAULT-0.tmp"
+    spilled.parent.mkdir()
+    spilled.write_bytes(b"ann")
+    run(story)
+    assert spilled.parent.parent.exists()
+    assert not spilled.parent.exists()
+
+
+def test_spilled_rows_of_a_failed_load_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "spill").mkdir()
+    with pytest.raises(OSError, match="disk full"), _sorting(tmp_path):
+        raise OSError("disk full")
+    assert not (tmp_path / "spill").exists()
