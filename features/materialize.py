@@ -111,7 +111,7 @@ def _digest(features_dir: Path, settings: Settings) -> str:
 
 
 @contextmanager
-def _removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
+def removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
     """Close a store at the end, and remove it if its file is no longer a valid database."""
     try:
         yield
@@ -129,7 +129,7 @@ def _is_current(state: StoreState, digest: str, settings: Settings, report: Repo
     if state.digest != digest or in_use(settings) != store_name(digest) or not places(settings).registry.is_file():
         return False
     rows = open_rows(settings)
-    with _removing_a_broken(rows, report):
+    with removing_a_broken(rows, report):
         held = rows.state()
         return held is not None and held["digest"] == digest
     return False
@@ -284,7 +284,7 @@ def _carry_live_events(
     if high_water > datetime.fromisoformat(old.high_water):
         micros = (high_water - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
         used = open_rows(settings, name)
-        with _removing_a_broken(used, report):
+        with removing_a_broken(used, report):
             rows.append([event for event in used.live() if event.known_micros >= micros])
 
 

@@ -8,10 +8,14 @@ from uuid import uuid4
 import polars as pl
 import pytest
 
+from events.contract import QUARANTINE_SCHEMA
+from events.lake import append_events
 from features.erase import erase_user
 from features.materialize import _sorting, materialize
 from features.store import places
-from tests.features.conftest import at
+from shoplens.errors import StoreUnavailableError
+from tests.features.conftest import STORY, at, contract_log
+from tests.lake_content import read_events
 
 pytestmark = pytest.mark.stores
 
@@ -71,3 +75,28 @@ def test_spilled_rows_of_a_failed_load_are_removed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"), _sorting(tmp_path):
         raise OSError("disk full")
     assert not (tmp_path / "spill").exists()
+
+
+@pytest.mark.parametrize("intact", [0, 4096], ids=["is no database", "has a header only"])
+def test_a_damaged_store_is_removed_and_the_person_erased_from_the_rest(story: Any, intact: int) -> None:
+    materialize(story.settings)
+    damaged = places(story.settings).online.resolve()
+    _load_other_data(story)
+    damaged.write_bytes(damaged.read_bytes()[:intact] + b"ann?" * 4096)
+    append_events(story.settings.lake_dir, "user", contract_log(*STORY), pl.DataFrame(schema=QUARANTINE_SCHEMA), "one")
+    report = erase_user(story.settings, "ann")
+    assert not damaged.exists()
+    assert len(report.broken) == 1
+    assert list(report.online) == [places(story.settings).online.resolve().stem]
+    assert sum(next(iter(report.online.values())).values()) > 0
+    assert report.offline
+    assert set(read_events(story.settings.lake_dir)["user_id"]) == {"bob"}
+
+
+def test_the_lake_is_erased_although_the_stores_cannot_be(story: Any) -> None:
+    materialize(story.settings)
+    append_events(story.settings.lake_dir, "user", contract_log(*STORY), pl.DataFrame(schema=QUARANTINE_SCHEMA), "one")
+    places(story.settings).state.write_text("{")
+    with pytest.raises(StoreUnavailableError, match="run `shoplens materialize`"):
+        erase_user(story.settings, "ann")
+    assert set(read_events(story.settings.lake_dir)["user_id"]) == {"bob"}
