@@ -164,26 +164,31 @@ def _load(
     lift_tombstones(where.erased, features_dir, datetime.fromisoformat(dataset["high_water"]))
     file = where.online_store(settings, name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()  # before the first write, so that the remains of a killed load are found
     lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
-    with closing(open_rows(settings, name)) as rows:
-        rows.reject(read_tombstones(where.erased), only=True)
-        counts = {
-            view.name: load_view(rows, View.of(view), copy, digest, report)
-            for view in source.views.values()
-            if view.online
-        }
-        state = StoreState(
-            digest=digest,
-            lineage=lineage.hexdigest()[:16],
-            high_water=dataset["high_water"],
-            last_n=about["last_n"],
-            users=row_count(copy / "recent_events.parquet"),
-            rows=sum(row_count(copy / f"{one}.parquet") for one in counts),
-            load=uuid.uuid4().hex,
-        )
-        rows.finish(asdict(state))
-        _carry_live_events(settings, old, state, rows, report)
+    for _ in range(2):  # a damaged store is removed, and then loaded from the start
+        file.touch()  # before the first write, so that the remains of a killed load are found
+        rows = open_rows(settings, name)
+        with removing_a_broken(rows, report):
+            rows.reject(read_tombstones(where.erased), only=True)
+            counts = {
+                view.name: load_view(rows, View.of(view), copy, digest, report)
+                for view in source.views.values()
+                if view.online
+            }
+            state = StoreState(
+                digest=digest,
+                lineage=lineage.hexdigest()[:16],
+                high_water=dataset["high_water"],
+                last_n=about["last_n"],
+                users=row_count(copy / "recent_events.parquet"),
+                rows=sum(row_count(copy / f"{one}.parquet") for one in counts),
+                load=uuid.uuid4().hex,
+            )
+            rows.finish(asdict(state))
+            _carry_live_events(settings, old, state, rows, report)
+            break
+    else:
+        raise StoreUnavailableError(f"online store {name}: was damaged again during the load; check the disk")
     _register(settings, name, repo, windows)
     if where.online.resolve() != file.resolve():  # from now on, readers and pushes use this store
         if where.online.is_file():
