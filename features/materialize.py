@@ -50,6 +50,7 @@ Report = Callable[[str], None]
 _SLICE_ROWS = 32_768  # rows held in memory and written at once
 _SLICE_ROWS_OF_LISTS = 4_096  # fewer, because a row with a user's last events takes about 10 KB
 _MEMORY = "1GB"  # memory limit for sorting; beyond it DuckDB spills to disk
+_SPILL = "spill"  # folder of these files in a copy; they hold people's rows
 _REPORT_SECONDS = 5.0
 
 
@@ -110,7 +111,7 @@ def _digest(features_dir: Path, settings: Settings) -> str:
 
 
 @contextmanager
-def _removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
+def removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
     """Close a store at the end, and remove it if its file is no longer a valid database."""
     try:
         yield
@@ -128,7 +129,7 @@ def _is_current(state: StoreState, digest: str, settings: Settings, report: Repo
     if state.digest != digest or in_use(settings) != store_name(digest) or not places(settings).registry.is_file():
         return False
     rows = open_rows(settings)
-    with _removing_a_broken(rows, report):
+    with removing_a_broken(rows, report):
         held = rows.state()
         return held is not None and held["digest"] == digest
     return False
@@ -156,32 +157,38 @@ def _load(
     about, copy, name = read_json(features_dir / "features.json"), where.offline / digest, store_name(digest)
     dataset, source = about["dataset"], definitions(features_dir)
     windows = _windows(source, about)
+    remove_leftovers(where.offline)
     freeze(features_dir, copy, windows)
     point(where.current, copy)
     repo = definitions(where.current)
     lift_tombstones(where.erased, features_dir, datetime.fromisoformat(dataset["high_water"]))
     file = where.online_store(settings, name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()  # before the first write, so that the remains of a killed load are found
     lineage = hashlib.sha256(json.dumps([dataset[one] for one in ("source", "mapping", "identity")]).encode())
-    with closing(open_rows(settings, name)) as rows:
-        rows.reject(read_tombstones(where.erased), only=True)
-        counts = {
-            view.name: load_view(rows, View.of(view), copy, digest, report)
-            for view in source.views.values()
-            if view.online
-        }
-        state = StoreState(
-            digest=digest,
-            lineage=lineage.hexdigest()[:16],
-            high_water=dataset["high_water"],
-            last_n=about["last_n"],
-            users=row_count(copy / "recent_events.parquet"),
-            rows=sum(row_count(copy / f"{one}.parquet") for one in counts),
-            load=uuid.uuid4().hex,
-        )
-        rows.finish(asdict(state))
-        _carry_live_events(settings, old, state, rows, report)
+    for _ in range(2):  # a damaged store is removed, and then loaded from the start
+        file.touch()  # before the first write, so that the remains of a killed load are found
+        rows = open_rows(settings, name)
+        with removing_a_broken(rows, report):
+            rows.reject(read_tombstones(where.erased), only=True)
+            counts = {
+                view.name: load_view(rows, View.of(view), copy, digest, report)
+                for view in source.views.values()
+                if view.online
+            }
+            state = StoreState(
+                digest=digest,
+                lineage=lineage.hexdigest()[:16],
+                high_water=dataset["high_water"],
+                last_n=about["last_n"],
+                users=row_count(copy / "recent_events.parquet"),
+                rows=sum(row_count(copy / f"{one}.parquet") for one in counts),
+                load=uuid.uuid4().hex,
+            )
+            rows.finish(asdict(state))
+            _carry_live_events(settings, old, state, rows, report)
+            break
+    else:
+        raise StoreUnavailableError(f"online store {name}: was damaged again during the load; check the disk")
     _register(settings, name, repo, windows)
     if where.online.resolve() != file.resolve():  # from now on, readers and pushes use this store
         if where.online.is_file():
@@ -195,11 +202,22 @@ def _load(
 @contextmanager
 def _sorting(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a DuckDB connection with bounded memory that spills below a folder."""
-    spill = folder / "spill"
-    with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 2, "temp_directory": str(spill)}) as engine:
-        engine.execute("SET TimeZone = 'UTC'")
-        yield engine
-    shutil.rmtree(spill, ignore_errors=True)
+    spill = folder / _SPILL
+    try:
+        with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 2, "temp_directory": str(spill)}) as engine:
+            engine.execute("SET TimeZone = 'UTC'")
+            yield engine
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def remove_leftovers(offline: Path) -> None:
+    """Remove temporary and spill files of killed loads and erasures; the stage `materialize` must be locked."""
+    for path in [*offline.rglob(".*"), *offline.glob(f"*/{_SPILL}")]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def freeze(features_dir: Path, target: Path, windows: dict[str, Window]) -> None:
@@ -271,7 +289,7 @@ def _carry_live_events(
     if high_water > datetime.fromisoformat(old.high_water):
         micros = (high_water - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
         used = open_rows(settings, name)
-        with _removing_a_broken(used, report):
+        with removing_a_broken(used, report):
             rows.append([event for event in used.live() if event.known_micros >= micros])
 
 

@@ -57,7 +57,7 @@ class OnlineReader:
 
     def __init__(self, settings: Settings, digest: str | None = None) -> None:
         """Read the current online store, or the one for the data with this digest."""
-        self._settings, self._name = settings, digest and store_name(digest)
+        self._settings, self._digest, self._name = settings, digest, digest and store_name(digest)
         self._where = places(settings)
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
@@ -95,7 +95,13 @@ class OnlineReader:
         rows = open_rows(self._settings, self._name)
         state = read_state(self._where)
         with self._reading():
-            if self._name and (held := rows.state()) is not None:
+            if self._name:
+                held = rows.state()
+                if held is None or held["digest"] != self._digest:  # a killed load left its first rows
+                    rows.close()
+                    raise StoreUnavailableError(
+                        f"online store {self._name}: must hold a completed load; run `shoplens materialize`"
+                    )
                 state = StoreState(**held)
             views = tuple(view for view in rows.views().values() if view.of_people)
         if state is None:

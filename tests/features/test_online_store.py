@@ -255,6 +255,22 @@ def test_a_load_restores_whatever_was_deleted(story: Any, catalogue: Catalogue, 
     assert not materialize(story.settings).changed
 
 
+@pytest.mark.parametrize("intact", [0, 4096], ids=["is no database", "has a header only"])
+def test_a_damaged_store_of_a_killed_load_is_loaded_again(story: Any, catalogue: Catalogue, intact: int) -> None:
+    first = materialize(story.settings)
+    where, digest = places(story.settings), store_digest(story.settings)
+    damaged = where.online.resolve()
+    where.online.unlink()  # a killed load has not switched to its store
+    where.state.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:intact] + b"torn" * 4096)
+    lines: list[str] = []
+    again = materialize(story.settings, lines.append)
+    assert (again.changed, again.values) == (True, first.values)
+    assert store_digest(story.settings) == digest
+    assert "has been removed" in lines[0]
+    assert OnlineReader(story.settings).read("ann", catalogue) is not None
+
+
 def test_a_load_applies_a_changed_definition(story: Any, catalogue: Catalogue) -> None:
     first = materialize(story.settings)
     reader = OnlineReader(story.settings)

@@ -150,6 +150,23 @@ def test_two_stores_live_side_by_side_and_the_third_load_removes_the_first(shop:
     assert OnlineReader(shop.settings, digests[1]).read("ann", catalogue) is None
 
 
+def test_a_store_whose_load_was_killed_is_unavailable(shop: Any) -> None:
+    catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
+    digest = materialize(shop.settings).digest
+    killed = "0" * 64
+    places(shop.settings).online_store(shop.settings, killed[:16]).touch()
+    rows, used = open_rows(shop.settings, killed[:16]), open_rows(shop.settings)
+    profile = used.views()["user_profile"]
+    (profiles,) = used.read([profile], ["ann"])
+    rows.write(profile, profile.batch(list(profiles.values())))
+    with pytest.raises(StoreUnavailableError, match="must hold a completed load"):
+        OnlineReader(shop.settings, killed).read("ann", catalogue)
+    rows.finish(used.state() or {})  # of other data than the reader asks for
+    with pytest.raises(StoreUnavailableError, match="must hold a completed load"):
+        OnlineReader(shop.settings, killed).read("ann", catalogue)
+    assert OnlineReader(shop.settings, digest).read("ann", catalogue) is not None
+
+
 def test_recent_events_are_fresh_up_to_the_microsecond(shop: Any) -> None:
     materialize(shop.settings)
     where = places(shop.settings)
