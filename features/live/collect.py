@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -145,4 +146,10 @@ def serve(
             [one.strip() for one in settings.collector_origins.split(",") if one.strip()],
             mapped.parse if mapped else None,
         )
-        uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False, lifespan="off")).run()
+        server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False, lifespan="off"))
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # run() raises the signal again; by default that ends the process
+            signal.signal(number, server.handle_exit)
+        server.run()
