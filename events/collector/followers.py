@@ -44,7 +44,8 @@ class Following:
             name: Name of the follower, and of the file in `folder` that stores its position.
             follow: Processes records; must have processed all of them when it returns.
             folder: Folder that stores the position.
-            rewind: Returns whether earlier results are lost, so that the log must be processed from the start.
+            rewind: Returns whether earlier results are lost, so that the log must be processed from the start. The
+                position is on disk before `follow` is called.
             seconds: How long records may wait for a larger batch.
             min_records: Batch size that is processed without waiting.
             max_bytes: Approximate maximum size of a batch.
@@ -54,7 +55,7 @@ class Following:
         self.name, self.position, self._batch_end = name, 0, 0
         self._log, self._follow, self._rewind, self._path = log, follow, rewind, folder / f"{name}.json"
         self._seconds, self._min_records, self._max_bytes = seconds, min_records, max_bytes
-        self._same_batches, self._ending = same_batches, threading.Event()
+        self._same_batches, self._ending, self._rewinding = same_batches, threading.Event(), False
         with suppress(OSError, ValueError, KeyError, TypeError):  # processing is idempotent
             kept = read_json(self._path)
             if kept["log"] == log.id:
@@ -72,8 +73,11 @@ class Following:
         self.position, self._batch_end = position, batch_end
 
     def _step(self) -> None:
-        if self._rewind():
-            self.position = self._batch_end = self._log.begin
+        self._rewinding = self._rewind() or self._rewinding
+        if self._rewinding:
+            begin = self._log.begin
+            self._keep(begin, begin)  # before `follow` records that the new store is being filled
+            self._rewinding = False
         begun = self._batch_end > self.position
         records, end = self._log.read(self.position, self._max_bytes, self._batch_end if begun else None)
         if records:
