@@ -21,7 +21,6 @@ class Following:
     Attributes:
         name: Name of the follower.
         position: Position up to which all records have been processed.
-        problem: Why the follower is currently failing; None while it works.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Following:
             max_bytes: Approximate maximum size of a batch.
             same_batches: Whether an interrupted batch is repeated with exactly the same records after a restart.
         """
-        self.problem: str | None = "starting"
+        self._problem: str | None = "starting"
         self.name, self.position, self._batch_end = name, 0, 0
         self._log, self._follow, self._rewind, self._path = log, follow, rewind, folder / f"{name}.json"
         self._seconds, self._min_records, self._max_bytes = seconds, min_records, max_bytes
@@ -62,6 +61,12 @@ class Following:
                 self.position, self._batch_end = int(kept["position"]), int(kept["batch_end"])
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the follower is currently failing; None while it works."""
+        dead = not self._thread.is_alive() and not self._ending.is_set()
+        return "its thread has died; restart the collector" if dead else self._problem
 
     def close(self) -> None:
         """Stop after processing what the log holds now, or at once if the follower is failing."""
@@ -92,16 +97,17 @@ class Following:
         while not self._ending.is_set() or (not failed and self.position < self._log.end):
             try:
                 # on start and after a problem, do not wait for records, so that a store is opened before it is needed
-                if self.problem is None:
+                if self._problem is None:
                     self._wait()
                 self._step()
-                self.problem, pause, failed = None, _FIRST_PAUSE, False
-            # Catch everything: nobody would notice that the thread died. The log keeps all records meanwhile.
-            except Exception as error:  # noqa: BLE001
+                self._problem, pause, failed = None, _FIRST_PAUSE, False
+            # Catch everything, as a panic of Polars is a BaseException: events would wait for ever if the thread died.
+            # The log keeps all records meanwhile.
+            except BaseException as error:  # noqa: BLE001
                 if not failed:
                     expected = isinstance(error, ShopLensError | OSError)
                     _log.warning("%s: %s; trying again", self.name, error, exc_info=not expected)
-                self.problem, failed = str(error) or type(error).__name__, True
+                self._problem, failed = str(error) or type(error).__name__, True
                 self._ending.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
