@@ -129,8 +129,10 @@ def collector_app(
         return await take(request, partial(parse, request.path_params["call"]))
 
     async def ready(_: Request) -> Response:
-        """Return whether events are accepted and reach all followers."""
-        problems = {name: one["problem"] for name, one in report()["followers"].items() if one["problem"]}
+        """Return whether events are accepted, also from Kafka, and reach all followers."""
+        status = report()
+        parts = status["followers"] | ({"kafka": status["kafka"]} if "kafka" in status else {})
+        problems = {name: one["problem"] for name, one in parts.items() if one["problem"]}
         problems |= {"intake": batcher.problem} if batcher.problem else {}
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 

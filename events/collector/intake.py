@@ -202,7 +202,7 @@ class Batcher:
         """
         request = _Request(read, size)
         with self._lock:
-            if self._waiting + size > self._limit:
+            if self._waiting and self._waiting + size > self._limit:  # alone, even a larger request is taken
                 raise CollectorBusyError(
                     f"collector: {self._waiting:,} bytes are queued, and {self._limit:,} may be; send it again in "
                     f"a second"

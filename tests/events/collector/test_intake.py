@@ -145,6 +145,11 @@ def test_beyond_what_fits_senders_are_asked_to_retry_and_nothing_is_lost(tmp_pat
     taking.close()
 
 
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(taking: Taking) -> None:
+    """A batch of Kafka's messages cannot be sent again in parts."""
+    assert taking.batcher.submit(partial(read, event("a")), 65 << 20).result(20)[0].status == "accepted"
+
+
 @pytest.mark.parametrize(
     ("outage", "message"),
     [
