@@ -148,8 +148,9 @@ class Intake:
         """Return the verdict for an event, given the reasons from its check; record the ID if it is accepted."""
         event_id, content = event["event_id"], content_key(event)
         known = new.get(event_id, self._ids.get(event_id))
-        if event["event_time"] > limit:
-            problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
+        latest = max("event_time", "ingested_at", key=event.__getitem__)  # either would advance the data's clock
+        if event[latest] > limit:
+            problem = f"{latest}: must not be after {limit.isoformat()}, the clock's limit"
             return Verdict(event_id, "quarantined", (IN_FUTURE,), problem)
         if reasons:
             return Verdict(event_id, "quarantined", tuple(reasons), f"event: breaks the rule {reasons[0]}")

@@ -106,6 +106,12 @@ def test_on_the_data_clock_an_event_states_when_it_was_received(taking: Taking) 
     ]
 
 
+def test_on_the_data_clock_an_event_may_not_be_received_in_the_far_future(taking: Taking) -> None:
+    (verdict,) = taking.intake.take(read(event("a", ingested_at="2099-01-01T00:00:00+00:00")))
+    assert (verdict.status, verdict.reasons) == ("quarantined", ("event_time_in_future",))
+    assert verdict.problem.startswith("ingested_at: must not be after 2026-12-02T12:00:00")
+
+
 def test_on_the_wall_clock_an_event_is_received_now(tmp_path: Path) -> None:
     taking, before = Taking(tmp_path / "log", now_of_data=None), datetime.now(UTC)
     ahead = before + timedelta(seconds=30)  # a sender's clock is a little fast: nothing is received before it happens
