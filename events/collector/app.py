@@ -1,7 +1,6 @@
 """HTTP endpoints of the collector, for events and for other trackers' calls; every event gets a verdict."""
 
 import asyncio
-import binascii
 import gzip
 import hmac
 import zlib
@@ -63,7 +62,7 @@ def _require_token(header: str, token: str) -> None:
     if scheme.lower() == "basic":
         try:
             sent = b64decode(value, validate=True).partition(b":")[0]
-        except binascii.Error:
+        except ValueError:  # not Base64, or not even ASCII
             sent = b""
     if not hmac.compare_digest(sent, token.encode()):
         rule = "authorization: must be `Bearer TOKEN` or `Basic`, with the collector's token as the user name"

@@ -112,7 +112,7 @@ def test_without_room_senders_are_asked_to_retry(taking: Taking) -> None:
 def test_a_token_where_one_is_set(taking: Taking) -> None:
     with served(taking, token="s3cret") as client:
         wrong = ("Bearer wrong", "s3cre", "s3cret", "Basic s3cret", "Basic " + b64encode(b"s3cre:").decode())
-        for headers in ({}, *({"authorization": one} for one in wrong)):
+        for headers in ({}, *({"authorization": one.encode()} for one in (*wrong, "Basic é"))):
             rejected = client.post("/events", json=event("a"), headers=headers)
             assert rejected.status_code == 401
             assert "s3cret" not in rejected.text
