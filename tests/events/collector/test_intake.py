@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from events.collector.intake import Verdict
@@ -248,12 +249,19 @@ def test_a_cancelled_or_unreadable_request_does_not_end_the_intake(tmp_path: Pat
     taking.close()
 
 
-def test_what_cannot_be_decided_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        (ValueError("a fault"), ValueError),
+        (pl.exceptions.PanicException("a fault"), CollectorBusyError),
+    ],
+)
+def test_what_cannot_be_decided_fails_alone(tmp_path: Path, fault: BaseException, failure: type[BaseException]) -> None:
     """A fault of ours meets one event of a batch: the requests beside it are answered."""
 
     def take(incoming: list[Incoming]) -> list[Verdict]:
         if any(one.event["event_id"] == "poison" for one in incoming):
-            raise ValueError("a fault")
+            raise fault
         return taking.intake.take(incoming)
 
     import threading
@@ -262,7 +270,7 @@ def test_what_cannot_be_decided_fails_alone(tmp_path: Path) -> None:
     taking = Taking(tmp_path / "log", take=lambda incoming: gate.wait(20) and take(incoming))
     answers = [taking.batcher.submit(partial(read, event(name)), 10) for name in ("first", "a", "poison", "b")]
     gate.set()
-    with pytest.raises(ValueError, match="a fault"):
+    with pytest.raises(failure, match="a fault"):
         answers.pop(2).result(20)
     assert [one.result(20)[0].status for one in answers] == ["accepted"] * 3
     taking.close()
