@@ -19,7 +19,7 @@ from events.collector.records import Incoming, events_of
 from events.contract import EVENT_SCHEMA
 from events.identity import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
-from shoplens.errors import CollectorBusyError
+from shoplens.errors import CollectorBusyError, ShopLensError
 
 _log = logging.getLogger(__name__)
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
@@ -255,12 +255,15 @@ class Batcher:
 
     def _reported(self, error: BaseException) -> BaseException:
         """Log a failure once per outage; return the error for the senders."""
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            _log.error("intake: cannot decide about a request", exc_info=error)
-            return error
-        problem = f"intake: stopped by {type(error).__name__} ({error})"
         if isinstance(error, OSError):
             problem = f"log: cannot be written ({error.strerror or error})"
+        elif isinstance(error, ShopLensError):  # such as a state of the data's clock that cannot be read
+            problem = f"intake: {error}"
+        elif isinstance(error, Exception):
+            _log.error("intake: cannot decide about a request", exc_info=error)
+            return error
+        else:
+            problem = f"intake: stopped by {type(error).__name__} ({error})"
         if problem != self._problem:
             _log.error("%s; nothing was accepted", problem)
         self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS
