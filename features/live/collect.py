@@ -57,9 +57,10 @@ def _follow(
     def compact(records: Sequence[Record]) -> None:
         batch = f"collector:{log.id}:{records[0].position}-{records[-1].position}"  # the lake deduplicates it
         append_events(lake, identity, *record_frames(records), batch)
+
+    def drop(compacted: int) -> None:
         try:
-            passed = min([records[0].position - 1, *(one.position for one in pushed)])
-            log.drop(passed, time.time() - _KEPT_SECONDS)
+            log.drop(min([compacted, *(one.position for one in pushed)]), time.time() - _KEPT_SECONDS)
         except OSError as error:  # a full disk, for example; the log itself rejects what it cannot write
             _log.warning("log: passed records cannot be dropped: %s; trying again", error)
 
@@ -68,6 +69,7 @@ def _follow(
         "compact",
         compact,
         home,
+        tidy=drop,
         seconds=compact_seconds,
         min_records=_COMPACT_RECORDS,
         max_bytes=_COMPACT_BYTES,
