@@ -1,13 +1,14 @@
 """Events out of a Kafka that speaks the real protocol: none lost, none twice, offsets after the effect."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from events.collector.app import collector_app
 from events.collector.intake import Verdict
@@ -110,8 +111,13 @@ def test_a_consumer_that_fails_is_reported_and_tried_again(kafka: str, tmp_path:
     time.sleep(1)
     assert source.problem == "Consumer closed", "the thread lives"
     status = {"followers": {}, "kafka": {"taken": 1, "problem": source.problem}}
-    client = TestClient(collector_app(taking.batcher, lambda: status, lambda: ""))
-    assert client.get("/readyz").json() == {"ready": False, "problems": {"kafka": "Consumer closed"}}
+    app = collector_app(taking.batcher, lambda: status, lambda: "")
+
+    async def ready() -> Any:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://collector") as client:
+            return (await client.get("/readyz")).json()
+
+    assert asyncio.run(ready()) == {"ready": False, "problems": {"kafka": "Consumer closed"}}
     source.close()
     taking.close()
 
