@@ -1,7 +1,6 @@
 """HTTP endpoints of the collector, for events and for other trackers' calls; every event gets a verdict."""
 
 import asyncio
-import binascii
 import gzip
 import hmac
 import zlib
@@ -63,7 +62,7 @@ def _require_token(header: str, token: str) -> None:
     if scheme.lower() == "basic":
         try:
             sent = b64decode(value, validate=True).partition(b":")[0]
-        except binascii.Error:
+        except ValueError:  # not Base64, or not even ASCII
             sent = b""
     if not hmac.compare_digest(sent, token.encode()):
         rule = "authorization: must be `Bearer TOKEN` or `Basic`, with the collector's token as the user name"
@@ -129,8 +128,10 @@ def collector_app(
         return await take(request, partial(parse, request.path_params["call"]))
 
     async def ready(_: Request) -> Response:
-        """Return whether events are accepted and reach all followers."""
-        problems = {name: one["problem"] for name, one in report()["followers"].items() if one["problem"]}
+        """Return whether events are accepted, also from Kafka, and reach all followers."""
+        status = report()
+        parts = status["followers"] | ({"kafka": status["kafka"]} if "kafka" in status else {})
+        problems = {name: one["problem"] for name, one in parts.items() if one["problem"]}
         problems |= {"intake": batcher.problem} if batcher.problem else {}
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 

@@ -19,7 +19,7 @@ from events.collector.records import Incoming, events_of
 from events.contract import EVENT_SCHEMA
 from events.identity import OTHER_CONTENT, content_key
 from events.transform.money import with_amounts
-from shoplens.errors import CollectorBusyError
+from shoplens.errors import CollectorBusyError, ShopLensError
 
 _log = logging.getLogger(__name__)
 Check = Callable[[pl.DataFrame], pl.Series]  # EVENT_SCHEMA, without sessions -> a list of reasons per row
@@ -148,8 +148,9 @@ class Intake:
         """Return the verdict for an event, given the reasons from its check; record the ID if it is accepted."""
         event_id, content = event["event_id"], content_key(event)
         known = new.get(event_id, self._ids.get(event_id))
-        if event["event_time"] > limit:
-            problem = f"event_time: must not be after {limit.isoformat()}, the clock's limit"
+        latest = max("event_time", "ingested_at", key=event.__getitem__)  # either would advance the data's clock
+        if event[latest] > limit:
+            problem = f"{latest}: must not be after {limit.isoformat()}, the clock's limit"
             return Verdict(event_id, "quarantined", (IN_FUTURE,), problem)
         if reasons:
             return Verdict(event_id, "quarantined", tuple(reasons), f"event: breaks the rule {reasons[0]}")
@@ -202,7 +203,7 @@ class Batcher:
         """
         request = _Request(read, size)
         with self._lock:
-            if self._waiting + size > self._limit:
+            if self._waiting and self._waiting + size > self._limit:  # alone, even a larger request is taken
                 raise CollectorBusyError(
                     f"collector: {self._waiting:,} bytes are queued, and {self._limit:,} may be; send it again in "
                     f"a second"
@@ -238,7 +239,7 @@ class Batcher:
             answers = [list(islice(verdicts, len(own))) for own in events]
         # BaseException, because no sender may wait forever, whatever stops the intake
         except BaseException as error:  # noqa: BLE001
-            if isinstance(error, Exception) and not isinstance(error, OSError) and len(requests) > 1:
+            if not isinstance(error, OSError) and len(requests) > 1:  # a panic of Polars is no Exception either
                 for request in requests:
                     self._answer([request])
                 return
@@ -254,12 +255,15 @@ class Batcher:
 
     def _reported(self, error: BaseException) -> BaseException:
         """Log a failure once per outage; return the error for the senders."""
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            _log.error("intake: cannot decide about a request", exc_info=error)
-            return error
-        problem = f"intake: stopped by {type(error).__name__} ({error})"
         if isinstance(error, OSError):
             problem = f"log: cannot be written ({error.strerror or error})"
+        elif isinstance(error, ShopLensError):  # such as a state of the data's clock that cannot be read
+            problem = f"intake: {error}"
+        elif isinstance(error, Exception):
+            _log.error("intake: cannot decide about a request", exc_info=error)
+            return error
+        else:
+            problem = f"intake: stopped by {type(error).__name__} ({error})"
         if problem != self._problem:
             _log.error("%s; nothing was accepted", problem)
         self._problem, self._ready_at = problem, time.monotonic() + _UNREADY_SECONDS

@@ -16,7 +16,9 @@ from events.transform.rows import Transformer
 from shoplens.errors import MappingError, SourceError
 
 _NUMBER = "_number"  # of a record, while its rows are found
+_LARGE = "large integer"
 UNREADABLE = "record_not_readable"
+_EXACT = 2**53  # beyond it, integers change when a neighbour's fraction makes their column one of floats
 
 
 def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
@@ -25,26 +27,33 @@ def _kinds(value: Any, address: str = "") -> Iterator[tuple[str, str]]:
         for name, one in value.items() if isinstance(value, dict) else (("", one) for one in value):
             yield from _kinds(one, f"{address}.{name}")
     if value is not None:
-        yield address, "number" if type(value) in (int, float) else type(value).__name__
+        kind = "number" if type(value) in (int, float) else type(value).__name__
+        yield address, _LARGE if type(value) is int and abs(value) > _EXACT else kind
 
 
 def _alike(records: Sequence[dict[str, Any] | Incoming]) -> list[list[int]]:
     """Group records so that within a group each address has values of one type.
 
-    In a column with text, numbers are read as text too, so an event's content would depend on its neighbours.
+    In a column with text, numbers are read as text too, so an event's content would depend on its neighbours. A record
+    that would change its neighbours in any group, because of a list of several types or a large integer, is alone.
     """
     groups: list[tuple[dict[str, str], list[int]]] = []
+    alone: list[list[int]] = []
     for place, record in enumerate(records):
         if isinstance(record, Incoming):
             continue
-        kinds = dict(_kinds(record))
+        found = set(_kinds(record))
+        kinds = dict(found)
+        if len(kinds) < len(found) or _LARGE in kinds.values():
+            alone.append([place])
+            continue
         fitting = (one for one in groups if all(one[0].get(address, kind) == kind for address, kind in kinds.items()))
         group = next(fitting, None)
         if group is None:
             groups.append(group := ({}, []))
         group[0].update(kinds)
         group[1].append(place)
-    return [places for _, places in groups]
+    return [places for _, places in groups] + alone
 
 
 class MappedReader:

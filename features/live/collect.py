@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -56,9 +57,10 @@ def _follow(
     def compact(records: Sequence[Record]) -> None:
         batch = f"collector:{log.id}:{records[0].position}-{records[-1].position}"  # the lake deduplicates it
         append_events(lake, identity, *record_frames(records), batch)
+
+    def drop(compacted: int) -> None:
         try:
-            passed = min([records[0].position - 1, *(one.position for one in pushed)])
-            log.drop(passed, time.time() - _KEPT_SECONDS)
+            log.drop(min([compacted, *(one.position for one in pushed)]), time.time() - _KEPT_SECONDS)
         except OSError as error:  # a full disk, for example; the log itself rejects what it cannot write
             _log.warning("log: passed records cannot be dropped: %s; trying again", error)
 
@@ -67,6 +69,7 @@ def _follow(
         "compact",
         compact,
         home,
+        tidy=drop,
         seconds=compact_seconds,
         min_records=_COMPACT_RECORDS,
         max_bytes=_COMPACT_BYTES,
@@ -145,4 +148,10 @@ def serve(
             [one.strip() for one in settings.collector_origins.split(",") if one.strip()],
             mapped.parse if mapped else None,
         )
-        uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False, lifespan="off")).run()
+        server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False, lifespan="off"))
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # run() raises the signal again; by default that ends the process
+            signal.signal(number, server.handle_exit)
+        server.run()

@@ -47,6 +47,7 @@ class OnlinePush:
         self._settings, self._lake, self._where = settings, lake, places(settings)
         self._errors: tuple[type[Exception], ...] = (StoreUnavailableError, *store_errors(settings))
         self._targets_path = settings.live_dir / "targets.json"
+        self._targets: dict[str, str] | None = None  # as this process wrote them
         self._stores: dict[str, RowStore] = {}
         self._loads: dict[str, str] = {}
         self._state: StoreState | None = None
@@ -70,7 +71,6 @@ class OnlinePush:
         for store, high_water in new.items() if is_lake(self._lake) else ():
             for day in known_since(self._lake, high_water):  # no longer in the log
                 self._push(day.to_dicts(), [self._stores[store]])
-        write_json(self._targets_path, self._loads)
         return bool(new)
 
     def _open(self, lineage: str) -> dict[str, datetime]:
@@ -95,6 +95,9 @@ class OnlinePush:
         Raises:
             StoreUnavailableError: a store cannot be reached; the same records must be pushed again.
         """
+        if self._targets != self._loads:  # not in rewind(): the follower's position must be on disk first
+            write_json(self._targets_path, self._loads)
+            self._targets = dict(self._loads)
         self._push(events_of(records), self._stores.values())
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import uvicorn
 from events.collector.app import collector_app
 from events.collector.intake import Verdict
 from events.collector.records import Incoming
+from shoplens.errors import StoreUnavailableError
 from tests.events.collector.conftest import Taking, event
 
 pytestmark = pytest.mark.stores
@@ -112,7 +114,7 @@ def test_without_room_senders_are_asked_to_retry(taking: Taking) -> None:
 def test_a_token_where_one_is_set(taking: Taking) -> None:
     with served(taking, token="s3cret") as client:
         wrong = ("Bearer wrong", "s3cre", "s3cret", "Basic s3cret", "Basic " + b64encode(b"s3cre:").decode())
-        for headers in ({}, *({"authorization": one} for one in wrong)):
+        for headers in ({}, *({"authorization": one.encode()} for one in (*wrong, "Basic é"))):
             rejected = client.post("/events", json=event("a"), headers=headers)
             assert rejected.status_code == 401
             assert "s3cret" not in rejected.text
@@ -221,6 +223,19 @@ def test_a_dead_intake_is_not_ready(tmp_path: Path) -> None:
         while client.get("/readyz").status_code != 200:
             assert time.monotonic() < end, "it never starts again"
             time.sleep(0.05)
+    taking.close()
+
+
+def test_an_unreadable_clock_of_the_data_is_answered_and_not_ready(tmp_path: Path) -> None:
+    def now_of_data() -> datetime:
+        raise StoreUnavailableError("state.json: cannot be read")
+
+    taking = Taking(tmp_path / "log", now_of_data=now_of_data)
+    with served(taking) as client:
+        answer = client.post("/events", json=event("a"))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["error"] == "intake: state.json: cannot be read; send it again later"
+        assert client.get("/readyz").json()["problems"] == {"intake": "intake: state.json: cannot be read"}
     taking.close()
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from events.collector.intake import Verdict
@@ -106,6 +107,12 @@ def test_on_the_data_clock_an_event_states_when_it_was_received(taking: Taking) 
     ]
 
 
+def test_on_the_data_clock_an_event_may_not_be_received_in_the_far_future(taking: Taking) -> None:
+    (verdict,) = taking.intake.take(read(event("a", ingested_at="2099-01-01T00:00:00+00:00")))
+    assert (verdict.status, verdict.reasons) == ("quarantined", ("event_time_in_future",))
+    assert verdict.problem.startswith("ingested_at: must not be after 2026-12-02T12:00:00")
+
+
 def test_on_the_wall_clock_an_event_is_received_now(tmp_path: Path) -> None:
     taking, before = Taking(tmp_path / "log", now_of_data=None), datetime.now(UTC)
     ahead = before + timedelta(seconds=30)  # a sender's clock is a little fast: nothing is received before it happens
@@ -143,6 +150,11 @@ def test_beyond_what_fits_senders_are_asked_to_retry_and_nothing_is_lost(tmp_pat
     assert [one.result(20)[0].status for one in held] == ["accepted", "accepted"]
     assert taking.batcher.submit(partial(read, event("e2")), 100).result(20)[0].status == "accepted"
     taking.close()
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(taking: Taking) -> None:
+    """A batch of Kafka's messages cannot be sent again in parts."""
+    assert taking.batcher.submit(partial(read, event("a")), 65 << 20).result(20)[0].status == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -237,12 +249,19 @@ def test_a_cancelled_or_unreadable_request_does_not_end_the_intake(tmp_path: Pat
     taking.close()
 
 
-def test_what_cannot_be_decided_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        (ValueError("a fault"), ValueError),
+        (pl.exceptions.PanicException("a fault"), CollectorBusyError),
+    ],
+)
+def test_what_cannot_be_decided_fails_alone(tmp_path: Path, fault: BaseException, failure: type[BaseException]) -> None:
     """A fault of ours meets one event of a batch: the requests beside it are answered."""
 
     def take(incoming: list[Incoming]) -> list[Verdict]:
         if any(one.event["event_id"] == "poison" for one in incoming):
-            raise ValueError("a fault")
+            raise fault
         return taking.intake.take(incoming)
 
     import threading
@@ -251,7 +270,7 @@ def test_what_cannot_be_decided_fails_alone(tmp_path: Path) -> None:
     taking = Taking(tmp_path / "log", take=lambda incoming: gate.wait(20) and take(incoming))
     answers = [taking.batcher.submit(partial(read, event(name)), 10) for name in ("first", "a", "poison", "b")]
     gate.set()
-    with pytest.raises(ValueError, match="a fault"):
+    with pytest.raises(failure, match="a fault"):
         answers.pop(2).result(20)
     assert [one.result(20)[0].status for one in answers] == ["accepted"] * 3
     taking.close()

@@ -1,13 +1,16 @@
 """Events out of a Kafka that speaks the real protocol: none lost, none twice, offsets after the effect."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from events.collector.app import collector_app
 from events.collector.intake import Verdict
 from events.collector.kafka import KafkaSource, options
 from events.collector.records import Incoming
@@ -91,6 +94,31 @@ def test_what_was_not_on_disk_comes_again(kafka: str, tmp_path: Path, fault: Exc
     until(lambda: again.taken >= 1)
     again.close()
     assert taking.tables()[0].height == 51
+    taking.close()
+
+
+def test_a_consumer_that_fails_is_reported_and_tried_again(kafka: str, tmp_path: Path) -> None:
+    produce(kafka, [json.dumps(event("a")).encode()])
+
+    def take(incoming: Sequence[Incoming]) -> list[Verdict]:
+        source._consumer.close()  # commit() and every consume() raise from now on, as after a fatal error
+        return taking.intake.take(incoming)
+
+    taking = Taking(tmp_path / "log", take=take)
+    source = KafkaSource(options(kafka, "shoplens", QUICK), ["shop"], taking.batcher)
+    until(lambda: source.taken == 1)
+    until(lambda: source.problem == "Consumer closed")
+    time.sleep(1)
+    assert source.problem == "Consumer closed", "the thread lives"
+    status = {"followers": {}, "kafka": {"taken": 1, "problem": source.problem}}
+    app = collector_app(taking.batcher, lambda: status, lambda: "")
+
+    async def ready() -> Any:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://collector") as client:
+            return (await client.get("/readyz")).json()
+
+    assert asyncio.run(ready()) == {"ready": False, "problems": {"kafka": "Consumer closed"}}
+    source.close()
     taking.close()
 
 

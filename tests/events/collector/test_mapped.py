@@ -122,6 +122,37 @@ def test_calls_that_wait_together_are_read_together_and_answered_apart() -> None
     assert [one[0].reasons for one in found[1:]] == [("field_has_other_type",), ("not_json",), (), ()]
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        pytest.param({"products": [1.5, {"product_id": "milk", "price": 2}]}, id="number-then-object"),
+        pytest.param({"products": [{"product_id": "milk", "price": "2"}, {"price": 2}]}, id="price-text-then-number"),
+        pytest.param({"products": [BREAD], "points": [2**70]}, id="integer-beyond-64-bits"),
+        pytest.param({"products": [BREAD], "points": [0.5, "none"]}, id="number-then-text"),
+    ],
+)
+@pytest.mark.parametrize("strange_first", [True, False])
+def test_a_malformed_call_leaves_the_purchases_beside_it_as_they_are(
+    strange: dict[str, Any], strange_first: bool
+) -> None:
+    reader = MappedReader(load_mapping(SEGMENT))
+    good = call("m1", "Order Completed", order_id="o1", products=[BREAD, MILK], points=[2**53 + 1, 3])
+    records = [call("m2", "Product List Viewed", **strange), good, CALLS[1]]
+    records = records if strange_first else records[::-1]
+    found = reader.read(records)
+    assert found == [events for record in records for events in reader.read([record])]
+    bought = [(one.event["item_id"], one.event["price"], one.event["quantity"]) for one in found[1]]
+    assert bought == [("bread", 2.5, 3.0), ("milk", 1.0, 1.0)]
+
+
+def test_a_large_integer_is_not_rounded_because_of_a_neighbour() -> None:
+    reader, large = MappedReader(load_mapping(SEGMENT)), 2**53 + 1
+    records = [call("m1", "Order Completed", products=[{**BREAD, "serial": serial}]) for serial in (large, 1.5)]
+    ((first,), _) = reader.read(records)
+    attributes = {pair["key"]: pair["value"] for pair in first.event["attributes"]}
+    assert json.loads(attributes["properties.products"])["serial"] == large
+
+
 def test_a_call_without_a_time_of_receipt_has_the_time_of_the_device() -> None:
     """RudderStack's libraries send `originalTimestamp`; its server adds `timestamp`, corrected for its clock."""
     reader, time = MappedReader(load_mapping(SEGMENT)), "2026-11-25T09:59:58.000Z"

@@ -138,6 +138,22 @@ def test_a_store_made_anew_gets_what_was_collected_since_the_data(story: Any, pu
     assert items_of(story) == ["milk", "pen", "bread", "ink", "milk"]
 
 
+def test_a_collector_killed_while_it_rewinds_still_fills_the_new_store(story: Any) -> None:
+    """It had processed the log for another store; it is killed before the rewound position is on disk."""
+    materialize(story.settings)
+    home, kept = story.settings.live_dir, collected("x1", "2024-01-08 10:00", "ink")
+    with EventLog(home / "log") as log:
+        log.append([to_json(kept)])
+        Following(log, "push", lambda records: None, home).close()  # the position of the other store
+        with closing(OnlinePush(story.settings, story.settings.lake_dir)) as killed:
+            assert killed.rewind()
+        with closing(OnlinePush(story.settings, story.settings.lake_dir)) as again:
+            following = Following(log, "push", again.follow, home, again.rewind)
+            following.close()
+            assert following.position == log.end
+    assert items_of(story)[-1] == "ink"
+
+
 def test_without_a_store_the_log_waits(story: Any, tmp_path: Path) -> None:
     push = OnlinePush(story.settings, story.settings.lake_dir)
     with pytest.raises(StoreUnavailableError, match="run `shoplens materialize`"):
