@@ -26,8 +26,11 @@ STEPS: dict[str, list[str]] = {
     "compact": [
         sys.executable,
         "-c",
-        "from events.lake.maintenance import compact; from events.lake.table import Lake, retried; "
-        "retried('lake', lambda: compact(Lake('lake')))",  # an orphan may be compacting the same files
+        # Again where an orphan compacts the same files.
+        (
+            "from events.lake.maintenance import compact; from events.lake.table import Lake, retried; "
+            "retried('lake', lambda: compact(Lake('lake')))"
+        ),
     ],
     "erase": [
         sys.executable,
