@@ -22,6 +22,7 @@ import duckdb
 
 from features.engine.engines import quoted, row_count
 from features.online_stores.rows import RowStore
+from features.online_stores.sqlite_rows import DAMAGED
 from features.online_stores.views import View
 from features.store import (
     Places,
@@ -116,7 +117,7 @@ def removing_a_broken(rows: RowStore, report: Report) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        if getattr(error, "sqlite_errorcode", None) not in DAMAGED:
             raise
         report(f"online store: was broken ({error}) and has been removed; the collector appends its live events again")
         rows.remove()

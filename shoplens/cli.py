@@ -1,5 +1,6 @@
 """The `shoplens` command. It imports a folder of the project only when one of its commands is called."""
 
+import errno
 import importlib
 import sys
 from collections.abc import Callable
@@ -63,11 +64,30 @@ def build_app(called: str | None) -> typer.Typer:
     return app
 
 
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_UNWRITABLE_WORDS = ("no space left", "disk quota", "file too large", "read-only file system", "disk is full")
+
+
+def _is_unwritable(error: Exception) -> bool:
+    """Return whether an error is that of a full or read-only disk; Polars and DuckDB have classes of their own."""
+    return getattr(error, "errno", None) in _UNWRITABLE or any(word in str(error).lower() for word in _UNWRITABLE_WORDS)
+
+
 def main() -> None:
-    """Run the command line; print ShopLens errors as messages without a traceback."""
+    """Run the command line; print ShopLens errors, and those of a full disk, as messages without a traceback."""
     called = next((part for part in sys.argv[1:] if not part.startswith("-")), None)
     try:
         build_app(called)()
     except ShopLensError as error:
         sys.stderr.write(f"shoplens: {type(error).__name__}: {error}\n")
+        sys.exit(1)
+    # Any class, because each library reports a full disk by its own; everything else keeps its traceback.
+    except Exception as error:
+        if not _is_unwritable(error):
+            raise
+        first = (str(error).splitlines() or [""])[0][:200]
+        sys.stderr.write(
+            f"shoplens: disk: cannot be written ({first}). Free some space, or name another folder for temporary files "
+            f"in TMPDIR, and run the command again; what it had not finished does not count\n"
+        )
         sys.exit(1)

@@ -1,5 +1,7 @@
 """The follower of the collector's log that appends live events to the online stores."""
 
+import logging
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -11,11 +13,13 @@ from events.collector.log import Record
 from events.collector.records import events_of
 from events.lake import Place, is_lake, known_since
 from features.online_stores.rows import LiveEvent, RowStore
+from features.online_stores.sqlite_rows import DAMAGED
 from features.store import StoreState, in_use, online_stores, open_rows, places, read_state, store_errors, write_live
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json, write_json
 from shoplens.settings import Settings
 
+_log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -80,7 +84,14 @@ class OnlinePush:
             pushed = dict(read_json(self._targets_path))
         for name in online_stores(self._settings):
             rows = open_rows(self._settings, name)
-            state = rows.state()
+            try:
+                state = rows.state()
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", None) not in DAMAGED:
+                    raise
+                # It must not stop the others; `rewind` raises if it is the one in use.
+                _log.warning("push: store %s is damaged (%s) and is skipped; run `shoplens materialize`", name, error)
+                state = None
             if state is None or state["lineage"] != lineage:
                 rows.close()
                 continue

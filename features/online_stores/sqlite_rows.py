@@ -47,6 +47,9 @@ UNION ALL
 SELECT NULL, NULL, NULL, event FROM live_events WHERE ?3 AND user_id IN (SELECT value FROM json_each(?2))
 """
 
+DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+"""The error codes of SQLite for a file that is no longer a valid database."""
+
 
 class SqliteRows(RowStore):
     """A `RowStore` in one file; threads take turns."""

@@ -75,3 +75,29 @@ def test_a_mapping_that_is_not_there_is_reported(
     (tmp_path / "shop.yaml").unlink()
     done = call("--lake", "lake", ".")
     assert "MappingError: shop.yaml: No such file or directory. Name a mapping file" in done.stderr
+
+
+def test_a_full_disk_while_reading_is_reported_without_a_traceback(mapping_of, write, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
+    mapping_of("""events:
+  - table: log
+    columns: {event_time: t, user_id: u, item_id: i}
+    constants: {event_name: view_item}
+""")
+    rows = [
+        f"2024-01-01 10:{n % 60:02}:00,user-{n * 7919 % 100_003},item-{n * 104_729 % 99_991}" for n in range(60_000)
+    ]
+    log = write("log.csv", "t,u,i", *rows)
+    code = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+from shoplens.cli import main
+main()
+"""
+    words = ["ingest", str(log), "--mapping", str(tmp_path / "shop.yaml"), "--lake", str(tmp_path / "lake")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "shoplens: disk: cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "lake").exists()

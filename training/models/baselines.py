@@ -1,5 +1,6 @@
 """The models that a deep model must beat: base rate, popularity, personal frequency, and trees (scikit-learn)."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,9 @@ class _Trees(Model):
     tasks = frozenset({"purchase"})
     reads_history = False
 
+    @abstractmethod
     def _make(self) -> Any:
-        raise NotImplementedError
+        """Return the scikit-learn estimator, not yet fitted."""
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Fit on the training rows; missing values are handled at each split."""

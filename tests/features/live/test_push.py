@@ -210,3 +210,23 @@ def test_a_follower_moves_on_only_after_the_effect(tmp_path: Path) -> None:
         _until(lambda: again.position == log.end)
         again.close()
         assert failing.seen[1:] == [b"one", b"two", b"three"] * 2
+
+
+def test_a_damaged_store_beside_the_one_in_use_stops_no_push(story: Any) -> None:
+    materialize(story.settings)
+    used = places(story.settings).online.resolve()
+    used.with_name(f"{'0' * 16}{used.suffix}").write_bytes(b"torn" * 4096)
+    with closing(OnlinePush(story.settings, story.settings.lake_dir)) as push:
+        assert push.rewind()
+        push.follow(records(collected("x1", "2024-01-08 10:00", "ink")))
+    assert items_of(story)[-1] == "ink"
+
+
+def test_a_damaged_store_in_use_is_reported(story: Any) -> None:
+    materialize(story.settings)
+    places(story.settings).online.resolve().write_bytes(b"torn" * 4096)
+    with (
+        closing(OnlinePush(story.settings, story.settings.lake_dir)) as push,
+        pytest.raises(StoreUnavailableError, match="shoplens materialize"),
+    ):
+        push.rewind()
