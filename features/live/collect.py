@@ -149,9 +149,7 @@ def serve(
             mapped.parse if mapped else None,
         )
         server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False, lifespan="off"))
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-        ):  # run() raises the signal again; by default that ends the process
+        # run() raises the signal again, which would end the process before the stack is closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)
         server.run()
