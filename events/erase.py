@@ -28,6 +28,7 @@ from events.lake.table import (
     Actions,
     Lake,
     added_files,
+    again_if_erased,
     clear_errors,
     commit,
     removed,
@@ -145,7 +146,8 @@ def _take_out(lake: Lake, name: str, column: str, gone: Gone, reverts: str | Non
                 KnownIds(lake, table).catch_up()  # while the files that were added are still there
             rewrites, found, scanned = newest, ([], 0, []), set()
         files = added_files(table).filter(~pl.col("path").is_in(list(scanned)))
-        more, count, more_days = _rewritten(lake, name, files, column, gone)
+        with again_if_erased(lake, name, table):
+            more, count, more_days = _rewritten(lake, name, files, column, gone)
         scanned |= set(files["path"])
         actions, days = found[0] + more, sorted({*found[2], *more_days})
         found = actions, found[1] + count, days

@@ -43,6 +43,7 @@ from events.lake.table import (
     Lake,
     Place,
     added_files,
+    again_if_erased,
     clear_errors,
     commit,
     created,
@@ -295,13 +296,8 @@ def append_incoming(lake: Lake, incoming: Incoming, mapping: Mapping | None = No
 
     def attempt() -> tuple[Account, bool]:
         events = lake.open(EVENTS)
-        try:
+        with again_if_erased(lake, EVENTS, events):
             return append_to(events)
-        except FileNotFoundError as error:
-            newest = lake.find(EVENTS)
-            if newest is not None and newest.version() > events.version():  # an erasure deleted files meanwhile
-                raise CommitFailedError(str(error)) from error
-            raise
 
     def append_to(events: DeltaTable) -> tuple[Account, bool]:
         nonlocal written, since

@@ -333,6 +333,18 @@ def commit(
     table.create_write_transaction(actions, "append", table.schema(), partitions, commit_properties=properties)
 
 
+@contextmanager
+def again_if_erased(lake: Lake, name: str, table: DeltaTable) -> Iterator[None]:
+    """Raise a CommitFailedError, so that the caller tries again, if an erasure has deleted files of the table."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        newest = lake.find(name)
+        if newest is not None and newest.version() > table.version():
+            raise CommitFailedError(str(error)) from error
+        raise
+
+
 def _known(name: str) -> tuple[str, ...]:
     """Return the columns with statistics. Delta's log keeps statistics, so they must never include a person's ID."""
     return ("event_time", "ingested_at", "batch") if name == EVENTS else ("batch",)

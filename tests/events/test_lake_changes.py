@@ -13,7 +13,7 @@ from deltalake.exceptions import CommitFailedError
 
 from events.account import TableAccount
 from events.contract import PROMOTION_SCHEMA, QUARANTINE_SCHEMA, STOCK_SCHEMA
-from events.erase import erase_from_lake, revert
+from events.erase import _take_out, erase_from_lake, revert
 from events.lake import (
     Snapshot,
     append_events,
@@ -379,3 +379,18 @@ def test_an_index_that_a_crash_cut_off_is_built_again(ingest: Callable[..., Tabl
             run.write_bytes(run.read_bytes()[:8])
     assert append_events(lake, "user", events, NONE, "third").exact_duplicates == 3
     assert read_events(lake).equals(events)
+
+
+def test_an_erasure_whose_files_another_one_deletes_is_tried_again(
+    ingest: Callable[..., TableAccount], tmp_path: Path
+) -> None:
+    lake, others = tmp_path / "lake", ["ann"]
+    ingest(*ROWS)
+
+    def is_bob(users: pl.Series) -> pl.Series:  # the other erasure comes after the first of two files is read
+        if others:
+            erase_from_lake(lake, others.pop())
+        return users == "bob"
+
+    assert _take_out(Lake(lake), "events", "user_id", is_bob) == (1, ["2024-07-01"])
+    assert read_events(lake).is_empty()
