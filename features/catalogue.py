@@ -24,11 +24,13 @@ COLUMNS = (
     "item_id",
     "category_1",
     "category_2",
+    "category_3",
     "brand",
     "title",
     "price_band",
     "category_1_code",
     "category_2_code",
+    "category_3_code",
     "brand_code",
 )
 
@@ -38,8 +40,9 @@ class Catalogue:
     """Items by index. Rows of `frame` are sorted by `item_index`, which starts at 2 and has no gaps.
 
     Attributes:
-        frame: item_index, item_id, category_1 (top level), category_2, brand, title, price_band (1 cheapest to 10,
-            0 unknown) and the integer codes category_1_code, category_2_code, brand_code (from 1; 0 is missing).
+        frame: item_index, item_id, category_1 (top level), category_2, category_3, brand, title, price_band (1 cheapest
+            to 10, 0 unknown) and the integer codes category_1_code, category_2_code, category_3_code, brand_code (from
+            1; 0 is missing).
     """
 
     frame: pl.DataFrame
@@ -119,6 +122,7 @@ def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
         "item_id",
         path.list.get(0, null_on_oob=True).alias("category_1"),
         path.list.get(1, null_on_oob=True).alias("category_2"),
+        path.list.get(2, null_on_oob=True).alias("category_3"),
         "brand",
         "title",
         pl.col("price").alias("list_price"),
@@ -130,6 +134,6 @@ def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
         .with_columns(
             pl.col("item_index").cast(pl.Int32), pl.coalesce("list_price", "first_price").cast(pl.Float64).alias("_p")
         )
-        .with_columns(_price_band("_p"), *(_code(name) for name in ("category_1", "category_2", "brand")))
+        .with_columns(_price_band("_p"), *(_code(name) for name in ("category_1", "category_2", "category_3", "brand")))
     )
     return Catalogue(frame.select(COLUMNS))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from features.catalogue import Catalogue
+from features.histories import Histories, history_of_lists
 from features.online_stores.rows import LISTS, RowStore
 from features.online_stores.views import View
-from features.recent import RecentEvents, recent_from_arrays
 from features.store import StoreState, data_moment, open_rows, places, read_state, store_errors, store_name
 from shoplens.errors import StoreUnavailableError
 from shoplens.settings import Settings
@@ -26,14 +26,14 @@ class UserState:
     Attributes:
         user_id: ID of the user.
         features: Slow features and profile by name; None if missing or expired.
-        recent: The last N events, as one row.
+        history: The last N events, as one row.
         snapshot_time: As-of time of the slow features (UTC); NaT if there are none.
         now: Time for which the values were read (UTC).
     """
 
     user_id: str
     features: dict[str, Feature]
-    recent: RecentEvents
+    history: Histories
     snapshot_time: np.datetime64
     now: np.datetime64
 
@@ -147,7 +147,7 @@ class OnlineReader:
         return UserState(
             user_id=user_id,
             features={name: one if one is None or isinstance(one, str) else float(one) for name, one in values.items()},
-            recent=recent_from_arrays(items, names, times, quantities, amounts, orders, opened.state.last_n, catalogue),
+            history=history_of_lists(items, names, times, quantities, amounts, orders, opened.state.last_n, catalogue),
             snapshot_time=snapshot,
             now=now,
         )

@@ -1,10 +1,5 @@
-"""The last N events of a user as arrays, the input of fast features and sequence models.
+"""The last N events of a user: as lists, which the online store keeps, and as padded arrays, which models read."""
 
-Training builds them from the frozen events as of a given time, serving from the lists in the online store. Both use the
-same ordering (event_time, then event_id) and the same numbering of orders, so they give the same `RecentEvents`.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +9,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from events.contract import EVENT_NAMES
-from features.catalogue import Catalogue
 from shoplens.errors import FeatureError
 
 EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 is padding
@@ -22,7 +16,6 @@ EVENT_COLUMNS = (  # used by recent events
     *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
     *("item_id", "quantity", "amount", "order_id", "session_id"),
 )
-_CHUNK = 8192  # keys per pass, to bound the memory of (rows, n) index arrays
 
 
 @dataclass(frozen=True)
@@ -112,115 +105,3 @@ def recent_lists(events: pl.DataFrame, n: int, high_water: datetime) -> pl.DataF
         .group_by("user_id", maintain_order=True)
         .agg(pl.col("event_time").last().alias("event_timestamp"), pl.col(*columns).tail(n))
     )
-
-
-@dataclass(frozen=True)
-class _Log:
-    """Flat arrays of events, sorted by (event_time, event_id) per user; the last element of each array is padding."""
-
-    item_index: NDArray[np.int32]
-    event_code: NDArray[np.int8]
-    event_time: NDArray[np.datetime64]
-    quantity: NDArray[np.float32]
-    amount: NDArray[np.float32]
-    order: NDArray[np.int32]  # numbers the orders
-
-    def gather(self, places: NDArray[np.int64]) -> RecentEvents:
-        """Return the events at `places` (rows, n), where -1 is padding."""
-        order, change = self.order[places], np.zeros(places.shape, dtype=np.int32)
-        change[:, :-1] = order[:, 1:] != order[:, :-1]
-        # Number the runs of equal orders backwards from the last column, starting at 1.
-        codes = np.cumsum(change[:, ::-1], axis=1, dtype=np.int32)[:, ::-1] + 1
-        return RecentEvents(
-            item_index=self.item_index[places],
-            event_code=self.event_code[places],
-            event_time=self.event_time[places],
-            quantity=self.quantity[places],
-            amount=self.amount[places],
-            order_code=np.where(places >= 0, codes, 0).astype(np.int32),
-        )
-
-
-def _padded(values: Any, kind: Any, pad: Any = 0) -> NDArray[Any]:
-    return np.append(np.asarray(values, dtype=kind), np.array(pad, dtype=kind))
-
-
-def _places(known: NDArray[np.datetime64], times: NDArray[np.datetime64], n: int) -> NDArray[np.int64]:
-    """Return (len(times), n) positions of a user's last `n` events known before each time; -1 is padding."""
-    if np.all(known[1:] >= known[:-1]):
-        places: NDArray[np.int64] = np.searchsorted(known, times, side="left")[:, None] + np.arange(-n, 0)
-        return places.clip(-1)
-    result = np.full((len(times), n), -1, dtype=np.int64)  # a late event, which lies in the middle of the run
-    for row, time in enumerate(times):
-        chosen = np.flatnonzero(known < time)[-n:]
-        result[row, n - len(chosen) :] = chosen
-    return result
-
-
-def recent_as_of(events: pl.DataFrame, user_ids: Any, times: Any, n: int, catalogue: Catalogue) -> RecentEvents:
-    """Return the last `n` events of each user that were known just before each time.
-
-    Args:
-        events: Events that fulfil the contract.
-        user_ids: (rows,) strings; users without events get a row of padding.
-        times: (rows,) datetime64, UTC. An event is known at t when event_time < t and ingested_at < t.
-        n: Events per row.
-        catalogue: Provides the item indexes.
-    """
-    users = np.asarray(user_ids, dtype=object)
-    moments = np.asarray(times, dtype="datetime64[us]")
-    if users.shape != moments.shape or users.ndim != 1:
-        raise FeatureError(f"user_ids and times: must both be (rows,); received {users.shape} and {moments.shape}")
-    if n < 1:
-        raise FeatureError(f"n: must be at least 1; received {n}")
-    rows = pl.DataFrame({"user_id": pl.Series(users.tolist(), dtype=pl.String)}).with_row_index("row")
-    log = (
-        events.select(EVENT_COLUMNS)
-        .with_columns(pl.col("user_id", "event_name").cast(pl.String))
-        .join(rows, on="user_id", how="semi")
-        .sort("user_id", "event_time", "event_id")
-        .with_columns(order_key())
-    )
-    known = log.select(pl.max_horizontal("event_time", "ingested_at").dt.epoch("us"))
-    known_at = known.to_series().to_numpy().astype("datetime64[us]")
-    runs = log.with_row_index("begin").group_by("user_id").agg(pl.col("begin").min(), pl.len().alias("count"))
-    places = np.full((len(users), n), -1, dtype=np.int64)
-    asked = rows.group_by("user_id").agg("row").join(runs, on="user_id")
-    for _, asking, begin, count in asked.iter_rows():
-        found = _places(known_at[begin : begin + count], moments[asking], n)
-        places[asking] = np.where(found >= 0, begin + found, -1)
-    flat = _Log(
-        item_index=_padded(catalogue.index_of(log["item_id"]), np.int32),
-        event_code=_padded(log["event_name"].replace_strict(EVENT_CODES, return_dtype=pl.Int8), np.int8),
-        event_time=_padded(log["event_time"].dt.epoch("us"), "datetime64[us]", "NaT"),
-        quantity=_padded(log["quantity"].cast(pl.Float32).fill_null(0.0), np.float32),
-        amount=_padded(log["amount"].cast(pl.Float32).fill_null(0.0), np.float32),
-        order=_padded(log["order_key"].rank("dense"), np.int32),
-    )
-    parts = [flat.gather(places[begin : begin + _CHUNK]) for begin in range(0, max(len(users), 1), _CHUNK)]
-    return RecentEvents(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in RecentEvents.__dataclass_fields__}
-    )
-
-
-def recent_from_arrays(
-    item_ids: Sequence[str],
-    event_names: Sequence[str],
-    event_times: Sequence[int],
-    quantities: Sequence[float],
-    amounts: Sequence[float],
-    order_keys: Sequence[str],
-    n: int,
-    catalogue: Catalogue,
-) -> RecentEvents:
-    """Build one row of `n` events from the online store's lists, which are as in `recent_lists`, oldest first."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(order_keys))}
-    log = _Log(
-        item_index=_padded(catalogue.index_of(item_ids), np.int32),
-        event_code=_padded([EVENT_CODES[name] for name in event_names], np.int8),
-        event_time=_padded(np.asarray(event_times, dtype=np.int64), "datetime64[us]", "NaT"),
-        quantity=_padded(quantities, np.float32),
-        amount=_padded(amounts, np.float32),
-        order=_padded([numbers[key] for key in order_keys], np.int32),
-    )
-    return log.gather(np.maximum(np.arange(len(event_times) - n, len(event_times)), -1)[None, :])

@@ -14,6 +14,7 @@ from features.catalogue import read_catalogue
 from features.definitions import COMPUTED, VIEW_MEANING, VIEWS, check_owners, meaning_of, owner_of, unit, window
 from features.engine.engines import EngineName, duckdb, row_count, spark
 from features.engine.job import Job, Progress, SplitLog, Written, write_parts
+from features.histories import write_log
 from features.page.page import build_page
 from features.recent import EVENT_COLUMNS, recent_lists
 from features.views.user_profile import user_profile
@@ -46,14 +47,19 @@ def _progress(name: str) -> Progress:
     return report
 
 
-def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
-    """Yield the last `n` events of every user, sorted by user, one piece of the log at a time."""
-    progress = _progress("recent_events")
+def _read(pieces: list[Path], name: str) -> Iterator[pl.DataFrame]:
+    """Yield the columns of recent events, one piece of the log at a time."""
+    progress = _progress(name)
     for number, piece in enumerate(pieces, 1):
         source = str(piece / "*.parquet") if piece.is_dir() else piece
-        events = pl.scan_parquet(source, hive_partitioning=False).select(EVENT_COLUMNS).collect()
-        yield recent_lists(events, n, high_water).to_arrow().to_reader()
+        yield pl.scan_parquet(source, hive_partitioning=False).select(EVENT_COLUMNS).collect()
         progress(number, len(pieces))
+
+
+def _recent_parts(pieces: list[Path], n: int, high_water: datetime) -> Iterator[pa.RecordBatchReader]:
+    """Yield the last `n` events of every user, sorted by user, one piece of the log at a time."""
+    for events in _read(pieces, "recent_events"):
+        yield recent_lists(events, n, high_water).to_arrow().to_reader()
 
 
 def compute(validated: Path, out: Path, params: Params, engine: EngineName = "duckdb") -> dict[str, int]:
@@ -73,8 +79,11 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start.astimezone(UTC)).to_arrow()
         tables = {"user_profile": write_parts(out / "user_profile.parquet", [profile.to_reader()])}
         log = SplitLog(duck.connection, events, work)
-        lists = _recent_parts(log.by("user_id", RECENT_ROWS), params.features.last_n, high_water)
+        pieces = log.by("user_id", RECENT_ROWS)
+        lists = _recent_parts(pieces, params.features.last_n, high_water)
         tables["recent_events"] = write_parts(out / "recent_events.parquet", lists)
+        named = duck.connection.read_parquet(str(events)).filter("user_id IS NOT NULL").count("*").fetchall()[0][0]
+        write_log(_read(pieces, "event_log"), named, catalogue, out / "event_log")
         days = _days(start, high_water, params.features.history_days)
         sentiment = score_reviews(duck.connection, events, work / "sentiment.parquet")
         with nullcontext(duck) if engine == "duckdb" else spark() as chosen:

@@ -91,7 +91,7 @@ def compare_models(task: Task, package: Path, rival: Path, params: Params, outs:
         IncomparableError: the rival may have been trained on every row, or the current code cannot load or run it.
     """
     new_model = artifact.load(package / "models" / task)
-    rows = RowSet.load(outs / task / "rows/test.parquet")
+    rows = RowSet.load(outs / task / "rows/test")
     try:
         old_model = artifact.load(rival)
         rows = rows.take(np.flatnonzero(rows.inputs.now >= old_model.learned_until))

@@ -30,7 +30,6 @@ from shoplens.files import (
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
-from training.metrics import top_items
 from training.models import artifact
 from training.rows import Inputs, RowSet
 
@@ -106,11 +105,10 @@ def _popular_items(outs: Path) -> list[dict[str, Any]]:
     baseline = folder / "baselines/popularity"
     if not baseline.exists():
         raise ReleaseError("train.next_item.baselines: must include popularity, the fallback for unknown users. Add it")
-    row: Inputs = RowSet.load(folder / "rows/validation.parquet").inputs.take(slice(0, 1))
-    scores = artifact.load(baseline).predict(row)[0]
-    best = top_items(scores[None, :], _POPULAR)[0]
-    total = float(scores[FIRST_INDEX:].sum())
-    return [{"item_index": int(index), "score": round(float(scores[index]) / total, 8)} for index in best]
+    row: Inputs = RowSet.load(folder / "rows/validation").inputs.take(slice(0, 1))
+    best = artifact.load(baseline).recommend(row, _POPULAR)
+    ranked = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
+    return [{"item_index": index, "score": round(score, 8)} for index, score in ranked if index >= FIRST_INDEX]
 
 
 def copy_code(names: Iterable[str], out: Path) -> None:
@@ -159,7 +157,7 @@ def package(params: Params, settings: Settings) -> None:
         for task in ("purchase", "next_item"):
             shutil.copytree(outs / task / "model", out / "models" / task)
         catalogue.frame.write_parquet(out / "catalogue.parquet")
-        buyers = RowSet.load(outs / "purchase/rows/validation.parquet").labels
+        buyers = RowSet.load(outs / "purchase/rows/validation").labels
         base_rate = round(float(np.mean(buyers, dtype=np.float64)), 6)
         write_json(out / "fallback.json", {"base_rate": base_rate, "popular": _popular_items(outs)})
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))

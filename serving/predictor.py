@@ -11,15 +11,15 @@ import numpy as np
 from features.catalogue import FIRST_INDEX, Catalogue
 from features.definitions import DESCRIPTIONS, SLOW_VIEWS
 from features.fast import FAST_FEATURES
+from features.histories import history_of_lists
 from features.online import OnlineReader, UserState
-from features.recent import EVENT_CODES, recent_from_arrays
+from features.recent import EVENT_CODES
 from features.views.user_profile import describe
 from serving import schemas
 from serving.package import model_version
 from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json
 from shoplens.settings import Settings
-from training.metrics import top_items
 from training.models import artifact
 from training.rows import Inputs
 
@@ -48,20 +48,19 @@ def _activity(state: UserState) -> list[str]:
 
 
 def _latest(state: UserState, now: np.datetime64, catalogue: Catalogue) -> list[str]:
-    recent = state.recent
-    valid = recent.valid[0]
-    if not valid.any():
+    events = state.history.log
+    if not len(events):
         return []
-    hours = (now - recent.event_time[0][valid][-1]) / np.timedelta64(1, "h")
+    hours = (now - events.event_time[-1]) / np.timedelta64(1, "h")
     age = f"{hours / _DAY_HOURS:.1f} days" if hours >= _DAY_HOURS else f"{hours:.1f} hours"
-    bought = recent.item_index[0][(recent.event_code[0] == EVENT_CODES["purchase"]) & (recent.item_index[0] > 1)]
+    bought = events.item_index[(events.event_code == EVENT_CODES["purchase"]) & (events.item_index > 1)]
     sentences = [f"Last seen {age} before {str(now)[:16].replace('T', ' ')} UTC."]
     if len(bought):
         items, counts = np.unique(bought, return_counts=True)
         best = items[np.argsort(-counts, kind="stable")][:3]
         rows = [catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best]
         names = [str(row["title"] or row["item_id"]) for row in rows]
-        sentences.append(f"Most frequent among the last {int(valid.sum())} events: {', '.join(names)}.")
+        sentences.append(f"Most frequent among the last {len(events)} events: {', '.join(names)}.")
     return sentences
 
 
@@ -116,7 +115,7 @@ class Predictions:
         except StoreUnavailableError:
             return _User(None, self._as_of, "store_unavailable")
         # The store may have been loaded with a different last_n since; fast features must count what training counted.
-        state = replace(state, recent=state.recent.resize(self.manifest["last_n"]))
+        state = replace(state, history=state.history.last(self.manifest["last_n"]).compact())
         return _User(state, state.now, None)
 
     def _about(self, user: _User) -> dict[str, Any]:
@@ -150,9 +149,9 @@ class Predictions:
             items = [self._item(one["item_index"], one["score"]) for one in self._fallback["popular"][:k]]
         else:
             inputs = Inputs.from_state(user.state, user.now, self._next_item.feature_names)
-            scores = self._next_item.predict(inputs)
-            best = top_items(scores, k)[0]
-            items = [self._item(int(index), float(scores[0, index])) for index in best]
+            best = self._next_item.recommend(inputs, k)
+            ranked = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
+            items = [self._item(index, score) for index, score in ranked if index >= FIRST_INDEX]
         return schemas.RecommendAnswer(user_id=user_id, items=items, **self._about(user))
 
     def profile(self, user_id: str) -> schemas.ProfileAnswer:
@@ -180,7 +179,7 @@ class Predictions:
             features=[
                 schemas.Fact(name=n, meaning=DESCRIPTIONS.get(n) or describe(n), value=v) for n, v in values.items()
             ],
-            recent_events=int(state.recent.valid.sum()),
+            recent_events=int(state.history.lengths[0]),
             snapshot_time=None if np.isnat(state.snapshot_time) else str(state.snapshot_time),
             **self._about(user),
         )
@@ -202,8 +201,8 @@ class Predictions:
             self.predict_purchase(user)
             self.recommend(user, 1)
         # From an empty history: the compiled functions are the same for all users.
-        recent = recent_from_arrays([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
-        state = UserState("", {}, recent, np.datetime64("NaT"), self._as_of)
+        empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
+        state = UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
         for predictor in (self._purchase, self._next_item):
             predictor.predict(Inputs.from_state(state, self._as_of, predictor.feature_names))
         try:

@@ -10,7 +10,7 @@ from shoplens.errors import SettingsError
 
 _Deep = Literal["cnn", "lstm", "transformer"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Deep]
-NextItemModel = Literal["popularity", "personal_frequency", _Deep]
+NextItemModel = Literal["popularity", "personal_frequency", "listwise_ranker", _Deep]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -100,7 +100,7 @@ class PrepareParams(_Strict):
 class FeaturesParams(_Strict):
     """Parameters of the features."""
 
-    last_n: int = Field(ge=1, le=1000, description="Events kept for each user in the recent-events view.")
+    last_n: int = Field(ge=1, le=4096, description="Events kept for each user: all that models and fast features see.")
     active_days: int = Field(ge=1, description="A user is active, and has a snapshot, this many days after an event.")
     history_days: int | None = Field(
         ge=1, description="Number of latest days to snapshot; null means every day of the data, which training needs."
@@ -115,6 +115,14 @@ class FeaturesParams(_Strict):
         if "default" not in owners:
             raise ValueError("must have `default`, the owner of every view that is not named")
         return owners
+
+
+class CandidateParams(_Strict):
+    """How many candidates each source gives a model that ranks candidates."""
+
+    memory: int = Field(ge=0, description="Items of the user's history, by decayed count.")
+    neighbours: int = Field(ge=0, description="Items that follow, and items similar to, the latest events: of each.")
+    popular: int = Field(ge=1, description="Popular items.")
 
 
 class RowsParams(_Strict):
@@ -166,6 +174,8 @@ class NextItemParams(_Strict):
     baselines: tuple[NextItemModel, ...]
     loss: Literal["softmax", "sampled_softmax"]
     sampled_negatives: int = Field(ge=1, description="Number of negatives shared by a batch, for sampled_softmax.")
+    candidates: CandidateParams
+    members: int = Field(ge=1, description="Networks of a ranker, from different seeds, whose scores are averaged.")
     network: NetworkParams
     loop: LoopParams
 

@@ -8,13 +8,16 @@ only before the first purchase.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from features.catalogue import Catalogue
 from features.definitions import NUMERIC_FEATURES
-from features.recent import order_key, recent_as_of
+from features.histories import UserLog
+from features.items import ItemTables, item_tables, table_times
+from features.recent import order_key
 from shoplens.errors import ModelError
 from shoplens.files import read_json
 from shoplens.params import Params, RowsParams
@@ -200,6 +203,16 @@ def require_features(outs: Path) -> None:
         raise ModelError(f"{outs}: {', '.join(missing)} must exist before training. Run `dvc repro features`")
 
 
+def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], times: Any) -> ItemTables:
+    """Return the item tables that rows at `times` use, and the one as of the end of the data."""
+    start, end = (
+        np.datetime64(datetime.fromisoformat(dataset[n]).replace(tzinfo=None), "us") for n in ("start", "high_water")
+    )
+    every = np.append(np.datetime64(0, "us"), table_times(start, end))  # the first has no events
+    used = np.unique(np.searchsorted(every, times, side="right") - 1)
+    return item_tables(log, catalogue.size, np.append(every[used[used < len(every) - 1]], end))
+
+
 def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     """Build the rows of `task` from `outs/validated` and `outs/features`.
 
@@ -215,17 +228,23 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     make = purchase_keys if task == "purchase" else next_item_keys
     keys = make(events, dataset, params.train.rows, params.features.active_days)
     loop = params.train.purchase.loop if task == "purchase" else params.train.next_item.loop
-    train = _sample(keys.filter(pl.col("split") == "train"), loop.max_train_rows, params.seed)
+    train = keys.filter(pl.col("split") == "train")  # sorted by time
+    # What is bought next follows the season, so only the newest rows are learned from.
+    limit = loop.max_train_rows
+    train = _sample(train, limit, params.seed) if task == "purchase" else train.tail(limit)
     keys = pl.concat([train, keys.filter(pl.col("split") != "train")])
     slow = historical_features(keys.select("user_id", event_timestamp="time"), outs / "features", task)
     users, times = keys["user_id"].to_numpy().astype(str), keys["time"].dt.replace_time_zone(None).to_numpy()
-    recent = recent_as_of(events, users, times, params.features.last_n, catalogue)
+    log = UserLog.load(outs / "features/event_log")
+    history = log.as_of(users, times, params.features.last_n)
+    items = _item_tables(log, catalogue, dataset, times) if task == "next_item" else None
     rows = RowSet(
         task,
         users,
-        Inputs.join(slow.select(NUMERIC_FEATURES[task]), recent, times),
+        Inputs.join(slow.select(NUMERIC_FEATURES[task]), history, times, items),
         keys["label"].to_numpy() if task == "purchase" else None,
         [catalogue.index_of(t) for t in keys["targets"].to_list()] if task == "next_item" else None,
+        log,
     )
     parts = {name: rows.take(np.flatnonzero(keys["split"] == name)) for name in ("train", "validation", "test")}
     for name, part in parts.items():

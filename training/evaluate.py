@@ -106,7 +106,7 @@ def evaluate(params: Params, settings: Settings) -> None:
         (out / "predictions").mkdir()
         for task in TASKS:
             folder = settings.outs_dir / task
-            rows = RowSet.load(folder / "rows/test.parquet")
+            rows = RowSet.load(folder / "rows/test")
             evaluations = evaluate_folder(folder, rows, params)
             metrics[task] = as_metrics(evaluations, MAIN_METRIC[task])
             metrics[task]["rows"] = len(rows)

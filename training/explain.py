@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from features.fast import FAST_FEATURES
+from features.histories import Histories
 from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
@@ -34,14 +35,7 @@ _GROUPS = {"all fast features": True, "all slow features": False}
 def shuffle_input(inputs: Inputs, name: str, order: NDArray[np.int64]) -> Inputs:
     """Return the inputs with one feature, or one part of the history, reordered by `order`."""
     if name in _HISTORY:
-        part = _HISTORY[name]
-        values = getattr(inputs.recent, part)[order]
-        if part == "event_time":
-            # Ages are exchanged, not timestamps: a history must end before its own `now`. Where the other history is
-            # shorter, a row keeps its own times.
-            moved = values + (inputs.now - inputs.now[order])[:, None]
-            values = np.where(np.isnat(moved), inputs.recent.event_time, moved)
-        return replace(inputs, recent=replace(inputs.recent, **{part: values}))
+        return replace(inputs, history=_exchange(inputs, _HISTORY[name], order))
     fast = _GROUPS.get(name)
     columns = [
         k
@@ -51,6 +45,25 @@ def shuffle_input(inputs: Inputs, name: str, order: NDArray[np.int64]) -> Inputs
     tabular = inputs.tabular.copy()
     tabular[:, columns] = tabular[order][:, columns]
     return replace(inputs, tabular=tabular)
+
+
+def _exchange(inputs: Inputs, part: str, order: NDArray[np.int64]) -> Histories:
+    """Return histories with one column taken from the history `order` names, aligned at the latest event.
+
+    Where the other history is shorter, a row keeps its own values.
+    """
+    history = inputs.history
+    row, place = history.flat()
+    other = order[row]
+    other_place = history.end[other] - (history.end[row] - place)
+    has = other_place >= history.begin[other]
+    column = getattr(history.log, part)
+    values = column[np.where(has, other_place, place)]
+    if part == "event_time":  # ages are exchanged, not timestamps: a history must end before its own `now`
+        values = values + np.where(has, inputs.now[row] - inputs.now[other], np.timedelta64(0, "us"))
+    lengths = history.lengths
+    end = np.cumsum(lengths)
+    return Histories(replace(history.log.at(place), **{part: values}), end - lengths, end)
 
 
 def input_names(inputs: Inputs, *, sequence: bool, grouped: bool) -> tuple[str, ...]:
@@ -99,7 +112,7 @@ def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, In
     """Return the importance of each input of a task's model."""
     folder = settings.outs_dir / task
     predictor = artifact.load(folder / "model")
-    rows = RowSet.load(folder / "rows/test.parquet")
+    rows = RowSet.load(folder / "rows/test")
     limit = params.explain.rows if task == "purchase" else max(10, params.explain.rows // _FEWER_ROWS)
     if len(rows) > limit:
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)

@@ -19,7 +19,9 @@ def recipe_of(task: Task, params: Params) -> Recipe:
         own = params.train.purchase
         return Recipe(task, own.network, own.loop, own.loss, params.seed)
     item = params.train.next_item
-    return Recipe(task, item.network, item.loop, item.loss, params.seed, item.sampled_negatives)
+    return Recipe(
+        task, item.network, item.loop, item.loss, params.seed, item.sampled_negatives, item.candidates, item.members
+    )
 
 
 def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, live: Path | None = None) -> Model:
@@ -56,6 +58,5 @@ def _fit_task(task: Task, params: Params, settings: Settings) -> None:
             artifact.save(baseline, names, rows.learned_until, out / "baselines" / name)
         model = train_model(own.model, recipe, rows, catalogue, out / "live")
         artifact.save(model, names, rows.learned_until, out / "model")
-        (out / "rows").mkdir()
-        rows.validation.save(out / "rows/validation.parquet")
-        rows.test.save(out / "rows/test.parquet")
+        rows.validation.save(out / "rows/validation")
+        rows.test.save(out / "rows/test")

@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.fast import FAST_FEATURES, fast_features
-from features.recent import RecentEvents
+from features.histories import Histories, UserLog
+from features.items import ItemTables
 from shoplens.errors import ModelError
 
 if TYPE_CHECKING:
@@ -23,21 +24,30 @@ class Inputs:
     Attributes:
         names: Names of the tabular features, in column order.
         tabular: Unscaled features, NaN if missing, float32 (rows, features).
-        recent: The last N events of each row before `now`.
+        history: The last N events of each row before `now`.
         now: The as-of time of each row (UTC), datetime64[us] (rows,).
+        items: Statistics of the items, with a table at or before each row's time; None for task `purchase`.
     """
 
     names: tuple[str, ...]
     tabular: NDArray[np.float32]
-    recent: RecentEvents
+    history: Histories
     now: NDArray[np.datetime64]
+    items: ItemTables | None = None
+
+    @property
+    def item_tables(self) -> ItemTables:
+        """The item tables of next-item inputs."""
+        if self.items is None:
+            raise ModelError("inputs: must have item tables for task next_item; they are missing")
+        return self.items
 
     def __len__(self) -> int:
         return len(self.tabular)
 
     def take(self, idx: Any) -> "Inputs":
         """Return the rows selected by `idx`: integers, booleans or a slice."""
-        return Inputs(self.names, self.tabular[idx], self.recent.take(idx), self.now[idx])
+        return Inputs(self.names, self.tabular[idx], self.history.take(idx), self.now[idx], self.items)
 
     def select(self, names: tuple[str, ...]) -> "Inputs":
         """Return the inputs with the tabular features `names`, in this order.
@@ -54,34 +64,44 @@ class Inputs:
                 f"Train the model again"
             )
         order = [self.names.index(name) for name in names]
-        return Inputs(names, self.tabular[:, order], self.recent, self.now)
-
-    def resize(self, n: int) -> "Inputs":
-        """Return the inputs with histories cut, or padded on the left, to `n` events."""
-        return self if n == self.recent.n else Inputs(self.names, self.tabular, self.recent.resize(n), self.now)
+        return Inputs(names, self.tabular[:, order], self.history, self.now, self.items)
 
     @classmethod
-    def join(cls, slow: pl.DataFrame, recent: RecentEvents, now: NDArray[np.datetime64]) -> "Inputs":
-        """Combine slow features (numeric columns, one line per row) with the fast features computed from `recent`."""
-        fast = fast_features(recent, now)
-        columns = [slow[name].cast(pl.Float32).fill_null(float("nan")).to_numpy() for name in slow.columns]
-        columns += [fast[name] for name in FAST_FEATURES]
-        return cls((*slow.columns, *FAST_FEATURES), np.stack(columns, axis=1), recent, now)
+    def join(
+        cls, slow: pl.DataFrame, history: Histories, now: NDArray[np.datetime64], items: ItemTables | None
+    ) -> "Inputs":
+        """Combine slow features (numeric columns, one line per row) with the fast features computed from `history`."""
+        tabular = np.empty((len(history), slow.width + len(FAST_FEATURES)), dtype=np.float32)
+        for k, name in enumerate(slow.columns):
+            tabular[:, k] = slow[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        tabular[:, slow.width :] = _fast(history, now)
+        return cls((*slow.columns, *FAST_FEATURES), tabular, history, now, items)
 
     @classmethod
-    def from_state(cls, state: "UserState", now: np.datetime64, names: tuple[str, ...]) -> "Inputs":
+    def from_state(
+        cls, state: "UserState", now: np.datetime64, names: tuple[str, ...], items: ItemTables | None = None
+    ) -> "Inputs":
         """Return the inputs of one user from the online store; a feature that it lacks is NaN."""
         moment = np.array([now], dtype="datetime64[us]")
-        fast = fast_features(state.recent, moment)
-        values = [fast[name][0] if name in fast else state.features.get(name) for name in names]
+        fast = dict(zip(FAST_FEATURES, _fast(state.history, moment)[0], strict=True))
+        values = [fast[name] if name in fast else state.features.get(name) for name in names]
         tabular = np.array([[np.nan if value is None else value for value in values]], dtype=np.float32)
-        return cls(tuple(names), tabular, state.recent, moment)
+        return cls(tuple(names), tabular, state.history, moment, items)
+
+
+def _fast(history: Histories, now: NDArray[np.datetime64]) -> NDArray[np.float32]:
+    """Return the fast features of every row, (rows, features), in the order of FAST_FEATURES."""
+    values = np.empty((len(history), len(FAST_FEATURES)), dtype=np.float32)
+    for rows, window in history.windows(int(history.lengths.max(initial=1))):
+        found = fast_features(window, now[rows])
+        values[rows] = np.stack([found[name] for name in FAST_FEATURES], axis=1)
+    return values
 
 
 Task = Literal["purchase", "next_item"]
 TASKS: tuple[Task, ...] = ("purchase", "next_item")
 _FEATURE = "feature:"
-_RECENT = "recent:"
+_ROWS, _EVENTS, _ITEMS = "rows.parquet", "events.parquet", "items.npz"
 
 
 @dataclass(frozen=True)
@@ -94,6 +114,7 @@ class RowSet:
         inputs: The model inputs.
         label: For "purchase", 0 or 1, float32 (rows,); else None.
         targets: For "next_item", one int32 array of catalogue indexes per row; else None.
+        log: The log that the histories were cut from, for training; None in rows that were loaded.
     """
 
     task: Task
@@ -101,6 +122,14 @@ class RowSet:
     inputs: Inputs
     label: NDArray[np.float32] | None = None
     targets: list[NDArray[np.int32]] | None = None
+    log: UserLog | None = None
+
+    @property
+    def full_log(self) -> UserLog:
+        """All events of all users, for models that count in them; only events known before a row's time may be used."""
+        if self.log is None:
+            raise ModelError("rows: must have the log that they were cut from; rows that were loaded have none")
+        return self.log
 
     def __len__(self) -> int:
         return len(self.user_id)
@@ -123,44 +152,48 @@ class RowSet:
         """Return the rows at the given positions."""
         label = None if self.label is None else self.label[idx]
         targets = None if self.targets is None else [self.targets[k] for k in np.arange(len(self))[idx]]
-        return RowSet(self.task, self.user_id[idx], self.inputs.take(idx), label, targets)
+        return RowSet(self.task, self.user_id[idx], self.inputs.take(idx), label, targets, self.log)
 
-    def save(self, path: Path) -> None:
-        """Write the rows as Parquet; the same rows give the same bytes."""
-        recent = self.inputs.recent
-        columns: dict[str, Any] = {"user_id": self.user_id, "time": self.inputs.now}
+    def save(self, folder: Path) -> None:
+        """Write the rows, and the events of their histories, as Parquet; the same rows give the same bytes."""
+        folder.mkdir(parents=True)
+        history = self.inputs.history.compact()
+        columns: dict[str, Any] = {
+            "user_id": self.user_id,
+            "time": self.inputs.now,
+            "begin": history.begin,
+            "end": history.end,
+        }
         if self.label is not None:
             columns["label"] = self.label
         if self.targets is not None:
             columns["targets"] = pl.Series(self.targets, dtype=pl.List(pl.Int32))
         for k, name in enumerate(self.inputs.names):
             columns[_FEATURE + name] = self.inputs.tabular[:, k]
-        for name in RecentEvents.__dataclass_fields__:
-            values = getattr(recent, name)
-            columns[_RECENT + name] = values.astype("int64") if name == "event_time" else values
-        pl.DataFrame(columns).write_parquet(path)
+        pl.DataFrame(columns).write_parquet(folder / _ROWS)
+        history.write(folder / _EVENTS)
+        if self.inputs.items is not None:
+            self.inputs.items.used(self.inputs.now).write(folder / _ITEMS)
 
     @classmethod
-    def load(cls, path: Path) -> "RowSet":
-        """Load rows from a Parquet file.
+    def load(cls, folder: Path) -> "RowSet":
+        """Load rows that `save` wrote.
 
         Raises:
-            ModelError: the file is missing or unreadable.
+            ModelError: a file is missing or unreadable.
         """
         try:
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(folder / _ROWS)
+            history = Histories.read(folder / _EVENTS, frame["begin"].to_numpy(), frame["end"].to_numpy())
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise ModelError(f"rows {path}: cannot be read ({error}). Run the training stage") from error
-        recent = {}
-        for name in RecentEvents.__dataclass_fields__:
-            values = frame[_RECENT + name].to_numpy()
-            recent[name] = values.astype("datetime64[us]") if name == "event_time" else values
+            raise ModelError(f"rows {folder}: cannot be read ({error}). Run the training stage") from error
         features = [name for name in frame.columns if name.startswith(_FEATURE)]
         inputs = Inputs(
             tuple(name.removeprefix(_FEATURE) for name in features),
             frame.select(features).to_numpy().astype(np.float32),
-            RecentEvents(**recent),
+            history,
             frame["time"].to_numpy().astype("datetime64[us]"),
+            ItemTables.read(folder / _ITEMS) if (folder / _ITEMS).exists() else None,
         )
         has = frame.columns
         return cls(

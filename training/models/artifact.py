@@ -16,6 +16,7 @@ from features.catalogue import UNKNOWN_INDEX, Catalogue
 from shoplens.errors import ModelError
 from shoplens.files import read_json, whole_folder, write_json
 from training.models.contract import FloatArray, Model, Recipe, model_class
+from training.models.ranking import Ranking
 from training.rows import Inputs, Task
 
 _CARD = "model.json"
@@ -44,12 +45,12 @@ class Predictor:
         return self.model.catalogue
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """Return probabilities, (rows,), or scores, (rows, catalogue size), with -inf at indexes 0 and 1.
+        """See `Model.predict`."""
+        return self.model.predict(inputs.select(self.feature_names))
 
-        If `features.last_n` has changed since training, histories are cut or padded to the length the model expects.
-        """
-        chosen = inputs.select(self.feature_names)
-        return self.model.predict(chosen if self.model.history is None else chosen.resize(self.model.history))
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """See `Model.recommend`."""
+        return self.model.recommend(inputs.select(self.feature_names), k)
 
 
 def save(model: Model, feature_names: tuple[str, ...], learned_until: np.datetime64, folder: Path) -> None:
@@ -80,16 +81,26 @@ def load(folder: Path) -> Predictor:
 
 
 class RemappedPredictor:
-    """A predictor whose inputs and scores use the indexes of `catalogue`."""
+    """A predictor whose inputs and rankings use the indexes of `catalogue`."""
 
     def __init__(self, predictor: Predictor, catalogue: Catalogue) -> None:
         self._predictor = predictor
-        own = predictor.catalogue.index_of(catalogue.frame["item_id"].to_list())
-        # Index in `catalogue` -> index that the model uses, (catalogue.size,). Items new to the model map to unknown.
-        self._table: NDArray[np.int32] = np.concatenate([np.array([0, UNKNOWN_INDEX], dtype=np.int32), own])
+        own, theirs = catalogue.frame["item_id"].to_list(), predictor.catalogue.frame["item_id"].to_list()
+        none = np.array([0, UNKNOWN_INDEX], dtype=np.int32)
+        # Index in `catalogue` -> index that the model uses, and back. An item that the other lacks maps to unknown.
+        self._inward: NDArray[np.int32] = np.concatenate([none, predictor.catalogue.index_of(own)])
+        self._outward: NDArray[np.int32] = np.concatenate([none, catalogue.index_of(theirs)])
+
+    def _remap(self, inputs: Inputs) -> Inputs:
+        log = inputs.history.log
+        moved = replace(log, item_index=self._inward[log.item_index])
+        return replace(inputs, history=replace(inputs.history, log=moved))
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """See `Predictor.predict`; an item unknown to the model scores -inf."""
-        recent = replace(inputs.recent, item_index=self._table[inputs.recent.item_index])
-        scores = self._predictor.predict(replace(inputs, recent=recent))
-        return scores if self._predictor.task == "purchase" else scores[:, self._table]
+        """See `Model.predict`."""
+        return self._predictor.predict(self._remap(inputs))
+
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """See `Model.recommend`; an item that `catalogue` lacks keeps its rank and is shown as unknown."""
+        found = self._predictor.recommend(self._remap(inputs), k)
+        return Ranking(self._outward[found.items], found.scores)

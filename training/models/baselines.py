@@ -10,6 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from training.models.contract import FloatArray, Model
+from training.models.ranking import Ranking, top_items
 from training.rows import Inputs, RowSet
 
 _WINDOW = np.timedelta64(28, "D")  # recent enough to follow the season, long enough for stable counts
@@ -90,11 +91,11 @@ class Popularity(_OneArray):
         """Count the targets."""
         self.learned = popular_counts(train, self.catalogue.size)
 
-    def predict(self, inputs: Inputs) -> FloatArray:
-        """Return the same scores for every row."""
-        scores = self.learned.copy()
-        scores[:2] = -np.inf
-        return np.broadcast_to(scores, (len(inputs), len(scores))).copy()
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """Return the same items for every row, scored with their share of all targets."""
+        share = self.learned / max(float(self.learned.sum()), 1.0)
+        best = top_items(share[None, :], k)
+        return Ranking(np.repeat(best.items, len(inputs), axis=0), np.repeat(best.scores, len(inputs), axis=0))
 
 
 class PersonalFrequency(_OneArray):
@@ -116,17 +117,18 @@ class PersonalFrequency(_OneArray):
             self.learned = (counts / (counts.sum() + 1)).astype(np.float32)  # below 1, so it only breaks ties
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """See `Model.predict`; of a purchase 1 - exp(-rate): at least one order per week in a Poisson process."""
-        if self.recipe.task == "purchase":
-            if _RATE not in inputs.names:
-                return np.full(len(inputs), self.learned[0], dtype=np.float32)
-            rate = inputs.tabular[:, inputs.names.index(_RATE)]
-            return np.where(np.isnan(rate), self.learned[0], -np.expm1(-rate)).astype(np.float32)
+        """Return 1 - exp(-rate): the probability of at least one order per week in a Poisson process."""
+        if _RATE not in inputs.names:
+            return np.full(len(inputs), self.learned[0], dtype=np.float32)
+        rate = inputs.tabular[:, inputs.names.index(_RATE)]
+        return np.where(np.isnan(rate), self.learned[0], -np.expm1(-rate)).astype(np.float32)
+
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """See `Model.recommend`; an item scores the number of its events in the history plus its popularity."""
         scores = np.broadcast_to(self.learned, (len(inputs), len(self.learned))).copy()
-        items = inputs.recent.item_index
-        np.add.at(scores, (np.arange(len(items))[:, None], items), np.float32(1))
-        scores[:, :2] = -np.inf
-        return scores
+        row, place = inputs.history.flat()
+        np.add.at(scores, (row, inputs.history.log.item_index[place]), np.float32(1))
+        return top_items(scores, k)
 
 
 _FILE = "trees.joblib"

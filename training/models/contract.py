@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
-from shoplens.params import LoopParams, NetworkParams
+from shoplens.params import CandidateParams, LoopParams, NetworkParams
+from training.models.ranking import Ranking
 from training.rows import Inputs, RowSet, Task
 
 FloatArray = NDArray[np.float32]
@@ -27,6 +28,8 @@ class Recipe:
     loss: str
     seed: int
     sampled_negatives: int = 4096
+    candidates: CandidateParams | None = None
+    members: int = 1
 
 
 class Model(ABC):
@@ -36,13 +39,11 @@ class Model(ABC):
         name: Its name in params.yaml.
         tasks: The tasks that it supports.
         reads_history: Whether it reads recent events in addition to tabular features.
-        history: The number of recent events that it was built for; None if any number will do.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
     reads_history: ClassVar[bool] = True
-    history: int | None = None
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         if recipe.task not in self.tasks:
@@ -56,9 +57,13 @@ class Model(ABC):
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Learn from `train`, using `validation` for early stopping; write any learning curves to the folder `live`."""
 
-    @abstractmethod
     def predict(self, inputs: Inputs) -> FloatArray:
-        """Return probabilities, (rows,), or scores, (rows, catalogue size), with -inf at indexes 0 and 1."""
+        """Return the probability of a purchase within the horizon, (rows,): models of task `purchase`."""
+        raise ModelError(f"model: {self.name} does not predict probabilities")
+
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """Return the k items that are most likely next, ranked over the full catalogue: models of task `next_item`."""
+        raise ModelError(f"model: {self.name} does not recommend items")
 
     @abstractmethod
     def export(self, folder: Path) -> dict[str, Any]:
@@ -81,6 +86,7 @@ _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
     "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE | _NEXT_ITEM),
     "decision_tree": ("training.models.baselines:DecisionTree", _PURCHASE),
     "boosted_trees": ("training.models.baselines:BoostedTrees", _PURCHASE),
+    "listwise_ranker": ("training.models.ranker:ListwiseRanker", _NEXT_ITEM),
     "cnn": ("training.models.encoders:Cnn", _PURCHASE | _NEXT_ITEM),
     "lstm": ("training.models.encoders:Lstm", _PURCHASE | _NEXT_ITEM),
     "transformer": ("training.models.encoders:Transformer", _PURCHASE | _NEXT_ITEM),

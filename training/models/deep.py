@@ -19,6 +19,7 @@ from training.loop import Curves, Progress
 from training.models.baselines import popular_counts
 from training.models.contract import FloatArray, Model
 from training.models.layers import EventEmbedding, ItemEmbedding, NextItemHead
+from training.models.ranking import Ranking, top_items
 from training.rows import Inputs, RowSet
 
 _CLIP = 8.0  # standard deviations; limits the influence of a single extreme value
@@ -76,6 +77,7 @@ def _log(values: FloatArray) -> Any:
 _WEIGHTS = "model.weights.h5"
 _BUCKETS = (1, 32, 512)  # batch sizes for which prediction is compiled; a batch is padded to the next larger one
 _HOUR = np.timedelta64(3_600_000_000, "us")
+_MEMORY = 128  # events of the history that can be repeated
 _MAX_TARGETS = 24  # items per basket; a larger basket is thinned out evenly, to bound memory
 
 
@@ -95,13 +97,7 @@ class DeepModel(Model):
 
     def inputs(self, rows: Inputs) -> dict[str, NDArray[Any]]:
         """Return the input arrays of the network."""
-        network = self.recipe.network
-        if rows.recent.n < network.length:
-            raise ModelError(
-                f"network.length: must be at most features.last_n {rows.recent.n}; received {network.length}. "
-                f"Lower it, or raise features.last_n"
-            )
-        recent = rows.recent.tail(network.length)
+        recent = rows.history.window(self.recipe.network.length)
         hours = (rows.now[:, None] - recent.event_time) / _HOUR
         hours = np.where(recent.valid & ~np.isnat(recent.event_time), hours, 0)
         numbers = np.stack([np.log1p(np.maximum(hours, 0)), np.log1p(recent.order_code)], axis=-1)
@@ -109,14 +105,13 @@ class DeepModel(Model):
             "item": recent.item_index,
             "name": recent.event_code.astype(np.int32),
             "numbers": numbers.astype(np.float32),
-            "history": rows.recent.item_index,
+            "history": rows.history.window(_MEMORY).item_index,
             "tabular": self.scaler.apply(rows),
         }
 
     def build(self, history: int) -> None:
         """Create the layers and two graphs for N recent events: `network` for prediction, `learner` for training."""
         size = self.recipe.network
-        self.history: int = history
         given = {
             "item": keras.Input((size.length,), dtype="int32", name="item"),
             "name": keras.Input((size.length,), dtype="int32", name="name"),
@@ -167,7 +162,7 @@ class DeepModel(Model):
         if self.recipe.task == "next_item":
             counts = popular_counts(train, self.catalogue.size).astype(np.float64) + 0.5
             self.log_popularity = np.log(counts / counts.sum()).astype(np.float32)
-        self.build(train.inputs.recent.n)
+        self.build(_MEMORY)
         self._learn(train, validation, live)
         self._compile()
 
@@ -210,7 +205,15 @@ class DeepModel(Model):
         self._function = tf.function(lambda x: self.network(x, training=False), reduce_retracing=True)
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """See `Model.predict`. Batches are padded to a few fixed sizes, so nothing is compiled while serving."""
+        """See `Model.predict`."""
+        return self._run(inputs)
+
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """See `Model.recommend`."""
+        return top_items(self._run(inputs), k)
+
+    def _run(self, inputs: Inputs) -> FloatArray:
+        """Run the network. Batches are padded to a few fixed sizes, so nothing is compiled while serving."""
         x = self.inputs(inputs)
         parts = []
         for begin in range(0, len(inputs), _BUCKETS[-1]):
@@ -219,15 +222,12 @@ class DeepModel(Model):
             bucket = next(size for size in _BUCKETS if size >= rows)
             padded = {n: np.concatenate([v, np.zeros((bucket - rows, *v.shape[1:]), v.dtype)]) for n, v in part.items()}
             parts.append(self._function(padded).numpy()[:rows])
-        scores = cast(FloatArray, np.concatenate(parts).astype(np.float32, copy=False))
-        if self.recipe.task == "next_item":
-            scores[:, :2] = -np.inf
-        return scores
+        return cast(FloatArray, np.concatenate(parts).astype(np.float32, copy=False))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the weights."""
         self.network.save_weights(folder / _WEIGHTS)
-        return {"scaler": self.scaler.as_json(), "history": self.history}
+        return {"scaler": self.scaler.as_json(), "history": _MEMORY}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Rebuild the network and load the weights."""

@@ -1,0 +1,110 @@
+"""Items that follow other items: sequential rules and cosine similarity, learned by counting.
+
+A rule i -> j has the weight 1/d for every time that j came d events after i, for d up to a window, over the count of i
+(Ludewig & Jannach, "Evaluation of session-based recommendation algorithms", UMUAI 2018, section 2.3.2). The similarity
+of i and j sums the same weights in both directions over sqrt(count(i) * count(j)).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+from features.histories import Histories, UserLog
+
+WINDOW = 8  # events that a rule may span
+_KEPT = 100  # rules per item
+_LATEST = 8  # events of the history that rules start from
+_BLOCK = 4_000_000  # events counted at once, to bound memory
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The strongest rules and similarities of each item.
+
+    Attributes:
+        rules: (size, size), row i holds the rules i -> j.
+        similar: (size, size), row i holds the items similar to i.
+    """
+
+    rules: csr_array
+    similar: csr_array
+
+    @classmethod
+    def count(cls, log: UserLog, size: int, until: np.datetime64) -> "Neighbours":
+        """Count the rules among events known before `until`, in each user's own order.
+
+        Consecutive events with the same item count once, so that nothing follows itself.
+        """
+        known = np.flatnonzero((np.asarray(log.events.item_index) > 1) & (np.asarray(log.events.known_time) < until))
+        user = np.searchsorted(np.sort(log.users["begin"].to_numpy()), known, side="right")
+        item = np.asarray(log.events.item_index[known])
+        fresh = np.append(True, (user[1:] != user[:-1]) | (item[1:] != item[:-1]))[: len(item)]
+        user, item = user[fresh], item[fresh]
+        total = csr_array((size, size), dtype=np.float32)
+        for begin in range(0, len(item), _BLOCK):
+            total = total + _pairs(user[begin : begin + _BLOCK + WINDOW], item[begin : begin + _BLOCK + WINDOW], size)
+        events = np.maximum(np.bincount(item, minlength=size).astype(np.float32), 1)
+        both = (total + total.T).tocsr()
+        rules, similar = total.copy(), both
+        rules.data /= np.repeat(events, np.diff(rules.indptr))
+        similar.data /= np.sqrt(np.repeat(events, np.diff(similar.indptr)) * events[similar.indices])
+        return cls(_strongest(rules), _strongest(similar))
+
+    def save(self, path: Path) -> None:
+        """Write both matrices; the same matrices give the same bytes."""
+        arrays = {
+            f"{name}_{part}": getattr(getattr(self, name), part)
+            for name in ("rules", "similar")
+            for part in ("data", "indices", "indptr")
+        }
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Neighbours":
+        """Read what `save` wrote."""
+        with np.load(path) as kept:
+
+            def matrix(name: str) -> csr_array:
+                data, indices, indptr = (kept[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
+                return csr_array((data, indices, indptr), shape=(len(indptr) - 1, len(indptr) - 1))
+
+            return cls(matrix("rules"), matrix("similar"))
+
+    def follow(self, history: Histories) -> tuple[csr_array, csr_array]:
+        """Return the scores of the items that follow the latest events of each row, and that are similar to them.
+
+        The latest event weighs 1, the one before 1/2, then 1/3, ...
+
+        Returns:
+            Two sparse matrices, (rows, size).
+        """
+        latest = history.last(_LATEST)
+        row, place = latest.flat()
+        item = latest.log.item_index[place].astype(np.int64)
+        weight = (1.0 / (latest.end[row] - place)).astype(np.float32)
+        size = self.rules.shape[0]
+        start = csr_array((weight, (row, item)), shape=(len(history), size))
+        return (start @ self.rules).tocsr(), (start @ self.similar).tocsr()
+
+
+def _pairs(user: NDArray[np.int64], item: NDArray[np.int32], size: int) -> csr_array:
+    """Return the summed weights of the pairs within the window, (size, size); the last WINDOW events only follow."""
+    total = csr_array((size, size), dtype=np.float32)
+    for distance in range(1, WINDOW + 1):
+        same = (user[distance:] == user[:-distance]) & (item[distance:] != item[:-distance])
+        one, two = item[:-distance][same], item[distance:][same]
+        weight = np.full(len(one), 1 / distance, dtype=np.float32)
+        total = total + coo_array((weight, (one, two)), shape=(size, size)).tocsr()
+    return total.tocsr()
+
+
+def _strongest(matrix: csr_array) -> csr_array:
+    """Keep the largest values of each row; ties go to the lower index."""
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, row))
+    rank = np.arange(len(row)) - matrix.indptr[row]
+    kept = order[rank < _KEPT]
+    return csr_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape)

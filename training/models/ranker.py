@@ -1,0 +1,332 @@
+"""The main next-item model: a small network that ranks described candidates against each other.
+
+Each candidate's numbers pass through a network that also sees the mean over the row's candidates, as in deep sets
+(Zaheer et al., NeurIPS 2017, eq. 4). The loss is the softmax cross-entropy over the row's candidates with all targets
+equally likely (ListNet's top-one probability; Cao et al., ICML 2007, eq. 5). Several networks from different seeds are
+averaged. Keras trains, reproducibly from the seed; NumPy predicts, so that a service needs no TensorFlow.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import FIRST_INDEX, Catalogue
+from shoplens.errors import ModelError
+from shoplens.stage import console
+from training.models.candidates import CandidateMaker, Candidates
+from training.models.contract import FloatArray, Model, Recipe
+from training.models.neighbours import Neighbours
+from training.models.ranking import Ranking, top_listed
+from training.rows import Inputs, RowSet
+
+_FAR = 6.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
+_BATCH = 512  # rows described or ranked at once
+_FOLDS = 3  # times at which rules are counted anew for the training rows
+_WARM_UP = 0.05  # of all steps
+_DECAY = 1e-3  # of the weights, by AdamW
+_AVERAGE = 0.995  # momentum of the moving average of the weights
+_LAYERS = ("in", "context", "hidden", "last", "score")
+
+
+@dataclass(frozen=True)
+class _Member:
+    """The weights of one network: kernel and bias of each layer of `_LAYERS`, by "layer/kernel" and "layer/bias"."""
+
+    weights: dict[str, FloatArray]
+
+    def score(self, features: FloatArray, mask: NDArray[np.bool_]) -> FloatArray:
+        """Return log probabilities over each row's candidates, (rows, candidates), -inf where `mask` is False.
+
+        Args:
+            features: (rows, candidates, features), standardized.
+            mask: False for padding, (rows, candidates).
+        """
+
+        def dense(values: FloatArray, layer: str) -> FloatArray:
+            out = values @ self.weights[f"{layer}/kernel"] + self.weights[f"{layer}/bias"]
+            return np.asarray(out, dtype=np.float32)
+
+        def silu(values: FloatArray) -> FloatArray:
+            return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
+
+        first = silu(dense(features, "in"))
+        weight = mask[..., None].astype(np.float32)
+        mean = (first * weight).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+        second = silu(dense(first, "hidden") + dense(mean, "context"))
+        logits = np.where(mask, dense(silu(dense(second, "last")), "score")[..., 0], -np.inf)
+        top = np.max(logits, axis=1, keepdims=True, initial=-1e30)
+        total = np.log(np.exp(logits - top).sum(axis=1, keepdims=True) + 1e-30)
+        return np.asarray(logits - top - total, dtype=np.float32)
+
+
+class ListwiseRanker(Model):
+    """Candidates from memory, rules and popularity, ranked by networks with a listwise loss."""
+
+    name = "listwise_ranker"
+    tasks = frozenset({"next_item"})
+
+    def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
+        super().__init__(recipe, catalogue)
+        if recipe.candidates is None:
+            raise ModelError("train.next_item.candidates: must be set for listwise_ranker; it is missing")
+        self._maker = CandidateMaker(catalogue, recipe.candidates)
+        self._neighbours: Neighbours | None = None
+        self._members: list[_Member] = []
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Train on the latest rows; rules are counted before the rows that they describe."""
+        began = time.monotonic()
+        times = train.inputs.now
+        bounds = np.unique(np.quantile(times.astype(np.int64), np.arange(_FOLDS) / _FOLDS, method="lower"))
+        folds = np.searchsorted(bounds, times.astype(np.int64), side="right") - 1
+        parts = []
+        for fold, bound in enumerate(bounds):
+            rows = train.take(np.flatnonzero(folds == fold))
+            parts.append(_Examples.make(self._maker, rows, self._count(train, np.datetime64(int(bound), "us"))))
+        first = validation.inputs.now.min()
+        held_out = _Examples.make(self._maker, validation, self._count(train, first))
+        examples = _Examples.join(parts)
+        self._scale(examples.features)
+        examples, held_out = self._scaled(examples), self._scaled(held_out)
+        console.print(
+            f"{self.name}: {len(examples):,} rows with a target among {len(examples.features):,} candidates, "
+            f"{examples.features.shape[1]} features ({time.monotonic() - began:.0f} s)"
+        )
+        self._members = [
+            _Member(_learn(self.recipe, examples, held_out, self.recipe.seed + k, live if k == 0 else None))
+            for k in range(self.recipe.members)
+        ]
+        self._neighbours = self._count(train, validation.inputs.now.max())
+
+    def _count(self, rows: RowSet, until: np.datetime64) -> Neighbours | None:
+        """Count rules among events known before `until`, if the candidates use them."""
+        if self.recipe.candidates is None or not self.recipe.candidates.neighbours:
+            return None
+        return Neighbours.count(rows.full_log, self.catalogue.size, until)
+
+    def _scale(self, features: NDArray[np.float16]) -> None:
+        self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        deviation = features.std(axis=0, dtype=np.float64)
+        self._deviation = np.where(deviation < 1e-4, np.inf, deviation).astype(np.float32)  # constant: always 0
+
+    def _standardize(self, features: NDArray[Any]) -> FloatArray:
+        scaled = (features.astype(np.float32) - self._mean) / self._deviation
+        return np.asarray(np.clip(scaled, -_FAR, _FAR), dtype=np.float32)
+
+    def _scaled(self, examples: "_Examples") -> "_Examples":
+        scaled = np.empty_like(examples.features)
+        for begin in range(0, len(scaled), 1_000_000):  # bounds memory
+            part = slice(begin, begin + 1_000_000)
+            scaled[part] = self._standardize(examples.features[part])
+        return replace(examples, features=scaled)
+
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """See `Model.recommend`; scores are log probabilities among the candidates.
+
+        Where there are fewer than k candidates, the most popular other items follow.
+        """
+        parts = []
+        for begin in range(0, len(inputs), _BATCH):
+            rows = inputs.take(slice(begin, begin + _BATCH))
+            found = self._maker.make(rows, self._neighbours)
+            place, mask = found.lists()
+            features = np.where(mask[..., None], self._standardize(found.features)[place], np.float32(0))
+            score = np.mean([member.score(features, mask) for member in self._members], axis=0)
+            items = np.where(mask, found.item[place], 0).astype(np.int32)
+            parts.append(self._filled(top_listed(items, score.astype(np.float32), k), rows, k))
+        return Ranking.join(parts)
+
+    def _filled(self, ranking: Ranking, rows: Inputs, k: int) -> Ranking:
+        """Fill free places with popular items, scored below all candidates."""
+        short = np.flatnonzero((ranking.items == 0).any(axis=1))
+        if not len(short):
+            return ranking
+        items, scores = ranking.items.copy(), ranking.scores.copy()
+        popularity = rows.item_tables.values[:, :, 0]
+        tables = rows.item_tables.at(rows.now[short])
+        order = {
+            table: np.argsort(-popularity[table, FIRST_INDEX:], kind="stable")[: 2 * k] + FIRST_INDEX
+            for table in set(tables.tolist())
+        }
+        for row, table in zip(short, tables, strict=True):
+            free = np.flatnonzero(items[row] == 0)
+            more = order[int(table)]
+            more = more[~np.isin(more, items[row])][: len(free)]
+            taken = free[: len(more)]
+            items[row, taken] = more
+            lowest = scores[row, free[0] - 1] if free[0] else np.float32(0)
+            scores[row, taken] = lowest - 1 - np.arange(len(more), dtype=np.float32)
+        return Ranking(items, scores)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write weights, scale and rules."""
+        weights: dict[str, Any] = {
+            f"{k}/{name}": one for k, member in enumerate(self._members) for name, one in member.weights.items()
+        }
+        np.savez_compressed(folder / "ranker.npz", mean=self._mean, deviation=self._deviation, **weights)
+        if self._neighbours is not None:
+            self._neighbours.save(folder / "neighbours.npz")
+        return {"features": list(self._maker.names)}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Load what `export` wrote."""
+        with np.load(folder / "ranker.npz") as file:
+            self._mean, self._deviation = file["mean"], file["deviation"]
+            self._members = [
+                _Member({f"{n}/{part}": file[f"{k}/{n}/{part}"] for n in _LAYERS for part in ("kernel", "bias")})
+                for k in range(self.recipe.members)
+            ]
+        if (folder / "neighbours.npz").exists():
+            self._neighbours = Neighbours.load(folder / "neighbours.npz")
+
+    def parameter_count(self) -> int:
+        """Return the number of weights of all networks."""
+        return sum(one.size for member in self._members for one in member.weights.values())
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Rows with at least one target among their candidates, flat.
+
+    Attributes:
+        start: First candidate of each row, (rows,).
+        count: Candidates of each row, (rows,).
+        features: float16 (candidates, features).
+        target: Whether each candidate is a target, (candidates,).
+    """
+
+    start: NDArray[np.int64]
+    count: NDArray[np.int64]
+    features: NDArray[np.float16]
+    target: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @classmethod
+    def make(cls, maker: CandidateMaker, rows: RowSet, neighbours: Neighbours | None) -> "_Examples":
+        parts = []
+        for begin in range(0, len(rows), _BATCH):
+            batch = rows.take(np.arange(begin, min(begin + _BATCH, len(rows))))
+            parts.append(cls._of(maker.make(batch.inputs, neighbours), batch.target_sets, maker.size))
+        return cls.join(parts)
+
+    @classmethod
+    def _of(cls, found: Candidates, targets: list[NDArray[np.int32]], size: int) -> "_Examples":
+        sizes = np.array([len(one) for one in targets])
+        wanted = np.repeat(np.arange(len(targets)), sizes) * size + np.concatenate(targets)
+        target = np.isin(found.row * size + found.item, wanted)
+        hit = np.bincount(found.row, target, found.rows) > 0
+        kept = hit[found.row]
+        count = np.bincount(found.row[kept], minlength=found.rows)[hit]
+        features = np.clip(found.features[kept], -6e4, 6e4).astype(np.float16)
+        return cls(np.cumsum(count) - count, count, features, target[kept])
+
+    @classmethod
+    def join(cls, parts: "list[_Examples]") -> "_Examples":
+        offset = np.cumsum([0, *(len(one.target) for one in parts)])
+        return cls(
+            np.concatenate([one.start + first for one, first in zip(parts, offset, strict=False)]),
+            np.concatenate([one.count for one in parts]),
+            np.concatenate([one.features for one in parts]),
+            np.concatenate([one.target for one in parts]),
+        )
+
+    def batch(self, rows: NDArray[np.int64], width: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return features, (rows, width, features), mask and target probabilities, each (rows, width)."""
+        column = np.arange(width)
+        mask = column < self.count[rows][:, None]
+        place = np.where(mask, self.start[rows][:, None] + column, 0)
+        features = self.features[place].astype(np.float32)
+        features[~mask] = 0
+        target = (self.target[place] & mask).astype(np.float32)
+        return features, mask.astype(np.float32), target / target.sum(axis=1, keepdims=True)
+
+
+def _learn(
+    recipe: Recipe, examples: _Examples, held_out: _Examples, seed: int, live: Path | None
+) -> dict[str, FloatArray]:
+    """Train one network and return its weights by layer, averaged over the last steps.
+
+    Raises:
+        ModelError: the loss did not stay finite.
+    """
+    import keras
+    from keras import layers, ops
+
+    from training.loop import Curves, Progress
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    loop, size = recipe.loop, recipe.network
+    width = int(max(examples.count.max(), held_out.count.max()))
+
+    class Batches(keras.utils.PyDataset):
+        """Batches of rows in a new order each epoch."""
+
+        def __init__(self, source: _Examples, shuffle: bool) -> None:
+            super().__init__()
+            self.source, self.random = source, np.random.default_rng(seed) if shuffle else None
+            self.order = np.arange(len(source))
+            self.on_epoch_end()
+
+        def __len__(self) -> int:
+            return math.ceil(len(self.source) / loop.batch_size)
+
+        def __getitem__(self, k: int) -> Any:
+            rows = self.order[k * loop.batch_size : (k + 1) * loop.batch_size]
+            features, mask, target = self.source.batch(rows, width)
+            return {"features": features, "mask": mask}, target
+
+        def on_epoch_end(self) -> None:
+            if self.random is not None:
+                self.order = self.random.permutation(len(self.source))
+
+    features = keras.Input((width, examples.features.shape[1]), name="features")
+    mask = keras.Input((width,), name="mask")
+    weight = ops.expand_dims(mask, -1)
+    first = layers.Dense(size.width, activation="silu", name="in")(features)
+    mean = ops.sum(first * weight, axis=1, keepdims=True) / ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
+    first = layers.Dropout(size.dropout, seed=seed)(first)
+    second = layers.Dense(size.width, name="hidden")(first) + layers.Dense(size.width, name="context")(mean)
+    second = layers.Dropout(size.dropout, seed=seed + 1000)(layers.Activation("silu")(second))
+    last = layers.Dense(size.width // 2, activation="silu", name="last")(second)
+    logits = layers.Dense(1, name="score")(last)[..., 0] - (1 - mask) * 1e9
+    network = keras.Model({"features": features, "mask": mask}, logits)
+    batches = Batches(examples, shuffle=True)
+    steps = len(batches) * loop.epochs
+    warm_up = max(1, int(_WARM_UP * steps))
+    rate = keras.optimizers.schedules.CosineDecay(
+        loop.learning_rate / 100, max(1, steps - warm_up), warmup_target=loop.learning_rate, warmup_steps=warm_up
+    )
+    optimizer = keras.optimizers.AdamW(
+        rate,
+        weight_decay=_DECAY,
+        global_clipnorm=1.0,
+        use_ema=True,
+        ema_momentum=min(_AVERAGE, 1 - 1 / (steps / 20 + 1)),
+    )
+    network.compile(optimizer=optimizer, loss=keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    network.fit(
+        batches,
+        epochs=loop.epochs,
+        validation_data=Batches(held_out, shuffle=False),
+        callbacks=[Progress(f"{recipe.task} ranker, seed {seed}"), *([] if live is None else [Curves(live)])],
+        verbose=0,
+    )
+    weights = {
+        f"{name}/{part}": np.asarray(value, dtype=np.float32)
+        for name in _LAYERS
+        for part, value in zip(("kernel", "bias"), network.get_layer(name).get_weights(), strict=True)
+    }
+    if not all(np.isfinite(one).all() for one in weights.values()):
+        raise ModelError(
+            f"train.{recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
+            f"{loop.learning_rate:g}. Lower the learning rate"
+        )
+    return weights
