@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from features.catalogue import UNKNOWN_INDEX
 from features.histories import EventLog, UserLog
 from features.recent import EVENT_CODES
 from shoplens.errors import FeatureError
@@ -63,12 +64,17 @@ class ItemTables:
 
     @property
     def latest(self) -> "ItemTables":
-        """The newest table alone, for all later times."""
-        return ItemTables(self.times[-1:], self.values[-1:])
+        """The newest table alone, to be used at any time: a service has no other."""
+        return ItemTables(np.zeros(1, dtype="datetime64[us]"), self.values[-1:])
 
     def moved(self, place: NDArray[np.int32]) -> "ItemTables":
-        """Return the tables in the indexes of another catalogue: its index k is `place[k]` here (1 for unknown)."""
-        return ItemTables(self.times, self.values[:, place])
+        """Return the tables in the indexes of another catalogue: its index k is `place[k]` here.
+
+        An item that is unknown here (1) has no events.
+        """
+        values = self.values[:, place]
+        values[:, place <= UNKNOWN_INDEX] = _nothing_sold(1, 1)[0]
+        return ItemTables(self.times, values)
 
     def write(self, path: Path) -> None:
         """Write the tables without items that have no event; the same tables give the same bytes."""
@@ -197,7 +203,8 @@ def _table(
         return np.bincount(item, weight, size).astype(np.float64)
 
     def mean(top: NDArray[np.float64], bottom: NDArray[np.float64], empty: float) -> NDArray[np.float64]:
-        return np.divide(top, bottom, out=np.full(size, empty), where=bottom > 0)
+        found: NDArray[np.float64] = np.divide(top, bottom, out=np.full(size, empty), where=bottom > 0)
+        return found
 
     item, age = lines.item[known], (moment - lines.time[known]) / _DAY
     bought = lines.bought[known]

@@ -3,7 +3,7 @@
 manifest.json            git revision, data digests, as-of time, parameters, metrics
 fallback.json            the answer for unknown users: base rate and popular items
 models/purchase  models/next_item        artifacts
-catalogue.parquet  requirements.txt
+catalogue.parquet  items.npz  requirements.txt
 shoplens/ events/ features/ training/ serving/    code, so that the Bento is self-contained
 """
 
@@ -157,6 +157,7 @@ def package(params: Params, settings: Settings) -> None:
         for task in ("purchase", "next_item"):
             shutil.copytree(outs / task / "model", out / "models" / task)
         catalogue.frame.write_parquet(out / "catalogue.parquet")
+        shutil.copyfile(outs / "next_item/items.npz", out / "items.npz")
         buyers = RowSet.load(outs / "purchase/rows/validation").labels
         base_rate = round(float(np.mean(buyers, dtype=np.float64)), 6)
         write_json(out / "fallback.json", {"base_rate": base_rate, "popular": _popular_items(outs)})

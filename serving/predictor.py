@@ -12,6 +12,7 @@ from features.catalogue import FIRST_INDEX, Catalogue
 from features.definitions import DESCRIPTIONS, SLOW_VIEWS
 from features.fast import FAST_FEATURES
 from features.histories import history_of_lists
+from features.items import ItemTables
 from features.online import OnlineReader, UserState
 from features.recent import EVENT_CODES
 from features.views.user_profile import describe
@@ -98,6 +99,7 @@ class Predictions:
         self.manifest: dict[str, Any] = read_json(package / "manifest.json")
         self._fallback: dict[str, Any] = read_json(package / "fallback.json")
         self._catalogue = Catalogue.load(package / "catalogue.parquet")
+        self._items = ItemTables.read(package / "items.npz")
         self._purchase = artifact.load(package / "models/purchase")
         self._next_item = artifact.load(package / "models/next_item")
         self._reader = OnlineReader(settings)
@@ -148,7 +150,7 @@ class Predictions:
         if user.state is None:
             items = [self._item(one["item_index"], one["score"]) for one in self._fallback["popular"][:k]]
         else:
-            inputs = Inputs.from_state(user.state, user.now, self._next_item.feature_names)
+            inputs = Inputs.from_state(user.state, user.now, self._next_item.feature_names, self._items)
             best = self._next_item.recommend(inputs, k)
             ranked = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
             items = [self._item(index, score) for index, score in ranked if index >= FIRST_INDEX]
@@ -203,8 +205,8 @@ class Predictions:
         # From an empty history: the compiled functions are the same for all users.
         empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
         state = UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
-        for predictor in (self._purchase, self._next_item):
-            predictor.predict(Inputs.from_state(state, self._as_of, predictor.feature_names))
+        self._purchase.predict(Inputs.from_state(state, self._as_of, self._purchase.feature_names))
+        self._next_item.recommend(Inputs.from_state(state, self._as_of, self._next_item.feature_names, self._items), 1)
         try:
             self._reader.now()
         except StoreUnavailableError as error:

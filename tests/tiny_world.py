@@ -1,17 +1,22 @@
 """A tiny world that can be learned: those who bought often buy again, and what they bought."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from features.catalogue import COLUMNS, Catalogue
-from features.recent import EVENT_CODES, RecentEvents
-from shoplens.params import LoopParams, NetworkParams
+from features.histories import EventLog, Histories, UserLog
+from features.items import item_tables
+from features.recent import EVENT_CODES
+from shoplens.params import CandidateParams, LoopParams, NetworkParams
 from training.datasets import Rows
 from training.models.contract import Recipe
 from training.rows import Inputs, RowSet, Task
 
 ITEMS, HISTORY = 12, 8
+_CANDIDATES = CandidateParams(memory=8, neighbours=4, popular=3)
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +28,13 @@ def catalogue() -> Catalogue:
             "item_id": [f"i{k}" for k in index],
             "category_1": ["food"] * ITEMS,
             "category_2": ["fruit", "bread"] * (ITEMS // 2),
+            "category_3": [None] * ITEMS,
             "brand": ["own"] * ITEMS,
             "title": [f"Item {k}" for k in index],
             "price_band": [1 + k % 3 for k in index],
             "category_1_code": [1] * ITEMS,
             "category_2_code": [1 + k % 2 for k in index],
+            "category_3_code": [0] * ITEMS,
             "brand_code": [1] * ITEMS,
         }
     )
@@ -44,22 +51,29 @@ def make_rows(task: Task, count: int, seed: int) -> RowSet:
     )
     now = np.datetime64("2024-03-01", "us") + random.integers(0, 28, count).astype("timedelta64[D]")
     hours = np.arange(HISTORY, 0, -1)[None, :] * np.timedelta64(5, "h")
-    recent = RecentEvents(
-        np.where(valid, items, 0).astype(np.int32),
-        np.where(valid, EVENT_CODES["purchase"], 0).astype(np.int8),
-        np.where(valid, now[:, None] - hours, np.datetime64("NaT")).astype("datetime64[us]"),
-        np.where(valid, 1, 0).astype(np.float32),
-        np.where(valid, 2, 0).astype(np.float32),
-        np.where(valid, 1, 0).astype(np.int32),
+    times, events = (now[:, None] - hours)[valid], int(valid.sum())
+    log = EventLog(
+        items[valid].astype(np.int32),
+        np.full(events, EVENT_CODES["purchase"], dtype=np.int8),
+        times,
+        times,
+        np.full(events, 1, dtype=np.float32),
+        np.full(events, 2, dtype=np.float32),
+        np.repeat(np.arange(count), length).astype(np.int32),
     )
+    history = Histories(log, np.cumsum(length) - length, np.cumsum(length))
+    places = pl.DataFrame({"user_id": [f"r{k}" for k in range(count)], "begin": history.begin, "end": history.end})
+    users_log = UserLog(places, log)
     rate = (length / 4 + random.normal(0, 0.1, count)).astype(np.float32)
     noise = random.normal(size=count).astype(np.float32)
     noise[::7] = np.nan
-    inputs = Inputs(("weekly_orders_90d", "noise"), np.stack([rate, noise], axis=1), recent, now)
+    inputs = Inputs(("weekly_orders_90d", "noise"), np.stack([rate, noise], axis=1), history, now)
     users = np.array([f"u{k % 40}" for k in range(count)])
     if task == "purchase":
         return RowSet(task, users, inputs, label=(random.random(count) < length / HISTORY).astype(np.float32))
-    return RowSet(task, users, inputs, targets=[np.array([k], dtype=np.int32) for k in favourite])
+    weeks = np.datetime64("2024-02-26", "us") + np.arange(5) * np.timedelta64(7, "D")
+    inputs = replace(inputs, items=item_tables(users_log, 2 + ITEMS, weeks))
+    return RowSet(task, users, inputs, targets=[np.array([k], dtype=np.int32) for k in favourite], log=users_log)
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +97,8 @@ def recipe():
         loop = LoopParams(
             epochs=epochs, patience=2, batch_size=32, learning_rate=0.01, optimizer="adam", max_train_rows=1000
         )
-        return Recipe(task, network, loop, loss or {"purchase": "binary_crossentropy"}.get(task, "softmax"), 7, 64)
+        return Recipe(
+            task, network, loop, loss or {"purchase": "binary_crossentropy"}.get(task, "softmax"), 7, 64, _CANDIDATES, 2
+        )
 
     return build

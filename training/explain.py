@@ -66,9 +66,10 @@ def _exchange(inputs: Inputs, part: str, order: NDArray[np.int64]) -> Histories:
     return Histories(replace(history.log.at(place), **{part: values}), end - lengths, end)
 
 
-def input_names(inputs: Inputs, *, sequence: bool, grouped: bool) -> tuple[str, ...]:
-    """Return the names of all inputs: the tabular features, alone or in two groups, and the parts of the history."""
-    return (*(_GROUPS if grouped else inputs.names), *(_HISTORY if sequence else ()))
+def input_names(inputs: Inputs, *, features: bool, history: bool, grouped: bool) -> tuple[str, ...]:
+    """Return the names of the inputs: the tabular features, alone or in two groups, and the parts of the history."""
+    tabular = (_GROUPS if grouped else inputs.names) if features else ()
+    return (*tabular, *(_HISTORY if history else ()))
 
 
 def permutation_importance(
@@ -117,7 +118,10 @@ def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, In
     if len(rows) > limit:
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
         rows = rows.take(np.sort(chosen))
-    names = input_names(rows.inputs, sequence=predictor.model.reads_history, grouped=task == "next_item")
+    model = predictor.model
+    names = input_names(
+        rows.inputs, features=model.reads_features, history=model.reads_history, grouped=task == "next_item"
+    )
     random = np.random.default_rng(params.seed)
     orders = [random.permutation(len(rows)) for _ in range(params.explain.repeats)]
     found = {}

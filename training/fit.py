@@ -58,5 +58,7 @@ def _fit_task(task: Task, params: Params, settings: Settings) -> None:
             artifact.save(baseline, names, rows.learned_until, out / "baselines" / name)
         model = train_model(own.model, recipe, rows, catalogue, out / "live")
         artifact.save(model, names, rows.learned_until, out / "model")
+        if task == "next_item":
+            rows.train.inputs.item_tables.latest.write(out / "items.npz")
         rows.validation.save(out / "rows/validation")
         rows.test.save(out / "rows/test")

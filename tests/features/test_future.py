@@ -87,7 +87,7 @@ def _inputs(shop: Any, task: Task, identity: str, moment: datetime) -> dict[tupl
     found = {}
     for part in parts:
         for place in np.flatnonzero(part.inputs.now <= np.datetime64(moment.replace(tzinfo=None), "us")):
-            recent = part.inputs.recent
+            recent = part.inputs.history.window(32)
             read = {name: getattr(recent, name)[place] for name in type(recent).__dataclass_fields__}
             ids = [catalogue.item_id(int(index)) if index > 1 else str(index) for index in read.pop("item_index")]
             key = (str(part.user_id[place]), part.inputs.now[place])

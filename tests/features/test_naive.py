@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from features.definitions import VIEWS
 from features.fast import FAST_FEATURES, fast_features
-from features.recent import recent_as_of
+from features.histories import recent_as_of
 from tests.features import naive
 from tests.features.conftest import catalogue_of
 

@@ -19,9 +19,9 @@ import pytest
 
 from features.catalogue import Catalogue
 from features.definitions import VIEWS
+from features.histories import recent_as_of
 from features.materialize import materialize
 from features.online import OnlineReader
-from features.recent import recent_as_of
 from features.repo import historical_features
 from features.store import open_store, places
 from shoplens.errors import FeatureError, StoreUnavailableError
@@ -73,7 +73,7 @@ def test_online_equals_offline(story: Any, catalogue: Catalogue) -> None:
             }.items() <= state.features.items()
         batch = recent_as_of(events, [user], np.array([now]), story.params.features.last_n, catalogue)
         for name in ("item_index", "event_code", "event_time", "quantity", "amount", "order_code"):
-            assert getattr(batch, name).tobytes() == getattr(state.recent, name).tobytes(), name
+            assert getattr(batch, name).tobytes() == getattr(state.history.window(batch.n), name).tobytes(), name
 
 
 def test_unknown_known_only_by_profile_and_missing_store(story: Any, catalogue: Catalogue) -> None:
@@ -84,7 +84,7 @@ def test_unknown_known_only_by_profile_and_missing_store(story: Any, catalogue: 
     assert reader.read("nobody", catalogue) is None
     quiet = reader.read("quiet", catalogue)
     assert quiet is not None
-    assert (quiet.features["city"], quiet.features["purchases_7d"], bool(quiet.recent.valid.any())) == (
+    assert (quiet.features["city"], quiet.features["purchases_7d"], bool(len(quiet.history.log))) == (
         "Bonn",
         None,
         False,

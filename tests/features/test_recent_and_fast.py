@@ -9,7 +9,8 @@ import pytest
 
 from features.catalogue import Catalogue
 from features.fast import FAST_FEATURES, fast_features
-from features.recent import EVENT_CODES, RecentEvents, recent_as_of, recent_from_arrays
+from features.histories import history_of_lists, recent_as_of
+from features.recent import EVENT_CODES, RecentEvents
 from shoplens.errors import FeatureError
 from tests.features.conftest import catalogue_of
 
@@ -113,7 +114,7 @@ def test_fast_features_by_hand(events: pl.DataFrame, catalogue: Catalogue) -> No
 
 
 def test_nothing_known_gives_missing_not_zero(catalogue: Catalogue) -> None:
-    empty = recent_from_arrays([], [], [], [], [], [], 5, catalogue)
+    empty = history_of_lists([], [], [], [], [], [], 5, catalogue).window(5)
     found = fast_features(empty, _moments("2024-01-06"))
     missing = {name for name, value in found.items() if np.isnan(value[0])}
     assert missing == {
@@ -160,7 +161,7 @@ def test_batch_one_row_and_stored_lists_are_equal_bit_for_bit() -> None:
     for row, user in enumerate(users):
         named = stored[user].items()
         lists = [value for name, value in named if name.startswith("recent_") and name != "recent_event_ids"]
-        online = recent_from_arrays(*lists, n=32, catalogue=catalogue)
+        online = history_of_lists(*lists, n=32, catalogue=catalogue).window(32)
         _assert_same(batch.take(slice(row, row + 1)), online)
         alone = fast_features(online, now[:1])
         for name in FAST_FEATURES:

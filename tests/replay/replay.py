@@ -25,10 +25,11 @@ from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events, freeze_lake
 from features.catalogue import Catalogue
 from features.fast import FAST_FEATURES, fast_features
+from features.histories import recent_as_of
 from features.materialize import materialize
 from features.online import OnlineReader
 from features.online_stores.rows import LISTS
-from features.recent import RecentEvents, recent_as_of
+from features.recent import RecentEvents
 from features.store import open_rows
 from tests.chaos.collector import free_port
 from tests.replay.compare import Comparison
@@ -160,7 +161,7 @@ def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl
     alive = expected["event_timestamp"] >= split.end - timedelta(days=batch.params.features.active_days)
     for place, user in enumerate(users):
         state = reader.read(user, catalogue)
-        online = nothing if state is None else state.recent
+        online = nothing if state is None else state.history.window(n)
         one = in_batch.take(slice(place, place + 1)) if alive[place] else nothing
         for name in RecentEvents.__dataclass_fields__:
             read, wanted = (getattr(recent, name).tobytes() for recent in (online, one))

@@ -198,7 +198,7 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
 
     from features.catalogue import Catalogue
     from features.definitions import NUMERIC_FEATURES
-    from features.recent import recent_as_of
+    from features.histories import UserLog
     from features.repo import historical_features
     from training.models import artifact
     from training.rows import Inputs
@@ -208,8 +208,8 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
     key = pl.DataFrame({"user_id": [user], "event_timestamp": pl.Series(now).dt.replace_time_zone("UTC")})
     slow = historical_features(key, outs / "features", "purchase").select(NUMERIC_FEATURES["purchase"])
     events = pl.read_parquet(outs / "validated/events.parquet")
-    recent = recent_as_of(events, [user], now, 128, Catalogue.load(outs / "features/catalogue.parquet"))
-    inputs = Inputs.join(slow, recent, now)
+    log = UserLog.from_events(events, Catalogue.load(outs / "features/catalogue.parquet"))
+    inputs = Inputs.join(slow, log.as_of([user], now, 1024), now)
     expected = float(artifact.load(outs / "purchase/model").predict(inputs)[0])
     answer = service.post("/predict_purchase", json={"user_id": user}).json()
     assert answer["probability"] == pytest.approx(expected, abs=2e-6)

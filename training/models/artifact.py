@@ -94,7 +94,8 @@ class RemappedPredictor:
     def _remap(self, inputs: Inputs) -> Inputs:
         log = inputs.history.log
         moved = replace(log, item_index=self._inward[log.item_index])
-        return replace(inputs, history=replace(inputs.history, log=moved))
+        items = None if inputs.items is None else inputs.items.moved(self._outward)
+        return replace(inputs, history=replace(inputs.history, log=moved), items=items)
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""

@@ -38,12 +38,14 @@ class Model(ABC):
     Attributes:
         name: Its name in params.yaml.
         tasks: The tasks that it supports.
-        reads_history: Whether it reads recent events in addition to tabular features.
+        reads_history: Whether it reads the history.
+        reads_features: Whether it reads the tabular features.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
     reads_history: ClassVar[bool] = True
+    reads_features: ClassVar[bool] = True
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         if recipe.task not in self.tasks:

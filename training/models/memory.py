@@ -15,6 +15,7 @@ from features.histories import Histories
 from features.items import NAMES as ITEM_NAMES
 from features.items import ItemTables
 from features.recent import EVENT_CODES
+from training.models.ranking import best_first
 
 Numbers = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -176,7 +177,7 @@ def memory_score(rhythm: Rhythm) -> Numbers:
 
 def ranks(row: Places, score: Numbers, rows: int) -> Places:
     """Return the place of each entry within its row by descending score, from 0; `row` is ascending."""
-    order = np.lexsort((-score, row))
+    order = best_first(row, score)
     count = np.bincount(row, minlength=rows)
     result = np.empty(len(row), dtype=np.int64)
     result[order] = np.arange(len(row)) - (np.cumsum(count) - count)[row[order]]

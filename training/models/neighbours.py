@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from features.histories import Histories, UserLog
+from training.models.ranking import best_first
 
-WINDOW = 8  # events that a rule may span
+WINDOW = 5  # events that a rule may span
 _KEPT = 100  # rules per item
 _LATEST = 8  # events of the history that rules start from
 _BLOCK = 4_000_000  # events counted at once, to bound memory
@@ -45,7 +46,8 @@ class Neighbours:
         user, item = user[fresh], item[fresh]
         total = csr_array((size, size), dtype=np.float32)
         for begin in range(0, len(item), _BLOCK):
-            total = total + _pairs(user[begin : begin + _BLOCK + WINDOW], item[begin : begin + _BLOCK + WINDOW], size)
+            part = slice(begin, begin + _BLOCK)  # a pair across two blocks is lost
+            total = total + _pairs(user[part], item[part], size)
         events = np.maximum(np.bincount(item, minlength=size).astype(np.float32), 1)
         both = (total + total.T).tocsr()
         rules, similar = total.copy(), both
@@ -91,20 +93,22 @@ class Neighbours:
 
 
 def _pairs(user: NDArray[np.int64], item: NDArray[np.int32], size: int) -> csr_array:
-    """Return the summed weights of the pairs within the window, (size, size); the last WINDOW events only follow."""
-    total = csr_array((size, size), dtype=np.float32)
+    """Return the summed weights of the pairs within the window, (size, size)."""
+    ones, twos, weights = [], [], []
     for distance in range(1, WINDOW + 1):
         same = (user[distance:] == user[:-distance]) & (item[distance:] != item[:-distance])
-        one, two = item[:-distance][same], item[distance:][same]
-        weight = np.full(len(one), 1 / distance, dtype=np.float32)
-        total = total + coo_array((weight, (one, two)), shape=(size, size)).tocsr()
-    return total.tocsr()
+        ones.append(item[:-distance][same])
+        twos.append(item[distance:][same])
+        weights.append(np.full(len(ones[-1]), 1 / distance, dtype=np.float32))
+    pairs = (np.concatenate(weights), (np.concatenate(ones), np.concatenate(twos)))
+    return coo_array(pairs, shape=(size, size)).tocsr()
 
 
 def _strongest(matrix: csr_array) -> csr_array:
     """Keep the largest values of each row; ties go to the lower index."""
+    matrix.sort_indices()
     row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, row))
+    order = best_first(row, matrix.data)
     rank = np.arange(len(row)) - matrix.indptr[row]
     kept = order[rank < _KEPT]
     return csr_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape)

@@ -69,6 +69,7 @@ class ListwiseRanker(Model):
 
     name = "listwise_ranker"
     tasks = frozenset({"next_item"})
+    reads_features = False
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
@@ -165,9 +166,9 @@ class ListwiseRanker(Model):
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write weights, scale and rules."""
-        weights: dict[str, Any] = {
-            f"{k}/{name}": one for k, member in enumerate(self._members) for name, one in member.weights.items()
-        }
+        weights: dict[str, Any] = {}
+        for k, member in enumerate(self._members):
+            weights |= {f"{k}/{name}": one for name, one in member.weights.items()}
         np.savez_compressed(folder / "ranker.npz", mean=self._mean, deviation=self._deviation, **weights)
         if self._neighbours is not None:
             self._neighbours.save(folder / "neighbours.npz")
