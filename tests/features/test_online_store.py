@@ -113,10 +113,10 @@ def test_an_expired_snapshot_is_missing(story: Any, catalogue: Catalogue) -> Non
         assert found is not None
         assert (found.features["purchases_7d"] is not None) == there
         assert np.isnat(found.snapshot_time) != there
-        assert found.recent.valid.sum() == 4  # a year of events would do: they live for active_days
+        assert found.history.lengths.tolist() == [4]  # a year of events would do: they live for active_days
     wall = OnlineReader(story.settings.model_copy(update={"clock": "wall"})).read("ann", catalogue)
     assert wall is not None
-    assert not wall.recent.valid.any()  # years later, only the profile is left
+    assert not wall.history.lengths.any()  # years later, only the profile is left
     assert wall.features["gender"] == "f"
 
 
@@ -138,7 +138,7 @@ def test_newest_wins(story: Any, catalogue: Catalogue) -> None:
     def last_item() -> str:
         state = reader.read("ann", catalogue)
         assert state is not None
-        return catalogue.item_id(int(state.recent.item_index[0, -1]))
+        return catalogue.item_id(int(state.history.log.item_index[-1]))
 
     assert last_item() == "bread"
     _push(story.settings, "2024-01-07 10:00:00.000002", "milk")
@@ -174,7 +174,7 @@ def test_the_same_again_changes_nothing_and_new_data_is_seen_by_a_running_reader
     assert materialize(story.settings).changed
     state = reader.read("ann", Catalogue.load(story.features_dir / "catalogue.parquet"))
     assert state is not None
-    assert state.recent.event_time[0, -1] == np.datetime64("2024-01-08T09:00", "us")
+    assert state.history.log.event_time[-1] == np.datetime64("2024-01-08T09:00", "us")
     assert reader.now() == np.datetime64("2024-01-08T09:00:00.000001", "us")
 
 
@@ -190,7 +190,7 @@ def test_what_a_correction_takes_back_is_gone_online_too(story: Any, catalogue: 
     assert materialize(story.settings).changed
     after = reader.read("ann", catalogue)
     assert after is not None
-    assert after.recent.valid.sum() == before.recent.valid.sum() - 1
+    assert after.history.lengths.sum() == before.history.lengths.sum() - 1
     assert reader.read("bob", catalogue) is None
 
 
@@ -230,7 +230,7 @@ def test_killed_anywhere_and_run_again(story: Any, catalogue: Catalogue, root: P
         assert one is not None
         assert other is not None
         assert one.features == other.features
-        assert one.recent.item_index.tolist() == other.recent.item_index.tolist()
+        assert one.history.log.item_index.tolist() == other.history.log.item_index.tolist()
 
 
 @pytest.mark.parametrize("lost", ["registry.db", "online.db", "the store", "state.json", "all"])

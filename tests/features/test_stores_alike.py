@@ -101,8 +101,7 @@ def items_of(shop: Any, user: str = "ann") -> list[str]:
         "recent_item_ids"
     ]
     catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
-    recent = read(shop, user).recent
-    assert [catalogue.item_id(int(index)) for index in recent.item_index[0][recent.valid[0]]] == items
+    assert [catalogue.item_id(int(index)) for index in read(shop, user).history.log.item_index] == items
     return list(items)
 
 
@@ -175,7 +174,7 @@ def test_recent_events_are_fresh_up_to_the_microsecond(shop: Any) -> None:
     for age, fresh in ((timedelta(days=90), True), (timedelta(days=90, microseconds=1), False)):
         where.state.write_text(json.dumps({**state, "high_water": (known + age).isoformat()}))
         ann = read(shop, "ann")
-        assert bool(ann.recent.valid.any()) == fresh
+        assert bool(ann.history.lengths.any()) == fresh
         assert ann.features["city"] == "Ulm"  # a profile never expires
         assert read(shop, "nobody") is None
 

@@ -35,8 +35,7 @@ class Shop:
         for task in TASKS:
             outs = self.settings.outs_dir / task
             self._keep(task, FLOOR[task], outs / "baselines" / FLOOR[task])
-            (outs / "rows").mkdir()
-            rows(task).test.save(outs / "rows/test.parquet")
+            rows(task).test.save(outs / "rows/test")
 
     def _keep(self, task: Any, name: str, folder: Path, learned_until: str = "2024-02-01") -> None:
         model, names = self._fit(task, name)

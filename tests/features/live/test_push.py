@@ -54,7 +54,7 @@ def items_of(story: Any, user: str = "ann") -> list[str]:
     assert state is not None
     return [
         catalogue.item_id(int(index)) if index > 1 else "?"
-        for index in state.recent.item_index[0][state.recent.valid[0]]
+        for index in state.history.log.item_index
     ]
 
 
@@ -78,7 +78,7 @@ def test_who_comes_back_after_long_has_the_whole_history(new_shop: Callable[...,
     materialize(shop.settings)
     catalogue = Catalogue.load(shop.features_dir / "catalogue.parquet")
     at_rest = OnlineReader(shop.settings).read("ann", catalogue)
-    assert at_rest is None or not at_rest.recent.valid.any()  # expired, and not served as if it were of today
+    assert at_rest is None or not at_rest.history.lengths.any()  # expired, and not served as if it were of today
     with closing(OnlinePush(shop.settings, shop.settings.lake_dir)) as push:
         assert push.rewind()
         push.follow(records(collected("x1", "2024-01-20 10:00", "ink")))
