@@ -40,13 +40,14 @@ class Candidates:
     item: NDArray[np.int64]
     features: NDArray[np.float32]
 
-    def lists(self) -> tuple[Places, NDArray[np.bool_]]:
-        """Return the place of each row's candidates as (rows, widest), and the mask of those that exist."""
+    def lists(self, score: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the items and their scores as (rows, most candidates of a row), padded on the right with 0."""
         count = np.bincount(self.row, minlength=self.rows)
-        column = np.arange(max(1, int(count.max(initial=0))))
-        start = (np.cumsum(count) - count)[:, None]
-        mask = column < count[:, None]
-        return np.where(mask, start + column, 0), mask
+        column = np.arange(len(self.row)) - (np.cumsum(count) - count)[self.row]
+        shape = (self.rows, max(1, int(count.max(initial=0))))
+        items, scores = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.float32)
+        items[self.row, column], scores[self.row, column] = self.item, score
+        return items, scores
 
 
 class CandidateMaker:

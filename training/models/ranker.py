@@ -9,17 +9,20 @@ averaged. Keras trains, reproducibly from the seed; NumPy predicts, so that a se
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
 from features.catalogue import FIRST_INDEX, Catalogue
 from shoplens.errors import ModelError
 from shoplens.stage import console
 from training.models.candidates import CandidateMaker, Candidates
 from training.models.contract import FloatArray, Model, Recipe
+from training.models.memory import Places
 from training.models.neighbours import Neighbours
 from training.models.ranking import Ranking, top_listed
 from training.rows import Inputs, RowSet
@@ -30,7 +33,13 @@ _FOLDS = 3  # times at which rules are counted anew for the training rows
 _WARM_UP = 0.05  # of all steps
 _DECAY = 1e-3  # of the weights, by AdamW
 _AVERAGE = 0.995  # momentum of the moving average of the weights
+_MANY = 20_000  # candidates; with fewer, a second thread costs more than it helps
 _LAYERS = ("in", "context", "hidden", "last", "score")
+
+
+@cache
+def _threads() -> Any:
+    return ThreadpoolController()  # inspects the loaded libraries, which would be slow to repeat for each prediction
 
 
 @dataclass(frozen=True)
@@ -39,13 +48,14 @@ class _Member:
 
     weights: dict[str, FloatArray]
 
-    def score(self, features: FloatArray, mask: NDArray[np.bool_]) -> FloatArray:
-        """Return log probabilities over each row's candidates, (rows, candidates), -inf where `mask` is False.
+    def score(self, features: FloatArray, start: Places) -> FloatArray:
+        """Return log probabilities over each row's candidates, (candidates,).
 
         Args:
-            features: (rows, candidates, features), standardized.
-            mask: False for padding, (rows, candidates).
+            features: Standardized features of all rows' candidates, (candidates, features).
+            start: First candidate of each row, ascending, (rows,); every row has one.
         """
+        count = np.diff(start, append=len(features))
 
         def dense(values: FloatArray, layer: str) -> FloatArray:
             out = values @ self.weights[f"{layer}/kernel"] + self.weights[f"{layer}/bias"]
@@ -55,13 +65,13 @@ class _Member:
             return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
 
         first = silu(dense(features, "in"))
-        weight = mask[..., None].astype(np.float32)
-        mean = (first * weight).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), 1)
-        second = silu(dense(first, "hidden") + dense(mean, "context"))
-        logits = np.where(mask, dense(silu(dense(second, "last")), "score")[..., 0], -np.inf)
-        top = np.max(logits, axis=1, keepdims=True, initial=-1e30)
-        total = np.log(np.exp(logits - top).sum(axis=1, keepdims=True) + 1e-30)
-        return np.asarray(logits - top - total, dtype=np.float32)
+        mean = np.asarray(np.add.reduceat(first, start, axis=0), dtype=np.float32) / count[:, None]
+        context = dense(mean.astype(np.float32), "context")
+        second = silu(dense(first, "hidden") + np.repeat(context, count, axis=0))
+        logits = dense(silu(dense(second, "last")), "score")[:, 0]
+        logits = logits - np.repeat(np.asarray(np.maximum.reduceat(logits, start)), count)
+        total = np.log(np.asarray(np.add.reduceat(np.exp(logits), start)))
+        return np.asarray(logits - np.repeat(total, count), dtype=np.float32)
 
 
 class ListwiseRanker(Model):
@@ -135,12 +145,19 @@ class ListwiseRanker(Model):
         for begin in range(0, len(inputs), _BATCH):
             rows = inputs.take(slice(begin, begin + _BATCH))
             found = self._maker.make(rows, self._neighbours)
-            place, mask = found.lists()
-            features = np.where(mask[..., None], self._standardize(found.features)[place], np.float32(0))
-            score = np.mean([member.score(features, mask) for member in self._members], axis=0)
-            items = np.where(mask, found.item[place], 0).astype(np.int32)
-            parts.append(self._filled(top_listed(items, score.astype(np.float32), k), rows, k))
+            items, scores = found.lists(self._score(found))
+            parts.append(self._filled(top_listed(items, scores, k), rows, k))
         return Ranking.join(parts)
+
+    def _score(self, found: Candidates) -> FloatArray:
+        """Return the mean of the members' log probabilities, (candidates,)."""
+        features = self._standardize(found.features)
+        start = np.flatnonzero(np.append(True, found.row[1:] != found.row[:-1])[: len(found.row)])
+        if not len(start):
+            return np.zeros(0, dtype=np.float32)
+        with _threads().limit(limits=1 if len(features) < _MANY else None, user_api="blas"):
+            scores = [member.score(features, start) for member in self._members]
+        return np.asarray(np.mean(scores, axis=0), dtype=np.float32)
 
     def _filled(self, ranking: Ranking, rows: Inputs, k: int) -> Ranking:
         """Fill free places with popular items, scored below all candidates."""

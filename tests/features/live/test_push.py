@@ -52,10 +52,7 @@ def items_of(story: Any, user: str = "ann") -> list[str]:
     catalogue = Catalogue.load(story.features_dir / "catalogue.parquet")
     state = OnlineReader(story.settings).read(user, catalogue)
     assert state is not None
-    return [
-        catalogue.item_id(int(index)) if index > 1 else "?"
-        for index in state.history.log.item_index
-    ]
+    return [catalogue.item_id(int(index)) if index > 1 else "?" for index in state.history.log.item_index]
 
 
 def test_events_join_the_lists_in_their_place_and_once(story: Any, push: OnlinePush) -> None:
