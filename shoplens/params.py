@@ -10,7 +10,8 @@ from shoplens.errors import SettingsError
 
 _Deep = Literal["cnn", "lstm", "transformer"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Deep]
-NextItemModel = Literal["popularity", "personal_frequency", "listwise_ranker", _Deep]
+_Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
+NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker", _Deep]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 

@@ -16,16 +16,15 @@ from training.loop import prepare_device
 from training.metrics import (
     Array,
     Interval,
-    Predicts,
     intervals,
     paired_difference,
     purchase_samples,
-    rank_all,
     ranking_metrics,
     row_mean_samples,
     user_weights,
 )
 from training.models import artifact
+from training.models.ranking import Predicts, rank_all
 from training.plots import write_calibration, write_curves, write_learning_curve
 from training.rows import TASKS, RowSet
 

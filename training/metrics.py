@@ -7,15 +7,12 @@ for their difference. Next items are ranked in full, never in a sample of the ca
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
-from training.models.contract import FloatArray
-from training.models.ranking import Ranking
-from training.rows import Inputs
 
 Array = NDArray[np.float64]
 Numbers = NDArray[Any]
@@ -163,27 +160,3 @@ def intervals(samples: dict[str, Array]) -> dict[str, Interval]:
 def paired_difference(new: Array, old: Array) -> Interval:
     """Return new - old with its interval; both are (resamples + 1,) values on the same resamples."""
     return interval(new - old)
-
-
-class Recommends(Protocol):
-    """Anything with a `recommend` method: a model, a loaded artifact, a remapped predictor."""
-
-    def recommend(self, inputs: Inputs, k: int) -> Ranking:
-        """See `Model.recommend`."""
-
-
-class Predicts(Recommends, Protocol):
-    """Anything with `predict` and `recommend`."""
-
-    def predict(self, inputs: Inputs) -> FloatArray:
-        """See `Model.predict`."""
-
-
-_ROWS = 512  # rows per batch, which bounds memory at (512, catalogue) scores
-TOP = 20
-
-
-def rank_all(model: Recommends, inputs: Inputs, k: int = TOP) -> NDArray[np.int32]:
-    """Return the k best catalogue indexes of each row, (rows, k)."""
-    batches = (inputs.take(slice(begin, begin + _ROWS)) for begin in range(0, len(inputs), _ROWS))
-    return Ranking.join([model.recommend(rows, k) for rows in batches]).items

@@ -14,9 +14,9 @@ from training.metrics import (
     purchase_samples,
     ranking_metrics,
     row_mean_samples,
-    top_items,
     user_weights,
 )
+from training.models.ranking import top_items
 
 LABEL = np.array([1, 0, 1, 0, 1], dtype=np.float32)
 SCORE = np.array([0.9, 0.8, 0.7, 0.4, 0.2], dtype=np.float32)
@@ -76,7 +76,7 @@ def test_ranking_metrics_equal_a_hand_calculation() -> None:
 
 def test_ties_go_to_the_lower_index() -> None:
     scores = np.array([[-np.inf, -np.inf, 1, 5, 1, 1, 0]], dtype=np.float32)
-    assert top_items(scores, 3).tolist() == [[3, 2, 4]]
+    assert top_items(scores, 3).items.tolist() == [[3, 2, 4]]
 
 
 def test_all_rows_of_a_user_are_resampled_together() -> None:
@@ -111,10 +111,8 @@ def test_a_paired_difference_has_a_narrower_interval() -> None:
 
 
 def test_a_catalogue_with_fewer_than_twenty_items_is_ranked_completely() -> None:
-    from training.metrics import top_items
-
     scores = np.array([[-np.inf, -np.inf, 0.1, 0.3, 0.3]], dtype=np.float32)
-    ranked = top_items(scores, 20)
+    ranked = top_items(scores, 20).items
     assert ranked.tolist() == [[3, 4, 2]], "of equal scores the lower index; 0 and 1 are no items"
     found = ranking_metrics(ranked, [np.array([2], dtype=np.int32)])
     assert found["recall@20"].tolist() == [1.0]

@@ -7,11 +7,12 @@ import pytest
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
 from shoplens.files import folder_digest, read_json
-from training.metrics import purchase_metrics, rank_all, ranking_metrics
+from training.metrics import purchase_metrics, ranking_metrics
 from training.models import artifact
 from training.models.artifact import RemappedPredictor
 from training.models.contract import model_class, model_names
 from training.models.deep import Scaler
+from training.models.ranking import rank_all
 
 pytestmark = pytest.mark.tensorflow
 CASES = [(task, name) for task in ("purchase", "next_item") for name in model_names(task)]
@@ -82,7 +83,20 @@ def test_models_learn_who_buys(name, rows, recipe, catalogue) -> None:
 @pytest.mark.parametrize(
     ("loss", "name"),
     [
-        *(("softmax", name) for name in ("personal_frequency", "listwise_ranker", "cnn", "lstm", "transformer")),
+        *(
+            ("softmax", name)
+            for name in (
+                "decayed_frequency",
+                "tifu_knn",
+                "up_cf",
+                "ease",
+                "lambdarank",
+                "listwise_ranker",
+                "cnn",
+                "lstm",
+                "transformer",
+            )
+        ),
         ("sampled_softmax", "lstm"),
     ],
 )
@@ -146,7 +160,7 @@ def test_padding_does_not_influence_predictions(rows, recipe, catalogue) -> None
 
 
 def test_a_remapped_model_refers_to_the_same_items(rows, recipe, catalogue, tmp_path: Path) -> None:
-    model, found = train("personal_frequency", "next_item", rows, recipe, catalogue)
+    model, found = train("decayed_frequency", "next_item", rows, recipe, catalogue)
     artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / "kept")
     # The same items, numbered backwards.
     frame = catalogue.frame.reverse().with_columns(item_index=catalogue.frame["item_index"])

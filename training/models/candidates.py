@@ -40,15 +40,6 @@ class Candidates:
     item: NDArray[np.int64]
     features: NDArray[np.float32]
 
-    def lists(self, score: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return the items and their scores as (rows, most candidates of a row), padded on the right with 0."""
-        count = np.bincount(self.row, minlength=self.rows)
-        column = np.arange(len(self.row)) - (np.cumsum(count) - count)[self.row]
-        shape = (self.rows, max(1, int(count.max(initial=0))))
-        items, scores = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.float32)
-        items[self.row, column], scores[self.row, column] = self.item, score
-        return items, scores
-
 
 class CandidateMaker:
     """Finds and describes candidates."""

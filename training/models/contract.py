@@ -84,8 +84,15 @@ _PURCHASE: frozenset[Task] = frozenset({"purchase"})
 _NEXT_ITEM: frozenset[Task] = frozenset({"next_item"})
 _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
     "base_rate": ("training.models.baselines:BaseRate", _PURCHASE),
-    "popularity": ("training.models.baselines:Popularity", _NEXT_ITEM),
-    "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE | _NEXT_ITEM),
+    "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE),
+    "popularity": ("training.models.counts:Popularity", _NEXT_ITEM),
+    "decayed_frequency": ("training.models.counts:DecayedFrequency", _NEXT_ITEM),
+    "item_knn": ("training.models.knn:ItemKnn", _NEXT_ITEM),
+    "sequential_rules": ("training.models.knn:SequentialRules", _NEXT_ITEM),
+    "ease": ("training.models.knn:Ease", _NEXT_ITEM),
+    "tifu_knn": ("training.models.knn:TifuKnn", _NEXT_ITEM),
+    "up_cf": ("training.models.knn:UpCf", _NEXT_ITEM),
+    "lambdarank": ("training.models.lambdarank:LambdaRank", _NEXT_ITEM),
     "decision_tree": ("training.models.baselines:DecisionTree", _PURCHASE),
     "boosted_trees": ("training.models.baselines:BoostedTrees", _PURCHASE),
     "listwise_ranker": ("training.models.ranker:ListwiseRanker", _NEXT_ITEM),

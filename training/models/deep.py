@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from training.loop import Curves, Progress
-from training.models.baselines import popular_counts
 from training.models.contract import FloatArray, Model
 from training.models.layers import EventEmbedding, ItemEmbedding, NextItemHead
 from training.models.ranking import Ranking, top_items
@@ -72,6 +71,15 @@ class Scaler:
 def _log(values: FloatArray) -> Any:
     """Return sign(x) * log(1 + |x|), because counts and money are heavy-tailed."""
     return np.sign(values) * np.log1p(np.abs(values.astype(np.float64)))
+
+
+def _target_counts(train: RowSet, size: int) -> NDArray[np.float64]:
+    """Return how often each catalogue index was a target in the last four weeks of training, (size,)."""
+    newest = train.inputs.now >= train.inputs.now.max() - np.timedelta64(28, "D")
+    targets = [train.target_sets[k] for k in np.flatnonzero(newest)]
+    counts = np.bincount(np.concatenate(targets), minlength=size).astype(np.float64)
+    counts[:2] = 0
+    return counts
 
 
 _WEIGHTS = "model.weights.h5"
@@ -160,7 +168,7 @@ class DeepModel(Model):
         keras.utils.set_random_seed(self.recipe.seed)
         self.scaler = Scaler.fit(train.inputs)
         if self.recipe.task == "next_item":
-            counts = popular_counts(train, self.catalogue.size).astype(np.float64) + 0.5
+            counts = _target_counts(train, self.catalogue.size) + 0.5
             self.log_popularity = np.log(counts / counts.sum()).astype(np.float32)
         self.build(_MEMORY)
         self._learn(train, validation, live)

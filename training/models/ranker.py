@@ -17,19 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
-from features.catalogue import FIRST_INDEX, Catalogue
+from features.catalogue import Catalogue
 from shoplens.errors import ModelError
 from shoplens.stage import console
 from training.models.candidates import CandidateMaker, Candidates
 from training.models.contract import FloatArray, Model, Recipe
+from training.models.counts import popular_items
+from training.models.examples import Examples, count_rules, examples_of
 from training.models.memory import Places
 from training.models.neighbours import Neighbours
-from training.models.ranking import Ranking, top_listed
+from training.models.ranking import Ranking, ranked_pairs
 from training.rows import Inputs, RowSet
 
 _FAR = 6.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
-_BATCH = 512  # rows described or ranked at once
-_FOLDS = 3  # times at which rules are counted anew for the training rows
+_BATCH = 512  # rows ranked at once
 _WARM_UP = 0.05  # of all steps
 _DECAY = 1e-3  # of the weights, by AdamW
 _AVERAGE = 0.995  # momentum of the moving average of the weights
@@ -92,16 +93,7 @@ class ListwiseRanker(Model):
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train on the latest rows; rules are counted before the rows that they describe."""
         began = time.monotonic()
-        times = train.inputs.now
-        bounds = np.unique(np.quantile(times.astype(np.int64), np.arange(_FOLDS) / _FOLDS, method="lower"))
-        folds = np.searchsorted(bounds, times.astype(np.int64), side="right") - 1
-        parts = []
-        for fold, bound in enumerate(bounds):
-            rows = train.take(np.flatnonzero(folds == fold))
-            parts.append(_Examples.make(self._maker, rows, self._count(train, np.datetime64(int(bound), "us"))))
-        first = validation.inputs.now.min()
-        held_out = _Examples.make(self._maker, validation, self._count(train, first))
-        examples = _Examples.join(parts)
+        examples, held_out = examples_of(self.recipe, self._maker, train, validation)
         self._scale(examples.features)
         examples, held_out = self._scaled(examples), self._scaled(held_out)
         console.print(
@@ -112,13 +104,7 @@ class ListwiseRanker(Model):
             _Member(_learn(self.recipe, examples, held_out, self.recipe.seed + k, live if k == 0 else None))
             for k in range(self.recipe.members)
         ]
-        self._neighbours = self._count(train, validation.inputs.now.max())
-
-    def _count(self, rows: RowSet, until: np.datetime64) -> Neighbours | None:
-        """Count rules among events known before `until`, if the candidates use them."""
-        if self.recipe.candidates is None or not self.recipe.candidates.neighbours:
-            return None
-        return Neighbours.count(rows.full_log, self.catalogue.size, until)
+        self._neighbours = count_rules(self.recipe, train, self._maker.size, validation.inputs.now.max())
 
     def _scale(self, features: NDArray[np.float16]) -> None:
         self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -129,7 +115,7 @@ class ListwiseRanker(Model):
         scaled = (features.astype(np.float32) - self._mean) / self._deviation
         return np.asarray(np.clip(scaled, -_FAR, _FAR), dtype=np.float32)
 
-    def _scaled(self, examples: "_Examples") -> "_Examples":
+    def _scaled(self, examples: "Examples") -> "Examples":
         scaled = np.empty_like(examples.features)
         for begin in range(0, len(scaled), 1_000_000):  # bounds memory
             part = slice(begin, begin + 1_000_000)
@@ -145,8 +131,8 @@ class ListwiseRanker(Model):
         for begin in range(0, len(inputs), _BATCH):
             rows = inputs.take(slice(begin, begin + _BATCH))
             found = self._maker.make(rows, self._neighbours)
-            items, scores = found.lists(self._score(found))
-            parts.append(self._filled(top_listed(items, scores, k), rows, k))
+            ranking = ranked_pairs(found.row, found.item, self._score(found), found.rows, k)
+            parts.append(ranking.filled(popular_items(rows, "item_events_7d", 2 * k)))
         return Ranking.join(parts)
 
     def _score(self, found: Candidates) -> FloatArray:
@@ -158,28 +144,6 @@ class ListwiseRanker(Model):
         with _threads().limit(limits=1 if len(features) < _MANY else None, user_api="blas"):
             scores = [member.score(features, start) for member in self._members]
         return np.asarray(np.mean(scores, axis=0), dtype=np.float32)
-
-    def _filled(self, ranking: Ranking, rows: Inputs, k: int) -> Ranking:
-        """Fill free places with popular items, scored below all candidates."""
-        short = np.flatnonzero((ranking.items == 0).any(axis=1))
-        if not len(short):
-            return ranking
-        items, scores = ranking.items.copy(), ranking.scores.copy()
-        popularity = rows.item_tables.values[:, :, 0]
-        tables = rows.item_tables.at(rows.now[short])
-        order = {
-            table: np.argsort(-popularity[table, FIRST_INDEX:], kind="stable")[: 2 * k] + FIRST_INDEX
-            for table in set(tables.tolist())
-        }
-        for row, table in zip(short, tables, strict=True):
-            free = np.flatnonzero(items[row] == 0)
-            more = order[int(table)]
-            more = more[~np.isin(more, items[row])][: len(free)]
-            taken = free[: len(more)]
-            items[row, taken] = more
-            lowest = scores[row, free[0] - 1] if free[0] else np.float32(0)
-            scores[row, taken] = lowest - 1 - np.arange(len(more), dtype=np.float32)
-        return Ranking(items, scores)
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write weights, scale and rules."""
@@ -207,67 +171,8 @@ class ListwiseRanker(Model):
         return sum(one.size for member in self._members for one in member.weights.values())
 
 
-@dataclass(frozen=True)
-class _Examples:
-    """Rows with at least one target among their candidates, flat.
-
-    Attributes:
-        start: First candidate of each row, (rows,).
-        count: Candidates of each row, (rows,).
-        features: float16 (candidates, features).
-        target: Whether each candidate is a target, (candidates,).
-    """
-
-    start: NDArray[np.int64]
-    count: NDArray[np.int64]
-    features: NDArray[np.float16]
-    target: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    @classmethod
-    def make(cls, maker: CandidateMaker, rows: RowSet, neighbours: Neighbours | None) -> "_Examples":
-        parts = []
-        for begin in range(0, len(rows), _BATCH):
-            batch = rows.take(np.arange(begin, min(begin + _BATCH, len(rows))))
-            parts.append(cls._of(maker.make(batch.inputs, neighbours), batch.target_sets, maker.size))
-        return cls.join(parts)
-
-    @classmethod
-    def _of(cls, found: Candidates, targets: list[NDArray[np.int32]], size: int) -> "_Examples":
-        sizes = np.array([len(one) for one in targets])
-        wanted = np.repeat(np.arange(len(targets)), sizes) * size + np.concatenate(targets)
-        target = np.isin(found.row * size + found.item, wanted)
-        hit = np.bincount(found.row, target, found.rows) > 0
-        kept = hit[found.row]
-        count = np.bincount(found.row[kept], minlength=found.rows)[hit]
-        features = np.clip(found.features[kept], -6e4, 6e4).astype(np.float16)
-        return cls(np.cumsum(count) - count, count, features, target[kept])
-
-    @classmethod
-    def join(cls, parts: "list[_Examples]") -> "_Examples":
-        offset = np.cumsum([0, *(len(one.target) for one in parts)])
-        return cls(
-            np.concatenate([one.start + first for one, first in zip(parts, offset, strict=False)]),
-            np.concatenate([one.count for one in parts]),
-            np.concatenate([one.features for one in parts]),
-            np.concatenate([one.target for one in parts]),
-        )
-
-    def batch(self, rows: NDArray[np.int64], width: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return features, (rows, width, features), mask and target probabilities, each (rows, width)."""
-        column = np.arange(width)
-        mask = column < self.count[rows][:, None]
-        place = np.where(mask, self.start[rows][:, None] + column, 0)
-        features = self.features[place].astype(np.float32)
-        features[~mask] = 0
-        target = (self.target[place] & mask).astype(np.float32)
-        return features, mask.astype(np.float32), target / target.sum(axis=1, keepdims=True)
-
-
 def _learn(
-    recipe: Recipe, examples: _Examples, held_out: _Examples, seed: int, live: Path | None
+    recipe: Recipe, examples: Examples, held_out: Examples, seed: int, live: Path | None
 ) -> dict[str, FloatArray]:
     """Train one network and return its weights by layer, averaged over the last steps.
 
@@ -287,7 +192,7 @@ def _learn(
     class Batches(keras.utils.PyDataset):
         """Batches of rows in a new order each epoch."""
 
-        def __init__(self, source: _Examples, shuffle: bool) -> None:
+        def __init__(self, source: Examples, shuffle: bool) -> None:
             super().__init__()
             self.source, self.random = source, np.random.default_rng(seed) if shuffle else None
             self.order = np.arange(len(source))

@@ -1,12 +1,14 @@
 """Ranked items: the result of a next-item model, and how it follows from scores."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from features.catalogue import FIRST_INDEX
+from training.rows import Inputs
 
 
 def best_first(row: NDArray[np.int64], score: NDArray[Any]) -> NDArray[np.int64]:
@@ -40,6 +42,24 @@ class Ranking:
         """Return the rows of several rankings with the same k, in order."""
         return cls(np.concatenate([one.items for one in parts]), np.concatenate([one.scores for one in parts]))
 
+    def filled(self, others: NDArray[np.int32]) -> "Ranking":
+        """Fill free places with other items, scored below all that are ranked.
+
+        Args:
+            others: Catalogue indexes, best first, (rows, n); 0 for none. Items that are ranked already are left out.
+        """
+        short = np.flatnonzero((self.items == 0).any(axis=1))
+        if not len(short):
+            return self
+        items, scores = self.items.copy(), self.scores.copy()
+        for row in short:
+            free = np.flatnonzero(items[row] == 0)
+            more = others[row][(others[row] > 0) & ~np.isin(others[row], items[row])][: len(free)]
+            lowest = scores[row, free[0] - 1] if free[0] else np.float32(0)
+            items[row, free[: len(more)]] = more
+            scores[row, free[: len(more)]] = lowest - 1 - np.arange(len(more), dtype=np.float32)
+        return Ranking(items, scores)
+
 
 def top_items(scores: NDArray[np.float32], k: int) -> Ranking:
     """Return the k highest scores of each row, (rows, catalogue size); ties go to the lower index.
@@ -60,14 +80,66 @@ def top_items(scores: NDArray[np.float32], k: int) -> Ranking:
     return Ranking(items, np.take_along_axis(values, items.astype(np.int64), axis=1))
 
 
-def top_listed(items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> Ranking:
-    """Return the k highest of listed items, (rows, n), each listed once per row; index 0 is padding.
+def top_pairs(
+    row: NDArray[np.int64], item: NDArray[np.int64], score: NDArray[np.float64], rows: int, size: int, k: int
+) -> Ranking:
+    """Return the k best items of each row among scored pairs; the scores of an equal pair are added.
 
-    Ties go to the lower index, as in `top_items`.
+    Ties go to the lower index. Rows with fewer than k items are padded with index 0.
+
+    Args:
+        row: Row of each pair, (pairs,).
+        item: Catalogue index of each pair.
+        score: Its score, positive.
+        rows: Number of rows.
+        size: Catalogue size.
+        k: Items per row.
     """
-    values: NDArray[Any] = np.where(items >= FIRST_INDEX, scores, -np.inf).astype(np.float32)
-    order = np.lexsort((items, -values), axis=1)[:, :k]
-    best, found = np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1)
-    short = max(0, k - items.shape[1])
-    best = np.pad(np.where(np.isfinite(found), best, 0), ((0, 0), (0, short)))
-    return Ranking(best.astype(np.int32), np.pad(found, ((0, 0), (0, short)), constant_values=-np.inf))
+    pairs, place = np.unique(row * size + item, return_inverse=True)
+    total = np.bincount(place, score, len(pairs))
+    kept = pairs % size >= FIRST_INDEX
+    return ranked_pairs(pairs[kept] // size, pairs[kept] % size, total[kept], rows, k)
+
+
+def ranked_pairs(row: NDArray[np.int64], item: NDArray[np.int64], score: NDArray[Any], rows: int, k: int) -> Ranking:
+    """Return the k best items of each row; the pairs are different and sorted by row, then item."""
+    order = best_first(row, score)
+    count = np.bincount(row, minlength=rows)
+    column = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    kept = column < k
+    items, scores = np.zeros((rows, k), dtype=np.int32), np.full((rows, k), -np.inf, dtype=np.float32)
+    items[row[kept], column[kept]] = item[order[kept]]
+    scores[row[kept], column[kept]] = score[order[kept]]
+    return Ranking(items, scores)
+
+
+def top_sparse(scores: csr_array, k: int) -> Ranking:
+    """Return the k highest positive scores of each row of a sparse matrix, (rows, catalogue size)."""
+    row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    kept = (scores.data > 0) & (scores.indices >= FIRST_INDEX)
+    items, values = scores.indices[kept].astype(np.int64), scores.data[kept].astype(np.float64)
+    return top_pairs(row[kept], items, values, scores.shape[0], scores.shape[1], k)
+
+
+class Recommends(Protocol):
+    """Anything with a `recommend` method: a model, a loaded artifact, a remapped predictor."""
+
+    def recommend(self, inputs: Inputs, k: int) -> Ranking:
+        """See `Model.recommend`."""
+
+
+class Predicts(Recommends, Protocol):
+    """Anything with `predict` and `recommend`."""
+
+    def predict(self, inputs: Inputs) -> NDArray[np.float32]:
+        """See `Model.predict`."""
+
+
+_ROWS = 512  # rows per batch, which bounds memory at (512, catalogue) scores
+TOP = 20
+
+
+def rank_all(model: Recommends, inputs: Inputs, k: int = TOP) -> NDArray[np.int32]:
+    """Return the k best catalogue indexes of each row, (rows, k)."""
+    batches = (inputs.take(slice(begin, begin + _ROWS)) for begin in range(0, len(inputs), _ROWS))
+    return Ranking.join([model.recommend(rows, k) for rows in batches]).items
