@@ -17,7 +17,7 @@ from training.models.memory import Visits
 from training.models.ranking import Ranking, top_items, top_pairs
 from training.rows import Inputs, RowSet
 
-_BATCH = 512  # rows ranked at once
+_BATCH = 128  # rows ranked at once
 _TOP = 20
 
 

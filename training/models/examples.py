@@ -10,7 +10,7 @@ from training.models.contract import FloatArray, Recipe
 from training.models.neighbours import Neighbours
 from training.rows import RowSet
 
-_BATCH = 512  # rows described at once
+_BATCH = 128  # rows described at once: arrays below 32 MB, which the allocator reuses
 _FOLDS = 3  # times at which rules are counted anew for the training rows
 
 

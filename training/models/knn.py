@@ -16,7 +16,7 @@ from training.models.neighbours import Neighbours
 from training.models.ranking import Ranking, top_items, top_sparse
 from training.rows import Inputs, RowSet
 
-_BATCH = 512  # rows ranked at once
+_BATCH = 128  # rows ranked at once
 
 
 class _Knn(Model):

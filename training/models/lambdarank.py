@@ -15,7 +15,7 @@ from training.models.neighbours import Neighbours
 from training.models.ranking import Ranking, ranked_pairs
 from training.rows import Inputs, RowSet
 
-_BATCH = 512  # rows ranked at once
+_BATCH = 128  # rows ranked at once
 _PATIENCE = 30  # trees without a better NDCG on the validation rows
 _SETTINGS: dict[str, Any] = {
     "objective": "lambdarank",

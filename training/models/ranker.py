@@ -30,7 +30,7 @@ from training.models.ranking import Ranking, ranked_pairs
 from training.rows import Inputs, RowSet
 
 _FAR = 6.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
-_BATCH = 512  # rows ranked at once
+_BATCH = 128  # rows ranked at once
 _WARM_UP = 0.05  # of all steps
 _DECAY = 1e-3  # of the weights, by AdamW
 _AVERAGE = 0.995  # momentum of the moving average of the weights
