@@ -22,7 +22,7 @@ def gate() -> None:
     verdict = evaluate_package(params, settings)
     if not verdict.heads:
         typer.echo(f"model {verdict.version} is already in service")
-    for head in verdict.heads:
+    for head in (*verdict.heads, *verdict.baselines):
         typer.echo(head.line())
     if not verdict.accepted:
         typer.echo(f"rejected: {verdict.current or 'nothing'} stays in service")

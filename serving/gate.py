@@ -3,7 +3,8 @@
 For each head, both models predict the same held-out rows, and the 95% interval of (new - current) is computed by
 resampling users. The new model is accepted if the lower bound is at least -gate.margin on average precision and on
 NDCG@10. With nothing in service, it is compared with a floor: it must beat the base rate and popularity (lower bound
-above zero).
+above zero). It must also hold against the best baseline trained beside it, within the same margin: a model that a
+count beats helps nobody.
 
 Rows that the model in service may have been trained on are excluded. If no rows remain, or the current code cannot run
 that model (its architecture or a feature no longer exists), the new model is compared with the floor, and the verdict
@@ -23,7 +24,7 @@ from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from training.evaluate import MAIN_METRIC, evaluate_model
-from training.metrics import Interval, intervals, paired_difference, user_weights
+from training.metrics import Array, Interval, intervals, paired_difference, user_weights
 from training.models import artifact
 from training.models.artifact import RemappedPredictor
 from training.rows import TASKS, RowSet, Task
@@ -48,7 +49,7 @@ class HeadResult:
 
     def line(self) -> str:
         """Return a one-line description."""
-        sign = ">=" if self.bound < 0 else ">"
+        sign = ">" if self.bound == 0 and self.rival in _FLOOR.values() else ">="
         return (
             f"{self.task}, {self.rows:,} rows: {self.metric} new {self.new}, {self.rival} {self.old}, "
             f"difference {self.difference}; lower bound {self.difference.low:+.4f} must be {sign} {self.bound:g}: "
@@ -63,16 +64,22 @@ class HeadResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision of the gate on a package."""
+    """The decision of the gate on a package.
+
+    Attributes:
+        heads: Each head against the model in service, or the floor.
+        baselines: Each head against the best of its baselines.
+    """
 
     version: str
     current: str | None
     heads: tuple[HeadResult, ...]
+    baselines: tuple[HeadResult, ...] = ()
 
     @property
     def accepted(self) -> bool:
-        """Whether every head passed. A package that is already in service is accepted."""
-        return all(head.passed for head in self.heads)
+        """Whether every comparison passed. A package that is already in service is accepted."""
+        return all(one.passed for one in (*self.heads, *self.baselines))
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON-serializable values."""
@@ -81,6 +88,7 @@ class Verdict:
             "current": self.current,
             "accepted": self.accepted,
             "heads": {head.task: head.as_json() for head in self.heads},
+            "baselines": {head.task: head.as_json() for head in self.baselines},
         }
 
 
@@ -131,6 +139,24 @@ def _evaluate_task(task: Task, current: Path | None, params: Params, settings: S
     return replace(compare_models(task, package, floor, params, outs, 0.0), note=note)
 
 
+def _against_baselines(task: Task, params: Params, settings: Settings) -> HeadResult:
+    """Compare the package's model with the best of the baselines trained on the same rows."""
+    outs, metric = settings.outs_dir, MAIN_METRIC[task]
+    rows = RowSet.load(outs / task / "rows/test")
+    weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
+
+    def samples(folder: Path) -> Array:
+        return evaluate_model(artifact.load(folder), rows, weight, params.evaluate.threshold).samples[metric]
+
+    rivals = {path.name: samples(path) for path in sorted((outs / task / "baselines").iterdir())}
+    best = max(rivals, key=lambda name: rivals[name][0])
+    new = samples(outs / "package/models" / task)
+    both = intervals({"new": new, "old": rivals[best]})
+    difference, bound = paired_difference(new, rivals[best]), -params.gate.margin
+    passed = difference.low >= bound
+    return HeadResult(task, metric, best, both["new"], both["old"], difference, bound, passed, len(rows))
+
+
 def evaluate_package(params: Params, settings: Settings) -> Verdict:
     """Evaluate outs/package and write the verdict to var/service/verdicts/VERSION.json.
 
@@ -142,6 +168,6 @@ def evaluate_package(params: Params, settings: Settings) -> Verdict:
         return Verdict(version, current, ())
     rival = None if current is None else package_of(Locations(settings).current.resolve())
     heads = tuple(_evaluate_task(task, rival, params, settings) for task in TASKS)
-    verdict = Verdict(version, current, heads)
+    verdict = Verdict(version, current, heads, tuple(_against_baselines(task, params, settings) for task in TASKS))
     write_json(Locations(settings).verdicts / f"{version}.json", verdict.as_json())
     return verdict

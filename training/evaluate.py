@@ -57,7 +57,28 @@ def evaluate_model(model: Predicts, rows: RowSet, weight: NDArray[np.int32], thr
         return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
     ranked = rank_all(model, rows.inputs)
     per_row = ranking_metrics(ranked, rows.target_sets)
-    return Evaluation({name: row_mean_samples(values, weight) for name, values in per_row.items()}, ranked=ranked)
+    samples = {name: row_mean_samples(values, weight) for name, values in per_row.items()}
+    return Evaluation(samples | _repeat_and_explore(ranked, rows, weight), ranked=ranked)
+
+
+def _repeat_and_explore(ranked: NDArray[np.int32], rows: RowSet, weight: NDArray[np.int32]) -> dict[str, Array]:
+    """Return recall@20 of the targets that the history holds, and of those new to the user, on rows that have any.
+
+    A model can look good by repeating alone: the two are reported apart (Li et al., "A next basket recommendation
+    reality check", TOIS 2023).
+    """
+    history = rows.inputs.history
+    seen = [history.log.item_index[begin:end] for begin, end in zip(history.begin, history.end, strict=True)]
+    known = [np.isin(wanted, one) for wanted, one in zip(rows.target_sets, seen, strict=True)]
+    found = {}
+    for name, part in (("repeat", known), ("explore", [~one for one in known])):
+        has = np.array([one.any() for one in part])
+        if not has.any():
+            continue
+        targets = [wanted[one] for wanted, one, some in zip(rows.target_sets, part, has, strict=True) if some]
+        recall = ranking_metrics(ranked[has], targets)["recall@20"]
+        found[f"recall@20_{name}"] = row_mean_samples(recall, weight[:, has])
+    return found
 
 
 def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Evaluation]:

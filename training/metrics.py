@@ -149,7 +149,7 @@ def purchase_samples(label: Numbers, score: Numbers, weight: NDArray[np.int32], 
 
 def row_mean_samples(values: Array, weight: NDArray[np.int32]) -> Array:
     """Return the mean over rows of a per-row metric, on all rows and on each resample, (resamples + 1,)."""
-    return np.asarray((weight @ values) / weight.sum(axis=1), dtype=np.float64)
+    return _divide(weight @ values, weight.sum(axis=1).astype(np.float64))
 
 
 def intervals(samples: dict[str, Array]) -> dict[str, Interval]:

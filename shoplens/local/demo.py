@@ -165,7 +165,7 @@ def _say_verdict(settings: Settings, tasks: list[dict[str, Any]], console: Conso
     verdict = read_json(kept[-1])
     word = "accepted" if verdict["accepted"] else f"REJECTED; {verdict['current'] or 'nothing'} stays in service"
     console.print(f"\nthe gate on model {verdict['model_version']}: {word}")
-    for name, head in verdict["heads"].items():
+    for name, head in (*verdict["heads"].items(), *verdict["baselines"].items()):
         new, old, both = head["new"], head["old"], head["difference"]
         console.print(
             f"  {name}: {head['metric']} new {new['value']:.4f}, {head['rival']} {old['value']:.4f}, difference "

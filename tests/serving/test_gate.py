@@ -139,8 +139,21 @@ def test_an_unreadable_model_in_service_is_replaced_by_the_floor(shop: Shop) -> 
     (Locations(shop.settings).current / "src/models/purchase/model.json").write_text("{}")
     shop.package(FLOOR)
     verdict = shop.evaluate()
-    assert [head.rival for head in verdict.heads] == ["base_rate", "personal_frequency"]
+    assert [head.rival for head in verdict.heads] == ["base_rate", "decayed_frequency"]
     assert "cannot be run by the current code" in verdict.heads[0].note
+    assert not verdict.accepted
+
+
+def test_a_model_that_a_count_beats_is_rejected(shop: Shop) -> None:
+    """Popularity replaces popularity, but a decayed count trained beside it is far better."""
+    shop.package({**GOOD, "next_item": "popularity"})
+    shop.release()
+    shop._keep("next_item", "decayed_frequency", shop.settings.outs_dir / "next_item/baselines/decayed_frequency")
+    shop.package({**GOOD, "next_item": "popularity"}, learned_until="2024-02-02")
+    verdict = shop.evaluate()
+    assert all(head.passed for head in verdict.heads), "as good as the model in service"
+    found = {one.task: (one.rival, one.passed) for one in verdict.baselines}
+    assert found == {"purchase": ("base_rate", True), "next_item": ("decayed_frequency", False)}
     assert not verdict.accepted
 
 

@@ -117,3 +117,21 @@ def test_a_catalogue_with_fewer_than_twenty_items_is_ranked_completely() -> None
     found = ranking_metrics(ranked, [np.array([2], dtype=np.int32)])
     assert found["recall@20"].tolist() == [1.0]
     assert found["ndcg@10"][0] == pytest.approx(1 / np.log2(4))  # third place
+
+
+def test_repeats_and_new_items_are_measured_apart(make) -> None:
+    from dataclasses import replace
+
+    from training.evaluate import _repeat_and_explore
+
+    rows = make("next_item", 2, 1)
+    history = rows.inputs.history
+    seen = [set(history.log.item_index[b:e].tolist()) for b, e in zip(history.begin, history.end, strict=True)]
+    new = [sorted(set(range(2, 14)) - one)[:2] for one in seen]
+    old = [sorted(one)[0] for one in seen]
+    targets = [np.array([old[0], *new[0]], dtype=np.int32), np.array(new[1][:1], dtype=np.int32)]
+    ranked = np.array([[old[0], new[0][0]], [old[1], old[1]]], dtype=np.int32)
+    weight = np.array([[1, 1], [2, 0]], dtype=np.int32)
+    found = _repeat_and_explore(ranked, replace(rows, targets=targets), weight)
+    assert found["recall@20_repeat"].tolist() == [1.0, 1.0], "only the first row has a repeated target"
+    assert found["recall@20_explore"].tolist() == [0.25, 0.5], "one of two, and none of one"
