@@ -28,8 +28,8 @@ def ndcg(ranking: Ranking, rows: RowSet) -> float:
 
 def popular_items(inputs: Inputs, column: str, k: int) -> NDArray[np.int32]:
     """Return the k items with the largest value in a column of the item tables as of each row, (rows, k)."""
-    values = inputs.item_tables.values[:, :, ITEM_NAMES.index(column)]
-    return top_items(values, k).items[inputs.item_tables.at(inputs.now)]
+    tables, place = np.unique(inputs.item_tables.at(inputs.now), return_inverse=True)
+    return top_items(inputs.item_tables.values[tables, :, ITEM_NAMES.index(column)], k).items[place]
 
 
 class _Tuned(Model):
@@ -79,7 +79,7 @@ class Popularity(_Tuned):
     def _rank(self, inputs: Inputs, k: int, setting: str) -> Ranking:
         """Score items with their share of all counts."""
         tables, place = np.unique(inputs.item_tables.at(inputs.now), return_inverse=True)
-        counts = inputs.item_tables.values[tables][:, :, ITEM_NAMES.index(setting)]
+        counts = inputs.item_tables.values[tables, :, ITEM_NAMES.index(setting)]
         best = top_items(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9), k)
         return Ranking(best.items[place], best.scores[place])
 
