@@ -1,6 +1,7 @@
 """Neighbourhood models that a next-item model must beat: of items (item-kNN, sequential rules, EASE) and of users."""
 
 from abc import abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,6 +137,7 @@ class _UserKnn(_Knn):
     """A model that adds what similar users take; their vectors are as of the end of the validation rows."""
 
     _users: ClassVar[int] = 20_000
+    _neighbours: ClassVar[int] = 300
 
     @abstractmethod
     def _represent(self, history: Histories, now: NDArray[np.datetime64]) -> csr_array:
@@ -150,6 +152,16 @@ class _UserKnn(_Knn):
             users = users[np.sort(chosen)]
         times = np.full(len(users), validation.inputs.now.max())
         self.vectors = self._represent(log.as_of(users, times, 4096), times)
+
+    def _near(self, own: csr_array) -> csr_array:
+        """Return the nearest users of each vector by cosine similarity, (rows, users)."""
+        unit = _normalized(own) @ self._columns
+        return _nearest(np.asarray(unit.todense(), dtype=np.float32), self._neighbours)
+
+    @cached_property
+    def _columns(self) -> csr_array:
+        """The normalized vectors of the users, transposed: (catalogue size, users)."""
+        return csr_array(_normalized(self.vectors).T)
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the vectors."""
@@ -194,7 +206,7 @@ class TifuKnn(_UserKnn):
     """
 
     name = "tifu_knn"
-    _size, _within, _between, _neighbours, _own = 7, 0.9, 0.7, 300, 0.7
+    _size, _within, _between, _own = 7, 0.9, 0.7, 0.7
 
     def _represent(self, history: Histories, now: NDArray[np.datetime64]) -> csr_array:
         visits = Visits.read(history, now)
@@ -207,12 +219,12 @@ class TifuKnn(_UserKnn):
         shape = (visits.rows, self.catalogue.size)
         return csr_array((weight.astype(np.float32), (visits.row, visits.item)), shape=shape)
 
-    def _scores(self, inputs: Inputs) -> csr_array:
+    def _scores(self, inputs: Inputs) -> NDArray[np.float32]:
         own = self._represent(inputs.history, inputs.now)
-        similarity = np.asarray((_normalized(own) @ _normalized(self.vectors).T).todense(), dtype=np.float32)
-        near = _nearest(similarity, self._neighbours)
-        near.data = np.full(len(near.data), 1 / max(1, min(self._neighbours, similarity.shape[1])), dtype=np.float32)
-        return csr_array(own * np.float32(self._own) + (near @ self.vectors) * np.float32(1 - self._own))
+        near = self._near(own)
+        near.data = np.full(len(near.data), 1 / max(1, near.indptr[1]), dtype=np.float32)
+        mixed = own * np.float32(self._own) + (near @ self.vectors) * np.float32(1 - self._own)
+        return np.asarray(mixed.todense(), dtype=np.float32)
 
 
 class UpCf(_UserKnn):
@@ -223,7 +235,7 @@ class UpCf(_UserKnn):
     """
 
     name = "up_cf"
-    _window, _power, _neighbours = 25, 10.0, 300
+    _window, _power = 25, 10.0
 
     def _represent(self, history: Histories, now: NDArray[np.datetime64]) -> csr_array:
         visits = Visits.read(history, now)
@@ -231,9 +243,9 @@ class UpCf(_UserKnn):
         weight = np.full(int(recent.sum()), 1 / self._window, dtype=np.float32)
         return csr_array((weight, (visits.row[recent], visits.item[recent])), shape=(visits.rows, self.catalogue.size))
 
-    def _scores(self, inputs: Inputs) -> csr_array:
+    def _scores(self, inputs: Inputs) -> NDArray[np.float32]:
         own = self._represent(inputs.history, inputs.now)
-        similarity = np.asarray((_normalized(own) @ _normalized(self.vectors).T).todense(), dtype=np.float32)
-        near = _nearest(similarity, self._neighbours)
+        near = self._near(own)
         near.data **= np.float32(self._power)
-        return csr_array(own + near @ self.vectors)  # a user is most similar to themself, at similarity 1
+        mixed = own + near @ self.vectors  # a user is most similar to themself, at similarity 1
+        return np.asarray(mixed.todense(), dtype=np.float32)
