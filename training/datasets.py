@@ -99,20 +99,31 @@ def _weekly(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, act
 
 
 def _session_splits(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
-    """Return (user_id, split) by start day; test and validation take the share `weeks / 52` of the latest sessions."""
-    starts = events.group_by("user_id").agg(pl.col("event_time").min().dt.date().alias("day")).sort("day", "user_id")
+    """Return (user_id, split, until) by start; test and validation take `weeks / 52` of the latest sessions.
+
+    `until` is the start of the next split, null for test: a session that goes on for weeks gives no row after it, or
+    the models would learn from the time that they are tested on.
+    """
+    starts = events.group_by("user_id").agg(pl.col("event_time").min().alias("start")).sort("start", "user_id")
     test, validation = rows.test_weeks / _YEAR_WEEKS, rows.validation_weeks / _YEAR_WEEKS
-    days = starts["day"]
-    test_from = days.gather([min(len(days) - 1, int(len(days) * (1 - test)))]).item()
-    validation_from = days.gather([int(len(days) * (1 - test - validation))]).item()
+    times = starts["start"]
+    test_from = times.gather([min(len(times) - 1, int(len(times) * (1 - test)))]).item()
+    validation_from = times.gather([int(len(times) * (1 - test - validation))]).item()
     split = (
-        pl.when(pl.col("day") >= test_from)
+        pl.when(pl.col("start") >= test_from)
         .then(pl.lit("test"))
-        .when(pl.col("day") >= validation_from)
+        .when(pl.col("start") >= validation_from)
         .then(pl.lit("validation"))
         .otherwise(pl.lit("train"))
     )
-    return starts.select("user_id", split.alias("split"))
+    until = (
+        pl.when(split == "train")
+        .then(pl.lit(validation_from))
+        .when(split == "validation")
+        .then(pl.lit(test_from))
+        .cast(_TIME)
+    )
+    return starts.select("user_id", split.alias("split"), until.alias("until"))
 
 
 def _after_events(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
@@ -127,7 +138,8 @@ def _after_events(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
     )
     # Simultaneous events form one row, just after the last of them.
     after = after.unique(["user_id", "time"], keep="last", maintain_order=True)
-    return after.join(_session_splits(events, rows), on="user_id", how="left", maintain_order="left")
+    after = after.join(_session_splits(events, rows), on="user_id", how="left", maintain_order="left")
+    return after.filter(pl.col("until").is_null() | (pl.col("time") < pl.col("until")))
 
 
 def purchase_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParams, active_days: int) -> pl.DataFrame:

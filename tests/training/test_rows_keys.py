@@ -108,6 +108,19 @@ def test_all_rows_of_a_session_are_in_one_split() -> None:
     assert first["train"] < first["validation"] < first["test"]
 
 
+def test_a_session_that_goes_on_for_weeks_gives_no_row_in_the_time_of_the_next_split() -> None:
+    """Else the models learn, or count, what happened among the rows that they are tested on."""
+    events = log(
+        *[(k / 3, f"s{k // 4}", "view_item", "a", None) for k in range(200)],
+        *[(k, "long", "view_item", "a", None) for k in range(1, 70)],
+    )
+    keys = purchase_keys(events, SESSIONS, ROWS, active_days=90)
+    edges = {s: (g["time"].min(), g["time"].max()) for (s,), g in keys.partition_by("split", as_dict=True).items()}
+    assert edges["train"][1] < edges["validation"][0]
+    assert edges["validation"][1] < edges["test"][0]
+    assert "long" in set(keys.filter(pl.col("split") == "train")["user_id"])
+
+
 def test_too_little_data_raises() -> None:
     events = log((0, "ann", "purchase", "a", "1"))
     short = {**DATASET, "high_water": (START + timedelta(days=40)).isoformat()}
