@@ -135,6 +135,9 @@ class RowsParams(_Strict):
     warmup_weeks: int = Field(
         ge=0, description="First weeks of the data, which give no training rows because histories are too short."
     )
+    max_held_out_rows: int = Field(
+        ge=100, description="Maximum number of validation rows, and of test rows, sampled by seed."
+    )
 
 
 class LoopParams(_Strict):
