@@ -241,9 +241,8 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     make = purchase_keys if task == "purchase" else next_item_keys
     keys = make(events, dataset, params.train.rows, params.features.active_days)
     loop = params.train.purchase.loop if task == "purchase" else params.train.next_item.loop
-    keys = _limited(
-        keys, loop.max_train_rows, params.train.rows.max_held_out_rows, params.seed, newest=task != "purchase"
-    )
+    limits = loop.max_train_rows, params.train.rows.max_held_out_rows
+    keys = _limited(keys, *limits, params.seed, newest=task == "next_item")
     slow = historical_features(keys.select("user_id", event_timestamp="time"), outs / "features", task)
     users, times = keys["user_id"].to_numpy().astype(str), keys["time"].dt.replace_time_zone(None).to_numpy()
     log = UserLog.load(outs / "features/event_log")
