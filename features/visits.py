@@ -94,7 +94,6 @@ _BUY = {
     "buy_lines_mean": "Purchase lines per buying visit (count; missing: none).",
 }
 _VISIT = {
-    "visit_days_known": "Time since the first event on record (days).",
     **{f"visit_rate_{days}d": _RATE.format(what="Visits", days=days) for days in (7, 30, 90)},
     "visit_days_since": "Time since the last visit began (days; missing: none).",
     "visit_gap_median": "Median time between visits, the lower of two middle values (days; missing: fewer than two).",
@@ -430,7 +429,6 @@ def _visiting(visits: _Visits, buying: _Visits, known: Array) -> dict[str, Array
     gaps, age, bought = _Gaps.between(visits), visits.of.back(visits.age, 1), buying.of.back(buying.age, 1)
     median = gaps.of.quantile(gaps.length, 0.5)
     return {
-        "visit_days_known": known,
         **{f"visit_rate_{days}d": _per_week(visits, 1.0, known, days) for days in (7, 30, 90)},
         "visit_days_since": age,
         "visit_gap_median": median,

@@ -6,7 +6,7 @@ probabilities miss by chance, so the error is compared with that of labels drawn
 consistency bars of Bröcker & Smith (2007) do.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -115,3 +115,33 @@ def check_calibration(label: NDArray[Any], score: NDArray[Any], seed: int) -> Ca
         error=float(np.abs(observed - predicted) @ rows / rows.sum()),
         limit=float(np.quantile(errors, 0.95)),
     )
+
+
+@dataclass(frozen=True)
+class Platt:
+    """A line that maps logits to calibrated logits (Platt, 1999). A positive slope changes no ranking."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @classmethod
+    def fit(cls, logit: Array, label: NDArray[Any]) -> "Platt":
+        """Fit on rows that the model has not learned from; both arguments are (rows,).
+
+        Rows that cannot tell, because all have one label or the ranking is reversed, leave the logits as they are.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        if len(np.unique(label)) < 2:
+            return cls()
+        line = LogisticRegression(C=np.inf).fit(logit[:, None], label > 0)
+        slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+        return cls(slope, intercept) if slope > 0 else cls()
+
+    def probability(self, logit: Array) -> NDArray[np.float32]:
+        """Return calibrated probabilities, (rows,)."""
+        return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))), dtype=np.float32)
+
+    def as_json(self) -> dict[str, float]:
+        """Return JSON-serializable values."""
+        return asdict(self)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import Catalogue
-from features.definitions import NUMERIC_FEATURES
+from features.definitions import COMPUTED_FEATURES, NUMERIC_FEATURES
 from features.histories import UserLog
 from features.items import ItemTables, item_tables, table_times
 from features.recent import order_key
@@ -251,7 +251,7 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     rows = RowSet(
         task,
         users,
-        Inputs.join(slow.select(NUMERIC_FEATURES[task]), history, times, items),
+        Inputs.join(slow.select(NUMERIC_FEATURES[task]), history, times, items, COMPUTED_FEATURES[task]),
         keys["label"].to_numpy() if task == "purchase" else None,
         [catalogue.index_of(t) for t in keys["targets"].to_list()] if task == "next_item" else None,
         log,

@@ -148,7 +148,6 @@ def naive_visit_features(events: list[tuple[float, str, float]], now: float) -> 
     gaps = [a.days_ago - b.days_ago for a, b in pairwise(every)]
     age = every[-1].days_ago if every else nan
     return {f"buy_{name}": value for name, value in found.items()} | {
-        "visit_days_known": known,
         **{f"visit_rate_{h}d": per_week(every, h, known) for h in (7, 30, 90)},
         "visit_days_since": age,
         "visit_gap_median": at_share(gaps, 0.5),

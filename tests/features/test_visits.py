@@ -110,7 +110,7 @@ def test_only_the_last_n_events_and_only_what_is_known_count() -> None:
     assert features_of(log)["buy_gap_mean"] == pytest.approx((20 + 10 + 20) / 3)
     assert features_of(log, days_ago=6.0)["buy_gap_mean"] == pytest.approx((30 + 20) / 2)
     assert features_of(log, n=2)["buy_gap_mean"] == pytest.approx(20)
-    assert features_of(log, n=2)["visit_days_known"] == pytest.approx(30)
+    assert features_of(log, n=2)["buy_weeks_26"] == pytest.approx(1 / 4), "four weeks on record, one of them with one"
 
 
 def random_log(users: int) -> UserLog:
