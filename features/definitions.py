@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from features.fast import FAST_DESCRIPTIONS
+from features.fast import FAST_DESCRIPTIONS, FAST_FEATURES
 from features.views import (
     item_activity,
     item_pairs,
@@ -17,6 +17,7 @@ from features.views import (
     user_sessions,
 )
 from features.views.contract import View
+from features.visits import VISIT_DESCRIPTIONS, VISIT_FEATURES
 from shoplens.errors import FeatureError
 
 DEFAULT_OWNER = "default"
@@ -60,9 +61,10 @@ VIEW_MEANING: dict[str, str] = {
     "user_profile": "What users stated about themselves; it has no history, so it dates from the start of the data.",
     "recent_events": "The last events of a user, oldest first, as lists of equal length.",
     "fast": "What a user has just done: from the user's last events and the moment of the request.",
+    "visits": "When a user comes and buys: the rhythm of the user's own visits, seen from the moment of the request.",
 }
 # Views without a table: pure functions, called for every prediction and every training row.
-COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS}
+COMPUTED: dict[str, dict[str, str]] = {"fast": FAST_DESCRIPTIONS, "visits": VISIT_DESCRIPTIONS}
 RECENT_DESCRIPTIONS: dict[str, str] = {
     "recent_event_ids": "ID of each event: it identifies repeated events, and orders those of one moment (id).",
     "recent_item_ids": "Item of each event (id; empty: no item).",
@@ -74,7 +76,9 @@ RECENT_DESCRIPTIONS: dict[str, str] = {
 }
 # Names, and features added after the models in docs/comparison.md were chosen.
 _NOT_READ = frozenset({"top_category_90d", "top_brand_90d", "top_price_band_90d", "top_price_band_share_90d"})
-_BEHAVIOUR = tuple(user_behaviour.DESCRIPTIONS)
+# They grow for everybody as the data does, so a model takes them for the date, and later weeks for one of training.
+_CLOCKS = frozenset({"tenure_days", "orders_ever"})
+_BEHAVIOUR = tuple(name for name in user_behaviour.DESCRIPTIONS if name not in _CLOCKS)
 _PREFERENCE = tuple(name for name in user_preference.DESCRIPTIONS if name not in _NOT_READ)
 
 # Slow features that each service's models read, in the order of their input columns.
@@ -93,11 +97,17 @@ NUMERIC_FEATURES: dict[str, tuple[str, ...]] = {
         *_PREFERENCE,
     ),
 }
+# Computed features that they read besides. What is bought depends on the items, when it is bought on the visits.
+COMPUTED_FEATURES: dict[str, tuple[str, ...]] = {
+    "purchase": (*FAST_FEATURES, *VISIT_FEATURES),
+    "next_item": FAST_FEATURES,
+}
 DESCRIPTIONS: dict[str, str] = {
     **{name: text for view in SLOW_VIEWS.values() for name, text in view.items()},
     **user_profile.DESCRIPTIONS,
     **RECENT_DESCRIPTIONS,
     **FAST_DESCRIPTIONS,
+    **VISIT_DESCRIPTIONS,
 }
 # Windows of features whose names do not end in one; `test_definitions.py` compares them with the descriptions.
 _WINDOWS: dict[str, str] = {

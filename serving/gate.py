@@ -24,9 +24,9 @@ from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from training.evaluate import MAIN_METRIC, evaluate_model
-from training.metrics import Array, Interval, intervals, paired_difference, user_weights
 from training.models import artifact
 from training.models.artifact import RemappedPredictor
+from training.resamples import Array, Interval, Resamples, intervals, paired_difference
 from training.rows import TASKS, RowSet, Task
 
 _FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
@@ -105,15 +105,15 @@ def compare_models(task: Task, package: Path, rival: Path, params: Params, outs:
         rows = rows.take(np.flatnonzero(rows.inputs.now >= old_model.learned_until))
         if len(rows) == 0:
             raise IncomparableError(f"{rival}: may have been trained on every held-out row of {task}")
-        weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
+        resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
         # The rival may have been trained with another catalogue.
         remapped = RemappedPredictor(old_model, new_model.catalogue)
-        old_result = evaluate_model(remapped, rows, weight, params.evaluate.threshold)
+        old_result = evaluate_model(remapped, rows, resamples, params.evaluate.threshold)
     except (ModelError, ValueError, KeyError) as error:  # Keras on other shapes; a model.json of an earlier version
         raise IncomparableError(f"{rival}: cannot be run by the current code: {error}") from error
     metric = MAIN_METRIC[task]
     old = old_result.samples[metric]
-    new = evaluate_model(new_model, rows, weight, params.evaluate.threshold).samples[metric]
+    new = evaluate_model(new_model, rows, resamples, params.evaluate.threshold).samples[metric]
     both = intervals({"new": new, "old": old})
     difference = paired_difference(new, old)
     passed = difference.low >= bound if bound < 0 else difference.low > bound
@@ -143,10 +143,10 @@ def _against_baselines(task: Task, params: Params, settings: Settings) -> HeadRe
     """Compare the package's model with the best of the baselines trained on the same rows."""
     outs, metric = settings.outs_dir, MAIN_METRIC[task]
     rows = RowSet.load(outs / task / "rows/test")
-    weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
+    resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
 
     def samples(folder: Path) -> Array:
-        return evaluate_model(artifact.load(folder), rows, weight, params.evaluate.threshold).samples[metric]
+        return evaluate_model(artifact.load(folder), rows, resamples, params.evaluate.threshold).samples[metric]
 
     rivals = {path.name: samples(path) for path in sorted((outs / task / "baselines").iterdir())}
     best = max(rivals, key=lambda name: rivals[name][0])

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from shoplens.errors import SettingsError
 
 _Deep = Literal["cnn", "lstm", "transformer"]
-PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Deep]
+_Hazards = Literal["hazard_network", "hazard_blend"]
+PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
 _Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
 NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker", _Deep]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -135,6 +136,9 @@ class RowsParams(_Strict):
     warmup_weeks: int = Field(
         ge=0, description="First weeks of the data, which give no training rows because histories are too short."
     )
+    max_held_out_rows: int = Field(
+        ge=100, description="Maximum number of validation rows, and of test rows, sampled by seed."
+    )
 
 
 class LoopParams(_Strict):
@@ -164,6 +168,7 @@ class PurchaseParams(_Strict):
     model: PurchaseModel
     baselines: tuple[PurchaseModel, ...]
     loss: Literal["binary_crossentropy", "binary_focal_crossentropy"]
+    members: int = Field(ge=1, description="Hazard networks, from different initial weights, that are averaged.")
     network: NetworkParams
     loop: LoopParams
 

@@ -23,9 +23,9 @@ def train(
     from training.evaluate import evaluate_model
     from training.fit import recipe_of, train_model
     from training.loop import prepare_device
-    from training.metrics import user_weights
     from training.models import artifact
     from training.models.contract import model_names
+    from training.resamples import Resamples
 
     if model not in model_names(task):
         raise SettingsError(f"--model: must be one of {', '.join(model_names(task))} for {task}; received {model!r}")
@@ -40,8 +40,9 @@ def train(
     trained = train_model(model, recipe, rows, catalogue)
     folder = settings.var_dir / "models" / task / model
     artifact.save(trained, rows.train.inputs.names, rows.learned_until, folder)
-    weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
-    for metric, interval in evaluate_model(trained, rows.test, weight, params.evaluate.threshold).intervals().items():
+    resamples = Resamples(rows.test.user_id, params.evaluate.resamples, params.seed)
+    found = evaluate_model(trained, rows.test, resamples, params.evaluate.threshold)
+    for metric, interval in found.intervals().items():
         typer.echo(f"{metric:20} {interval}")
     typer.echo(f"saved to {folder}")
 

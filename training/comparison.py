@@ -16,8 +16,9 @@ from training.datasets import build_rows, require_features
 from training.evaluate import evaluate_model
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
-from training.metrics import PURCHASE_METRICS, RANKING_METRICS, user_weights
+from training.metrics import PURCHASE_METRICS, RANKING_METRICS
 from training.models.contract import model_names
+from training.resamples import Resamples
 from training.rows import TASKS, Task
 
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
@@ -45,7 +46,7 @@ def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
 
 def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (model, result); a result is reused if its data, parameters and code are unchanged."""
-    rows = weight = None
+    rows = resamples = None
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
     for name in model_names(task):
         path = kept / f"{task}-{name}.json"
@@ -53,14 +54,14 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         if path.exists() and read_json(path)["fingerprint"] == fingerprint:
             yield name, read_json(path)
             continue
-        if rows is None or weight is None:
+        if rows is None or resamples is None:
             rows = build_rows(task, params, outs)
-            weight = user_weights(rows.test.user_id, params.evaluate.resamples, params.seed)
+            resamples = Resamples(rows.test.user_id, params.evaluate.resamples, params.seed)
         console.print(f"{task}: training {name}")
         began = time.monotonic()
         model = train_model(name, recipe_of(task, params), rows, catalogue)
         seconds = time.monotonic() - began
-        found = evaluate_model(model, rows.test, weight, params.evaluate.threshold)
+        found = evaluate_model(model, rows.test, resamples, params.evaluate.threshold)
         result = {
             "fingerprint": fingerprint,
             "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},

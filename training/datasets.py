@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import Catalogue
-from features.definitions import NUMERIC_FEATURES
+from features.definitions import COMPUTED_FEATURES, NUMERIC_FEATURES
 from features.histories import UserLog
 from features.items import ItemTables, item_tables, table_times
 from features.recent import order_key
@@ -132,7 +132,6 @@ def _after_events(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
     after = ordered.select(
         "user_id",
         (pl.col("known") + _MOMENT).alias("time"),
-        "event_time",
         pl.col("item_id").shift(-1).over("user_id").alias("next_item"),
         pl.col("event_time").filter(pl.col("event_name") == "purchase").min().over("user_id").alias("first_purchase"),
     )
@@ -147,7 +146,8 @@ def purchase_keys(events: pl.DataFrame, dataset: dict[str, str], rows: RowsParam
     known = _known(events)
     if dataset["identity"] == "session":
         keys = _after_events(known, rows)
-        open_yet = pl.col("first_purchase").is_null() | (pl.col("event_time") < pl.col("first_purchase"))
+        # Of a view that arrives late, the row's time decides: what happened before is not to be predicted.
+        open_yet = pl.col("first_purchase").is_null() | (pl.col("time") <= pl.col("first_purchase"))
         keys = keys.filter(open_yet).with_columns(pl.col("first_purchase").is_not_null().alias("bought"))
     else:
         keys = _weekly(known, dataset, rows, active_days)
@@ -200,11 +200,24 @@ class Rows:
 
 
 def _sample(keys: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
-    """Return at most `limit` randomly chosen rows, in order. Features are only computed for rows that are used."""
+    """Return at most `limit` randomly chosen rows, in order."""
     if keys.height <= limit:
         return keys
     chosen = np.random.default_rng(seed).choice(keys.height, limit, replace=False)
     return keys[np.sort(chosen)]
+
+
+def _limited(
+    keys: pl.DataFrame, max_train_rows: int, max_held_out_rows: int, seed: int, *, newest: bool
+) -> pl.DataFrame:
+    """Return the rows of each split up to its limit; features are only computed for rows that are used.
+
+    What is bought next follows the season, so with `newest` only the latest training rows are kept.
+    """
+    split = {name: keys.filter(pl.col("split") == name) for name in ("train", "validation", "test")}  # sorted by time
+    train = split["train"].tail(max_train_rows) if newest else _sample(split["train"], max_train_rows, seed)
+    held_out = [_sample(split[name], max_held_out_rows, seed) for name in ("validation", "test")]
+    return pl.concat([train, *held_out])
 
 
 def require_features(outs: Path) -> None:
@@ -240,11 +253,8 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     make = purchase_keys if task == "purchase" else next_item_keys
     keys = make(events, dataset, params.train.rows, params.features.active_days)
     loop = params.train.purchase.loop if task == "purchase" else params.train.next_item.loop
-    train = keys.filter(pl.col("split") == "train")  # sorted by time
-    # What is bought next follows the season, so only the newest rows are learned from.
-    limit = loop.max_train_rows
-    train = _sample(train, limit, params.seed) if task == "purchase" else train.tail(limit)
-    keys = pl.concat([train, keys.filter(pl.col("split") != "train")])
+    limits = loop.max_train_rows, params.train.rows.max_held_out_rows
+    keys = _limited(keys, *limits, params.seed, newest=task == "next_item")
     slow = historical_features(keys.select("user_id", event_timestamp="time"), outs / "features", task)
     users, times = keys["user_id"].to_numpy().astype(str), keys["time"].dt.replace_time_zone(None).to_numpy()
     log = UserLog.load(outs / "features/event_log")
@@ -253,7 +263,7 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     rows = RowSet(
         task,
         users,
-        Inputs.join(slow.select(NUMERIC_FEATURES[task]), history, times, items),
+        Inputs.join(slow.select(NUMERIC_FEATURES[task]), history, times, items, COMPUTED_FEATURES[task]),
         keys["label"].to_numpy() if task == "purchase" else None,
         [catalogue.index_of(t) for t in keys["targets"].to_list()] if task == "next_item" else None,
         log,

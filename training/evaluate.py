@@ -12,20 +12,13 @@ from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
+from training.calibration import check_calibration
 from training.loop import prepare_device
-from training.metrics import (
-    Array,
-    Interval,
-    intervals,
-    paired_difference,
-    purchase_samples,
-    ranking_metrics,
-    row_mean_samples,
-    user_weights,
-)
+from training.metrics import purchase_samples, ranking_metrics
 from training.models import artifact
 from training.models.ranking import Predicts, rank_all
 from training.plots import write_calibration, write_curves, write_learning_curve
+from training.resamples import Array, Interval, Resamples, intervals, paired_difference
 from training.rows import TASKS, RowSet
 
 MAIN_METRIC = {"purchase": "average_precision", "next_item": "ndcg@10"}
@@ -50,18 +43,18 @@ class Evaluation:
         return intervals(self.samples)
 
 
-def evaluate_model(model: Predicts, rows: RowSet, weight: NDArray[np.int32], threshold: float) -> Evaluation:
-    """Predict held-out rows and compute the metrics of their task; `weight` is from `user_weights`."""
+def evaluate_model(model: Predicts, rows: RowSet, resamples: Resamples, threshold: float) -> Evaluation:
+    """Predict held-out rows and compute the metrics of their task; `resamples` are of the users of `rows`."""
     if rows.task == "purchase":
         score = model.predict(rows.inputs)
-        return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, weight, threshold), score=score)
+        return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, resamples, threshold), score=score)
     ranked = rank_all(model, rows.inputs)
     per_row = ranking_metrics(ranked, rows.target_sets)
-    samples = {name: row_mean_samples(values, weight) for name, values in per_row.items()}
-    return Evaluation(samples | _repeat_and_explore(ranked, rows, weight), ranked=ranked)
+    samples = {name: resamples.mean(values) for name, values in per_row.items()}
+    return Evaluation(samples | _repeat_and_explore(ranked, rows, resamples), ranked=ranked)
 
 
-def _repeat_and_explore(ranked: NDArray[np.int32], rows: RowSet, weight: NDArray[np.int32]) -> dict[str, Array]:
+def _repeat_and_explore(ranked: NDArray[np.int32], rows: RowSet, resamples: Resamples) -> dict[str, Array]:
     """Return recall@20 of the targets that the history holds, and of those new to the user, on rows that have any.
 
     A model can look good by repeating alone: the two are reported apart (Li et al., "A next basket recommendation
@@ -77,17 +70,17 @@ def _repeat_and_explore(ranked: NDArray[np.int32], rows: RowSet, weight: NDArray
             continue
         targets = [wanted[one] for wanted, one, some in zip(rows.target_sets, part, has, strict=True) if some]
         recall = ranking_metrics(ranked[has], targets)["recall@20"]
-        found[f"recall@20_{name}"] = row_mean_samples(recall, weight[:, has])
+        found[f"recall@20_{name}"] = resamples.mean(recall, has)
     return found
 
 
 def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Evaluation]:
     """Evaluate the artifact in `model/`, under the name "model", and each one in `baselines/`."""
-    weight = user_weights(rows.user_id, params.evaluate.resamples, params.seed)
+    resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
     folders = {"model": folder / "model", **{p.name: p for p in sorted((folder / "baselines").iterdir())}}
     evaluations = {}
     for name, path in folders.items():
-        evaluations[name] = evaluate_model(artifact.load(path), rows, weight, params.evaluate.threshold)
+        evaluations[name] = evaluate_model(artifact.load(path), rows, resamples, params.evaluate.threshold)
         main = evaluations[name].intervals()[MAIN_METRIC[rows.task]]
         console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {main}")
     return evaluations
@@ -135,5 +128,7 @@ def evaluate(params: Params, settings: Settings) -> None:
             if task == "purchase":
                 scores = {name: np.asarray(one.score) for name, one in evaluations.items() if name != "base_rate"}
                 write_curves(rows.labels, scores, out / "plots")
-                write_calibration(rows.labels, scores, out / "plots")
+                found = {name: check_calibration(rows.labels, score, params.seed) for name, score in scores.items()}
+                write_calibration(found, out / "plots")
+                metrics[task]["calibration"] = found["model"].as_json()
         write_json(out / "metrics.json", metrics)

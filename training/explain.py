@@ -20,11 +20,12 @@ from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluate import MAIN_METRIC
 from training.loop import prepare_device
-from training.metrics import Interval, purchase_metrics, ranking_metrics
+from training.metrics import purchase_metrics, ranking_metrics
 from training.models import artifact
 from training.models.artifact import Predictor
 from training.models.ranking import rank_all
 from training.plots import write_importance
+from training.resamples import Interval
 from training.rows import TASKS, Inputs, RowSet, Task
 
 Rows = TypeVar("Rows")

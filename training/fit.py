@@ -17,7 +17,7 @@ def recipe_of(task: Task, params: Params) -> Recipe:
     """Return the parameters of a model for `task`."""
     if task == "purchase":
         own = params.train.purchase
-        return Recipe(task, own.network, own.loop, own.loss, params.seed)
+        return Recipe(task, own.network, own.loop, own.loss, params.seed, members=own.members)
     item = params.train.next_item
     return Recipe(
         task, item.network, item.loop, item.loss, params.seed, item.sampled_negatives, item.candidates, item.members

@@ -67,8 +67,10 @@ class Progress(keras.callbacks.Callback):
 class Curves(keras.callbacks.Callback):
     """Writes learning curves for DVC, without timestamps."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, loss: str = "loss") -> None:
+        """Write to `folder`; `loss` names the metric that is shown as the loss, if training minimizes another one."""
         super().__init__()
+        self._loss = loss
         from dvclive import Live
 
         # dvcyaml or save_dvc_exp would rewrite dvc.yaml or make a commit in the middle of `dvc repro`.
@@ -76,7 +78,11 @@ class Curves(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the metrics of one epoch."""
-        for name, value in sorted(logs.items()):
+        shown = {
+            name: logs[name.replace("loss", self._loss)] if name in ("loss", "val_loss") else logs[name]
+            for name in logs
+        }
+        for name, value in sorted(shown.items()):
             part = "validation" if name.startswith("val_") else "train"
             self.live.log_metric(f"{part}/{name.removeprefix('val_')}", float(value))
         self.live.next_step()

@@ -1,22 +1,20 @@
-"""Metrics of both tasks, and their 95% intervals.
-
-Intervals resample users, because the rows of one user are not independent samples: cluster bootstrap with percentile
-intervals (Efron & Tibshirani, 1993, chapter 13). Two models are compared on the same resamples, which gives an interval
-for their difference. Next items are ranked in full, never in a sample of the catalogue (Krichene & Rendle, 2020).
-"""
+"""Metrics of both tasks. Next items are ranked in full, never in a sample of them (Krichene & Rendle, 2020)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
+from training.calibration import calibration_error, equal_count_bins
+from training.resamples import Array, Resamples
 
-Array = NDArray[np.float64]
 Numbers = NDArray[Any]
-PURCHASE_METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "log_loss")
+PURCHASE_METRICS = (
+    *("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"),
+    *("log_loss", "brier", "calibration_error"),
+)
 RANKING_METRICS = ("hr@10", "ndcg@10", "recall@10", "recall@20")
 _CLIP = 1e-7  # Keras clips probabilities to the same value before taking logarithms
 
@@ -29,7 +27,8 @@ def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, t
     """Return every purchase metric for several weightings of the rows.
 
     ROC AUC and average precision follow scikit-learn's definitions: ties share a threshold, and
-    AP = sum of (R_n - R_{n-1}) * P_n, without interpolation.
+    AP = sum of (R_n - R_{n-1}) * P_n, without interpolation. `brier` is the mean squared error of the probabilities
+    (Brier, 1950), `calibration_error` that of `training.calibration`; its bins are those of the rows without weights.
 
     Args:
         label: 0 or 1, (rows,).
@@ -60,6 +59,8 @@ def weighted_purchase_metrics(label: Numbers, score: Numbers, weight: Numbers, t
         "roc_auc": np.trapezoid(np.pad(recall, ((0, 0), (1, 0))), np.pad(rate, ((0, 0), (1, 0))), axis=1),
         "average_precision": (step * precision).sum(axis=1),
         "log_loss": _divide(w @ losses, total),
+        "brier": _divide(w @ (y - s) ** 2, total),
+        "calibration_error": calibration_error(y, s.astype(np.float64), equal_count_bins(s), w),
     }
 
 
@@ -102,61 +103,14 @@ def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int3
     }
 
 
-_TAIL = 2.5  # per cent on each side
-_RESAMPLES = 50  # resamples computed at once, which bounds memory at (50, rows)
+def purchase_samples(label: Numbers, score: Numbers, resamples: Resamples, threshold: float) -> dict[str, Array]:
+    """Return metric -> values on all rows and on each resample, (resamples + 1,).
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A metric on all rows with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_json(self) -> dict[str, float]:
-        """Return JSON-serializable values, rounded to six decimals."""
-        return {name: round(value, 6) for name, value in asdict(self).items()}
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
-
-
-def user_weights(user: NDArray[np.str_], resamples: int, seed: int) -> NDArray[np.int32]:
-    """Return how often each row counts in each resample, (resamples + 1, rows); the first row is all ones."""
-    names, member = np.unique(user, return_inverse=True)
-    random = np.random.default_rng(seed)
-    draws = random.integers(0, len(names), size=(resamples, len(names)))
-    counts = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])
-    counts = np.concatenate([np.ones((1, len(names)), dtype=counts.dtype), counts])
-    return counts[:, member].astype(np.int32)
-
-
-def interval(values: Array) -> Interval:
-    """Return a metric with its interval, given its values on all rows and on each resample."""
-    low, high = np.percentile(values[1:], [_TAIL, 100 - _TAIL])
-    return Interval(float(values[0]), float(low), float(high))
-
-
-def purchase_samples(label: Numbers, score: Numbers, weight: NDArray[np.int32], threshold: float) -> dict[str, Array]:
-    """Return metric -> values on all rows and on each resample, (resamples + 1,)."""
-    parts = [
-        weighted_purchase_metrics(label, score, weight[begin : begin + _RESAMPLES], threshold)
-        for begin in range(0, len(weight), _RESAMPLES)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def row_mean_samples(values: Array, weight: NDArray[np.int32]) -> Array:
-    """Return the mean over rows of a per-row metric, on all rows and on each resample, (resamples + 1,)."""
-    return _divide(weight @ values, weight.sum(axis=1).astype(np.float64))
-
-
-def intervals(samples: dict[str, Array]) -> dict[str, Interval]:
-    """Return the interval of every metric."""
-    return {name: interval(values) for name, values in samples.items()}
-
-
-def paired_difference(new: Array, old: Array) -> Interval:
-    """Return new - old with its interval; both are (resamples + 1,) values on the same resamples."""
-    return interval(new - old)
+    The calibration error cannot be negative, so a resample adds its own noise to it. Its values on the resamples are
+    moved by the difference between their mean and the value on all rows, the bootstrap's estimate of that bias.
+    """
+    parts = [weighted_purchase_metrics(label, score, weight, threshold) for weight in resamples.batches()]
+    samples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    error = samples["calibration_error"]
+    error[1:] = np.maximum(error[1:] - (error[1:].mean() - error[0]), 0)
+    return samples

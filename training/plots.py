@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.metrics import Interval
+from training.calibration import Calibration
+from training.resamples import Interval
 
 _POINTS = 200  # per curve; more are not visible
-_BINS = 10
 _SHOWN = 20  # importances
 
 
@@ -67,19 +67,18 @@ def write_curves(label: NDArray[np.float32], scores: dict[str, NDArray[np.float3
         _save(figure, folder / f"{kind}.png")
 
 
-def write_calibration(label: NDArray[np.float32], scores: dict[str, NDArray[np.float32]], folder: Path) -> None:
-    """Write calibration.csv and calibration.png: predicted and observed share in ten bins of equal width."""
+def write_calibration(found: dict[str, Calibration], folder: Path) -> None:
+    """Write calibration.csv and calibration.png: predicted and observed share in ten bins of equal count.
+
+    For "model", bars show the 95% range that each bin stays in if the probabilities are perfect.
+    """
     figure, axes = _new_figure("Calibration", "predicted probability", "share that bought")
-    for name, score in scores.items():
-        member = np.minimum((score * _BINS).astype(int), _BINS - 1)
-        count = np.bincount(member, minlength=_BINS)
-        filled = count > 0
-        predicted = np.bincount(member, weights=score, minlength=_BINS)[filled] / count[filled]
-        observed = np.bincount(member, weights=label, minlength=_BINS)[filled] / count[filled]
-        axes.plot(predicted, observed, marker="o", markersize=4, label=name)
+    for name, one in found.items():
+        axes.plot(one.predicted, one.observed, marker="o", markersize=4, label=name)
         if name == "model":
-            columns = {"predicted": np.round(predicted, 6), "observed": np.round(observed, 6), "rows": count[filled]}
-            pl.DataFrame(columns).write_csv(folder / "calibration.csv")
+            axes.vlines(one.predicted, one.low, one.high, color="grey", linewidth=5, alpha=0.4, label="if perfect, 95%")
+            columns = {part: np.round(getattr(one, part), 6) for part in ("predicted", "observed", "low", "high")}
+            pl.DataFrame(columns | {"rows": one.rows}).write_csv(folder / "calibration.csv")
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect")
     axes.legend()
     _save(figure, folder / "calibration.png")

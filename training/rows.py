@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from features.fast import FAST_FEATURES, fast_features
 from features.histories import Histories, UserLog
 from features.items import ItemTables
+from features.visits import VISIT_FEATURES, visit_features
 from shoplens.errors import ModelError
 
 if TYPE_CHECKING:
@@ -68,14 +69,19 @@ class Inputs:
 
     @classmethod
     def join(
-        cls, slow: pl.DataFrame, history: Histories, now: NDArray[np.datetime64], items: ItemTables | None
+        cls,
+        slow: pl.DataFrame,
+        history: Histories,
+        now: NDArray[np.datetime64],
+        items: ItemTables | None,
+        computed: tuple[str, ...] = FAST_FEATURES,
     ) -> "Inputs":
-        """Combine slow features (numeric columns, one line per row) with the fast features computed from `history`."""
-        tabular = np.empty((len(history), slow.width + len(FAST_FEATURES)), dtype=np.float32)
+        """Combine slow features (numeric columns, one line per row) with features `computed` from `history`."""
+        tabular = np.empty((len(history), slow.width + len(computed)), dtype=np.float32)
         for k, name in enumerate(slow.columns):
             tabular[:, k] = slow[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        tabular[:, slow.width :] = _fast(history, now)
-        return cls((*slow.columns, *FAST_FEATURES), tabular, history, now, items)
+        tabular[:, slow.width :] = _computed(history, now, computed)
+        return cls((*slow.columns, *computed), tabular, history, now, items)
 
     @classmethod
     def from_state(
@@ -83,18 +89,29 @@ class Inputs:
     ) -> "Inputs":
         """Return the inputs of one user from the online store; a feature that it lacks is NaN."""
         moment = np.array([now], dtype="datetime64[us]")
-        fast = dict(zip(FAST_FEATURES, _fast(state.history, moment)[0], strict=True))
-        values = [fast[name] if name in fast else state.features.get(name) for name in names]
+        computed = tuple(name for name in names if name in _COMPUTED)
+        found = dict(zip(computed, _computed(state.history, moment, computed)[0], strict=True))
+        values = [found[name] if name in found else state.features.get(name) for name in names]
         tabular = np.array([[np.nan if value is None else value for value in values]], dtype=np.float32)
         return cls(tuple(names), tabular, state.history, moment, items)
 
 
-def _fast(history: Histories, now: NDArray[np.datetime64]) -> NDArray[np.float32]:
-    """Return the fast features of every row, (rows, features), in the order of FAST_FEATURES."""
-    values = np.empty((len(history), len(FAST_FEATURES)), dtype=np.float32)
-    for rows, window in history.windows(int(history.lengths.max(initial=1))):
-        found = fast_features(window, now[rows])
-        values[rows] = np.stack([found[name] for name in FAST_FEATURES], axis=1)
+_COMPUTED = frozenset((*FAST_FEATURES, *VISIT_FEATURES))
+
+
+def _computed(history: Histories, now: NDArray[np.datetime64], names: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return fast features and visit features of every row, (rows, features), in the order of `names`."""
+    values = np.empty((len(history), len(names)), dtype=np.float32)
+    place = {name: k for k, name in enumerate(names)}
+    if not place.keys().isdisjoint(FAST_FEATURES):
+        for rows, window in history.windows(int(history.lengths.max(initial=1))):
+            for name, one in fast_features(window, now[rows]).items():
+                if name in place:
+                    values[rows, place[name]] = one
+    if not place.keys().isdisjoint(VISIT_FEATURES):
+        for name, one in visit_features(history, now).items():
+            if name in place:
+                values[:, place[name]] = one
     return values
 
 

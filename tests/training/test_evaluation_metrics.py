@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,15 +9,12 @@ from sklearn import metrics as reference
 
 from shoplens.errors import ModelError
 from training.metrics import (
-    intervals,
-    paired_difference,
     purchase_metrics,
-    purchase_samples,
     ranking_metrics,
-    row_mean_samples,
-    user_weights,
+    weighted_purchase_metrics,
 )
 from training.models.ranking import top_items
+from training.resamples import Resamples, intervals, paired_difference
 
 LABEL = np.array([1, 0, 1, 0, 1], dtype=np.float32)
 SCORE = np.array([0.9, 0.8, 0.7, 0.4, 0.2], dtype=np.float32)
@@ -35,6 +33,8 @@ def test_purchase_metrics_equal_a_hand_calculation() -> None:
     assert found["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
     losses = [0.9, 0.2, 0.7, 0.6, 0.2]
     assert found["log_loss"] == pytest.approx(-sum(map(math.log, losses)) / 5, rel=1e-5)
+    assert found["brier"] == pytest.approx((0.1**2 + 0.8**2 + 0.3**2 + 0.4**2 + 0.8**2) / 5, rel=1e-5)
+    assert found["calibration_error"] == pytest.approx((0.1 + 0.8 + 0.3 + 0.4 + 0.8) / 5, rel=1e-5)  # a bin per row
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,9 +52,11 @@ def test_metrics_agree_with_scikit_learn_with_and_without_ties(rows: list[tuple[
 
 def test_a_weight_repeats_a_row() -> None:
     weight = np.array([[1, 1, 1, 1, 1], [2, 1, 0, 3, 1]], dtype=np.int32)
-    found = purchase_samples(LABEL, SCORE, weight, 0.5)
+    found = weighted_purchase_metrics(LABEL, SCORE, weight, 0.5)
     repeated = np.repeat(np.arange(5), weight[1])
-    for name, value in purchase_metrics(LABEL[repeated], SCORE[repeated], 0.5).items():
+    expected = purchase_metrics(LABEL[repeated], SCORE[repeated], 0.5)
+    del expected["calibration_error"]  # its bins are those of the five rows
+    for name, value in expected.items():
         assert found[name][1] == pytest.approx(value), name
 
 
@@ -81,7 +83,8 @@ def test_ties_go_to_the_lower_index() -> None:
 
 def test_all_rows_of_a_user_are_resampled_together() -> None:
     user = np.array(["a", "a", "b", "c", "c", "c"])
-    weight = user_weights(user, 200, seed=1)
+    weight = np.concatenate(list(Resamples(user, 200, seed=1).batches()))
+    assert weight.shape == (201, 6)
     assert (weight[0] == 1).all()
     assert (weight[:, 0] == weight[:, 1]).all()
     assert (weight[:, 3] == weight[:, 5]).all()
@@ -89,10 +92,31 @@ def test_all_rows_of_a_user_are_resampled_together() -> None:
     assert (weight[:, 0] + weight[:, 2] + weight[:, 3] == 3).all()
 
 
+def test_resamples_of_a_million_rows_stay_small() -> None:
+    """All 501 weightings at once would take 2 GB."""
+    resamples = Resamples(np.arange(1_000_000), 500, seed=1)
+    tracemalloc.start()
+    batches = resamples.batches()
+    for _ in range(3):
+        next(batches)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000_000
+
+
+def test_the_size_of_a_batch_changes_no_resample(monkeypatch: pytest.MonkeyPatch) -> None:
+    resamples = Resamples(np.array(["a", "b", "b", "c", "d"]), 9, seed=1)
+    at_once = np.concatenate(list(resamples.batches()))
+    monkeypatch.setattr("training.resamples._CELLS", 10)
+    batches = list(resamples.batches())
+    assert [len(batch) for batch in batches] == [1, 2, 2, 2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(batches), at_once)
+
+
 def test_the_interval_of_a_mean_agrees_with_theory() -> None:
     values = np.random.default_rng(0).normal(size=4000)
-    weight = user_weights(np.arange(4000).astype(str), 400, seed=1)
-    (found,) = intervals({"mean": row_mean_samples(values, weight)}).values()
+    resamples = Resamples(np.arange(4000), 400, seed=1)
+    (found,) = intervals({"mean": resamples.mean(values)}).values()
     half = 1.96 * values.std() / math.sqrt(4000)
     assert found.value == pytest.approx(values.mean())
     assert found.high - found.value == pytest.approx(half, rel=0.15)
@@ -102,8 +126,8 @@ def test_the_interval_of_a_mean_agrees_with_theory() -> None:
 def test_a_paired_difference_has_a_narrower_interval() -> None:
     random = np.random.default_rng(0)
     hard = random.normal(size=2000)
-    weight = user_weights(np.arange(2000).astype(str), 300, seed=1)
-    new, old = (row_mean_samples(hard + shift, weight) for shift in (0.05, 0.0))
+    resamples = Resamples(np.arange(2000), 300, seed=1)
+    new, old = (resamples.mean(hard + shift) for shift in (0.05, 0.0))
     found = paired_difference(new, old)
     assert found.low == pytest.approx(0.05)
     alone = intervals({"new": new})["new"]
@@ -131,7 +155,8 @@ def test_repeats_and_new_items_are_measured_apart(make) -> None:
     old = [sorted(one)[0] for one in seen]
     targets = [np.array([old[0], *new[0]], dtype=np.int32), np.array(new[1][:1], dtype=np.int32)]
     ranked = np.array([[old[0], new[0][0]], [old[1], old[1]]], dtype=np.int32)
-    weight = np.array([[1, 1], [2, 0]], dtype=np.int32)
-    found = _repeat_and_explore(ranked, replace(rows, targets=targets), weight)
-    assert found["recall@20_repeat"].tolist() == [1.0, 1.0], "only the first row has a repeated target"
-    assert found["recall@20_explore"].tolist() == [0.25, 0.5], "one of two, and none of one"
+    resamples = Resamples(np.array(["ann", "bob"]), 50, seed=1)
+    ann, bob = np.concatenate(list(resamples.batches())).T
+    found = _repeat_and_explore(ranked, replace(rows, targets=targets), resamples)
+    assert found["recall@20_repeat"].tolist() == (ann > 0).tolist(), "only the first row has a repeated target"
+    assert found["recall@20_explore"].tolist() == (ann * 0.5 / (ann + bob)).tolist(), "one of two, and none of one"

@@ -11,8 +11,8 @@ from training.metrics import purchase_metrics, ranking_metrics
 from training.models import artifact
 from training.models.artifact import RemappedPredictor
 from training.models.contract import model_class, model_names
-from training.models.deep import Scaler
 from training.models.ranking import rank_all
+from training.models.scaler import Scaler
 
 pytestmark = pytest.mark.tensorflow
 CASES = [(task, name) for task in ("purchase", "next_item") for name in model_names(task)]

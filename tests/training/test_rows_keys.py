@@ -6,11 +6,11 @@ import pytest
 
 from shoplens.errors import ModelError
 from shoplens.params import RowsParams, load_params
-from training.datasets import build_rows, next_item_keys, purchase_keys
+from training.datasets import _limited, build_rows, next_item_keys, purchase_keys
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HIGH_WATER = START + timedelta(days=70)
-ROWS = RowsParams(horizon_days=7, test_weeks=2, validation_weeks=2, warmup_weeks=2)
+ROWS = RowsParams(horizon_days=7, test_weeks=2, validation_weeks=2, warmup_weeks=2, max_held_out_rows=100)
 DATASET = {"identity": "user", "start": START.isoformat(), "high_water": HIGH_WATER.isoformat()}
 SESSIONS = {**DATASET, "identity": "session"}
 
@@ -98,6 +98,44 @@ def test_session_rows_end_with_the_first_purchase() -> None:
     assert [r["targets"] for r in following.to_dicts()] == [["b"], ["b"], ["c"]]
 
 
+def received_late(events: pl.DataFrame, row: int, days: float) -> pl.DataFrame:
+    """The same events, of which one is received some days after the start."""
+    late = pl.int_range(pl.len()) == row
+    return events.with_columns(ingested_at=pl.when(late).then(START + timedelta(days=days)).otherwise("ingested_at"))
+
+
+@pytest.mark.parametrize(
+    ("late", "received", "expected"),
+    [
+        pytest.param(1, 0.4, [0.0], id="a view that arrives after the purchase gives no row"),
+        pytest.param(2, 0.4, [0.0, 0.1], id="nor does a view between a purchase and its arrival"),
+        pytest.param(1, 0.2, [0.0], id="nor one that arrives with the purchase"),
+        pytest.param(1, 0.15, [0.0, 0.15], id="one that arrives before it does"),
+    ],
+)
+def test_a_session_row_never_contains_the_purchase_it_predicts(late: int, received: float, expected: list) -> None:
+    events = log(
+        (0.0, "s1", "view_item", "a", None),
+        (0.1, "s1", "view_item", "b", None),
+        (0.2, "s1", "purchase", "b", None),
+        (0.3, "s1", "view_item", "c", None),
+    )
+    keys = purchase_keys(received_late(events, late, received), SESSIONS, ROWS, active_days=90)
+    assert [round(day(r["time"]), 6) for r in keys.to_dicts()] == expected
+    assert keys["label"].to_list() == [1.0] * len(expected)
+
+
+def test_every_split_is_limited() -> None:
+    times = [START + timedelta(hours=k) for k in range(900)]
+    keys = pl.DataFrame({"user_id": "ann", "time": times, "split": ["train", "validation", "test"] * 300})
+    found = _limited(keys, 200, 150, seed=7, newest=False)
+    assert dict(found.group_by("split").len().iter_rows()) == {"train": 200, "validation": 150, "test": 150}
+    assert found.equals(_limited(keys, 200, 150, seed=7, newest=False))
+    assert _limited(keys, 900, 900, seed=7, newest=False).height == 900
+    newest = _limited(keys, 2, 150, seed=7, newest=True).filter(pl.col("split") == "train")
+    assert newest["time"].to_list() == [times[894], times[897]]
+
+
 def test_all_rows_of_a_session_are_in_one_split() -> None:
     events = log(*[(k / 3, f"s{k // 4}", "view_item", "a", None) for k in range(200)])
     keys = purchase_keys(events, SESSIONS, ROWS, active_days=90)
@@ -129,7 +167,7 @@ def test_too_little_data_raises() -> None:
 
 
 def test_label_windows_of_two_splits_do_not_overlap() -> None:
-    rows = RowsParams(horizon_days=10, test_weeks=2, validation_weeks=2, warmup_weeks=0)
+    rows = ROWS.model_copy(update={"horizon_days": 10, "warmup_weeks": 0})
     events = log(*[(k, "ann", "purchase", "a", str(k)) for k in range(70)])
     keys = purchase_keys(events, DATASET, rows, active_days=90)
     edges = {s: (g["time"].min(), g["time"].max()) for (s,), g in keys.partition_by("split", as_dict=True).items()}

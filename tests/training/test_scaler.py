@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.models.deep import Scaler
+from training.models.scaler import Scaler
 from training.rows import Inputs, RowSet
 
 

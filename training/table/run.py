@@ -16,18 +16,11 @@ from sklearn.compose import ColumnTransformer
 from shoplens.files import file_digest, folder_digest, write_json
 from shoplens.stage import console
 from shoplens.templates import load_template
+from training.calibration import check_calibration
 from training.explain import permutation_importance
-from training.metrics import (
-    Array,
-    Interval,
-    interval,
-    intervals,
-    paired_difference,
-    purchase_metrics,
-    purchase_samples,
-    user_weights,
-)
+from training.metrics import purchase_metrics, purchase_samples
 from training.plots import write_calibration, write_curves, write_importance
+from training.resamples import Array, Interval, Resamples, interval, intervals, paired_difference
 from training.table.clean import Cleaned, clean, groups_of, read_flat
 from training.table.model import (
     MODEL_NAMES,
@@ -89,14 +82,14 @@ def train_all(
     fitted = fit_preprocessing(cleaned.frame, columns, divided)
     model = TableModel("", target, THRESHOLD, columns, fitted, None, typical_row(parts["train"], columns))
     matrix = {name: model.matrix(rows) for name, rows in parts.items()}
-    weight = user_weights(divided.people[divided.where("test")].astype(str), RESAMPLES, seed)
+    resamples = Resamples(divided.people[divided.where("test")].astype(str), RESAMPLES, seed)
     for name in names:
         began = time.monotonic()
         train, validation = ((matrix[part], labels[part]) for part in ("train", "validation"))
         model = replace(model, name=name, estimator=fit_classifier(name, train, validation, seed))
         reached = purchase_metrics(labels["validation"].astype(np.float32), model.score(matrix["validation"]))[MAIN]
         score = model.score(matrix["test"])
-        samples = purchase_samples(labels["test"].astype(np.float64), score, weight, THRESHOLD)
+        samples = purchase_samples(labels["test"].astype(np.float64), score, resamples, THRESHOLD)
         console.print(f"{name:20} {MAIN} {interval(samples[MAIN])} ({time.monotonic() - began:.1f} s)")
         yield Trained(model, reached, score, samples)
 
@@ -255,7 +248,8 @@ def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
     others = [one for one in found.trained if one is not found.chosen and one.model.name != "base_rate"]
     scores = {"model": found.chosen.score, **{one.model.name: one.score for one in others}}
     write_curves(label, scores, folder / "plots")
-    write_calibration(label, scores, folder / "plots")
+    calibration = {name: check_calibration(label, score, found.request.seed) for name, score in scores.items()}
+    write_calibration(calibration, folder / "plots")
     write_importance(found.importances, "table", MAIN, folder / "plots")
     content = summary(found, folder / "model")
     write_json(folder / "metrics.json", content)
