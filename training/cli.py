@@ -73,7 +73,7 @@ def benchmark(
     protocol: Annotated[Literal["leave-one-out", "sessions"], typer.Option(help="How FILE is cut and scored.")],
     model: Annotated[str, typer.Option(help="The sequence model.")] = "sasrec",
     preset: Annotated[str, typer.Option(help="Its size: tiny, small, base or large.")] = "small",
-    time_aware: Annotated[bool, typer.Option("--time-aware", help="The time of the event to predict is known.")] = False,
+    time_aware: Annotated[bool, typer.Option("--time-aware", help="The moment to predict is known.")] = False,
     mask_seen: Annotated[
         bool | None,
         typer.Option(help="Rank without the user's earlier items. Default: yes for leave-one-out, no for sessions."),

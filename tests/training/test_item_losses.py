@@ -64,7 +64,8 @@ def test_several_targets_share_a_position(numbers):
     wanted[..., 4] = 1
     wanted[0, :, [4, 7]] = 0.5
     expected = -(weight[..., None] * wanted * log_softmax(states @ table.T)).sum()
-    assert float(losses.full_cross_entropy(states, table, targets, weight, chunk=2)) == pytest.approx(expected, rel=1e-5)
+    found = losses.full_cross_entropy(states, table, targets, weight, chunk=2)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_sampled_softmax_keeps_the_positive_corrects_and_masks_accidental_hits(numbers):

@@ -92,7 +92,7 @@ def read_item_lists(path: Path, known: NDArray[Any] | None = None) -> Sequences:
         SourceError: the file is missing or empty, or a line is not a list.
     """
     index = {str(name): k for k, name in enumerate(known if known is not None else (), 1)}
-    lengths, flat = [0], []
+    lengths, flat = [0], list[int]()
     try:
         for items in _lists(path):
             flat.extend(index.setdefault(str(item), len(index) + 1) for item in items)

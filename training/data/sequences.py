@@ -53,13 +53,14 @@ class Sequences:
         """
         if self.time is None:
             return np.zeros(events.shape, np.int32)
-        return (self.time[events] - self.time[0]).astype(np.int32)
+        since: NDArray[np.int64] = self.time[events] - self.time[0]
+        return since.astype(np.int32)
 
     def save(self, folder: Path) -> None:
         """Write the arrays as .npy files, atomically."""
         with whole_folder(folder) as work:
-            arrays = {"offsets": self.offsets, "item": self.item, "time": self.time, "names": self.names}
-            for name, array in arrays.items():
+            for name in ("offsets", "item", "time", "names"):
+                array: NDArray[Any] | None = getattr(self, name)
                 if array is not None:
                     np.save(work / f"{name}.npy", array)
             write_json(work / _CARD, {"items": self.items})

@@ -90,9 +90,9 @@ def sampled_softmax(
 ) -> Any:
     """Return the weighted sum of the cross-entropies of a softmax over the target and shared negatives.
 
-    The positive is in the denominator. Each logit is reduced by the log of the expected number of times that its item is
-    among the negatives (logQ correction; Bengio & Senecal, 2008; Yi et al., 2019, equation 3). A negative that is the
-    position's own target is left out.
+    The positive is in the denominator. Each logit is reduced by the log of how often its item is expected among the
+    negatives (logQ correction; Bengio & Senecal, 2008; Yi et al., 2019, equation 3). A negative that is the position's
+    own target is left out.
 
     Args:
         states: (..., width).

@@ -6,6 +6,15 @@ import keras
 from keras import ops
 
 
+def softmax_chunk() -> int | None:
+    """Return how many positions of each row the full softmax takes at once; None for all.
+
+    TensorFlow's operations write what they compute to memory, so a chunk's logits should fit the cache: ten positions
+    of 32 rows were the fastest on two cores. XLA fuses the operations itself.
+    """
+    return 10 if keras.backend.backend() == "tensorflow" else None
+
+
 def table_lookup(table: Any, index: Any) -> Any:
     """Return `table[index]` for a short table, with a gradient that many equal indexes do not slow down.
 

@@ -109,6 +109,11 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return {"highest": self.highest, "warmup": self.warmup, "steps": self.steps, "cosine": self.cosine}
 
 
+def weights(model: keras.Model) -> Arrays:
+    """Return copies of the trainable weights; JAX's own arrays are views of memory that training reuses."""
+    return [np.array(ops.convert_to_numpy(one)) for one in model.trainable_variables]
+
+
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
     """Give the model its averaged weights within the block, if it has any and has learned."""
@@ -116,8 +121,10 @@ def averaged(model: keras.Model) -> Iterator[None]:
     if not optimizer.use_ema or int(optimizer.iterations) == 0:
         yield
         return
-    own = [ops.convert_to_numpy(one) for one in model.trainable_variables]
-    optimizer.finalize_variable_values(model.trainable_variables)
+    own = weights(model)
+    # Not finalize_variable_values: with JAX, a weight and its average would be one array, which the next step donates.
+    for variable, average in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True):
+        variable.assign(np.array(ops.convert_to_numpy(average)))
     try:
         yield
     finally:
@@ -335,7 +342,7 @@ class _Rounds(keras.callbacks.Callback):
             score = trainer.evaluate(self.model) if trainer.evaluate else float(epoch)
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, epoch
-                progress.best = [keras.ops.convert_to_numpy(one) for one in self.model.trainable_variables]
+                progress.best = weights(self.model)
         late = (epoch - progress.best_epoch) // trainer.training.evaluate_every >= trainer.training.patience
         progress.finished = progress.finished or late
         trainer.log(

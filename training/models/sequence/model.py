@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from training.models import losses
+from training.models.sequence.backends import softmax_chunk
 from training.models.sequence.encoder import Size
 from training.models.sequence.presets import encoder_class
 
@@ -28,7 +29,7 @@ class Output:
         smoothing: Label smoothing; "full" only.
         negatives: Shared negatives per step; "sampled" and "gbce" only.
         calibration: t of gBCE.
-        chunk: Positions per step of the full softmax; None for all at once.
+        chunk: Positions of each row per step of the full softmax; None takes what suits the backend.
     """
 
     loss: Loss = "full"
@@ -143,9 +144,9 @@ class SequenceModel(keras.Model):
         target = ops.maximum(y - 1, 0)
         chosen = self.output_
         if chosen.loss == "full":
-            total = losses.full_cross_entropy(
-                y_pred, self.catalogue(), target, weight, smoothing=chosen.smoothing, chunk=chosen.chunk
-            )
+            chunk = chosen.chunk or softmax_chunk()
+            table = self.catalogue()
+            total = losses.full_cross_entropy(y_pred, table, target, weight, smoothing=chosen.smoothing, chunk=chunk)
             return total / ops.maximum(ops.sum(weight), 1.0)
         positive, sampled = self._rows(y), self._rows(x["negatives"] + 1)
         if chosen.loss == "gbce":

@@ -27,6 +27,5 @@ class Negatives:
     def draw(self, step: int) -> NDArray[np.int32]:
         """Return the rows (item numbers minus one) of the negatives of one step, (number,)."""
         draws = np.random.default_rng((self._seed, step)).random(self._number) * self._cumulative[-1]
-        return np.minimum(np.searchsorted(self._cumulative, draws, side="right"), len(self._cumulative) - 1).astype(
-            np.int32
-        )
+        row: NDArray[np.int64] = np.searchsorted(self._cumulative, draws, side="right")
+        return np.minimum(row, len(self._cumulative) - 1).astype(np.int32)
