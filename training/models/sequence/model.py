@@ -55,7 +55,8 @@ class ItemVectors(layers.Layer):
     def __init__(self, items: int, width: int, **more: Any) -> None:
         super().__init__(**more)
         self.items, self.width = items, width
-        normal = keras.initializers.RandomNormal(stddev=width**-0.5)
+        # Small: the input is added to every block's output, and a long vector would first predict its own item again.
+        normal = keras.initializers.RandomNormal(stddev=0.02)
         self.table = self.add_weight(shape=(items + 1, width), initializer=normal, name="table")
 
     def call(self, item: Any) -> Any:
@@ -119,7 +120,7 @@ class SequenceModel(keras.Model):
         return states / self.output_.temperature
 
     def _scaled(self, x: Any) -> Any:
-        """Return the vectors with entries around 1, as Vaswani et al. (2017, section 3.4) scale tied embeddings."""
+        """Return the vectors times the root of their width (Vaswani et al., 2017, section 3.4)."""
         return x * self.size.width**0.5
 
     def catalogue(self) -> Any:
