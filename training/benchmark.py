@@ -17,8 +17,8 @@ from training.models.sequence.fit import Log, Outcome, Trainer, Training
 from training.models.sequence.model import Output, SequenceModel
 from training.models.sequence.presets import preset
 from training.models.sequence.score import ModelScorer
-from training.protocols import Queries, Split, leave_one_out, split_sessions
-from training.ranking import Scorer, rank_metrics, ranks, repeats, summary
+from training.protocols.ranks import Scorer, rank_metrics, ranks, repeats, summary
+from training.protocols.splits import Queries, Split, leave_one_out, split_sessions
 
 Protocol = Literal["leave-one-out", "sessions"]
 MAIN_METRIC = {"leave-one-out": "ndcg@10", "sessions": "mrr@20"}
@@ -186,9 +186,9 @@ def run(
         "models": {},
     }
     if settings.counts:
-        from training.models.counts import count_models
+        from training.models.sequence.references import reference_models
 
-        for name, make in count_models(split).items():
+        for name, make in reference_models(split).items():
             began = time.monotonic()
             tried = {setting: main_metric(make(split, setting)) for setting in make.settings}  # type: ignore[attr-defined]
             chosen = max(tried, key=lambda setting: tried[setting])

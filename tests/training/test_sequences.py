@@ -10,8 +10,8 @@ from training.benchmark import read_split
 from training.data.readers import read_interactions, read_item_lists
 from training.data.sequences import Sequences
 from training.data.windows import Packing, cut, packed_rows
-from training.protocols import leave_one_out, split_sessions
-from training.ranking import rank_metrics, ranks, repeats
+from training.protocols.ranks import rank_metrics, ranks, repeats
+from training.protocols.splits import leave_one_out, split_sessions
 
 
 def test_times_are_sorted_and_ties_keep_the_order_of_the_file(tmp_path):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from training.data.sequences import Sequences
 from training.data.windows import Longs, ragged_ranges
-from training.protocols import Queries, Split
-from training.ranking import CHUNK, Floats
+from training.protocols.ranks import CHUNK, Floats
+from training.protocols.splits import Queries, Split
 
 EASE_ITEMS = 20_000  # EASE inverts a dense (items, items) matrix: 3 GB at this size
 _NEIGHBOURS = 200
@@ -23,7 +23,7 @@ class Counts(Protocol):
     settings: ClassVar[tuple[float, ...]]
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
-        """See `training.ranking.Scorer`."""
+        """See `training.protocols.ranks.Scorer`."""
 
 
 def _chunks(queries: Queries) -> Iterator[tuple[Longs, Queries]]:
@@ -192,7 +192,7 @@ def _nearest(block: sp.csr_array, first: int) -> sp.csr_array:
     return sp.csr_array((block.data[chosen], block.indices[chosen], offsets), shape=block.shape)
 
 
-def count_models(split: Split) -> dict[str, Callable[[Split, float], Counts]]:
+def reference_models(split: Split) -> dict[str, Callable[[Split, float], Counts]]:
     """Return the count-based models that fit a file, by name."""
     found: list[Any] = [Popularity, PersonalFrequency, ItemKNN, Transitions]
     if split.sequences.items <= EASE_ITEMS:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from training.data.sequences import PADDING, Sequences
 from training.data.windows import Batch, Longs, Windows, packed_rows
 from training.models.sequence.model import SequenceModel
-from training.protocols import Queries
-from training.ranking import CHUNK, Floats, seen_pairs
+from training.protocols.ranks import CHUNK, Floats, seen_pairs
+from training.protocols.splits import Queries
 
 _ROWS = 64  # packed rows per forward pass
 
@@ -41,7 +41,7 @@ class ModelScorer:
         self._table: Floats = ops.convert_to_numpy(model.catalogue())  # (items, width)
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
-        """See `training.ranking.Scorer`."""
+        """See `training.protocols.ranks.Scorer`."""
         order = np.argsort(queries.target, kind="stable")
         sorted_targets = queries.target[order]
         length = self._model.size.length

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.sequences import Sequences
 from training.data.windows import Longs, ragged_ranges
-from training.protocols import Queries
+from training.protocols.splits import Queries
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
