@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shoplens.errors import SettingsError
+from shoplens.errors import ModelError, SettingsError
 from shoplens.files import write_json
 from training.data.readers import read_interactions, read_item_lists
 from training.data.sequences import Sequences
+from training.data.windows import Longs
 from training.models.sequence.encoder import Size
 from training.models.sequence.fit import Log, Outcome, Trainer, Training
 from training.models.sequence.model import Output, SequenceModel
 from training.models.sequence.presets import preset
+from training.models.sequence.references import Reference, reference_models
 from training.models.sequence.score import ModelScorer
 from training.protocols.ranks import Scorer, rank_metrics, ranks, repeats, summary
 from training.protocols.splits import Queries, Split, leave_one_out, split_sessions
@@ -41,7 +44,7 @@ class Settings:
         seeds: A model is trained with each seed.
         precision: Keras dtype policy.
         resamples: Bootstrap resamples of the intervals.
-        counts: Whether counts and neighbours are evaluated on the same queries.
+        references: Whether counts and neighbours are evaluated on the same queries.
     """
 
     model: str = "sasrec"
@@ -53,7 +56,7 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     precision: str = "float32"
     resamples: int = 500
-    counts: bool = True
+    references: bool = True
 
 
 def training_of(epochs: int | None, max_seconds: float | None) -> Training:
@@ -98,15 +101,42 @@ def _sample(queries: Queries, limit: int) -> Queries:
     return queries.take(np.sort(np.random.default_rng(0).choice(len(queries), limit, replace=False)))
 
 
-def _report(rank: Any, queries: Queries, repeated: Any, settings: Settings, seed: int) -> dict[str, Any]:
-    """Return the figures of all queries, and of repeated and new items apart."""
-    content: dict[str, Any] = {"all": summary(rank, queries, settings.resamples, seed)}
-    for name, chosen in (("repeat", repeated), ("explore", ~repeated)):
-        part = np.flatnonzero(chosen)
-        content[name] = {"queries": len(part)}
-        if len(part):
-            content[name] |= summary(rank[part], queries.take(part), settings.resamples, seed)
-    return content
+@dataclass(frozen=True)
+class _Evaluation:
+    """How every model of one benchmark is scored: on the same queries, by the same metrics."""
+
+    split: Split
+    main: str
+    mask_seen: bool
+    resamples: int
+    repeated: NDArray[np.bool_]
+    validation: Queries
+
+    @classmethod
+    def of(cls, split: Split, protocol: Protocol, settings: Settings) -> "_Evaluation":
+        mask = settings.mask_seen if settings.mask_seen is not None else protocol == "leave-one-out"
+        repeated = repeats(split.sequences, split.test)
+        validation = _sample(split.validation, _VALIDATED)
+        return cls(split, MAIN_METRIC[protocol], mask, settings.resamples, repeated, validation)
+
+    def _ranks(self, scorer: Scorer, queries: Queries) -> Longs:
+        return ranks(scorer, self.split.sequences, queries, mask_seen=self.mask_seen)
+
+    def validated(self, scorer: Scorer) -> float:
+        """Return the main metric on the validation queries."""
+        return float(rank_metrics(self._ranks(scorer, self.validation))[self.main].mean())
+
+    def tested(self, scorer: Scorer, seed: int) -> dict[str, Any]:
+        """Return the figures on all test queries, and on repeated and new items apart."""
+        queries = self.split.test
+        rank = self._ranks(scorer, queries)
+        content: dict[str, Any] = {"all": summary(rank, queries, self.resamples, seed)}
+        for name, chosen in (("repeat", self.repeated), ("explore", ~self.repeated)):
+            part = np.flatnonzero(chosen)
+            content[name] = {"queries": len(part)}
+            if len(part):
+                content[name] |= summary(rank[part], queries.take(part), self.resamples, seed)
+        return content
 
 
 def train_once(
@@ -154,24 +184,38 @@ def run(
         folder: Where checkpoints are kept; an interrupted benchmark continues from them.
         log: Receives lines of progress.
 
+    Raises:
+        SettingsError: the model is time-aware and the file has no times.
+
     Returns:
         What was written: the data, settings, and per model figures with intervals, seconds and parameter counts.
     """
-    sequences, main = split.sequences, MAIN_METRIC[protocol]
-    mask = settings.mask_seen if settings.mask_seen is not None else protocol == "leave-one-out"
-    repeated = repeats(sequences, split.test)
-    validation = _sample(split.validation, _VALIDATED)
+    if settings.time_aware and split.sequences.time is None:
+        raise SettingsError("--time-aware: FILE must have times, `user item unix_seconds` per line; it has none")
+    evaluation = _Evaluation.of(split, protocol, settings)
+    content = _header(split, protocol, settings, evaluation)
 
-    def evaluated(scorer: Scorer, queries: Queries) -> Any:
-        return ranks(scorer, sequences, queries, mask_seen=mask)
+    def add(name: str, figures: dict[str, Any]) -> None:
+        content["models"][name] = figures
+        write_json(target, content)
+        found = figures["figures"]["all"][evaluation.main]
+        log(f"{name}: {evaluation.main} {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]")
 
-    def main_metric(scorer: Scorer) -> float:
-        return float(rank_metrics(evaluated(scorer, validation))[main].mean())
+    for name, make in (reference_models(split) if settings.references else {}).items():
+        add(name, _reference(make, split, evaluation))
+    for seed in settings.seeds:
+        name = settings.model if len(settings.seeds) == 1 else f"{settings.model}-{seed}"
+        place = folder / f"{settings.model}-{seed}" if folder else None
+        add(name, _trained(split, settings, seed, evaluation, place, log))
+    return content
 
-    content: dict[str, Any] = {
+
+def _header(split: Split, protocol: Protocol, settings: Settings, evaluation: _Evaluation) -> dict[str, Any]:
+    sequences = split.sequences
+    return {
         "protocol": protocol,
-        "main_metric": main,
-        "mask_seen": mask,
+        "main_metric": evaluation.main,
+        "mask_seen": evaluation.mask_seen,
         "time_aware": settings.time_aware,
         "data": {
             "users": sequences.users,
@@ -180,44 +224,48 @@ def run(
             "training_events": int((split.end - split.begin).sum()),
             "validation_queries": len(split.validation),
             "test_queries": len(split.test),
-            "repeat_share": round(float(repeated.mean()), 6),
+            "repeat_share": round(float(evaluation.repeated.mean()), 6),
         },
         "training": settings.training.as_json(),
         "models": {},
     }
-    if settings.counts:
-        from training.models.sequence.references import reference_models
 
-        for name, make in reference_models(split).items():
-            began = time.monotonic()
-            tried = {setting: main_metric(make(split, setting)) for setting in make.settings}  # type: ignore[attr-defined]
-            chosen = max(tried, key=lambda setting: tried[setting])
-            rank = evaluated(make(split, chosen), split.test)
-            content["models"][name] = {
-                "setting": chosen,
-                "validation": round(tried[chosen], 6),
-                "figures": _report(rank, split.test, repeated, settings, 0),
-                "seconds": round(time.monotonic() - began, 1),
-            }
-            log(f"{name} ({chosen:g}): {main} {content['models'][name]['figures']['all'][main]}")
-            write_json(target, content)
-    for seed in settings.seeds:
-        place = folder / f"{settings.model}-{seed}" if folder else None
-        model, outcome = train_once(
-            split, settings, seed, score=lambda one: main_metric(ModelScorer(one)), folder=place, log=log
-        )
-        began = time.monotonic()
-        rank = evaluated(ModelScorer(model), split.test)
-        name = settings.model if len(settings.seeds) == 1 else f"{settings.model}-{seed}"
-        content["models"][name] = {
-            **model.describe(),
-            "seed": seed,
-            "precision": settings.precision,
-            "validation": round(outcome.best_score, 6),
-            "outcome": outcome.as_json(),
-            "figures": _report(rank, split.test, repeated, settings, seed),
-            "evaluation_seconds": round(time.monotonic() - began, 1),
-        }
-        log(f"{name}: {main} {content['models'][name]['figures']['all'][main]}")
-        write_json(target, content)
-    return content
+
+def _reference(make: type[Reference], split: Split, evaluation: _Evaluation) -> dict[str, Any]:
+    """Choose the setting of a count or neighbour model on the validation queries, and test it."""
+    began, best, kept = time.monotonic(), float("-inf"), None
+    for setting in make.settings:
+        scorer = make(split, setting)
+        score = evaluation.validated(scorer)
+        if score > best:
+            best, kept = score, (setting, scorer)
+    if kept is None:
+        raise ModelError(f"{make.name}: must score a validation query; every score is not a number. Report this")
+    return {
+        "setting": kept[0],
+        "validation": round(best, 6),
+        "figures": evaluation.tested(kept[1], 0),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _trained(
+    split: Split, settings: Settings, seed: int, evaluation: _Evaluation, folder: Path | None, log: Log
+) -> dict[str, Any]:
+    """Train the sequence model with one seed, and test it."""
+
+    def score(model: SequenceModel) -> float:
+        return evaluation.validated(ModelScorer(model))
+
+    model, outcome = train_once(split, settings, seed, score=score, folder=folder, log=log)
+    began = time.monotonic()
+    figures = evaluation.tested(ModelScorer(model), seed)
+    return {
+        **model.describe(),
+        "seed": seed,
+        "precision": settings.precision,
+        "validation": round(outcome.best_score, 6),
+        "outcome": outcome.as_json(),
+        "figures": figures,
+        "evaluation_seconds": round(time.monotonic() - began, 1),
+    }

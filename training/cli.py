@@ -1,5 +1,6 @@
 """The commands `shoplens train`, `shoplens compare` and `shoplens benchmark`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -85,10 +86,12 @@ def benchmark(
     precision: Annotated[
         Literal["float32", "mixed_bfloat16", "mixed_float16"], typer.Option(help="Keras dtype policy.")
     ] = "float32",
-    counts: Annotated[bool, typer.Option(help="Evaluate counts and neighbours on the same queries.")] = True,
+    references: Annotated[bool, typer.Option(help="Evaluate counts and neighbours on the same queries.")] = True,
     keep: Annotated[Path | None, typer.Option(help="Folder for checkpoints; an interrupted benchmark resumes.")] = None,
 ) -> None:
     """Train a sequence model on a public file and rank the whole catalogue, by the protocols of the literature."""
+    # Twice as fast. DVC's stages leave it off, because their bytes must not depend on the processor's instructions.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     from training import benchmark as run
     from training.models.sequence.presets import preset as size_of
 
@@ -100,7 +103,7 @@ def benchmark(
         mask_seen=mask_seen,
         seeds=tuple(range(seeds)),
         precision=precision,
-        counts=counts,
+        references=references,
     )
     split = run.read_split(file, protocol, test)
     run.run(split, protocol, settings, json_file, folder=keep, log=lambda line: typer.echo(line, err=True))

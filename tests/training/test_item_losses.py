@@ -109,8 +109,9 @@ def test_generalized_bce(numbers, calibration):
         others = sum(np.log(1 - probability[one]) for one in negatives if one != target)
         expected -= weight[row, place] * (power * np.log(probability[target]) + others) / 4
     found = losses.generalized_bce(
-        states, table[targets], targets, weight, table[negatives], negatives, items=ITEMS, calibration=calibration
-    )
+        states, table[targets], targets, weight, table[negatives], negatives,
+        number=3, items=ITEMS, calibration=calibration,
+    )  # fmt: skip
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 

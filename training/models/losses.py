@@ -119,6 +119,7 @@ def generalized_bce(
     sampled: Any,
     negatives: Any,
     *,
+    number: int,
     items: int,
     calibration: float,
 ) -> Any:
@@ -134,10 +135,10 @@ def generalized_bce(
         weight: (...).
         sampled: Rows of the negatives, (n, width).
         negatives: (n,).
+        number: n; a compiled step does not know the shape of its inputs.
         items: The size of the catalogue.
         calibration: t, from 0 to 1.
     """
-    number = int(negatives.shape[0])
     rate = min(number / max(items - 1, 1), 1.0)
     power = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     hit = ops.sum(states * positive, axis=-1)

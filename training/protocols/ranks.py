@@ -91,5 +91,5 @@ def summary(rank: Longs, queries: Queries, resamples: int, seed: int) -> dict[st
     for name, value in rank_metrics(rank).items():
         means = bootstrap_means(value, queries.user, resamples, seed)
         low, high = np.percentile(means[1:], [2.5, 97.5])
-        content[name] = {"value": round(means[0], 6), "low": round(float(low), 6), "high": round(float(high), 6)}
+        content[name] = {"value": round(float(means[0]), 6), "low": round(float(low), 6), "high": round(float(high), 6)}
     return content

@@ -65,9 +65,17 @@ class Encoder(layers.Layer):
         """Return a dropout layer whose masks differ from those of every other one."""
         return layers.Dropout(self.size.dropout, seed=next(self._seeds), dtype=self.dtype_policy)
 
+    def small(self) -> keras.initializers.Initializer:
+        """Return the initializer of a table, with a seed of its own."""
+        return keras.initializers.RandomNormal(stddev=0.02, seed=next(self._seeds))
+
+    def glorot(self) -> keras.initializers.Initializer:
+        """Return the initializer of a matrix, with a seed of its own: Keras would draw one from Python's `random`."""
+        return keras.initializers.GlorotUniform(seed=next(self._seeds))
+
     def dense(self, width: int, **more: Any) -> layers.Layer:
         """Return a dense layer."""
-        return layers.Dense(width, dtype=self.dtype_policy, **more)
+        return layers.Dense(width, kernel_initializer=self.glorot(), dtype=self.dtype_policy, **more)
 
     def norm(self) -> layers.Layer:
         """Return a layer normalization."""
@@ -97,14 +105,10 @@ def visible(segment: Any) -> Any:
 class Positions(layers.Layer):
     """A learned vector per position, added to the input."""
 
-    def __init__(self, length: int, **more: Any) -> None:
-        super().__init__(**more)
-        self.length = length
-
-    def build(self, shape: Any) -> None:
-        """Make the table, (length, width)."""
-        small = keras.initializers.RandomNormal(stddev=0.02)
-        self.table = self.add_weight(shape=(self.length, shape[-1]), initializer=small, name="table")
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(dtype=encoder.dtype_policy)
+        shape = (encoder.size.length, encoder.size.width)
+        self.table = self.add_weight(shape=shape, initializer=encoder.small(), name="table")
 
     def call(self, x: Any, position: Any) -> Any:
         """Return x + table[position]."""

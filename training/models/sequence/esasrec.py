@@ -32,7 +32,7 @@ class ESASRec(Encoder):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         width = self.size.width
-        self.positions = Positions(self.size.length, dtype=self.dtype_policy)
+        self.positions = Positions(self)
         self.first_drop = self.dropout()
         self.blocks = [
             [self._part(Attention(self), width), self._part(SwiGLU(self), width)] for _ in range(self.size.blocks)

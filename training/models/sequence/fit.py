@@ -40,13 +40,13 @@ class Training:
         clip: Largest norm of all gradients together.
         average: Momentum of the averaged weights (EMA) that are evaluated and kept; 0 keeps the last weights.
         popularity: Negatives are drawn in proportion to count ** popularity.
-        seed: Seed of weights, batches, dropout and negatives.
+        seed: Seed of batches and negatives; the model has its own for weights and dropout.
         max_seconds: Training stops at the end of the round that exceeds this.
     """
 
-    epochs: int = 100
+    epochs: int = 50
     patience: int = 5
-    evaluate_every: int = 5
+    evaluate_every: int = 2
     rows: int = 32
     learning_rate: float = 1e-3
     warmup_steps: int = 200
@@ -226,8 +226,7 @@ class Trainer:
                 yield prepare(batch, self.negatives, number)
 
     def compile(self) -> None:
-        """Build the weights from the seed, and the optimizer."""
-        keras.utils.set_random_seed(self.training.seed)
+        """Build the weights and the optimizer."""
         inputs, _ = next(self._stream(0, []))
         self.model(inputs)
         optimizer = _optimizer(self.model, self.training, self.steps_per_epoch * self.training.epochs)
@@ -254,6 +253,7 @@ class Trainer:
                 epochs=rounds,
                 steps_per_epoch=self.round_steps,
                 callbacks=[_Rounds(self, progress, counted)],
+                shuffle=False,
                 verbose=0,
             )
         for variable, value in zip(self.model.trainable_variables, progress.best, strict=True):

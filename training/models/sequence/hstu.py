@@ -6,7 +6,6 @@ event by the time from that event to the moment asked. A history-only model asks
 
 from typing import Any
 
-import keras
 from keras import layers, ops
 
 from training.models.sequence.backends import table_lookup
@@ -26,11 +25,12 @@ def gap_buckets(time: Any, asked: Any) -> Any:
 class Bias(layers.Layer):
     """A bias per distance in positions, and one per bucket of the time between, shared by all heads."""
 
-    def __init__(self, length: int, **more: Any) -> None:
-        super().__init__(**more)
-        small = keras.initializers.RandomNormal(stddev=0.02)
-        self.by_distance = self.add_weight(shape=(length,), initializer=small, name="by_distance")
-        self.by_gap = self.add_weight(shape=(_GAPS,), initializer=small, name="by_gap")
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(dtype=encoder.dtype_policy)
+        self.by_distance = self.add_weight(
+            shape=(encoder.size.length,), initializer=encoder.small(), name="by_distance"
+        )
+        self.by_gap = self.add_weight(shape=(_GAPS,), initializer=encoder.small(), name="by_gap")
 
     def call(self, buckets: Any) -> Any:
         """Return (batch, 1, n, n); entries above the diagonal mean nothing and are masked by the caller."""
@@ -48,7 +48,7 @@ class HSTUBlock(layers.Layer):
         self.heads, width = encoder.size.heads, encoder.size.width
         self.norm, self.inner_norm = encoder.norm(), encoder.norm()
         self.project = encoder.dense(4 * width, use_bias=False, activation="silu")
-        self.bias = Bias(encoder.size.length, dtype=encoder.dtype_policy)
+        self.bias = Bias(encoder)
         self.combine = encoder.dense(width)
         self.drop = encoder.dropout()
 

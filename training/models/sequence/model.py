@@ -52,11 +52,11 @@ class Output:
 class ItemVectors(layers.Layer):
     """One vector per item, and one for padding that is never trained because nothing reads it."""
 
-    def __init__(self, items: int, width: int, **more: Any) -> None:
+    def __init__(self, items: int, width: int, seed: int, **more: Any) -> None:
         super().__init__(**more)
         self.items, self.width = items, width
         # Small: the input is added to every block's output, and a long vector would first predict its own item again.
-        normal = keras.initializers.RandomNormal(stddev=0.02)
+        normal = keras.initializers.RandomNormal(stddev=0.02, seed=1000 * seed)
         self.table = self.add_weight(shape=(items + 1, width), initializer=normal, name="table")
 
     def call(self, item: Any) -> Any:
@@ -76,7 +76,7 @@ class SequenceModel(keras.Model):
         encoder: Name of the encoder, as in `presets.ENCODERS`.
         size: The encoder's size.
         output: Scores and loss.
-        seed: Seed of the dropout masks.
+        seed: Seed of the weights and the dropout masks.
         time_aware: Whether the encoder is told the time that is asked about. If not, it asks at the last event's time.
         precision: Keras dtype policy of the encoder: "float32", "mixed_bfloat16" or "mixed_float16". Scores and losses
             are float32.
@@ -100,7 +100,7 @@ class SequenceModel(keras.Model):
             raise ModelError(f"time_aware: {encoder} does not read times. Use hstu, or leave time_aware out")
         self.items, self.size, self.output_ = items, size, output or Output()
         self.time_aware = time_aware
-        self.vectors = ItemVectors(items, size.width, dtype=precision)
+        self.vectors = ItemVectors(items, size.width, seed, dtype=precision)
         self.encoder = kind(size, seed, dtype=precision)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -153,7 +153,7 @@ class SequenceModel(keras.Model):
         if chosen.loss == "gbce":
             total = losses.generalized_bce(
                 y_pred, positive, target, weight, sampled, x["negatives"],
-                items=self.items, calibration=chosen.calibration,
+                number=chosen.negatives, items=self.items, calibration=chosen.calibration,
             )  # fmt: skip
         else:
             total = losses.sampled_softmax(

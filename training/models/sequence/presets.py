@@ -17,8 +17,8 @@ ENCODERS = {
 PRESETS = {
     "tiny": Size(width=32, blocks=1, heads=1),
     "small": Size(width=64, blocks=2, heads=2),
-    "base": Size(width=128, blocks=4, heads=4),
-    "large": Size(width=256, blocks=8, heads=8),
+    "base": Size(width=128, blocks=4, heads=4, dropout=0.4),
+    "large": Size(width=256, blocks=8, heads=8, dropout=0.4),
 }
 
 

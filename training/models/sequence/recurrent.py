@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import keras
 from keras import layers, ops
 
 from training.models.sequence.encoder import Context, Encoder
@@ -40,7 +41,13 @@ class _Recurrent(Encoder):
         self.last_norm = self.norm()
 
     def _layer(self) -> layers.Layer:
-        cell = FreshStart(self.kind(self.size.width, dtype=self.dtype_policy), dtype=self.dtype_policy)
+        inner = self.kind(
+            self.size.width,
+            kernel_initializer=self.glorot(),
+            recurrent_initializer=keras.initializers.Orthogonal(seed=next(self._seeds)),
+            dtype=self.dtype_policy,
+        )
+        cell = FreshStart(inner, dtype=self.dtype_policy)
         return layers.RNN(cell, return_sequences=True, dtype=self.dtype_policy)
 
     def call(self, x: Any, context: Context, training: bool | None = None) -> Any:

@@ -1,7 +1,8 @@
 """Counts and neighbours over the same sequences: what a person would use before any network."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,12 +17,17 @@ EASE_ITEMS = 20_000  # EASE inverts a dense (items, items) matrix: 3 GB at this 
 _NEIGHBOURS = 200
 
 
-class Counts(Protocol):
-    """A count-based scorer with one setting, chosen on the validation queries from `settings`."""
+class Reference(ABC):
+    """A count or neighbour scorer with one setting, chosen on the validation queries from `settings`."""
 
     name: ClassVar[str]
     settings: ClassVar[tuple[float, ...]]
 
+    @abstractmethod
+    def __init__(self, split: Split, setting: float, /) -> None:
+        """Learn from the training events of a split."""
+
+    @abstractmethod
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """See `training.protocols.ranks.Scorer`."""
 
@@ -46,7 +52,7 @@ def _history(sequences: Sequences, queries: Queries, decay: float) -> sp.csr_arr
     return sp.csr_array((weight, (row, sequences.item[event] - 1)), shape=shape)
 
 
-class Popularity:
+class Popularity(Reference):
     """The number of training events of each item, over the latest share of the training time if there are times."""
 
     name = "popularity"
@@ -67,7 +73,7 @@ class Popularity:
             yield number, np.broadcast_to(self._counts, (len(part), len(self._counts)))
 
 
-class ItemKNN:
+class ItemKNN(Reference):
     """The sum over a user's items of their cosine similarity to each item, the latest weighted most.
 
     (Deshpande & Karypis, 2004, section 4.) The setting is the decay per event.
@@ -86,7 +92,7 @@ class ItemKNN:
             yield number, (_history(sequences, part, self._decay) @ self._similar).toarray()
 
 
-class Transitions:
+class Transitions(Reference):
     """How often each item followed one of the user's latest items: 1 / distance per pair within ten events.
 
     The setting is the decay per event of the user's own items.
@@ -115,7 +121,7 @@ class Transitions:
             yield number, (_history(sequences, part, self._decay) @ self._next).toarray()
 
 
-class Ease:
+class Ease(Reference):
     """EASE: a linear item-item model in closed form (Steck, 2019, algorithm 1). The setting is the L2 penalty."""
 
     name = "ease"
@@ -137,7 +143,7 @@ class Ease:
             yield number, np.asarray(history @ self._weights, np.float32)
 
 
-class PersonalFrequency:
+class PersonalFrequency(Reference):
     """The user's own decayed counts, ties broken by popularity. The setting is the decay per event."""
 
     name = "personal_frequency"
@@ -192,9 +198,9 @@ def _nearest(block: sp.csr_array, first: int) -> sp.csr_array:
     return sp.csr_array((block.data[chosen], block.indices[chosen], offsets), shape=block.shape)
 
 
-def reference_models(split: Split) -> dict[str, Callable[[Split, float], Counts]]:
-    """Return the count-based models that fit a file, by name."""
-    found: list[Any] = [Popularity, PersonalFrequency, ItemKNN, Transitions]
+def reference_models(split: Split) -> dict[str, type[Reference]]:
+    """Return the references that fit a file, by name."""
+    found: list[type[Reference]] = [Popularity, PersonalFrequency, ItemKNN, Transitions]
     if split.sequences.items <= EASE_ITEMS:
         found.append(Ease)
     return {one.name: one for one in found}

@@ -54,7 +54,7 @@ class SASRec(Encoder):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.positions = Positions(self.size.length, dtype=self.dtype_policy)
+        self.positions = Positions(self)
         self.first_drop = self.dropout()
         self.blocks = [self._block() for _ in range(self.size.blocks)]
         self.last_norm = self.norm()
