@@ -16,7 +16,13 @@ from training.protocols.splits import Queries
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
-CHUNK = 512  # queries scored at once, which bounds memory at (512, items)
+_MOST_ROWS = 512
+_SCORES = 1 << 25  # scores in memory at once: 134 MB, and the same again for each copy
+
+
+def rows_at_once(items: int) -> int:
+    """Return how many queries are scored at once, so that memory does not grow with the catalogue."""
+    return max(1, min(_MOST_ROWS, _SCORES // items))
 
 
 class Scorer(Protocol):
@@ -54,8 +60,8 @@ def ranks(scorer: Scorer, sequences: Sequences, queries: Queries, *, mask_seen: 
 def repeats(sequences: Sequences, queries: Queries) -> NDArray[np.bool_]:
     """Return whether each target is an item that the user had before, (queries,)."""
     found = np.zeros(len(queries), np.bool_)
-    for begin in range(0, len(queries), CHUNK):
-        part = queries.take(slice(begin, begin + CHUNK))
+    for begin in range(0, len(queries), _MOST_ROWS):
+        part = queries.take(slice(begin, begin + _MOST_ROWS))
         row, column = seen_pairs(sequences, part)
         same = column == sequences.item[part.target][row] - 1
         found[begin + row[same]] = True

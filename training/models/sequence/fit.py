@@ -21,6 +21,7 @@ from training.models.sequence.negatives import Negatives
 
 Log = Callable[[str], None]
 _CHECKPOINT = "training.npz"
+_COUNTED = 50_000  # users whose targets are counted at once
 _ROUND_STEPS = 1000  # at most this many steps are lost with a killed process
 
 
@@ -207,11 +208,14 @@ class Trainer:
         output, packing = self.model.output_, self.packing
         if output.loss == "full":
             return None
-        event, _ = ragged_ranges(packing.begin + 1, packing.end - packing.begin - 1)
-        counts = np.bincount(packing.sequences.item[event] - 1, minlength=self.model.items)
+        counts = np.zeros(self.model.items, np.int64)
+        for first in range(0, len(packing.begin), _COUNTED):
+            part = slice(first, first + _COUNTED)
+            event, _ = ragged_ranges(packing.begin[part] + 1, packing.end[part] - packing.begin[part] - 1)
+            counts += np.bincount(packing.sequences.item[event] - 1, minlength=self.model.items)
         return Negatives(counts, output.negatives, self.training.popularity, self.training.seed)
 
-    def _stream(self, step: int, counted: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
+    def batches(self, step: int, counted: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
         """Yield batches from a step on, without end, and append the number of targets of each to `counted`.
 
         A pass can have a few batches more or fewer than the first one, whose number is that of an epoch: what is
@@ -227,7 +231,7 @@ class Trainer:
 
     def compile(self) -> None:
         """Build the weights and the optimizer."""
-        inputs, _ = next(self._stream(0, []))
+        inputs, _ = next(self.batches(0, []))
         self.model(inputs)
         optimizer = _optimizer(self.model, self.training, self.steps_per_epoch * self.training.epochs)
         self.model.compile(optimizer, jit_compile=self.model.jit_compile)
@@ -248,7 +252,7 @@ class Trainer:
         if progress.round < rounds and not progress.finished:
             counted: list[int] = []
             self.model.fit(
-                self._stream(progress.round * self.round_steps, counted),
+                self.batches(progress.round * self.round_steps, counted),
                 initial_epoch=progress.round,
                 epochs=rounds,
                 steps_per_epoch=self.round_steps,

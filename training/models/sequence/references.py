@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from training.data.sequences import Sequences
 from training.data.windows import Longs, ragged_ranges
-from training.protocols.ranks import CHUNK, Floats
+from training.protocols.ranks import Floats, rows_at_once
 from training.protocols.splits import Queries, Split
 
 EASE_ITEMS = 20_000  # EASE inverts a dense (items, items) matrix: 3 GB at this size
 _NEIGHBOURS = 200
+_BLOCK = 512  # items whose neighbours are found at once
 
 
 class Reference(ABC):
@@ -32,9 +33,10 @@ class Reference(ABC):
         """See `training.protocols.ranks.Scorer`."""
 
 
-def _chunks(queries: Queries) -> Iterator[tuple[Longs, Queries]]:
-    for begin in range(0, len(queries), CHUNK):
-        number = np.arange(begin, min(begin + CHUNK, len(queries)))
+def _chunks(queries: Queries, items: int) -> Iterator[tuple[Longs, Queries]]:
+    rows = rows_at_once(items)
+    for begin in range(0, len(queries), rows):
+        number = np.arange(begin, min(begin + rows, len(queries)))
         yield number, queries.take(number)
 
 
@@ -69,7 +71,7 @@ class Popularity(Reference):
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """Yield the same scores for every query."""
-        for number, part in _chunks(queries):
+        for number, part in _chunks(queries, sequences.items):
             yield number, np.broadcast_to(self._counts, (len(part), len(self._counts)))
 
 
@@ -88,7 +90,7 @@ class ItemKNN(Reference):
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """Yield the weighted sums."""
-        for number, part in _chunks(queries):
+        for number, part in _chunks(queries, sequences.items):
             yield number, (_history(sequences, part, self._decay) @ self._similar).toarray()
 
 
@@ -117,7 +119,7 @@ class Transitions(Reference):
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """Yield the weighted sums."""
-        for number, part in _chunks(queries):
+        for number, part in _chunks(queries, sequences.items):
             yield number, (_history(sequences, part, self._decay) @ self._next).toarray()
 
 
@@ -137,7 +139,7 @@ class Ease(Reference):
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """Yield the linear scores."""
-        for number, part in _chunks(queries):
+        for number, part in _chunks(queries, sequences.items):
             history = _history(sequences, part, 1.0)
             history.data[:] = 1
             yield number, np.asarray(history @ self._weights, np.float32)
@@ -157,7 +159,7 @@ class PersonalFrequency(Reference):
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """Yield the counts."""
-        for number, part in _chunks(queries):
+        for number, part in _chunks(queries, sequences.items):
             yield number, _history(sequences, part, self._decay).toarray() + self._tie
 
 
@@ -177,8 +179,8 @@ def _cosine_neighbours(split: Split) -> sp.csr_array:
     unit = sp.csr_array(users @ sp.diags_array(1 / norm))
     columns = sp.csc_array(unit)
     parts = []
-    for begin in range(0, split.sequences.items, CHUNK):
-        block = sp.csr_array(columns[:, begin : begin + CHUNK].T @ unit)  # (chunk, items)
+    for begin in range(0, split.sequences.items, _BLOCK):
+        block = sp.csr_array(columns[:, begin : begin + _BLOCK].T @ unit)  # (block, items)
         parts.append(_nearest(block, begin))
     return sp.csr_array(sp.vstack(parts, format="csr"))
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from training.data.sequences import PADDING, Sequences
 from training.data.windows import Batch, Longs, Windows, packed_rows
 from training.models.sequence.model import SequenceModel
-from training.protocols.ranks import CHUNK, Floats, seen_pairs
+from training.protocols.ranks import Floats, rows_at_once, seen_pairs
 from training.protocols.splits import Queries
 
 _ROWS = 64  # packed rows per forward pass
@@ -44,11 +44,11 @@ class ModelScorer:
         """See `training.protocols.ranks.Scorer`."""
         order = np.argsort(queries.target, kind="stable")
         sorted_targets = queries.target[order]
-        length = self._model.size.length
+        length, rows = self._model.size.length, rows_at_once(len(self._table))
         for batch in packed_rows(sequences, query_windows(queries, length), length, _ROWS):
             number, states = self._answered(batch, sorted_targets)
-            for begin in range(0, len(number), CHUNK):
-                part = slice(begin, begin + CHUNK)
+            for begin in range(0, len(number), rows):
+                part = slice(begin, begin + rows)
                 yield order[number[part]], states[part] @ self._table.T
 
     def _answered(self, batch: Batch, sorted_targets: Longs) -> tuple[Longs, Floats]:
@@ -73,9 +73,9 @@ class ModelScorer:
         """
         k = min(k, len(self._table))
         found, value = [], []
-        length = self._model.size.length
-        for begin in range(0, history.users, CHUNK):
-            users = np.arange(begin, min(begin + CHUNK, history.users))
+        length, rows = self._model.size.length, rows_at_once(len(self._table))
+        for begin in range(0, history.users, rows):
+            users = np.arange(begin, min(begin + rows, history.users))
             first, stop = history.offsets[users], history.offsets[users + 1]
             batch = _last_windows(history, first, stop, length, None if asked is None else asked[users])
             states = self._model.states(batch)[np.arange(len(users)), np.minimum(stop - first, length) - 1]
