@@ -20,7 +20,7 @@ export SHOPLENS_GPU := $(GPU)
 # First on PATH, so that `dvc` and the stages it runs are those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-lake bench-live bench-materialize clean erase-lake
+.PHONY: help env demo stop status test lint compare replay chaos bench-features bench-ingest bench-lake bench-live bench-materialize bench-models clean erase-lake
 
 help: ## List these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -88,6 +88,9 @@ bench-lake: env ## Measure live appends into an empty lake and into a large one
 
 bench-materialize: env ## Measure values loaded online per second, ours beside Feast's own stores
 	python -m bench.materialize $(ARGS)
+
+bench-models: env ## Measure sequence models on a public log: quality, speed beside PyTorch, memory (ARGS=FILE)
+	python -m bench.models $(ARGS)
 
 clean: stop ## Remove what runs leave behind; keep the environments and the lake
 	rm -rf var outs

@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("features.cli:collect", "Collect events over HTTP and Kafka: into the lake, and online at once."),
     "train": ("training.cli:train", "Train and evaluate one model, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
+    "benchmark": (
+        "training.cli:benchmark",
+        "Train a sequence model on a public file, beside counts and neighbours; rank the full catalogue.",
+    ),
     "table": ("serving.table.cli:table", "Train on a flat table with one row per session; write a report and a Bento."),
     "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and record the verdict."),
     "release": ("serving.cli:release", "Build the Bento of an accepted package and release it."),

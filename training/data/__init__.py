@@ -1,0 +1,1 @@
+"""Users' histories as flat arrays, their readers, and the packed windows that sequence models train on."""

@@ -1,0 +1,1 @@
+"""Sequence models that learn at every position: one encoder per file, behind the contract of `encoder.py`."""

@@ -1,0 +1,355 @@
+"""Training of a sequence model: seeded batches, AdamW with warm-up and averaged weights, resumable at any moment."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from shoplens.errors import ModelError
+from training.data.sequences import Sequences
+from training.data.windows import Batch, Longs, Packing, ragged_ranges
+from training.models.sequence.checkpoint import Arrays, load_checkpoint, save_checkpoint
+from training.models.sequence.model import CONTEXT, SequenceModel
+from training.models.sequence.negatives import Negatives
+
+Log = Callable[[str], None]
+_CHECKPOINT = "training.npz"
+_COUNTED = 50_000  # users whose targets are counted at once
+_ROUND_STEPS = 1000  # at most this many steps are lost with a killed process
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained. The same defaults serve every file.
+
+    Attributes:
+        epochs: Passes over the events, at most.
+        patience: Evaluations without a better score before training stops.
+        evaluate_every: Epochs between two evaluations.
+        rows: Packed rows per step.
+        learning_rate: Highest learning rate.
+        warmup_steps: Steps over which it rises from 0.
+        schedule: What follows: "constant", or "cosine" down to 1% at the last epoch.
+        weight_decay: Of matrices; vectors and embedding tables are not decayed.
+        clip: Largest norm of all gradients together.
+        average: Momentum of the averaged weights (EMA) that are evaluated and kept; 0 keeps the last weights.
+        popularity: Negatives are drawn in proportion to count ** popularity.
+        seed: Seed of batches and negatives; the model has its own for weights and dropout.
+        max_seconds: Training stops at the end of the round that exceeds this.
+    """
+
+    epochs: int = 50
+    patience: int = 5
+    evaluate_every: int = 2
+    rows: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.995
+    popularity: float = 0.0
+    seed: int = 0
+    max_seconds: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training did.
+
+    Attributes:
+        epochs: Passes over the events.
+        best_epoch: The epoch whose weights were kept.
+        best_score: Its score.
+        positions: Targets learned from, each as often as it was seen.
+        seconds: Time of the training steps, without evaluations.
+        positions_per_second: Speed after the first round, which compiles the step.
+        losses: Mean loss of each round.
+    """
+
+    epochs: int
+    best_epoch: int
+    best_score: float
+    positions: int
+    seconds: float
+    positions_per_second: float
+    losses: list[float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear warm-up, then constant, or a cosine down to 1% of the highest rate."""
+
+    def __init__(self, highest: float, warmup: int, steps: int, *, cosine: bool) -> None:
+        self.highest, self.warmup, self.steps, self.cosine = highest, warmup, steps, cosine
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        rise = ops.minimum((step + 1) / max(self.warmup, 1), 1.0)
+        if not self.cosine:
+            return self.highest * rise
+        done = ops.clip((step - self.warmup) / max(self.steps - self.warmup, 1), 0.0, 1.0)
+        return self.highest * rise * (0.01 + 0.99 * 0.5 * (1 + ops.cos(done * np.pi)))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"highest": self.highest, "warmup": self.warmup, "steps": self.steps, "cosine": self.cosine}
+
+
+def weights(model: keras.Model) -> Arrays:
+    """Return copies of the trainable weights; JAX's own arrays are views of memory that training reuses."""
+    return [np.array(ops.convert_to_numpy(one)) for one in model.trainable_variables]
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Give the model its averaged weights within the block, if it has any and has learned."""
+    optimizer = model.optimizer
+    if not optimizer.use_ema or int(optimizer.iterations) == 0:
+        yield
+        return
+    own = weights(model)
+    # Not finalize_variable_values: with JAX, a weight and its average would be one array, which the next step donates.
+    for variable, average in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True):
+        variable.assign(np.array(ops.convert_to_numpy(average)))
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=True):
+            variable.assign(value)
+
+
+def _optimizer(model: SequenceModel, training: Training, steps: int) -> keras.optimizers.Optimizer:
+    cosine = training.schedule == "cosine"
+    optimizer = keras.optimizers.AdamW(
+        _Schedule(training.learning_rate, training.warmup_steps, steps, cosine=cosine),
+        weight_decay=training.weight_decay,
+        beta_2=0.98,  # as SASRec's authors
+        global_clipnorm=training.clip,
+        use_ema=training.average > 0,
+        ema_momentum=training.average or 0.5,  # unused at 0, but must be positive
+    )
+    tables = [one for one in model.trainable_variables if len(one.shape) < 2 or one.path.endswith("/table")]
+    optimizer.exclude_from_weight_decay(var_list=tables)
+    return optimizer
+
+
+def prepare(batch: Batch, negatives: Negatives | None, step: int) -> tuple[dict[str, Any], Any]:
+    """Return a batch as Keras takes it: the inputs of the model and its loss, and the targets."""
+    inputs = {name: batch[name] for name in CONTEXT}
+    if negatives is not None:
+        drawn = negatives.draw(step)
+        inputs["negatives"], inputs["log_expected"] = drawn, negatives.log_expected[drawn]
+        inputs["log_expected_target"] = negatives.log_expected[np.maximum(batch["target"] - 1, 0)]
+    return inputs, batch["target"]
+
+
+class Trainer:
+    """Trains one model on the histories `begin` to `end` of `sequences`.
+
+    Args:
+        model: An untrained model.
+        sequences: The events.
+        begin: First event of each history, (users,).
+        end: One past its last event, (users,).
+        training: How to train.
+        evaluate: Returns the score of the model, higher is better. Without it, the last weights are kept.
+        folder: Where the checkpoint is kept; None keeps none.
+        log: Receives a line of progress about every `log_seconds`.
+        log_seconds: See `log`.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        sequences: Sequences,
+        begin: Longs,
+        end: Longs,
+        training: Training,
+        *,
+        evaluate: Callable[[SequenceModel], float] | None = None,
+        folder: Path | None = None,
+        log: Log = lambda line: None,
+        log_seconds: float = 20.0,
+    ) -> None:
+        usable = end - begin > 1
+        if not usable.any():
+            raise ModelError("sequences: must have a user with at least two training events; none has. Add data")
+        self.model, self.training, self.evaluate = model, training, evaluate
+        self.path = folder / _CHECKPOINT if folder else None
+        self.log, self.log_seconds = log, log_seconds
+        self.packing = Packing(sequences, begin[usable], end[usable], model.size.length, training.rows)
+        self.negatives = self._negatives()
+        # An epoch is cut into equal rounds, because a checkpoint is written after each.
+        batches = self.packing.count(training.seed, 0, 0)
+        self.rounds_per_epoch = -(-batches // _ROUND_STEPS)
+        self.round_steps = -(-batches // self.rounds_per_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass over the events."""
+        return self.rounds_per_epoch * self.round_steps
+
+    def _negatives(self) -> Negatives | None:
+        output, packing = self.model.output_, self.packing
+        if output.loss == "full":
+            return None
+        counts = np.zeros(self.model.items, np.int64)
+        for first in range(0, len(packing.begin), _COUNTED):
+            part = slice(first, first + _COUNTED)
+            event, _ = ragged_ranges(packing.begin[part] + 1, packing.end[part] - packing.begin[part] - 1)
+            counts += np.bincount(packing.sequences.item[event] - 1, minlength=self.model.items)
+        return Negatives(counts, output.negatives, self.training.popularity, self.training.seed)
+
+    def batches(self, step: int, counted: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Yield batches from a step on, without end, and append the number of targets of each to `counted`.
+
+        A pass can have a few batches more or fewer than the first one, whose number is that of an epoch: what is
+        missing is taken from a second pass.
+        """
+        for epoch in itertools.count(step // self.steps_per_epoch):
+            at = step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0
+            passes = (self.packing.batches(self.training.seed, epoch, part) for part in itertools.count())
+            whole = itertools.islice(itertools.chain.from_iterable(passes), at, self.steps_per_epoch)
+            for number, batch in enumerate(whole, epoch * self.steps_per_epoch + at):
+                counted.append(int(np.count_nonzero(batch["target"])))
+                yield prepare(batch, self.negatives, number)
+
+    def compile(self) -> None:
+        """Build the weights and the optimizer."""
+        inputs, _ = next(self.batches(0, []))
+        self.model(inputs)
+        optimizer = _optimizer(self.model, self.training, self.steps_per_epoch * self.training.epochs)
+        self.model.compile(optimizer, jit_compile=self.model.jit_compile)
+        optimizer.build(self.model.trainable_variables)
+
+    def run(self) -> Outcome:
+        """Train until the epochs, the patience or the time is over; the model keeps its best averaged weights.
+
+        A training whose `folder` holds a checkpoint continues after it, and ends with the weights that it would have
+        had without the interruption.
+        """
+        self.compile()
+        progress = _Progress()
+        if self.path and (found := load_checkpoint(self.model, self.path)):
+            progress = _Progress(**found[0], best=found[1])
+            self.log(f"continuing after epoch {progress.round / self.rounds_per_epoch:g}")
+        rounds = self.training.epochs * self.rounds_per_epoch
+        if progress.round < rounds and not progress.finished:
+            counted: list[int] = []
+            self.model.fit(
+                self.batches(progress.round * self.round_steps, counted),
+                initial_epoch=progress.round,
+                epochs=rounds,
+                steps_per_epoch=self.round_steps,
+                callbacks=[_Rounds(self, progress, counted)],
+                shuffle=False,
+                verbose=0,
+            )
+        for variable, value in zip(self.model.trainable_variables, progress.best, strict=True):
+            variable.assign(value)
+        return Outcome(
+            epochs=-(-progress.round // self.rounds_per_epoch),
+            best_epoch=progress.best_epoch,
+            best_score=progress.best_score,
+            positions=progress.positions,
+            seconds=progress.seconds,
+            positions_per_second=progress.speed(),
+            losses=progress.losses,
+        )
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint keeps besides the variables; `timed` leaves out the round in which the step was compiled."""
+
+    round: int = 0
+    positions: int = 0
+    seconds: float = 0.0
+    timed_positions: int = 0
+    timed_seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+    finished: bool = False
+    losses: list[float] = field(default_factory=list)
+    best: Arrays = field(default_factory=list)
+
+    def about(self) -> dict[str, Any]:
+        """Return the fields without the weights."""
+        return {name: value for name, value in self.__dict__.items() if name != "best"}
+
+    def speed(self) -> float:
+        """Return the positions per second."""
+        if self.timed_seconds:
+            return self.timed_positions / self.timed_seconds
+        return self.positions / max(self.seconds, 1e-9)
+
+
+class _Rounds(keras.callbacks.Callback):
+    """After each round of steps: the evaluation if one is due, the checkpoint, and whether to go on."""
+
+    def __init__(self, trainer: Trainer, progress: _Progress, counted: list[int]) -> None:
+        super().__init__()
+        self.trainer, self.progress, self.counted = trainer, progress, counted
+        self.first = progress.round
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock."""
+        self.began = self.said = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Say how far it is, now and then."""
+        if time.monotonic() - self.said >= self.trainer.log_seconds:
+            self.said = time.monotonic()
+            done = self.progress.round + (batch + 1) / self.trainer.round_steps
+            self.trainer.log(f"epoch {done / self.trainer.rounds_per_epoch:.2f}/{self.trainer.training.epochs}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Evaluate, keep the best weights and write the checkpoint."""
+        trainer, progress, training = self.trainer, self.progress, self.trainer.training
+        seconds = time.monotonic() - self.began
+        start = (epoch - self.first) * trainer.round_steps
+        positions = sum(self.counted[start : start + trainer.round_steps])
+        progress.round, progress.positions = epoch + 1, progress.positions + positions
+        progress.seconds += seconds
+        if epoch > self.first:
+            progress.timed_positions += positions
+            progress.timed_seconds += seconds
+        progress.losses.append(float(logs["loss"]))
+        whole, rest = divmod(epoch + 1, trainer.rounds_per_epoch)
+        out_of_time = training.max_seconds is not None and progress.seconds > training.max_seconds
+        progress.finished = out_of_time or (rest == 0 and whole >= training.epochs)
+        if progress.finished or (rest == 0 and whole % training.evaluate_every == 0):
+            self._evaluate(whole)
+        if trainer.path:
+            save_checkpoint(self.model, trainer.path, progress.about(), progress.best)
+        if progress.finished:
+            self.model.stop_training = True
+
+    def _evaluate(self, epoch: int) -> None:
+        trainer, progress = self.trainer, self.progress
+        with averaged(self.model):
+            score = trainer.evaluate(self.model) if trainer.evaluate else float(epoch)
+            if score > progress.best_score:
+                progress.best_score, progress.best_epoch = score, epoch
+                progress.best = weights(self.model)
+        late = (epoch - progress.best_epoch) // trainer.training.evaluate_every >= trainer.training.patience
+        progress.finished = progress.finished or late
+        trainer.log(
+            f"epoch {epoch}: loss {progress.losses[-1]:.4f}, score {score:.4f} (best {progress.best_score:.4f} at "
+            f"epoch {progress.best_epoch}), {progress.seconds:.0f} s, {progress.speed():,.0f} positions/s"
+        )
