@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import UNKNOWN_INDEX
 from features.histories import EventLog, UserLog
-from features.recent import EVENT_CODES
+from features.recent import EVENT_CODES, TAKEN_BACK
 from shoplens.errors import FeatureError
 
 DECAYS = (7.0, 28.0, 91.0)  # days
@@ -134,7 +134,7 @@ class _Lines:
 
 def _lines(log: UserLog) -> _Lines:
     events: EventLog = log.events
-    place = np.flatnonzero(np.asarray(events.item_index) > 1)
+    place = np.flatnonzero((np.asarray(events.item_index) > 1) & ~np.isin(events.event_code, TAKEN_BACK))
     begins = np.sort(log.users["begin"].to_numpy())
     user = np.searchsorted(begins, place, side="right")
     order = np.lexsort((events.event_time[place], events.item_index[place], user))

@@ -108,12 +108,12 @@ def compare_models(task: Task, package: Path, rival: Path, params: Params, outs:
         resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
         # The rival may have been trained with another catalogue.
         remapped = RemappedPredictor(old_model, new_model.catalogue)
-        old_result = evaluate_model(remapped, rows, resamples, params.evaluate.threshold)
+        old_result = evaluate_model(remapped, rows, resamples)
     except (ModelError, ValueError, KeyError) as error:  # Keras on other shapes; a model.json of an earlier version
         raise IncomparableError(f"{rival}: cannot be run by the current code: {error}") from error
     metric = MAIN_METRIC[task]
     old = old_result.samples[metric]
-    new = evaluate_model(new_model, rows, resamples, params.evaluate.threshold).samples[metric]
+    new = evaluate_model(new_model, rows, resamples).samples[metric]
     both = intervals({"new": new, "old": old})
     difference = paired_difference(new, old)
     passed = difference.low >= bound if bound < 0 else difference.low > bound
@@ -146,7 +146,7 @@ def _against_baselines(task: Task, params: Params, settings: Settings) -> HeadRe
     resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
 
     def samples(folder: Path) -> Array:
-        return evaluate_model(artifact.load(folder), rows, resamples, params.evaluate.threshold).samples[metric]
+        return evaluate_model(artifact.load(folder), rows, resamples).samples[metric]
 
     rivals = {path.name: samples(path) for path in sorted((outs / task / "baselines").iterdir())}
     best = max(rivals, key=lambda name: rivals[name][0])

@@ -140,7 +140,7 @@ def _about(params: Params, settings: Settings) -> dict[str, Any]:
         "models": models,
         "horizon_days": params.train.rows.horizon_days,
         "last_n": params.features.last_n,
-        "threshold": params.evaluate.threshold,
+        "threshold": read_json(outs / "purchase/model/model.json")["threshold"],
         "seed": params.seed,
         "metrics": {task: metrics[task]["model"] for task in models},
     }

@@ -52,7 +52,9 @@ class PurchaseAnswer(_Answer):
     model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
     user_id: str
     probability: float = Field(ge=0, le=1, description="Probability of a purchase within the horizon.")
-    will_purchase: bool = Field(description="Whether the probability reaches the threshold used in evaluation.")
+    will_purchase: bool = Field(
+        description="Whether the probability reaches the threshold that was chosen with the model."
+    )
     horizon_days: int
 
 

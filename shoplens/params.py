@@ -199,7 +199,12 @@ class EvaluateParams(_Strict):
     """Parameters of the evaluation."""
 
     resamples: int = Field(ge=50, description="Number of bootstrap resamples of users for the intervals.")
-    threshold: float = Field(gt=0, lt=1, description="Probability from which a purchase is predicted.")
+    false_alarm_cost: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="Cost of a predicted purchase that does not come, in buyers who are not predicted. It decides the "
+        "probability from which a purchase is predicted.",
+    )
 
 
 class ExplainParams(_Strict):

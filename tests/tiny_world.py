@@ -70,7 +70,8 @@ def make_rows(task: Task, count: int, seed: int) -> RowSet:
     inputs = Inputs(("weekly_orders_90d", "noise"), np.stack([rate, noise], axis=1), history, now)
     users = np.array([f"u{k % 40}" for k in range(count)])
     if task == "purchase":
-        return RowSet(task, users, inputs, label=(random.random(count) < length / HISTORY).astype(np.float32))
+        label = (random.random(count) < length / HISTORY).astype(np.float32)
+        return RowSet(task, users, inputs, label=label, log=users_log)
     weeks = np.datetime64("2024-02-26", "us") + np.arange(5) * np.timedelta64(7, "D")
     inputs = replace(inputs, items=item_tables(users_log, 2 + ITEMS, weeks))
     return RowSet(task, users, inputs, targets=[np.array([k], dtype=np.int32) for k in favourite], log=users_log)

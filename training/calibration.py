@@ -117,6 +117,25 @@ def check_calibration(label: NDArray[Any], score: NDArray[Any], seed: int) -> Ca
     )
 
 
+def focal_probability(score: NDArray[Any], gamma: float) -> NDArray[np.float32]:
+    """Return the probability that a network means which minimized the focal loss.
+
+    The focal loss is smallest at scores that are nearer to .5 than the probability p is. Setting its derivative to zero
+    gives p = f(q) / (f(q) + f(1-q)) with f(q) = q / ((1-q)^gamma - gamma (1-q)^(gamma-1) q log q) (Charoenphakdee et
+    al., CVPR 2021).
+
+    Args:
+        score: Outputs of the network, q, (rows,).
+        gamma: The exponent of the loss.
+    """
+    q = np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)
+
+    def f(q: Array) -> Array:
+        return np.asarray(q / ((1 - q) ** gamma - gamma * (1 - q) ** (gamma - 1) * q * np.log(q)), dtype=np.float64)
+
+    return np.asarray(f(q) / (f(q) + f(1 - q)), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Platt:
     """A line that maps logits to calibrated logits (Platt, 1999). A positive slope changes no ranking."""

@@ -42,7 +42,7 @@ def train(
     folder = settings.var_dir / "models" / task / model
     artifact.save(trained, rows.train.inputs.names, rows.learned_until, folder)
     resamples = Resamples(rows.test.user_id, params.evaluate.resamples, params.seed)
-    found = evaluate_model(trained, rows.test, resamples, params.evaluate.threshold)
+    found = evaluate_model(trained, rows.test, resamples)
     for metric, interval in found.intervals().items():
         typer.echo(f"{metric:20} {interval}")
     typer.echo(f"saved to {folder}")

@@ -61,7 +61,7 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         began = time.monotonic()
         model = train_model(name, recipe_of(task, params), rows, catalogue)
         seconds = time.monotonic() - began
-        found = evaluate_model(model, rows.test, resamples, params.evaluate.threshold)
+        found = evaluate_model(model, rows.test, resamples)
         result = {
             "fingerprint": fingerprint,
             "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},

@@ -43,11 +43,12 @@ class Evaluation:
         return intervals(self.samples)
 
 
-def evaluate_model(model: Predicts, rows: RowSet, resamples: Resamples, threshold: float) -> Evaluation:
+def evaluate_model(model: Predicts, rows: RowSet, resamples: Resamples) -> Evaluation:
     """Predict held-out rows and compute the metrics of their task; `resamples` are of the users of `rows`."""
     if rows.task == "purchase":
         score = model.predict(rows.inputs)
-        return Evaluation(purchase_samples(rows.labels.astype(np.float64), score, resamples, threshold), score=score)
+        samples = purchase_samples(rows.labels.astype(np.float64), score, resamples, model.threshold)
+        return Evaluation(samples, score=score)
     ranked = rank_all(model, rows.inputs)
     per_row = ranking_metrics(ranked, rows.target_sets)
     samples = {name: resamples.mean(values) for name, values in per_row.items()}
@@ -80,7 +81,7 @@ def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Eva
     folders = {"model": folder / "model", **{p.name: p for p in sorted((folder / "baselines").iterdir())}}
     evaluations = {}
     for name, path in folders.items():
-        evaluations[name] = evaluate_model(artifact.load(path), rows, resamples, params.evaluate.threshold)
+        evaluations[name] = evaluate_model(artifact.load(path), rows, resamples)
         main = evaluations[name].intervals()[MAIN_METRIC[rows.task]]
         console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {main}")
     return evaluations

@@ -11,13 +11,22 @@ from training.datasets import Rows, build_rows
 from training.models import artifact
 from training.models.contract import Model, Recipe, model_class
 from training.rows import Task
+from training.threshold import cheapest_threshold
 
 
 def recipe_of(task: Task, params: Params) -> Recipe:
     """Return the parameters of a model for `task`."""
     if task == "purchase":
         own = params.train.purchase
-        return Recipe(task, own.network, own.loop, own.loss, params.seed, members=own.members)
+        return Recipe(
+            task,
+            own.network,
+            own.loop,
+            own.loss,
+            params.seed,
+            members=own.members,
+            false_alarm_cost=params.evaluate.false_alarm_cost,
+        )
     item = params.train.next_item
     return Recipe(
         task, item.network, item.loop, item.loss, params.seed, item.sampled_negatives, item.candidates, item.members
@@ -25,9 +34,12 @@ def recipe_of(task: Task, params: Params) -> Recipe:
 
 
 def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, live: Path | None = None) -> Model:
-    """Train one model; learning curves are written to the folder `live`, if given."""
+    """Train one model and choose its threshold; learning curves are written to the folder `live`, if given."""
     model = model_class(name)(recipe, catalogue)
     model.fit(rows.train, rows.validation, live)
+    if recipe.task == "purchase":
+        score = model.predict(rows.validation.inputs)
+        model.threshold = cheapest_threshold(rows.validation.labels, score, recipe.false_alarm_cost)
     return model
 
 

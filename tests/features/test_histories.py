@@ -143,6 +143,17 @@ def test_item_tables_by_hand(catalogue: Catalogue) -> None:
     assert np.isnan(tables.values[1, 3, NAMES.index("item_price")]), "never sold: unknown, not free"
 
 
+def test_a_purchase_and_its_refund_are_one_event_of_the_item(catalogue: Catalogue) -> None:
+    bought = [("ann", 24, 0, "purchase", "bread", 1)]
+    back = [("ann", 48, 0, "refund", "bread", 2), ("bob", 30, 0, "remove_from_cart", "bread", 3)]
+    times = np.array(["2024-01-15"], dtype="datetime64[us]")
+    one, other = (
+        item_tables(UserLog.from_events(frame_of(drawn), catalogue), catalogue.size, times).values
+        for drawn in (bought, bought + back)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_table_never_reads_what_was_not_yet_known(catalogue: Catalogue) -> None:
     random = np.random.default_rng(0)
     drawn = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.calibration import calibration_error, check_calibration, equal_count_bins
+from training.calibration import Platt, calibration_error, check_calibration, equal_count_bins, focal_probability
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,30 @@ def test_perfect_scores_fail_once_in_twenty_times_and_distorted_ones_always() ->
     assert 52 <= passed <= 60, "57 expected"
     assert 12 <= outside <= 50, "30 expected: .5 of ten bins in each of 60 draws"
     assert distorted == 0
+
+
+def test_platt_recovers_a_distortion_and_keeps_the_ranking() -> None:
+    random = np.random.default_rng(1)
+    true = random.normal(0, 1.5, 20_000)
+    label = (random.random(20_000) < 1 / (1 + np.exp(-true))).astype(np.float32)
+    found = Platt.fit(true * 2.0 + 0.7, label)  # overconfident and too high
+    assert found.slope == pytest.approx(0.5, rel=0.05)
+    assert found.intercept == pytest.approx(-0.35, abs=0.06)
+    probability = found.probability(true * 2.0 + 0.7)
+    assert check_calibration(label, probability, seed=3).calibrated
+    assert (np.argsort(probability, kind="stable") == np.argsort(true.astype(np.float32), kind="stable")).mean() > 0.9
+
+
+def test_platt_leaves_alone_what_cannot_be_calibrated() -> None:
+    logit = np.array([-1.0, 0.0, 1.0, 2.0])
+    assert Platt.fit(logit, np.ones(4)) == Platt()
+    assert Platt.fit(logit, np.array([1.0, 1.0, 0.0, 0.0])) == Platt(), "a negative slope would reverse the ranking"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
+def test_the_focal_loss_is_smallest_at_a_score_that_gives_the_share_back(share: float) -> None:
+    q = np.linspace(1e-4, 1 - 1e-4, 400_001)
+    loss = -share * (1 - q) ** 2 * np.log(q) - (1 - share) * q**2 * np.log(1 - q)
+    best = q[np.argmin(loss)]
+    assert abs(best - 0.5) <= abs(share - 0.5) + 1e-3, "nearer to a half than the share: no probability"
+    assert focal_probability(np.array([best]), 2.0)[0] == pytest.approx(share, abs=1e-3)

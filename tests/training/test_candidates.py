@@ -60,6 +60,13 @@ def test_the_rhythm_of_an_item_by_hand() -> None:
     assert memory_score(rhythm)[1] == pytest.approx(np.exp(-10 / 90) + 0.3 * np.exp(-10 / 365))
 
 
+def test_a_purchase_and_its_refund_are_not_two() -> None:
+    refund, removed = EVENT_CODES["refund"], EVENT_CODES["remove_from_cart"]
+    visits = one_row([(2, BUY, 9, 1, 1), (3, BUY, 6, 1, 2), (2, refund, 4, 1, 3), (3, removed, 2, 0, 4)])
+    rhythm = Rhythm.of(visits, visits.item, SIZE)
+    assert (rhythm.count.tolist(), rhythm.last_age.tolist()) == ([1, 1], [9, 6])
+
+
 def test_a_person_who_never_came_has_numbers_but_no_memory() -> None:
     empty = Visits.read(Histories(log_of([(2, BUY, 1, 1, 1)]), np.array([0]), np.array([0])), np.array([NOW]))
     own = Rhythm.of(empty, empty.item, SIZE)

@@ -1,6 +1,6 @@
 """A model saved in a folder; the same model gives the same bytes.
 
-model.json            name, task, recipe, feature names, and what `Model.export` returned
+model.json            name, task, recipe, feature names, threshold, and what `Model.export` returned
 catalogue.parquet     the items that the model was trained with
 weights               in files of the model's own
 """
@@ -40,6 +40,11 @@ class Predictor:
     model: Model
 
     @property
+    def threshold(self) -> float:
+        """The probability from which it predicts a purchase."""
+        return self.model.threshold
+
+    @property
     def catalogue(self) -> Catalogue:
         """The items that it was trained with; their indexes are the columns of its scores."""
         return self.model.catalogue
@@ -60,7 +65,8 @@ def save(model: Model, feature_names: tuple[str, ...], learned_until: np.datetim
         model.catalogue.frame.write_parquet(work / _CATALOGUE)
         card = {"name": model.name, "task": model.recipe.task, "feature_names": list(feature_names), "kept": kept}
         recipe = _RECIPE.dump_python(model.recipe, mode="json", exclude={"task"})
-        write_json(work / _CARD, card | {"learned_until": str(learned_until), "recipe": recipe})
+        more = {"threshold": model.threshold, "learned_until": str(learned_until), "recipe": recipe}
+        write_json(work / _CARD, card | more)
 
 
 def load(folder: Path) -> Predictor:
@@ -76,6 +82,7 @@ def load(folder: Path) -> Predictor:
     recipe = _RECIPE.validate_python({"task": card["task"], **card["recipe"]})
     model = model_class(card["name"])(recipe, Catalogue.load(folder / _CATALOGUE))
     model.restore(folder, card["kept"])
+    model.threshold = float(card["threshold"])
     names, until = tuple(card["feature_names"]), np.datetime64(card["learned_until"], "us")
     return Predictor(card["name"], card["task"], names, until, model)
 
@@ -90,6 +97,11 @@ class RemappedPredictor:
         # Index in `catalogue` -> index that the model uses, and back. An item that the other lacks maps to unknown.
         self._inward: NDArray[np.int32] = np.concatenate([none, predictor.catalogue.index_of(own)])
         self._outward: NDArray[np.int32] = np.concatenate([none, catalogue.index_of(theirs)])
+
+    @property
+    def threshold(self) -> float:
+        """See `Predictor.threshold`."""
+        return self._predictor.threshold
 
     def _remap(self, inputs: Inputs) -> Inputs:
         log = inputs.history.log

@@ -30,6 +30,7 @@ class Recipe:
     sampled_negatives: int = 4096
     candidates: CandidateParams | None = None
     members: int = 1
+    false_alarm_cost: float = 1.0
 
 
 class Model(ABC):
@@ -40,12 +41,14 @@ class Model(ABC):
         tasks: The tasks that it supports.
         reads_history: Whether it reads the history.
         reads_features: Whether it reads the tabular features.
+        threshold: The probability from which it predicts a purchase; chosen on validation rows after `fit`.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
     reads_history: ClassVar[bool] = True
     reads_features: ClassVar[bool] = True
+    threshold: float = 0.5
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         if recipe.task not in self.tasks:

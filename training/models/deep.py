@@ -14,6 +14,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
+from training.calibration import focal_probability
 from training.loop import Curves, Progress
 from training.models.contract import FloatArray, Model
 from training.models.layers import EventEmbedding, ItemEmbedding, NextItemHead
@@ -24,6 +25,7 @@ from training.rows import Inputs, RowSet
 _WEIGHTS = "model.weights.h5"
 _BUCKETS = (1, 32, 512)  # batch sizes for which prediction is compiled; a batch is padded to the next larger one
 _HOUR = np.timedelta64(3_600_000_000, "us")
+_GAMMA = 2.0  # of the focal loss (Lin et al., ICCV 2017, where it works best)
 _MEMORY = 128  # events of the history that can be repeated
 _MAX_TARGETS = 24  # items per basket; a larger basket is thinned out evenly, to bound memory
 
@@ -127,7 +129,9 @@ class DeepModel(Model):
         optimizer = keras.optimizers.get(
             {"class_name": loop.optimizer, "config": {"learning_rate": loop.learning_rate, "clipnorm": 1.0}}
         )
-        loss = self.recipe.loss if purchase else lambda _, computed: computed  # the learner's output is its loss
+        losses = {"binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy(gamma=_GAMMA)}
+        # The learner's output for the next item is its loss.
+        loss = losses.get(self.recipe.loss, self.recipe.loss) if purchase else lambda _, computed: computed
         metrics = [keras.metrics.AUC(name="auc")] if purchase else []
         self.learner.compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False)
         x, y = self._examples(train)
@@ -162,7 +166,8 @@ class DeepModel(Model):
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
-        return self._run(inputs)
+        score = self._run(inputs)
+        return focal_probability(score, _GAMMA) if self.recipe.loss == "binary_focal_crossentropy" else score
 
     def recommend(self, inputs: Inputs, k: int) -> Ranking:
         """See `Model.recommend`."""

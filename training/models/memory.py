@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.histories import Histories
 from features.items import NAMES as ITEM_NAMES
 from features.items import ItemTables
-from features.recent import EVENT_CODES
+from features.recent import EVENT_CODES, TAKEN_BACK
 from training.models.ranking import best_first
 
 Numbers = NDArray[np.float64]
@@ -33,7 +33,7 @@ def _log(values: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Visits:
-    """The events with an item of a batch of rows, flat and in order.
+    """The events with an item of a batch of rows, flat and in order, without those that take an item back.
 
     Attributes:
         rows: Number of rows.
@@ -70,7 +70,7 @@ class Visits:
         """Read the events with a known item from the histories of rows at `now`, (rows,)."""
         rows, log = len(history), history.log
         row, place = history.flat()
-        has = log.item_index[place] > 1
+        has = (log.item_index[place] > 1) & ~np.isin(log.event_code[place], TAKEN_BACK)
         row, place = row[has], place[has]
         age = (now[row].astype("datetime64[us]") - log.event_time[place]).astype(np.int64) / _DAY
         order = log.order[place]

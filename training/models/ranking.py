@@ -129,7 +129,11 @@ class Recommends(Protocol):
 
 
 class Predicts(Recommends, Protocol):
-    """Anything with `predict` and `recommend`."""
+    """Anything with `predict`, `recommend` and a `threshold`."""
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which it predicts a purchase."""
 
     def predict(self, inputs: Inputs) -> NDArray[np.float32]:
         """See `Model.predict`."""
