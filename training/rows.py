@@ -73,8 +73,8 @@ class Inputs:
         slow: pl.DataFrame,
         history: Histories,
         now: NDArray[np.datetime64],
-        items: ItemTables | None,
-        computed: tuple[str, ...] = FAST_FEATURES,
+        computed: tuple[str, ...],
+        items: ItemTables | None = None,
     ) -> "Inputs":
         """Combine slow features (numeric columns, one line per row) with features `computed` from `history`."""
         tabular = np.empty((len(history), slow.width + len(computed)), dtype=np.float32)

@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
         },
         "next_item": {
             "baselines": ["popularity"],
-            "network": {"length": 16, "width": 8, "blocks": 1, "heads": 1},
+            "network": {"width": 8},
             "loop": {"epochs": 1},
         },
     },
