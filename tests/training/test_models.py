@@ -256,12 +256,20 @@ def test_learning_curves_have_no_timestamps(rows, recipe, catalogue, tmp_path: P
 
 
 def test_rows_survive_saving_and_loading(make, tmp_path: Path) -> None:
-    from training.rows import RowSet
+    from training.rows import Inputs, RowSet
 
-    for task in ("purchase", "next_item"):
-        found = make(task, 50, 5)
-        found.save(tmp_path / task)
-        back = RowSet.load(tmp_path / task)
+    without_features = make("next_item", 50, 5)
+    given = without_features.inputs
+    bare = Inputs((), given.tabular[:, :0], given.history, given.now, given.items)
+    for name, found in {
+        "purchase": make("purchase", 50, 5),
+        "next_item": without_features,
+        "bare": dataclasses.replace(without_features, inputs=bare),
+    }.items():
+        task = found.task
+        found.save(tmp_path / name)
+        back = RowSet.load(tmp_path / name)
+        assert len(back.inputs) == len(found)
         np.testing.assert_array_equal(back.inputs.tabular, found.inputs.tabular)
         for column in ("item_index", "event_time", "amount", "order_code"):
             mine, kept = (getattr(one.inputs.history.window(8), column) for one in (found, back))
