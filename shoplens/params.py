@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from shoplens.errors import SettingsError
 
 _Deep = Literal["cnn", "lstm", "transformer"]
-_Hazards = Literal["hazard_network", "hazard_blend"]
+_Hazards = Literal["hazard_network", "daily_network", "hazard_blend"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
 _Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
 NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker", _Deep]
