@@ -24,7 +24,7 @@ _LAYERS = ("in", "gru", "hidden", "out")
 _WIDTH = 64
 _DROPOUT = 0.2
 _USERS = 64  # in a batch
-_PASSES = 2  # over all users, in epochs of the hazard network, which sees each row as often as its epochs say
+_PASSES = 4 / 3  # over all users, per epoch of `loop`: a pass has fewer batches than one of the hazard network
 _MOST = 8  # positions learned from, in rows of `max_train_rows`
 _ACTIVE = 90  # days without any event, after which a day is not learned from: rows ask about active people
 _LOW, _HIGH, _SMALL = -12.0, 4.0, 1e-7
@@ -149,7 +149,7 @@ def _learn(
     keras.utils.set_random_seed(recipe.seed)
     days = grid.lines.shape[1]
     read = days - labels_only
-    epochs = _PASSES * recipe.loop.epochs
+    epochs = math.ceil(_PASSES * recipe.loop.epochs)
 
     class Batches(keras.utils.PyDataset):
         """Batches of users in a new order each epoch; their days are described when they are needed."""
