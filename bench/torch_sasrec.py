@@ -2,8 +2,8 @@
 
 As such programs are usually written: one user per row, the last 200 events padded on the left, `nn.MultiheadAttention`
 with a causal mask, and `cross_entropy` over the logits of all positions. It imports nothing of this project, because it
-runs in an environment of its own, with torch and NumPy. FOLDER holds `offsets.npy` and `item.npy`; the last two events of
-a user are left out.
+runs in an environment of its own, with torch and NumPy. FOLDER holds `offsets.npy` and `item.npy`; the last two events
+of a user are left out.
 """
 
 import json

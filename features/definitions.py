@@ -81,27 +81,13 @@ _CLOCKS = frozenset({"tenure_days", "orders_ever"})
 _BEHAVIOUR = tuple(name for name in user_behaviour.DESCRIPTIONS if name not in _CLOCKS)
 _PREFERENCE = tuple(name for name in user_preference.DESCRIPTIONS if name not in _NOT_READ)
 
-# Slow features that each service's models read, in the order of their input columns.
+# Slow features that the models of a task read, in the order of their input columns. Models of the next item read the
+# history and the item tables only.
 NUMERIC_FEATURES: dict[str, tuple[str, ...]] = {
     "purchase": (*_BEHAVIOUR, *_PREFERENCE),
-    "next_item": (
-        "purchases_7d",
-        "purchases_30d",
-        "views_7d",
-        "spend_30d",
-        "orders_30d",
-        "days_active_30d",
-        "recency_days",
-        "mean_basket_90d",
-        "weekly_orders_90d",
-        *_PREFERENCE,
-    ),
 }
-# Computed features that they read besides. What is bought depends on the items, when it is bought on the visits.
-COMPUTED_FEATURES: dict[str, tuple[str, ...]] = {
-    "purchase": (*FAST_FEATURES, *VISIT_FEATURES),
-    "next_item": FAST_FEATURES,
-}
+# Features that they read besides, computed from the history.
+COMPUTED_FEATURES: dict[str, tuple[str, ...]] = {"purchase": (*FAST_FEATURES, *VISIT_FEATURES)}
 DESCRIPTIONS: dict[str, str] = {
     **{name: text for view in SLOW_VIEWS.values() for name, text in view.items()},
     **user_profile.DESCRIPTIONS,

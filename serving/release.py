@@ -26,7 +26,17 @@ produced it and the `as_of` time for which it is valid; an answer that is not pe
 
 `GET /version` returns the versions in service. An invalid request is answered with 400 and the name of the field.
 """
-_INCLUDED = ["**/*.py", "**/*.yaml", "**/*.json", "**/*.parquet", "**/*.h5", "**/*.npy", "**/*.joblib", "*.txt"]
+_INCLUDED = [
+    "**/*.py",
+    "**/*.yaml",
+    "**/*.json",
+    "**/*.parquet",
+    "**/*.h5",
+    "**/*.npy",
+    "**/*.npz",
+    "**/*.joblib",
+    "**/*.txt",
+]
 
 
 class Locations:

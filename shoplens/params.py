@@ -12,7 +12,7 @@ _Deep = Literal["cnn", "lstm", "transformer"]
 _Hazards = Literal["hazard_network", "daily_network", "hazard_blend"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
 _Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
-NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker", _Deep]
+NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker"]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -142,24 +142,36 @@ class RowsParams(_Strict):
 
 
 class LoopParams(_Strict):
-    """The training loop of all deep models."""
+    """The training loop of a network."""
 
     epochs: int = Field(ge=1)
-    patience: int = Field(ge=1, description="Epochs without a better validation loss before stopping.")
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    max_train_rows: int = Field(
+        ge=1, description="Maximum number of training rows: of purchases a sample, of next items the newest."
+    )
+
+
+class SequenceLoopParams(LoopParams):
+    """The training loop of the purchase models; only cnn, lstm and transformer use the two parameters added here."""
+
+    patience: int = Field(ge=1, description="Epochs without a better validation loss before stopping.")
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "lion"]
-    max_train_rows: int = Field(ge=1, description="Maximum number of training rows, sampled by seed.")
 
 
 class NetworkParams(_Strict):
-    """The size of a deep model."""
+    """The size of a network."""
+
+    width: int = Field(ge=4)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class SequenceNetworkParams(NetworkParams):
+    """The size of the purchase networks; only cnn, lstm and transformer read `length` and `heads`."""
 
     length: int = Field(ge=1, description="Events of a user's history that the network reads.")
-    width: int = Field(ge=4)
     blocks: int = Field(ge=1)
     heads: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
 
 
 class PurchaseParams(_Strict):
@@ -169,8 +181,8 @@ class PurchaseParams(_Strict):
     baselines: tuple[PurchaseModel, ...]
     loss: Literal["binary_crossentropy", "binary_focal_crossentropy"]
     members: int = Field(ge=1, description="Hazard networks, from different initial weights, that are averaged.")
-    network: NetworkParams
-    loop: LoopParams
+    network: SequenceNetworkParams
+    loop: SequenceLoopParams
 
 
 class NextItemParams(_Strict):
@@ -178,8 +190,6 @@ class NextItemParams(_Strict):
 
     model: NextItemModel
     baselines: tuple[NextItemModel, ...]
-    loss: Literal["softmax", "sampled_softmax"]
-    sampled_negatives: int = Field(ge=1, description="Number of negatives shared by a batch, for sampled_softmax.")
     candidates: CandidateParams
     members: int = Field(ge=1, description="Networks of a ranker, from different seeds, whose scores are averaged.")
     network: NetworkParams

@@ -10,7 +10,7 @@ from features.catalogue import COLUMNS, Catalogue
 from features.histories import EventLog, Histories, UserLog
 from features.items import item_tables
 from features.recent import EVENT_CODES
-from shoplens.params import CandidateParams, LoopParams, NetworkParams
+from shoplens.params import CandidateParams, LoopParams, NetworkParams, SequenceLoopParams, SequenceNetworkParams
 from training.datasets import Rows
 from training.models.contract import Recipe
 from training.rows import Inputs, RowSet, Task
@@ -94,12 +94,15 @@ def rows():
 @pytest.fixture(scope="session")
 def recipe():
     def build(task: Task, loss: str | None = None, epochs: int = 3) -> Recipe:
-        network = NetworkParams(length=6, width=8, blocks=1, heads=2, dropout=0.1)
-        loop = LoopParams(
+        own = {"candidates": _CANDIDATES, "members": 2}
+        if task == "next_item":
+            network = NetworkParams(width=8, dropout=0.1)
+            loop = LoopParams(epochs=epochs, batch_size=32, learning_rate=0.01, max_train_rows=1000)
+            return Recipe(task, network, loop, 7, **own)
+        network = SequenceNetworkParams(length=6, width=8, blocks=1, heads=2, dropout=0.1)
+        loop = SequenceLoopParams(
             epochs=epochs, patience=2, batch_size=32, learning_rate=0.01, optimizer="adam", max_train_rows=1000
         )
-        return Recipe(
-            task, network, loop, loss or {"purchase": "binary_crossentropy"}.get(task, "softmax"), 7, 64, _CANDIDATES, 2
-        )
+        return Recipe(task, network, loop, 7, loss or "binary_crossentropy", **own)
 
     return build

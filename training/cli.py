@@ -51,12 +51,17 @@ def train(
 def compare(
     mapping: Annotated[str | None, typer.Option(help="Mapping of another source; requires --source.")] = None,
     source: Annotated[str | None, typer.Option(help="File or folder of another source; requires --mapping.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model to compare; can be repeated. Default: all.")] = None,
 ) -> None:
-    """Train every model on one dataset and write a comparison table to var/compare."""
+    """Train models on one dataset and write a comparison table to var/compare."""
     from shoplens.errors import SettingsError
     from training.comparison import compare as run
     from training.comparison import prepare_source
+    from training.models.contract import model_names
 
+    unknown = sorted(set(model or ()) - set(model_names()))
+    if unknown:
+        raise SettingsError(f"--model: must be one of {', '.join(model_names())}; received {', '.join(unknown)}")
     if (mapping is None) != (source is None):
         raise SettingsError("--mapping and --source: pass both to use another source, or neither to use outs/")
     settings = load_settings()
@@ -64,7 +69,7 @@ def compare(
     target = settings.var_dir / "compare" / Path(mapping or params.data.mapping).stem
     if mapping is not None and source is not None:
         params, settings = prepare_source(params, settings, mapping, source, target)
-    page = run(params, settings, target)
+    page = run(params, settings, target, model or ())
     typer.echo(page.read_text(encoding="utf-8"))
     typer.echo(f"written to {page}")
 

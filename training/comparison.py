@@ -2,9 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from events.sources.files import find_files
 from features.catalogue import Catalogue
@@ -13,12 +15,12 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.datasets import build_rows, require_features
-from training.evaluate import evaluate_model
+from training.evaluate import MAIN_METRIC, evaluate_model
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
 from training.metrics import PURCHASE_METRICS, RANKING_METRICS
 from training.models.contract import model_names
-from training.resamples import Resamples
+from training.resamples import Resamples, paired_difference
 from training.rows import TASKS, Task
 
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
@@ -44,11 +46,13 @@ def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _results(
+    task: Task, names: Sequence[str], params: Params, outs: Path, kept: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (model, result); a result is reused if its data, parameters and code are unchanged."""
     rows = resamples = None
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
-    for name in model_names(task):
+    for name in names:
         path = kept / f"{task}-{name}.json"
         fingerprint = _fingerprint(task, name, params, outs)
         if path.exists() and read_json(path)["fingerprint"] == fingerprint:
@@ -65,6 +69,7 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         result = {
             "fingerprint": fingerprint,
             "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},
+            "samples": [round(one, 6) for one in found.samples[MAIN_METRIC[task]].tolist()],
             "seconds": round(seconds, 1),
             "parameters": model.parameter_count(),
             "rows": [len(rows.train), len(rows.validation), len(rows.test)],
@@ -73,32 +78,41 @@ def _results(task: Task, params: Params, outs: Path, kept: Path) -> Iterator[tup
         yield name, result
 
 
-def _section(task: Task, results: dict[str, dict[str, Any]]) -> list[str]:
-    metrics = _METRICS[task]
+def _section(task: Task, main: str, results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines of a task: the metrics of each model, and how far the model `main` is above it."""
+    metrics, reference = _METRICS[task], MAIN_METRIC[task]
     train, validation, test = next(iter(results.values()))["rows"]
+    difference = f"{main} minus it, {reference}"
     lines = [
         f"## {task}",
         "",
         f"{train:,} training rows, {validation:,} validation rows, {test:,} test rows; 95% intervals over users.",
         "",
-        "| model | " + " | ".join(metrics) + " | parameters | seconds |",
-        "|---" * (len(metrics) + 3) + "|",
+        f"| model | {' | '.join(metrics)} | {difference} | parameters | seconds |",
+        "|---" * (len(metrics) + 4) + "|",
     ]
-    for name in model_names():
-        cells = ["n/a"] * (len(metrics) + 2)
-        if name in results:
-            result = results[name]
-            found = [result["metrics"][metric] for metric in metrics]
-            cells = [f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in found]
-            cells += [f"{result['parameters']:,}", f"{result['seconds']:.1f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, result in results.items():
+        found = [result["metrics"].get(metric) for metric in metrics]
+        cells = ["" if one is None else f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]" for one in found]
+        gap = ""
+        if main in results and name != main:
+            both = (np.array(results[one]["samples"]) for one in (main, name))
+            paired = paired_difference(*both)
+            gap = f"{paired.value:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]"
+        lines.append(f"| {name} | {' | '.join(cells)} | {gap} | {result['parameters']:,} | {result['seconds']:.1f} |")
     return [*lines, ""]
 
 
-def compare(params: Params, settings: Settings, target: Path) -> Path:
-    """Train and evaluate every model on `outs/`; write comparison.md and comparison.json to `target`.
+def compare(params: Params, settings: Settings, target: Path, names: Sequence[str] = ()) -> Path:
+    """Train and evaluate models on `outs/`; write comparison.md and comparison.json to `target`.
 
-    A model that does not support a task is shown as n/a. An interrupted run resumes with the next model.
+    An interrupted run resumes with the next model.
+
+    Args:
+        params: The parameters.
+        settings: Where `outs/` is.
+        target: The folder of the results.
+        names: The models to compare; all where there are none.
     """
     require_features(settings.outs_dir)
     prepare_device(params.train.device)
@@ -107,8 +121,12 @@ def compare(params: Params, settings: Settings, target: Path) -> Path:
     lines = [title, "", f"{dataset['start'][:10]} to {dataset['high_water'][:10]}, seed {params.seed}.", ""]
     content: dict[str, Any] = {"dataset": dataset}
     for task in TASKS:
-        results = dict(_results(task, params, settings.outs_dir, target / "results"))
-        lines += _section(task, results)
+        chosen = [name for name in model_names(task) if not names or name in names]
+        if not chosen:
+            continue
+        main = params.train.purchase.model if task == "purchase" else params.train.next_item.model
+        results = dict(_results(task, chosen, params, settings.outs_dir, target / "results"))
+        lines += _section(task, main, results)
         content[task] = results
     write_json(target / "comparison.json", content)
     with whole_file(target / "comparison.md") as work:

@@ -238,14 +238,22 @@ def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], ti
     return item_tables(log, catalogue.size, np.append(every[used[used < len(every) - 1]], end))
 
 
+def _slow_features(task: Task, keys: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Return the slow features that the models of a task read, one line per row."""
+    if task not in NUMERIC_FEATURES:
+        return pl.DataFrame()
+    from features.repo import historical_features  # loads Feast, which takes a second
+
+    found = historical_features(keys.select("user_id", event_timestamp="time"), folder, task)
+    return found.select(NUMERIC_FEATURES[task])
+
+
 def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     """Build the rows of `task` from `outs/validated` and `outs/features`.
 
     Raises:
         ModelError: the stage `features` has not run, a split is empty, or all training rows have the same label.
     """
-    from features.repo import historical_features  # loads Feast, which takes a second
-
     require_features(outs)
     dataset = read_json(outs / "validated/dataset.json")
     events = pl.read_parquet(outs / "validated/events.parquet", columns=_COLUMNS)
@@ -255,7 +263,7 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     loop = params.train.purchase.loop if task == "purchase" else params.train.next_item.loop
     limits = loop.max_train_rows, params.train.rows.max_held_out_rows
     keys = _limited(keys, *limits, params.seed, newest=task == "next_item")
-    slow = historical_features(keys.select("user_id", event_timestamp="time"), outs / "features", task)
+    slow = _slow_features(task, keys, outs / "features")
     users, times = keys["user_id"].to_numpy().astype(str), keys["time"].dt.replace_time_zone(None).to_numpy()
     log = UserLog.load(outs / "features/event_log")
     history = log.as_of(users, times, params.features.last_n)
@@ -263,7 +271,7 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     rows = RowSet(
         task,
         users,
-        Inputs.join(slow.select(NUMERIC_FEATURES[task]), history, times, items, COMPUTED_FEATURES[task]),
+        Inputs.join(slow, history, times, COMPUTED_FEATURES.get(task, ()), items),
         keys["label"].to_numpy() if task == "purchase" else None,
         [catalogue.index_of(t) for t in keys["targets"].to_list()] if task == "next_item" else None,
         log,

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from features.fast import FAST_FEATURES
 from features.histories import Histories
 from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
@@ -30,22 +29,15 @@ from training.rows import TASKS, Inputs, RowSet, Task
 
 Rows = TypeVar("Rows")
 _HISTORY = {"history: items": "item_index", "history: event names": "event_code", "history: times": "event_time"}
-# Ranking the whole catalogue is too slow to shuffle each feature separately, so next-item features form two groups.
-_GROUPS = {"all fast features": True, "all slow features": False}
 
 
 def shuffle_input(inputs: Inputs, name: str, order: NDArray[np.int64]) -> Inputs:
     """Return the inputs with one feature, or one part of the history, reordered by `order`."""
     if name in _HISTORY:
         return replace(inputs, history=_exchange(inputs, _HISTORY[name], order))
-    fast = _GROUPS.get(name)
-    columns = [
-        k
-        for k, feature in enumerate(inputs.names)
-        if (feature == name if fast is None else (feature in FAST_FEATURES) == fast)
-    ]
+    column = inputs.names.index(name)
     tabular = inputs.tabular.copy()
-    tabular[:, columns] = tabular[order][:, columns]
+    tabular[:, column] = tabular[order, column]
     return replace(inputs, tabular=tabular)
 
 
@@ -68,10 +60,9 @@ def _exchange(inputs: Inputs, part: str, order: NDArray[np.int64]) -> Histories:
     return Histories(replace(history.log.at(place), **{part: values}), end - lengths, end)
 
 
-def input_names(inputs: Inputs, *, features: bool, history: bool, grouped: bool) -> tuple[str, ...]:
-    """Return the names of the inputs: the tabular features, alone or in two groups, and the parts of the history."""
-    tabular = (_GROUPS if grouped else inputs.names) if features else ()
-    return (*tabular, *(_HISTORY if history else ()))
+def input_names(inputs: Inputs, *, history: bool) -> tuple[str, ...]:
+    """Return the names of the inputs: the tabular features and, with `history`, the parts of the history."""
+    return (*inputs.names, *(_HISTORY if history else ()))
 
 
 def permutation_importance(
@@ -120,10 +111,7 @@ def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, In
     if len(rows) > limit:
         chosen = np.random.default_rng(params.seed).choice(len(rows), limit, replace=False)
         rows = rows.take(np.sort(chosen))
-    model = predictor.model
-    names = input_names(
-        rows.inputs, features=model.reads_features, history=model.reads_history, grouped=task == "next_item"
-    )
+    names = input_names(rows.inputs, history=predictor.model.reads_history)
     random = np.random.default_rng(params.seed)
     orders = [random.permutation(len(rows)) for _ in range(params.explain.repeats)]
     found = {}

@@ -22,15 +22,13 @@ def recipe_of(task: Task, params: Params) -> Recipe:
             task,
             own.network,
             own.loop,
-            own.loss,
             params.seed,
+            own.loss,
             members=own.members,
             false_alarm_cost=params.evaluate.false_alarm_cost,
         )
     item = params.train.next_item
-    return Recipe(
-        task, item.network, item.loop, item.loss, params.seed, item.sampled_negatives, item.candidates, item.members
-    )
+    return Recipe(task, item.network, item.loop, params.seed, candidates=item.candidates, members=item.members)
 
 
 def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, live: Path | None = None) -> Model:

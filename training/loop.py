@@ -2,15 +2,20 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from shoplens.errors import ModelError
+from shoplens.params import LoopParams
 from shoplens.stage import console
 
 _LINES_AN_EPOCH = 10
+_WARM_UP = 0.05  # of all steps
+_AVERAGE = 0.995  # momentum of the moving average of the weights
 
 
 def prepare_device(device: str) -> None:
@@ -30,6 +35,31 @@ def prepare_device(device: str) -> None:
         )
     if device == "cpu" and gpus:
         tf.config.set_visible_devices([], "GPU")
+
+
+def averaged_adamw(loop: LoopParams, steps: int, weight_decay: float) -> keras.optimizers.Optimizer:
+    """Return AdamW for a training of so many steps, with warm-up, cosine decay and averaged weights.
+
+    Gradients are clipped to norm 1 together. A short training averages over a twentieth of its steps. `fit` leaves the
+    averaged weights in the model.
+    """
+    warm_up = max(1, int(_WARM_UP * steps))
+    rate = keras.optimizers.schedules.CosineDecay(
+        loop.learning_rate / 100, max(1, steps - warm_up), warmup_target=loop.learning_rate, warmup_steps=warm_up
+    )
+    momentum = min(_AVERAGE, 1 - 1 / (steps / 20 + 1))
+    return keras.optimizers.AdamW(
+        rate, weight_decay=weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=momentum
+    )
+
+
+def require_finite(weights: Iterable[Any], task: str, learning_rate: float) -> None:
+    """Raise a ModelError if training ended with a weight that is not finite."""
+    if not all(np.isfinite(one).all() for one in weights):
+        raise ModelError(
+            f"train.{task}.loop.learning_rate: the loss must stay finite; it did not with {learning_rate:g}. Lower "
+            f"the learning rate"
+        )
 
 
 class Progress(keras.callbacks.Callback):

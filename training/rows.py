@@ -43,8 +43,16 @@ class Inputs:
             raise ModelError("inputs: must have item tables for task next_item; they are missing")
         return self.items
 
+    def __post_init__(self) -> None:
+        shape = (len(self.now), len(self.names))
+        if self.tabular.shape != shape or len(self.history) != len(self.now):
+            raise ModelError(
+                f"inputs: tabular must have the shape {shape}, and history a row per time; they have "
+                f"{self.tabular.shape} and {len(self.history)} rows. Train the model again"
+            )
+
     def __len__(self) -> int:
-        return len(self.tabular)
+        return len(self.now)
 
     def take(self, idx: Any) -> "Inputs":
         """Return the rows selected by `idx`: integers, booleans or a slice."""
@@ -73,8 +81,8 @@ class Inputs:
         slow: pl.DataFrame,
         history: Histories,
         now: NDArray[np.datetime64],
-        items: ItemTables | None,
-        computed: tuple[str, ...] = FAST_FEATURES,
+        computed: tuple[str, ...],
+        items: ItemTables | None = None,
     ) -> "Inputs":
         """Combine slow features (numeric columns, one line per row) with features `computed` from `history`."""
         tabular = np.empty((len(history), slow.width + len(computed)), dtype=np.float32)
@@ -207,7 +215,8 @@ class RowSet:
         features = [name for name in frame.columns if name.startswith(_FEATURE)]
         inputs = Inputs(
             tuple(name.removeprefix(_FEATURE) for name in features),
-            frame.select(features).to_numpy().astype(np.float32),
+            # Without features, Polars knows no number of rows.
+            frame.select(features).to_numpy().astype(np.float32).reshape(frame.height, len(features)),
             history,
             frame["time"].to_numpy().astype("datetime64[us]"),
             ItemTables.read(folder / _ITEMS) if (folder / _ITEMS).exists() else None,

@@ -195,7 +195,7 @@ def test_a_row_says_what_is_known(story: Any) -> None:
         "<dd>currency of the shop</dd>",
         "<dd>90 days</dd>",
         "<dd>data-team</dd>",
-        "read by purchase, next_item, profile, user_state",
+        "read by purchase, profile, user_state",
         "<b>4</b> min",
         "<b>9</b> max",
     ):

@@ -15,7 +15,7 @@ def test_only_inputs_that_the_score_depends_on_are_important(make) -> None:
     def score(inputs) -> float:
         return purchase_metrics(rows.labels, inputs.tabular[:, 0])["roc_auc"]
 
-    names = input_names(rows.inputs, features=True, history=True, grouped=False)
+    names = input_names(rows.inputs, history=True)
     found = dict(permutation_importance(rows.inputs, names, shuffle_input, score, orders(rows, 5)))
     assert set(found) == {"weekly_orders_90d", "noise", "history: items", "history: event names", "history: times"}
     assert found["weekly_orders_90d"].low > 0.1

@@ -1,6 +1,5 @@
 """Losses over a catalogue against naive NumPy; gradients against those of the backend."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -113,11 +112,3 @@ def test_generalized_bce(numbers, calibration):
         number=3, items=ITEMS, calibration=calibration,
     )  # fmt: skip
     assert float(found) == pytest.approx(expected, rel=1e-5)
-
-
-def test_listwise_by_hand():
-    scores = np.log(np.array([[1, 2, 1, 100], [3, 1, 1, 1]], np.float32))
-    relevant = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], np.float32)
-    valid = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.float32)
-    found = keras.ops.convert_to_numpy(losses.listwise(scores, relevant, valid))
-    np.testing.assert_allclose(found, [-(np.log(1 / 4) + np.log(2 / 4)) / 2, 0], rtol=1e-5)

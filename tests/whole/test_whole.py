@@ -197,7 +197,7 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
     import numpy as np
 
     from features.catalogue import Catalogue
-    from features.definitions import NUMERIC_FEATURES
+    from features.definitions import COMPUTED_FEATURES, NUMERIC_FEATURES
     from features.histories import UserLog
     from features.repo import historical_features
     from training.models import artifact
@@ -209,7 +209,7 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
     slow = historical_features(key, outs / "features", "purchase").select(NUMERIC_FEATURES["purchase"])
     events = pl.read_parquet(outs / "validated/events.parquet")
     log = UserLog.from_events(events, Catalogue.load(outs / "features/catalogue.parquet"))
-    inputs = Inputs.join(slow, log.as_of([user], now, 1024), now)
+    inputs = Inputs.join(slow, log.as_of([user], now, 1024), now, COMPUTED_FEATURES["purchase"])
     expected = float(artifact.load(outs / "purchase/model").predict(inputs)[0])
     answer = service.post("/predict_purchase", json={"user_id": user}).json()
     assert answer["probability"] == pytest.approx(expected, abs=2e-6)

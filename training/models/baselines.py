@@ -45,35 +45,21 @@ class BaseRate(Model):
         return 1
 
 
-class PersonalFrequency(Model):
+class PersonalFrequency(BaseRate):
     """Predicts from the user's own order rate: the strongest simple baseline, because people repeat what they did."""
 
     name = "personal_frequency"
-    tasks = frozenset({"purchase"})
-    reads_history = False
-
-    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Learn the base rate, for users without a rate."""
-        self.rate = float(np.mean(train.labels, dtype=np.float64))
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """Return 1 - exp(-rate): the probability of at least one order per week in a Poisson process."""
+        """Return 1 - exp(-rate), the probability of at least one order per week in a Poisson process.
+
+        Users without a rate get the base rate.
+        """
+        base = super().predict(inputs)
         if _RATE not in inputs.names:
-            return np.full(len(inputs), self.rate, dtype=np.float32)
+            return base
         rate = inputs.tabular[:, inputs.names.index(_RATE)]
-        return np.where(np.isnan(rate), self.rate, -np.expm1(-rate)).astype(np.float32)
-
-    def export(self, folder: Path) -> dict[str, Any]:
-        """Return the base rate; no file is written."""
-        return {"rate": self.rate}
-
-    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Restore the base rate."""
-        self.rate = float(kept["rate"])
-
-    def parameter_count(self) -> int:
-        """Return 1: the base rate."""
-        return 1
+        return np.where(np.isnan(rate), base, -np.expm1(-rate)).astype(np.float32)
 
 
 _FILE = "trees.joblib"

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
-from shoplens.params import CandidateParams, LoopParams, NetworkParams
+from shoplens.params import CandidateParams, LoopParams, NetworkParams, SequenceLoopParams, SequenceNetworkParams
 from training.models.ranking import Ranking
 from training.rows import Inputs, RowSet, Task
 
@@ -23,14 +23,20 @@ class Recipe:
     """The parameters of a model: everything that it needs besides data."""
 
     task: Task
-    network: NetworkParams
-    loop: LoopParams
-    loss: str
+    network: SequenceNetworkParams | NetworkParams
+    loop: SequenceLoopParams | LoopParams
     seed: int
-    sampled_negatives: int = 4096
+    loss: str = "binary_crossentropy"
     candidates: CandidateParams | None = None
     members: int = 1
     false_alarm_cost: float = 1.0
+
+    @property
+    def sequence(self) -> tuple[SequenceNetworkParams, SequenceLoopParams]:
+        """The network and loop of a purchase model."""
+        if isinstance(self.network, SequenceNetworkParams) and isinstance(self.loop, SequenceLoopParams):
+            return self.network, self.loop
+        raise ModelError(f"train.{self.task}: must have the network and loop of a purchase model; it has others")
 
 
 class Model(ABC):
@@ -40,14 +46,12 @@ class Model(ABC):
         name: Its name in params.yaml.
         tasks: The tasks that it supports.
         reads_history: Whether it reads the history.
-        reads_features: Whether it reads the tabular features.
         threshold: The probability from which it predicts a purchase; chosen on validation rows after `fit`.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
     reads_history: ClassVar[bool] = True
-    reads_features: ClassVar[bool] = True
     threshold: float = 0.5
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
@@ -102,9 +106,9 @@ _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
     "hazard_network": ("training.models.hazard_network:HazardNetwork", _PURCHASE),
     "daily_network": ("training.models.daily_network:DailyNetwork", _PURCHASE),
     "hazard_blend": ("training.models.blend:HazardBlend", _PURCHASE),
-    "cnn": ("training.models.encoders:Cnn", _PURCHASE | _NEXT_ITEM),
-    "lstm": ("training.models.encoders:Lstm", _PURCHASE | _NEXT_ITEM),
-    "transformer": ("training.models.encoders:Transformer", _PURCHASE | _NEXT_ITEM),
+    "cnn": ("training.models.encoders:Cnn", _PURCHASE),
+    "lstm": ("training.models.encoders:Lstm", _PURCHASE),
+    "transformer": ("training.models.encoders:Transformer", _PURCHASE),
 }
 
 

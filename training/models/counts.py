@@ -36,7 +36,6 @@ class _Tuned(Model):
     """A model with one setting, chosen on the validation rows."""
 
     tasks = frozenset({"next_item"})
-    reads_features = False
     settings: ClassVar[tuple[Any, ...]]
 
     @abstractmethod

@@ -14,12 +14,12 @@ class Cnn(DeepModel):
 
     def encode(self, events: Any, valid: Any) -> Any:
         """Apply convolutions of width 3 and dilation 1, 2, 4…; padding is reset to zero before each."""
-        size = self.recipe.network
+        size = self.size
         weight = ops.expand_dims(ops.cast(valid, events.dtype), -1)
         for block in range(size.blocks):
             normal = layers.LayerNormalization()(events) * weight
             step = layers.Conv1D(size.width, 3, padding="causal", dilation_rate=2**block, activation="gelu")(normal)
-            events = events + layers.Dropout(size.dropout, seed=self.recipe.seed)(step)
+            events = events + self.dropout(step)
         return events
 
 
@@ -30,10 +30,10 @@ class Lstm(DeepModel):
 
     def encode(self, events: Any, valid: Any) -> Any:
         """Apply one LSTM layer per block."""
-        size = self.recipe.network
+        size = self.size
         for _ in range(size.blocks):
             events = layers.LSTM(size.width, return_sequences=True)(events, mask=valid)
-            events = layers.Dropout(size.dropout, seed=self.recipe.seed)(events)
+            events = self.dropout(events)
         return events
 
 
@@ -44,12 +44,12 @@ class Transformer(DeepModel):
 
     def encode(self, events: Any, valid: Any) -> Any:
         """Let each event attend to the valid events up to and including itself."""
-        size = self.recipe.network
+        size = self.size
         keys = ops.expand_dims(valid, 1)  # (batch, 1, length)
         for _ in range(size.blocks):
             normal = layers.LayerNormalization()(events)
             attended = layers.MultiHeadAttention(
-                size.heads, size.width // size.heads, dropout=size.dropout, seed=self.recipe.seed
+                size.heads, size.width // size.heads, dropout=size.dropout, seed=next(self._dropouts)
             )(normal, normal, attention_mask=keys, use_causal_mask=True)
             events = events + attended
             wide = layers.Dense(2 * size.width, activation="gelu")(layers.LayerNormalization()(events))

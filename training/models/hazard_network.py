@@ -6,13 +6,13 @@ learn from the life table of `training.models.waits`. Keras trains, reproducibly
 a service needs no TensorFlow.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shoplens.errors import ModelError
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.scaler import Scaler
 from training.models.waits import LifeTable, days_to_purchase
@@ -21,9 +21,7 @@ from training.rows import Inputs, RowSet
 _FILE = "hazards.npz"
 _LOW, _HIGH = -12.0, 4.0  # of log H, so that neither its exponential nor its logarithm overflows
 _SMALL = 1e-7
-_WARM_UP = 0.05  # of all steps
 _DECAY = 0.05  # of the weights, by AdamW; on validation rows better than .01
-_AVERAGE = 0.995  # momentum of the moving average of the weights
 _BATCH = 4096  # rows predicted at once, to bound memory
 _DAY = np.timedelta64(1, "D")
 
@@ -115,11 +113,11 @@ def _learn(
     import keras
     from keras import layers, ops
 
-    from training.loop import Curves, Progress
+    from training.loop import Curves, Progress, averaged_adamw, require_finite
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(recipe.seed)
-    loop, size, members, within = recipe.loop, recipe.network, recipe.members, table.within
+    (size, loop), members, within = recipe.sequence, recipe.members, table.within
     intervals = table.risk.shape[1]
 
     def dense(values: Any, inner: int, outer: int, equation: str, bias: Any = "zeros") -> Any:
@@ -157,18 +155,7 @@ def _learn(
         inner, equation = size.width, "bki,kiw->bkw"
     out = ops.clip(dense(values, inner, intervals, equation, start_at_rates), _LOW, _HIGH)
     network = keras.Model(given, out)
-    steps = -(-len(features) // loop.batch_size) * loop.epochs
-    warm_up = max(1, int(_WARM_UP * steps))
-    rate = keras.optimizers.schedules.CosineDecay(
-        loop.learning_rate / 100, max(1, steps - warm_up), warmup_target=loop.learning_rate, warmup_steps=warm_up
-    )
-    optimizer = keras.optimizers.AdamW(
-        rate,
-        weight_decay=_DECAY,
-        global_clipnorm=1.0,
-        use_ema=True,
-        ema_momentum=min(_AVERAGE, 1 - 1 / (steps / 20 + 1)),
-    )
+    optimizer = averaged_adamw(loop, math.ceil(len(features) / loop.batch_size) * loop.epochs, _DECAY)
     network.compile(optimizer=optimizer, loss=life_table_loss, metrics=[log_loss], jit_compile=False)
     held_out_table = np.zeros((len(held_out[1]), 2, intervals), dtype=np.float32)
     held_out_table[:, 1, 0] = held_out[1]  # only the label: later purchases lie in the test weeks
@@ -186,9 +173,5 @@ def _learn(
         shuffle=True,
     )
     found = [layer.get_weights() for layer in network.layers if isinstance(layer, layers.EinsumDense)]
-    if not all(np.isfinite(one).all() for pair in found for one in pair):
-        raise ModelError(
-            f"train.{recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
-            f"{loop.learning_rate:g}. Lower the learning rate"
-        )
+    require_finite((one for pair in found for one in pair), recipe.task, loop.learning_rate)
     return [(np.asarray(kernel, np.float32), np.asarray(bias, np.float32)) for kernel, bias in found]

@@ -24,7 +24,6 @@ class _Knn(Model):
     """A model that scores items by a product of the history with something counted."""
 
     tasks = frozenset({"next_item"})
-    reads_features = False
 
     @abstractmethod
     def _scores(self, inputs: Inputs) -> csr_array | NDArray[np.float32]:

@@ -52,7 +52,6 @@ class LambdaRank(Model):
 
     name = "lambdarank"
     tasks = frozenset({"next_item"})
-    reads_features = False
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)

@@ -147,22 +147,6 @@ def generalized_bce(
     return ops.sum(weight * (power * ops.softplus(-hit) + ops.sum(ops.softplus(logits), axis=-1))) / (number + 1)
 
 
-def listwise(scores: Any, relevant: Any, valid: Any) -> Any:
-    """Return each list's cross-entropy between its relevant candidates, uniformly, and the softmax of its scores.
-
-    (ListNet's top-one loss; Cao et al., 2007, equation 4.) A list without a relevant candidate has loss 0.
-
-    Args:
-        scores: (rows, candidates).
-        relevant: 1 for a target, else 0, (rows, candidates).
-        valid: 1 for a candidate, 0 for padding, (rows, candidates).
-    """
-    log_probability = ops.log_softmax(ops.where(valid > 0, scores, _MASKED), axis=-1)
-    wanted = ops.cast(relevant, scores.dtype) * ops.cast(valid, scores.dtype)
-    number = ops.sum(wanted, axis=-1)
-    return -ops.sum(wanted * log_probability, axis=-1) / ops.maximum(number, 1.0)
-
-
 def uniform_log_expected(negatives: int, items: int) -> float:
     """Return the log of an item's expected count among uniform negatives."""
     return math.log(negatives / items)

@@ -304,7 +304,11 @@ class Describer:
         if not len(own.code):
             nothing = np.full(len(place), np.nan)
             return nothing, nothing, np.zeros(len(place))
-        return tuple(np.where(known, one[place], empty) for one, empty in ((mean, np.nan), (latest, np.nan), (each, 0)))  # type: ignore[return-value]
+        return (
+            np.where(known, mean[place], np.nan),
+            np.where(known, latest[place], np.nan),
+            np.where(known, each[place], 0.0),
+        )
 
 
 _OWN = (

@@ -31,9 +31,7 @@ from training.rows import Inputs, RowSet
 
 _FAR = 6.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
 _BATCH = 128  # rows ranked at once
-_WARM_UP = 0.05  # of all steps
 _DECAY = 1e-3  # of the weights, by AdamW
-_AVERAGE = 0.995  # momentum of the moving average of the weights
 _MANY = 20_000  # candidates; with fewer, a second thread costs more than it helps
 _LAYERS = ("in", "context", "hidden", "last", "score")
 
@@ -80,7 +78,6 @@ class ListwiseRanker(Model):
 
     name = "listwise_ranker"
     tasks = frozenset({"next_item"})
-    reads_features = False
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
@@ -182,7 +179,7 @@ def _learn(
     import keras
     from keras import layers, ops
 
-    from training.loop import Curves, Progress
+    from training.loop import Curves, Progress, averaged_adamw, require_finite
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -222,18 +219,7 @@ def _learn(
     logits = layers.Dense(1, name="score")(last)[..., 0] - (1 - mask) * 1e9
     network = keras.Model({"features": features, "mask": mask}, logits)
     batches = Batches(examples, shuffle=True)
-    steps = len(batches) * loop.epochs
-    warm_up = max(1, int(_WARM_UP * steps))
-    rate = keras.optimizers.schedules.CosineDecay(
-        loop.learning_rate / 100, max(1, steps - warm_up), warmup_target=loop.learning_rate, warmup_steps=warm_up
-    )
-    optimizer = keras.optimizers.AdamW(
-        rate,
-        weight_decay=_DECAY,
-        global_clipnorm=1.0,
-        use_ema=True,
-        ema_momentum=min(_AVERAGE, 1 - 1 / (steps / 20 + 1)),
-    )
+    optimizer = averaged_adamw(loop, len(batches) * loop.epochs, _DECAY)
     network.compile(optimizer=optimizer, loss=keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
     network.fit(
         batches,
@@ -247,9 +233,5 @@ def _learn(
         for name in _LAYERS
         for part, value in zip(("kernel", "bias"), network.get_layer(name).get_weights(), strict=True)
     }
-    if not all(np.isfinite(one).all() for one in weights.values()):
-        raise ModelError(
-            f"train.{recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
-            f"{loop.learning_rate:g}. Lower the learning rate"
-        )
+    require_finite(weights.values(), recipe.task, loop.learning_rate)
     return weights

@@ -37,3 +37,28 @@ def table_lookup(table: Any, index: Any) -> Any:
         return ops.take(table, index), backward
 
     return lookup(table)
+
+
+def table_rows(table: Any, index: Any) -> Any:
+    """Return `table[index]`, (..., width), with a dense gradient.
+
+    TensorFlow's own is a list of rows in which an item can occur twice, and the norm of that list, by which gradients
+    are clipped, is not the norm of the gradient.
+
+    Args:
+        table: (rows, width).
+        index: int32, any shape.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.take(table, index, axis=0)
+    rows, width = table.shape
+
+    @ops.custom_gradient
+    def lookup(table: Any) -> tuple[Any, Any]:
+        def backward(*args: Any, upstream: Any = None) -> Any:
+            given = ops.reshape(args[0] if upstream is None else upstream, (-1, width))
+            return ops.segment_sum(given, ops.reshape(index, (-1,)), num_segments=rows)
+
+        return ops.take(table, index, axis=0), backward
+
+    return lookup(ops.reshape(table, (rows, width)))  # a tensor: custom gradients must not see TensorFlow's variables

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from training.models import losses
-from training.models.sequence.backends import softmax_chunk
+from training.models.sequence.backends import softmax_chunk, table_rows
 from training.models.sequence.encoder import Size
 from training.models.sequence.presets import encoder_class
 
@@ -61,7 +61,7 @@ class ItemVectors(layers.Layer):
 
     def call(self, item: Any) -> Any:
         """Return (..., width) of item numbers, (...)."""
-        return ops.cast(ops.take(self.table, item, axis=0), self.compute_dtype)
+        return ops.cast(table_rows(self.table, item), self.compute_dtype)
 
 
 def _unit(x: Any) -> Any:
@@ -163,7 +163,7 @@ class SequenceModel(keras.Model):
         return total / ops.maximum(ops.sum(weight), 1.0)
 
     def _rows(self, item: Any) -> Any:
-        rows = ops.take(self.vectors.table, item, axis=0)
+        rows = table_rows(self.vectors.table, item)
         return _unit(rows) if self.output_.cosine else rows
 
     def states(self, batch: dict[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -1,7 +1,6 @@
 """The encoders by name, and the sizes that grow from a laptop to a GPU by one word."""
 
 import importlib
-from dataclasses import replace
 
 from shoplens.errors import ModelError
 from training.models.sequence.encoder import Encoder, Size
@@ -35,12 +34,12 @@ def encoder_class(name: str) -> type[Encoder]:
     return found
 
 
-def preset(name: str, **changes: int | float) -> Size:
-    """Return a preset, with some fields changed.
+def preset(name: str) -> Size:
+    """Return a preset.
 
     Raises:
         ModelError: no preset has this name.
     """
     if name not in PRESETS:
         raise ModelError(f"preset: must be one of {', '.join(PRESETS)}; received {name!r}")
-    return replace(PRESETS[name], **changes)  # type: ignore[arg-type]
+    return PRESETS[name]
