@@ -16,15 +16,17 @@ from features.catalogue import Catalogue
 from training.calibration import Platt
 from training.models.baselines import BoostedTrees
 from training.models.contract import FloatArray, Model, Recipe
-from training.models.daily_network import DailyNetwork, horizon_days
+from training.models.daily_network import DailyNetwork
 from training.models.hazard_network import HazardNetwork
 from training.rows import Inputs, RowSet
 
-_ALL = (BoostedTrees, HazardNetwork, DailyNetwork)
+_PARTS: dict[str, type[BoostedTrees | HazardNetwork | DailyNetwork]] = {
+    one.name: one for one in (BoostedTrees, HazardNetwork, DailyNetwork)
+}
 
 
 class HazardBlend(Model):
-    """The calibrated mean of `BoostedTrees`, `HazardNetwork` and, where people come on many days, `DailyNetwork`."""
+    """The calibrated mean of the models in `train.purchase.blend`."""
 
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
@@ -36,8 +38,7 @@ class HazardBlend(Model):
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train all on the training rows, and calibrate their mean on the validation rows."""
-        over_days = horizon_days(train) > 1  # within one day, a session say, there are no days to read
-        self._parts = [one(self.recipe, self.catalogue) for one in (_ALL if over_days else _ALL[:2])]
+        self._parts = [_PARTS[name](self.recipe, self.catalogue) for name in self.recipe.blend]
         for one in self._parts:
             one.fit(train, validation, live if isinstance(one, HazardNetwork) else None)
         self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
@@ -55,7 +56,7 @@ class HazardBlend(Model):
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load all models."""
-        self._parts = [one(self.recipe, self.catalogue) for one in _ALL if one.name in kept["parts"]]
+        self._parts = [_PARTS[name](self.recipe, self.catalogue) for name in kept["parts"]]
         for part in self._parts:
             part.restore(folder, kept["parts"][part.name])
         self._platt = Platt(**kept["platt"])

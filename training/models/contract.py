@@ -29,6 +29,7 @@ class Recipe:
     loss: str = "binary_crossentropy"
     candidates: CandidateParams | None = None
     members: int = 1
+    blend: tuple[str, ...] = ()
     false_alarm_cost: float = 1.0
 
     @property

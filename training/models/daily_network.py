@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shoplens.errors import ModelError
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.days import CHANNELS, DAYS, DayGrid, days_to_wait, interval_edges
 from training.models.waits import days_to_purchase
@@ -29,8 +28,6 @@ _MOST = 8  # positions learned from, in rows of `max_train_rows`
 _ACTIVE = 90  # days without any event, after which a day is not learned from: rows ask about active people
 _LOW, _HIGH, _SMALL = -12.0, 4.0, 1e-7
 _DECAY = 0.01  # of the weights, by AdamW
-_WARM_UP = 0.05  # of all steps
-_AVERAGE = 0.995
 _BATCH = 512  # rows predicted at once
 _DAY = np.timedelta64(1, "D")
 
@@ -54,7 +51,6 @@ class DailyNetwork(Model):
 
     name = "daily_network"
     tasks = frozenset({"purchase"})
-    reads_features = False
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Learn at every day of the users' histories before the end of training; see `horizon_days`."""
@@ -143,7 +139,7 @@ def _learn(
     import keras
     from keras import layers, ops
 
-    from training.loop import Progress
+    from training.loop import Progress, averaged_adamw, require_finite
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(recipe.seed)
@@ -188,20 +184,7 @@ def _learn(
     network = keras.Model(given, ops.clip(out, _LOW, _HIGH))
     batches = Batches()
     steps = len(batches) * epochs
-    warm_up = max(1, int(_WARM_UP * steps))
-    rate = keras.optimizers.schedules.CosineDecay(
-        recipe.loop.learning_rate / 100,
-        max(1, steps - warm_up),
-        warmup_target=recipe.loop.learning_rate,
-        warmup_steps=warm_up,
-    )
-    optimizer = keras.optimizers.AdamW(
-        rate,
-        weight_decay=_DECAY,
-        global_clipnorm=1.0,
-        use_ema=True,
-        ema_momentum=min(_AVERAGE, 1 - 1 / (steps / 20 + 1)),
-    )
+    optimizer = averaged_adamw(recipe.loop, steps, _DECAY)
     network.compile(optimizer=optimizer, loss=life_table_loss, jit_compile=False)
     network.fit(batches, epochs=epochs, callbacks=[Progress(f"{recipe.task} days")], verbose=0)
     weights = {}
@@ -209,11 +192,7 @@ def _learn(
         parts = ("kernel", "recurrent", "bias") if name == "gru" else ("kernel", "bias")
         for part, value in zip(parts, network.get_layer(name).get_weights(), strict=True):
             weights[f"{name}/{part}"] = np.asarray(value, dtype=np.float32)
-    if not all(np.isfinite(one).all() for one in weights.values()):
-        raise ModelError(
-            f"train.{recipe.task}.loop.learning_rate: the loss must stay finite; it did not with "
-            f"{recipe.loop.learning_rate:g}. Lower the learning rate"
-        )
+    require_finite(weights.values(), recipe.task, recipe.loop.learning_rate)
     return weights
 
 
