@@ -11,6 +11,7 @@ from features.catalogue import Catalogue
 from features.promotions import Promotions, write_promotions
 from shoplens.errors import FeatureError
 
+
 @pytest.fixture
 def catalogue() -> Catalogue:
     ids = pl.DataFrame({"item_id": ["a", "b"]}, schema={"item_id": pl.String})
