@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
+from shoplens.models import MODELS
 from shoplens.params import CandidateParams, LoopParams, NetworkParams, SequenceLoopParams, SequenceNetworkParams
 from training.models.ranking import Ranking
 from training.rows import Inputs, RowSet, Task
@@ -87,33 +88,9 @@ class Model(ABC):
         return None
 
 
-_PURCHASE: frozenset[Task] = frozenset({"purchase"})
-_NEXT_ITEM: frozenset[Task] = frozenset({"next_item"})
-_MODELS: dict[str, tuple[str, frozenset[Task]]] = {
-    "base_rate": ("training.models.baselines:BaseRate", _PURCHASE),
-    "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE),
-    "popularity": ("training.models.counts:Popularity", _NEXT_ITEM),
-    "decayed_frequency": ("training.models.counts:DecayedFrequency", _NEXT_ITEM),
-    "item_knn": ("training.models.knn:ItemKnn", _NEXT_ITEM),
-    "sequential_rules": ("training.models.knn:SequentialRules", _NEXT_ITEM),
-    "ease": ("training.models.knn:Ease", _NEXT_ITEM),
-    "tifu_knn": ("training.models.knn:TifuKnn", _NEXT_ITEM),
-    "up_cf": ("training.models.knn:UpCf", _NEXT_ITEM),
-    "lambdarank": ("training.models.lambdarank:LambdaRank", _NEXT_ITEM),
-    "decision_tree": ("training.models.baselines:DecisionTree", _PURCHASE),
-    "boosted_trees": ("training.models.baselines:BoostedTrees", _PURCHASE),
-    "listwise_ranker": ("training.models.ranker:ListwiseRanker", _NEXT_ITEM),
-    "hazard_network": ("training.models.hazard_network:HazardNetwork", _PURCHASE),
-    "hazard_blend": ("training.models.blend:HazardBlend", _PURCHASE),
-    "cnn": ("training.models.encoders:Cnn", _PURCHASE),
-    "lstm": ("training.models.encoders:Lstm", _PURCHASE),
-    "transformer": ("training.models.encoders:Transformer", _PURCHASE),
-}
-
-
 def model_names(task: Task | None = None) -> tuple[str, ...]:
     """Return the names of all models, or of those that support `task`, from simple to deep."""
-    return tuple(name for name, (_, tasks) in _MODELS.items() if task is None or task in tasks)
+    return tuple(name for one, names in MODELS.items() if task in (None, one) for name in names)
 
 
 def model_class(name: str) -> type[Model]:
@@ -122,8 +99,9 @@ def model_class(name: str) -> type[Model]:
     Raises:
         ModelError: no model has this name.
     """
-    if name not in _MODELS:
-        raise ModelError(f"model: must be one of {', '.join(_MODELS)}; received {name!r}")
-    module, _, attribute = _MODELS[name][0].partition(":")
+    targets = {name: target for names in MODELS.values() for name, target in names.items()}
+    if name not in targets:
+        raise ModelError(f"model: must be one of {', '.join(targets)}; received {name!r}")
+    module, _, attribute = targets[name].partition(":")
     found: type[Model] = getattr(importlib.import_module(module), attribute)
     return found
