@@ -25,6 +25,7 @@ class HazardBlend(Model):
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
     reads_history = False
+    space = HazardNetwork.space
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
@@ -34,6 +35,7 @@ class HazardBlend(Model):
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train both on the training rows, and calibrate their mean on the validation rows."""
         self._trees.fit(train, validation, None)
+        self._network.report = self.report
         self._network.fit(train, validation, live)
         self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
 

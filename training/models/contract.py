@@ -2,6 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +15,13 @@ from shoplens.errors import ModelError
 from shoplens.models import MODELS
 from shoplens.params import CandidateParams, LoopParams, NetworkParams, SequenceLoopParams, SequenceNetworkParams
 from training.models.ranking import Ranking
+from training.models.space import Space
 from training.rows import Inputs, RowSet, Task
 
 FloatArray = NDArray[np.float32]
+# Called while a model trains with the share of the training that is done, in (0, 1], and a figure of the validation
+# rows: larger is better, and comparable between all values of the model's space. What it raises ends the training.
+Report = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,16 @@ class Model(ABC):
         name: Its name in params.yaml.
         tasks: The tasks that it supports.
         reads_history: Whether it reads the history.
+        space: What `shoplens tune` may change of its parameters.
+        report: What `fit` calls after each epoch, of a model that learns in epochs.
         threshold: The probability from which it predicts a purchase; chosen on validation rows after `fit`.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
     reads_history: ClassVar[bool] = True
+    space: ClassVar[Space] = {}
+    report: Report | None = None
     threshold: float = 0.5
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
