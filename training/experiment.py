@@ -35,8 +35,7 @@ def save_experiment(root: Path, name: str, stage: str, params: str, metrics: dic
     """
     from dvc.repo.experiments.refs import ExpRefInfo
 
-    head = head_commit(root)
-    prefix = _git(root, "rev-parse", "--show-prefix")
+    head, prefix = head_commit(root), _git(root, "rev-parse", "--show-prefix")
     files = {
         "params.yaml": params,
         f"{_METRICS}/dvc.yaml": yaml.safe_dump({"metrics": [f"{stage}.json"]}),
@@ -49,9 +48,9 @@ def save_experiment(root: Path, name: str, stage: str, params: str, metrics: dic
         own = {"GIT_INDEX_FILE": f"{folder}/index"}
         _git(root, "read-tree", "HEAD", **own)
         _git(root, "add", "--update", **own)  # an experiment has the changed files that git tracks, as DVC's own have
-        for path, content in files.items():
-            blob = _git(root, "hash-object", "-w", "--stdin", given=content)
-            _git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", **own)
+        blobs = {path: _git(root, "hash-object", "-w", "--stdin", given=content) for path, content in files.items()}
+        entries = "".join(f"100644 {blob}\t{prefix}{path}\n" for path, blob in blobs.items())
+        _git(root, "update-index", "--add", "--index-info", given=entries, **own)
         tree = _git(root, "write-tree", **own)
     commit = _git(root, "commit-tree", tree, "-p", head, "-m", f"Trial {name}")
     _git(root, "update-ref", str(ExpRefInfo(head, name)), commit)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
-from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
+from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -158,7 +158,9 @@ def tune(tuning: Tuning, trials: int) -> Found:
     params = parse_params(tuning.text, "params.yaml")
     with _study(tuning.folder, _study_name(tuning, space, params)) as study:
         while (number := len(study.get_trials(deepcopy=False, states=_ENDED))) < trials:
-            study.sampler = _sampler(params.seed, number, present)
+            study.sampler = TPESampler(n_startup_trials=_AT_RANDOM, seed=params.seed + number)
+            if number == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                study.enqueue_trial(present)
             _run(tuning, space, study.ask(), number)
         ended = study.get_trials(deepcopy=False, states=_ENDED)
         complete = [one for one in ended if one.state is TrialState.COMPLETE]
@@ -166,12 +168,8 @@ def tune(tuning: Tuning, trials: int) -> Found:
             raise SettingsError(f"tune: a trial must be trained to the end; none of {len(ended)} was. Run more trials")
         best = study.best_trial
         text = tuning.params_with(best.user_attrs["values"])
-        return Found(text, study.best_value, ended[0].value, len(complete), len(ended) - len(complete))
-
-
-def _sampler(seed: int, number: int, present: Mapping[str, Value]) -> BaseSampler:
-    sampler = TPESampler(n_startup_trials=_AT_RANDOM, seed=seed + number)
-    return sampler if number else PartialFixedSampler(dict(present), sampler)
+        first = ended[0].value if ended[0].state is TrialState.COMPLETE else None
+        return Found(text, study.best_value, first, len(complete), len(ended) - len(complete))
 
 
 def _study_name(tuning: Tuning, space: Space, params: Params) -> str:
