@@ -149,12 +149,16 @@ def test_the_threshold_follows_the_cost_of_a_false_alarm(rows, recipe, catalogue
 def test_the_blend_ranks_by_both_models_and_is_calibrated_on_validation_rows(rows, recipe, catalogue) -> None:
     from training.models.blend import HazardBlend
 
-    found = rows("purchase")
+    found, seen = rows("purchase"), []
     model = HazardBlend(recipe("purchase", epochs=8), catalogue)
+    model.report = lambda share, figure: seen.append((share, figure))
     model.fit(found.train, found.validation, None)
     both = (model._network.logits(found.test.inputs) + model._trees.logits(found.test.inputs)) / 2
     np.testing.assert_array_equal(np.argsort(model.predict(found.test.inputs)), np.argsort(both.astype(np.float32)))
     assert model.predict(found.validation.inputs).mean() == pytest.approx(found.validation.labels.mean(), abs=1e-3)
+    assert [share for share, _ in seen] == [k / 8 for k in range(1, 9)], "its network reports each epoch"
+    assert -0.69 < max(figure for _, figure in seen) < 0, "minus a log loss below that of chance"
+    assert seen[-1][1] > seen[0][1]
 
 
 def test_focal_loss_and_other_optimizers_can_be_configured(rows, recipe, catalogue) -> None:
@@ -247,10 +251,15 @@ def test_a_missing_gpu_raises() -> None:
 
 
 def test_learning_curves_have_no_timestamps(rows, recipe, catalogue, tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
     for name in ("one", "two"):
         model = model_class("cnn")(recipe("purchase"), catalogue)
+        model.report = lambda share, figure: seen.append((share, figure))
         found = rows("purchase")
         model.fit(found.train, found.validation, tmp_path / name)
+    assert [share for share, _ in seen] == pytest.approx([1 / 3, 2 / 3, 1] * 2), "and reports each epoch"
+    assert seen[2][1] > seen[0][1]
+    assert seen[:3] == seen[3:]
     assert (tmp_path / "one/plots/metrics/validation/loss.tsv").read_text().startswith("step\tloss\n0\t")
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 

@@ -39,5 +39,5 @@ def test_the_model_of_the_page_is_trained_saved_and_evaluated(
         evaluation = evaluate_model(back, found.test, resamples)
         assert (evaluation.ranked == evaluate_model(model, found.test, resamples).ranked).all()
         reached[one] = evaluation.intervals()["ndcg@10"]
-    # The latest of a person's events is most often with the favourite, which follows itself; popularity knows no person.
+    # The latest event is most often with the person's favourite, which follows itself; popularity knows no person.
     assert reached[name].low > reached["popularity"].high

@@ -3,21 +3,27 @@
 import csv
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import optuna
+import polars as pl
 import pytest
 import yaml
 from filelock import FileLock
 
+from features.catalogue import Catalogue
+from features.histories import write_log
 from shoplens.environment import tool_variables
 from shoplens.errors import ModelError, SettingsError, StageBusyError
+from shoplens.files import write_json
 from shoplens.models import MODELS
 from shoplens.params import parse_params
 from shoplens.yaml_file import YamlFileError, set_values
@@ -25,7 +31,7 @@ from tests.training import small_tuning
 from tests.training.small_tuning import Logistic, run, tuning
 from training.datasets import Rows
 from training.models.contract import model_class
-from training.models.counts import ndcg
+from training.models.counts import DecayedFrequency, ndcg
 from training.models.examples import examples_of
 from training.models.space import Among, Between
 from training.tune import Found, Tuning, _study_name, checked_space, split_validation
@@ -61,9 +67,9 @@ def make_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def studied(make_project, catalogue) -> tuple[Path, Found]:
-    """A project after twelve trials."""
+    """A project after nine trials."""
     project = make_project()
-    return project, run(project, catalogue, 12)
+    return project, run(project, catalogue, 9)
 
 
 def trials_of(project: Path) -> list[tuple]:
@@ -105,7 +111,7 @@ def test_a_killed_tuning_continues_with_the_trials_of_an_undisturbed_one(make_pr
 def test_the_best_parameters_are_a_patch(studied) -> None:
     project, found = studied
     trials = trials_of(project)
-    assert found.complete + found.pruned == len(trials) == 12
+    assert found.complete + found.pruned == len(trials) == 9
     complete = [value for *_, value, state in trials if state == "COMPLETE"]
     assert found.best == max(complete) > 0.7, "with the share of buyers, .56, for a model that has learned nothing"
     assert found.present == trials[0][2]
@@ -158,7 +164,7 @@ def test_a_trial_worse_than_the_median_ends_early(studied) -> None:
         else:
             assert max(figures) == 4
             complete.append(figures)
-    assert found.pruned == 12 - len(complete) > 0
+    assert found.pruned == 9 - len(complete) > 0
 
 
 def test_trials_that_diverge_are_recorded_and_not_repeated(make_project, catalogue, monkeypatch) -> None:
@@ -177,7 +183,7 @@ def test_a_study_has_one_writer(studied, catalogue) -> None:
     project, _ = studied
     (journal,) = (project / "var/tune").glob("*.journal")
     with FileLock(journal.with_suffix(".only")), pytest.raises(StageBusyError, match="another process is running it"):
-        run(project, catalogue, 13)
+        run(project, catalogue, 10)
 
 
 def test_a_study_belongs_to_its_data_and_parameters(root, catalogue, make_project) -> None:
@@ -249,15 +255,29 @@ def test_a_wrong_range_is_rejected() -> None:
         Among((4, 4))
 
 
-@pytest.mark.parametrize(("task", "name"), [(task, name) for task, names in MODELS.items() for name in names])
-def test_every_space_fits_the_parameters(task, name, root, rows, catalogue) -> None:
-    if not model_class(name).space:
-        return
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("purchase", "hazard_network"),
+        ("purchase", "lstm"),
+        ("next_item", "lambdarank"),
+        ("next_item", "listwise_ranker"),
+    ],
+)
+def test_every_space_fits_the_parameters(name, task, root, catalogue) -> None:
     text = (root / "params.yaml").read_text()
     space, present = checked_space(replace(tuning(root, catalogue), task=task, model=name, text=text))
+    assert len(space) >= 3
     for path, value in present.items():
         one = space[path]
         assert value in one.choices if isinstance(one, Among) else one.low <= value <= one.high
+
+
+def test_present_values_outside_the_space_belong_to_it() -> None:
+    assert Between(2, 8).including(12) == Between(2, 12)
+    assert Between(0.1, 0.4, log=True).including(0.05) == Between(0.05, 0.4, log=True)
+    assert Among((32, 64)).including(48) == Among((32, 64, 48))
+    assert Among((32, 64)).including(64) == Among((32, 64))
 
 
 def test_a_value_is_replaced_and_nothing_else(root: Path) -> None:
@@ -270,18 +290,7 @@ def test_a_value_is_replaced_and_nothing_else(root: Path) -> None:
     assert set_values(own, {"train.purchase.model": "hazard_blend"}) == own
 
 
-# --- what models report, and the command ---
-
-
-@pytest.mark.parametrize(("task", "name"), [("purchase", "hazard_blend"), ("purchase", "cnn")])
-def test_models_report_how_well_each_epoch_does(task, name, rows, recipe, catalogue) -> None:
-    seen = []
-    model = model_class(name)(recipe(task, epochs=2), catalogue)
-    model.report = lambda share, figure: seen.append((share, figure))
-    found = rows(task)
-    model.fit(found.train, found.validation, None)
-    assert [share for share, _ in seen] == [0.5, 1.0]
-    assert seen[1][1] > seen[0][1], "better than after the first epoch"
+# --- what the ranker reports, and the command ---
 
 
 def test_the_ranker_reports_the_ndcg_of_its_ranking(rows, recipe, catalogue) -> None:
@@ -299,3 +308,71 @@ def test_the_ranker_reports_the_ndcg_of_its_ranking(rows, recipe, catalogue) -> 
     assert len(held_out) < held_out.made_from == 100
     reported = held_out.ndcg(model._members[0].scores(model._scaled(held_out)))
     assert reported == pytest.approx(ndcg(model.recommend(found.validation.inputs, 10), found.validation), abs=1e-3)
+
+
+@pytest.fixture
+def outs(make_project, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose outs hold twenty weeks of thirty people who buy their favourite item, and one by chance."""
+    start, random = datetime(2024, 1, 1, tzinfo=UTC), np.random.default_rng(0)
+    items = catalogue.frame["item_id"].to_list()
+    lines = [
+        (f"u{user}", start + timedelta(days=7 * week + user % 7), item)
+        for user in range(30)
+        for week in range(20)
+        for item in (items[user % 12], items[random.integers(12)])
+    ]
+    users, times, bought = (list(column) for column in zip(*lines, strict=True))
+    events = pl.DataFrame(
+        {
+            "event_id": [f"e{k:04}" for k in range(len(lines))],
+            "event_time": times,
+            "ingested_at": times,
+            "event_name": ["purchase"] * len(lines),
+            "user_id": users,
+            "session_id": [None] * len(lines),
+            "order_id": [f"{user} {time:%j}" for user, time in zip(users, times, strict=True)],
+            "item_id": bought,
+            "quantity": [1] * len(lines),
+            "amount": [2.0] * len(lines),
+        },
+        schema_overrides={
+            **dict.fromkeys(("event_time", "ingested_at"), pl.Datetime("us", "UTC")),
+            "session_id": pl.String,
+            "quantity": pl.Int64,
+        },
+    )
+    project = make_project()
+    validated, features = project / "outs/validated", project / "outs/features"
+    validated.mkdir(parents=True)
+    features.mkdir()
+    events.write_parquet(validated / "events.parquet")
+    until = start + timedelta(weeks=20)
+    dataset = {"identity": "user", "start": start.isoformat(), "high_water": until.isoformat(), "digest": "small"}
+    write_json(validated / "dataset.json", dataset)
+    write_json(features / "features.json", {})
+    catalogue.frame.write_parquet(features / "catalogue.parquet")
+    write_log([events], events.height, catalogue, features / "event_log")
+    monkeypatch.setenv("SHOPLENS_ROOT", str(project))
+    return project
+
+
+def test_the_command_prints_a_patch_and_writes_it_on_request(
+    outs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from training.cli import tune
+
+    with pytest.raises(SettingsError, match="--model: must be a model with a search space; decayed_frequency has none"):
+        tune("next_item", trials=2, model="decayed_frequency")
+    # A count that is trained in no time; of equal trials the first is the best.
+    monkeypatch.setattr(DecayedFrequency, "space", {"candidates.popular": Between(4, 40)})
+    before = (outs / "params.yaml").read_text()
+    tune("next_item", trials=2, model="decayed_frequency")
+    said = capsys.readouterr().out
+    assert "2 trials complete, 0 ended early" in said
+    assert "-    model: listwise_ranker\n+    model: decayed_frequency\n" in said
+    (value, start) = (float(one) for one in re.findall(r"\.\d{4}", said)[:2])
+    assert value == start > 0.3, "every second item is the favourite; by chance ten of twelve reach a mean of .3"
+    assert (outs / "params.yaml").read_text() == before
+    tune("next_item", trials=2, model="decayed_frequency", apply=True)
+    assert "written to" in capsys.readouterr().out
+    assert (outs / "params.yaml").read_text() == before.replace("model: listwise_ranker", "model: decayed_frequency")
