@@ -93,7 +93,9 @@ class BotsParams(_Strict):
 class PrepareParams(_Strict):
     """Preparation of valid rows before features are computed."""
 
-    fit_share: float = Field(gt=0, le=1, description="Limits and medians come from this first share of the log's time.")
+    fit_share: float = Field(
+        gt=0, le=1, description="Limits, medians and price bands come from this first share of the log's time."
+    )
     missing: tuple[MissingParams, ...]
     outliers: tuple[OutlierParams, ...]
     bots: BotsParams

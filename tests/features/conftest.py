@@ -61,9 +61,12 @@ def contract_log(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(filled, schema=EVENT_SCHEMA, orient="row").sort("event_time", "event_id")
 
 
-def catalogue_of(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
-    """The catalogue of some events."""
-    return read_catalogue(duckdb.from_arrow(events.to_arrow()), items)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def catalogue_of(events: pl.DataFrame, items: pl.DataFrame, fit_until: datetime = _NEVER) -> Catalogue:
+    """The catalogue of some events; price bands are those of the items known before `fit_until`."""
+    return read_catalogue(duckdb.from_arrow(events.to_arrow()), items, fit_until)
 
 
 ITEMS = pl.DataFrame(
