@@ -132,6 +132,11 @@ class CandidateParams(_Strict):
 class RowsParams(_Strict):
     """The split of rows into train, validation and test."""
 
+    every: Literal["auto", "week", "day"] = Field(
+        default="auto",
+        description="Time between cut-offs. If it is not a week, it takes the place of a week below, and a seventh of it "
+        "that of a day of the horizon. auto: a week, or less where the log is too short for weeks.",
+    )
     horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
     test_weeks: int = Field(ge=1, description="Number of latest weekly cut-offs held out for the test.")
     validation_weeks: int = Field(ge=1, description="Number of weekly cut-offs before those, for early stopping.")
