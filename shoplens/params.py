@@ -134,8 +134,8 @@ class RowsParams(_Strict):
 
     every: Literal["auto", "week", "day"] = Field(
         default="auto",
-        description="Time between cut-offs. If it is not a week, it takes the place of a week below, and a seventh of it "
-        "that of a day of the horizon. auto: a week, or less where the log is too short for weeks.",
+        description="Time between cut-offs. If it is not a week, it takes the place of a week below, and a seventh of "
+        "it the place of a day of the horizon. auto: a week, or less where the log is too short for weeks.",
     )
     horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
     test_weeks: int = Field(ge=1, description="Number of latest weekly cut-offs held out for the test.")

@@ -22,7 +22,7 @@ from features.recent import TAKEN_BACK_NAMES, order_key
 from shoplens.errors import ModelError, NothingToLearnError
 from shoplens.files import read_json
 from shoplens.params import Params, RowsParams
-from training.moments import TIME, Timeline, served_moments
+from training.moments import TIME, Timeline, served_moments, words
 from training.rows import Inputs, RowSet, Task
 
 _DAY = timedelta(days=1)
@@ -207,6 +207,12 @@ class Protocol:
             return cls("after_events", rows.horizon_days)
         timeline = Timeline.of(dataset, rows)
         return cls("weekly_active", timeline.horizon / _DAY, timeline.step / _DAY)
+
+    def __str__(self) -> str:
+        if self.every_days is None:
+            return self.name
+        step, horizon = (words(timedelta(days=days)) for days in (self.every_days, self.horizon_days))
+        return f"{self.name}, cut-offs {step} apart, label horizon {horizon}"
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,10 @@ class Timeline:
         splits = held_out + ["train"] * (len(times) - len(held_out))
         if len(times) <= len(held_out):
             raise ModelError(
-                f"train.rows: {len(times)} cut-offs, {_words(step)} apart from {start:%Y-%m-%d} to "
+                f"train.rows: {len(times)} cut-offs, {words(step)} apart from {start:%Y-%m-%d} to "
                 f"{high_water:%Y-%m-%d}, are too few for test_weeks {rows.test_weeks}, validation_weeks "
-                f"{rows.validation_weeks} and warmup_weeks {rows.warmup_weeks}. Lower them, set every: auto, or add data"
+                f"{rows.validation_weeks} and warmup_weeks {rows.warmup_weeks}. Lower them, set "
+                "every: auto, or add data"
             )
         return cls(
             step, horizon, pl.DataFrame({"time": times, "split": splits}, schema={"time": TIME, "split": pl.String})
@@ -64,9 +65,6 @@ class Timeline:
         """The first and the last test cut-off."""
         times = self.cutoffs.filter(pl.col("split") == "test")["time"]
         return times[-1], times[0]
-
-    def __str__(self) -> str:
-        return f"cut-offs {_words(self.step)} apart, label horizon {_words(self.horizon)}"
 
 
 def _step(length: timedelta, rows: RowsParams, held_out: int) -> timedelta:
@@ -90,7 +88,7 @@ def _step(length: timedelta, rows: RowsParams, held_out: int) -> timedelta:
     return step // unit * unit
 
 
-def _words(time: timedelta) -> str:
+def words(time: timedelta) -> str:
     """Return a time in its largest unit."""
     for name, unit in (("days", timedelta(days=1)), ("hours", _WHOLE[0]), ("minutes", _WHOLE[1])):
         if time >= unit:
