@@ -55,11 +55,13 @@ def _asked(
     """Return (user_id, time, split): users with an event in the `active_days` before a cut-off, and `served` rows.
 
     The latter are of every user who is known at the time; without a seed, or within a single cut-off, there are none.
+    With `rows.lapsed`, training rows are of every known user, too.
     """
     users = events["user_id"].unique()
     cutoffs = timeline.cutoffs.filter(pl.col("split") != "gap")
     weekly = _last_known(events, users.to_frame().join(cutoffs, how="cross"))
-    asked = [weekly.filter(pl.col("last") >= pl.col("time") - timedelta(days=active_days))]
+    active = pl.col("last") >= pl.col("time") - timedelta(days=active_days)
+    asked = [weekly.filter(active | (pl.col("split") == "train") & rows.lapsed)]
     if seed is not None and rows.test_weeks > 1:
         served = served_moments(users, timeline, rows.test_weeks, seed)
         asked.append(_last_known(events, served.with_columns(split=pl.lit("served"))))

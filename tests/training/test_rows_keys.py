@@ -242,6 +242,20 @@ def test_served_rows_ask_about_everybody_at_any_hour() -> None:
     assert not any(name.startswith("bob") for name in weekly.filter(pl.col("split") == "test")["user_id"])
 
 
+def test_lapsed_users_are_learned_from_if_asked() -> None:
+    events = log((1, "ann", "purchase", "a", "1"), *[(k, "bob", "purchase", "b", f"b{k}") for k in range(70)])
+    active, all_known = (
+        purchase_keys(events, DATASET, ROWS.model_copy(update={"lapsed": lapsed}), active_days=21)
+        for lapsed in (False, True)
+    )
+    assert [day(time) for time in active.filter(pl.col("user_id") == "ann")["time"]] == [14, 21]
+    added = all_known.join(active, on=["user_id", "time"], how="anti")
+    assert [(user, day(time), split) for user, time, split, _ in added.iter_rows()] == [
+        ("ann", 28, "train"),
+        ("ann", 35, "train"),
+    ]
+
+
 def test_a_moment_depends_on_user_and_seed_alone() -> None:
     events = log(*[(k, name, "purchase", "a", f"{name}{k}") for k in range(0, 70, 3) for name in ("ann", "bob")])
 
