@@ -1,7 +1,7 @@
 """The stage `evaluate`: the models and their baselines on the held-out rows.
 
 Logs with user IDs have two test sets. The main figures are those of `weekly_active`; `as_served` asks as a service is
-asked (`training.datasets`).
+asked (`training.keys`).
 """
 
 from dataclasses import dataclass

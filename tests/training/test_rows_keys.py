@@ -6,7 +6,8 @@ import pytest
 
 from shoplens.errors import ModelError
 from shoplens.params import RowsParams, load_params
-from training.datasets import _limited, build_rows, next_item_keys, purchase_keys
+from training.datasets import _limited, build_rows
+from training.keys import next_item_keys, purchase_keys
 from training.moments import Timeline
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
