@@ -28,6 +28,7 @@ class DataParams(_Strict):
     mapping: str = Field(description="The mapping file, relative to the project folder.")
     as_of: date | None = Field(description="Rows at or after this day (UTC) are left out; null: read all.")
     user_share: float = Field(gt=0, le=1, description="Share of users kept, chosen by a hash of user_id.")
+    optional_tables: tuple[str, ...] = Field(description="Optional tables of the mapping to take from a package, too.")
 
 
 class DriftParams(_Strict):

@@ -12,6 +12,7 @@ from features.catalogue import Catalogue
 from features.definitions import COMPUTED_FEATURES, NUMERIC_FEATURES
 from features.histories import UserLog
 from features.items import ItemTables, item_tables, table_times
+from features.promotions import Promotions
 from shoplens.errors import ModelError, NothingToLearnError
 from shoplens.files import read_json
 from shoplens.params import Params, RowsParams
@@ -104,14 +105,15 @@ def require_features(outs: Path) -> None:
         raise ModelError(f"{outs}: {', '.join(missing)} must exist before training. Run `dvc repro features`")
 
 
-def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], times: Any) -> ItemTables:
+def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], times: Any, outs: Path) -> ItemTables:
     """Return the item tables that rows at `times` use, and the one as of the end of the data."""
+    promotions = Promotions.read(outs / "features/promotions.parquet", times.min())
     start, end = (
         np.datetime64(datetime.fromisoformat(dataset[n]).replace(tzinfo=None), "us") for n in ("start", "high_water")
     )
     every = np.append(np.datetime64(0, "us"), table_times(start, end))  # the first has no events
     used = np.unique(np.searchsorted(every, times, side="right") - 1)
-    return item_tables(log, catalogue.size, np.append(every[used[used < len(every) - 1]], end))
+    return item_tables(log, catalogue.size, np.append(every[used[used < len(every) - 1]], end), promotions)
 
 
 def _slow_features(task: Task, keys: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -130,7 +132,7 @@ def inputs_at(task: Task, keys: pl.DataFrame, log: UserLog, params: Params, outs
     slow = _slow_features(task, keys, outs / "features")
     times = keys["time"].dt.replace_time_zone(None).to_numpy()
     history = log.as_of(keys["user_id"].to_numpy().astype(str), times, params.features.last_n)
-    items = _item_tables(log, catalogue, dataset, times) if task == "next_item" else None
+    items = _item_tables(log, catalogue, dataset, times, outs) if task == "next_item" else None
     return Inputs.join(slow, history, times, COMPUTED_FEATURES.get(task, ()), items)
 
 
@@ -144,19 +146,21 @@ def _require_events(task: Task, events: pl.DataFrame) -> None:
         )
 
 
-def _require_rows(task: Task, parts: dict[str, RowSet]) -> None:
+def _require_rows(task: Task, keys: pl.DataFrame) -> None:
     """Raise a NothingToLearnError if a split is empty, or all training rows have the same label."""
+    splits = set(keys["split"])
     for name in ("train", "validation", "test"):
-        if len(parts[name]) == 0:
+        if name not in splits:
             raise NothingToLearnError(
                 f"train.rows: the {name} split of {task} must have rows; it is empty. Add data, or change the weeks"
             )
-    if task == "purchase" and len(np.unique(parts["train"].labels)) < 2:
-        label = int(parts["train"].labels[0])
-        raise NothingToLearnError(
-            f"train.purchase: training rows must have both labels; all {len(parts['train']):,} have label {label}. "
-            f"Check event_names in the mapping, and train.rows"
-        )
+    if task == "purchase":
+        labels = keys.filter(pl.col("split") == "train")["label"]
+        if labels.n_unique() < 2:
+            raise NothingToLearnError(
+                f"train.purchase: training rows must have both labels; all {len(labels):,} have label {labels[0]:.0f}. "
+                f"Check event_names in the mapping, and train.rows"
+            )
 
 
 def build_rows(task: Task, params: Params, outs: Path) -> Rows:
@@ -176,6 +180,7 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     loop = params.train.purchase.loop if task == "purchase" else params.train.next_item.loop
     limits = loop.max_train_rows, params.train.rows.max_held_out_rows
     keys = _limited(keys, *limits, params.seed, newest=task == "next_item")
+    _require_rows(task, keys)
     log = UserLog.load(outs / "features/event_log")
     rows = RowSet(
         task,
@@ -186,7 +191,6 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
         log,
     )
     parts = {name: rows.take(np.flatnonzero(keys["split"] == name)) for name in ("train", *_HELD_OUT)}
-    _require_rows(task, parts)
     served = parts.pop("served")
     last = max(parts[name].inputs.now.max() for name in ("train", "validation"))
     protocol = Protocol.of(dataset, params.train.rows)

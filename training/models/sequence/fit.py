@@ -240,8 +240,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train until the epochs, the patience or the time is over; the model keeps its best averaged weights.
 
-        A training run whose `folder` holds a checkpoint continues after it, and ends with the weights that it would have
-        had without the interruption.
+        If `folder` holds a checkpoint, training continues after it and ends with the weights that it would have had
+        without the interruption.
         """
         self.compile()
         progress = _Progress()
