@@ -92,6 +92,15 @@ USERS = pl.DataFrame(
 )
 
 
+NO_PROMOTIONS = pl.DataFrame(
+    schema={
+        **dict.fromkeys(("item_id", "placement"), pl.String),
+        **dict.fromkeys(("valid_from", "valid_to", "known_at"), TIME),
+        "stores": pl.Int32,
+    }
+)
+
+
 @pytest.fixture(scope="session")
 def items() -> list[dict[str, Any]]:
     """The items of every shop, as rows."""
@@ -126,6 +135,7 @@ class Shop:
         events.write_parquet(self.validated / "events.parquet")
         ITEMS.write_parquet(self.validated / "items.parquet")
         users.write_parquet(self.validated / "users.parquet")
+        NO_PROMOTIONS.write_parquet(self.validated / "promotions.parquet")
         high_water = end or events["event_time"].max() + timedelta(microseconds=1)  # type: ignore[operator]
         start = start or events["event_time"].min()
         named = {"source": "tiny", "mapping": "tiny.yaml", "identity": "user", **about}
