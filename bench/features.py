@@ -121,7 +121,8 @@ def measure(ways: list[str], events: Path, folder: Path, limit_gb: float) -> lis
     catalogue = folder / "catalogue.parquet"
     with duckdb(folder / ".work") as duck:
         log = duck.connection.read_parquet(str(events / "events.parquet"))
-        read_catalogue(log, pl.read_parquet(events / "items.parquet")).frame.write_parquet(catalogue)
+        end = datetime.max.replace(tzinfo=UTC)
+        read_catalogue(log, pl.read_parquet(events / "items.parquet"), end).frame.write_parquet(catalogue)
     for turn in range(_RUNS):
         for way, done in runs.items():
             if turn and done[-1].cpu_seconds >= _SHORT:

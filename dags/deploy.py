@@ -6,8 +6,9 @@ Compares the packaged model with the one in service and, if it is accepted, rele
    the gate.
 2. **gate** compares the new model with the one in service on the same held-out rows: for each head, the lower bound of
    the 95% interval of (new - current) must be at least `-gate.margin` on average precision and NDCG@10. With nothing in
-   service it must beat base rate and popularity. Both figures, the difference and its interval are in the task's log
-   and in its XCom, and are kept in `var/service/verdicts/`.
+   service it must beat base rate and popularity. A package that lacks a head which is in service is rejected. Both
+   figures, the difference and its interval are in the task's log and in its XCom, and are kept in
+   `var/service/verdicts/`.
 3. **accepted** stops a rejected model: `release` is skipped and the old model keeps serving.
 4. **release** builds the Bento (version = digest of the package), flips `var/service/current`, and waits until the
    service's `/readyz` reports the new version.

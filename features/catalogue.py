@@ -5,6 +5,7 @@ Index 0 is padding or no item, 1 is an unknown item, and items start at 2.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,24 +100,40 @@ def _code(name: str) -> pl.Expr:
     return pl.col(name).rank("dense").fill_null(0).cast(pl.Int32).alias(f"{name}_code")
 
 
-def _price_band(price: str) -> pl.Expr:
-    """Return the price decile of each item, from 1 (cheapest); 0 if no price is known."""
-    place = pl.col(price).rank("min") - 1
-    return (place * PRICE_BANDS // pl.col(price).count() + 1).fill_null(0).cast(pl.Int32).alias("price_band")
+def _price_bands(price: NDArray[np.float64], fitted: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the price decile of each item among the prices of the items `fitted`, (items,); 0 without a price."""
+    among = np.sort(price[fitted & ~np.isnan(price)])
+    if len(among) == 0:
+        return np.zeros(len(price), dtype=np.int32)
+    band = np.minimum(np.searchsorted(among, price) * PRICE_BANDS // len(among) + 1, PRICE_BANDS)
+    return np.where(np.isnan(price), 0, band).astype(np.int32)
 
 
-def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
+def read_catalogue(events: Any, items: pl.DataFrame, fit_until: datetime) -> Catalogue:
     """Index every item of a log, sorted by ID, and attach its content from `items`.
 
-    `price_band` uses the item's list price, or else the first price seen: an average over the whole log would leak
-    later prices into training rows.
+    `price_band` is a decile among the prices of the items known before `fit_until`; later items are placed among those
+    and move none of them. An item's price is its list price, or else the first that was seen, if that was before
+    `fit_until` or with the item's first event: a later one would leak into rows that lie between.
 
     Args:
-        events: A DuckDB relation of any size; only item IDs and first prices are loaded into memory.
-        items: The contract's table of items.
+        events: A DuckDB relation of any size; only item IDs, first times and first prices are loaded into memory.
+        items: The contract's table of items. It has no times: content counts as known from the start.
+        fit_until: Only earlier knowledge decides the limits of the price bands (UTC).
     """
-    first_price = "arg_min(price, (event_time, event_id)) FILTER (WHERE price IS NOT NULL) AS first_price"
-    seen: pl.DataFrame = events.filter("item_id IS NOT NULL").aggregate(f"item_id, {first_price}", "item_id").pl()
+    known = "greatest(event_time, ingested_at)"
+    priced = "FILTER (WHERE price IS NOT NULL)"
+    seen: pl.DataFrame = (
+        events.filter("item_id IS NOT NULL")
+        .aggregate(
+            f"item_id, min({known}) AS first_known, min({known}) {priced} AS first_priced, "
+            f"arg_min(price, ({known}, event_time, event_id)) {priced} AS first_price",
+            "item_id",
+        )
+        .pl()
+        .with_columns(pl.col("first_known", "first_priced").dt.convert_time_zone("UTC"))
+    )
+    in_time = (pl.col("first_priced") < fit_until) | (pl.col("first_priced") == pl.col("first_known"))
     path = pl.col("category").str.split(" > ")
     content = items.unique("item_id", keep="first", maintain_order=True).select(
         "item_id",
@@ -132,8 +149,11 @@ def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
         .sort("item_id")
         .with_row_index("item_index", FIRST_INDEX)
         .with_columns(
-            pl.col("item_index").cast(pl.Int32), pl.coalesce("list_price", "first_price").cast(pl.Float64).alias("_p")
+            pl.col("item_index").cast(pl.Int32),
+            *(_code(name) for name in ("category_1", "category_2", "category_3", "brand")),
+            pl.coalesce("list_price", pl.when(in_time).then("first_price")).cast(pl.Float64).alias("price"),
         )
-        .with_columns(_price_band("_p"), *(_code(name) for name in ("category_1", "category_2", "category_3", "brand")))
     )
-    return Catalogue(frame.select(COLUMNS))
+    fitted = (frame["first_known"] < fit_until).to_numpy()
+    bands = _price_bands(frame["price"].fill_null(float("nan")).to_numpy(), fitted)
+    return Catalogue(frame.with_columns(pl.Series("price_band", bands)).select(COLUMNS))

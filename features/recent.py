@@ -13,7 +13,8 @@ from shoplens.errors import FeatureError
 
 EVENT_CODES = {name: code for code, name in enumerate(EVENT_NAMES, start=1)}  # 0 is padding
 # The item goes back: an event of these is no sign of interest, and a purchase and its refund are not two.
-TAKEN_BACK = (EVENT_CODES["refund"], EVENT_CODES["remove_from_cart"])
+TAKEN_BACK_NAMES = ("refund", "remove_from_cart")
+TAKEN_BACK = tuple(EVENT_CODES[name] for name in TAKEN_BACK_NAMES)
 EVENT_COLUMNS = (  # used by recent events
     *("user_id", "event_id", "event_time", "ingested_at", "event_name"),
     *("item_id", "quantity", "amount", "order_id", "session_id"),

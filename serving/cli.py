@@ -22,8 +22,8 @@ def gate() -> None:
     verdict = evaluate_package(params, settings)
     if not verdict.heads:
         typer.echo(f"model {verdict.version} is already in service")
-    for head in (*verdict.heads, *verdict.baselines):
-        typer.echo(head.line())
+    for line in verdict.lines():
+        typer.echo(line)
     if not verdict.accepted:
         typer.echo(f"rejected: {verdict.current or 'nothing'} stays in service")
     typer.echo(json.dumps({"digest": verdict.version, **verdict.as_json()}, sort_keys=True))

@@ -6,12 +6,15 @@ NDCG@10. With nothing in service, it is compared with a floor: it must beat the 
 above zero). It must also hold against the best baseline trained beside it, within the same margin: a model that a
 count beats helps nobody.
 
+A log may give a model of one task only (`training.heads`). A package that lacks one that is in service is rejected: a
+head must not disappear because a mapping lost the purchases.
+
 Rows that the model in service may have been trained on are excluded. If no rows remain, or the current code cannot run
 that model (its architecture or a feature no longer exists), the new model is compared with the floor, and the verdict
 states the reason.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,11 @@ from shoplens.files import write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from training.evaluate import MAIN_METRIC, evaluate_model
+from training.heads import heads, missing_heads
 from training.models import artifact
 from training.models.artifact import RemappedPredictor
 from training.resamples import Array, Interval, Resamples, intervals, paired_difference
-from training.rows import TASKS, RowSet, Task
+from training.rows import RowSet, Task
 
 _FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
 
@@ -69,17 +73,30 @@ class Verdict:
     Attributes:
         heads: Each head against the model in service, or the floor.
         baselines: Each head against the best of its baselines.
+        missing: Heads without a model, with the reason.
+        lost: Those of them that are in service.
     """
 
     version: str
     current: str | None
     heads: tuple[HeadResult, ...]
     baselines: tuple[HeadResult, ...] = ()
+    missing: dict[Task, str] = field(default_factory=dict)
+    lost: tuple[Task, ...] = ()
 
     @property
     def accepted(self) -> bool:
-        """Whether every comparison passed. A package that is already in service is accepted."""
-        return all(one.passed for one in (*self.heads, *self.baselines))
+        """Whether every comparison passed and no head is lost. A package that is already in service is accepted."""
+        return not self.lost and all(one.passed for one in (*self.heads, *self.baselines))
+
+    def lines(self) -> list[str]:
+        """Return the comparisons, and the heads without a model, one line each."""
+        lines = [one.line() for one in (*self.heads, *self.baselines)]
+        for task, reason in self.missing.items():
+            lines.append(f"{task}: no model: {reason}")
+            if task in self.lost:
+                lines.append(f"{task}: REJECTED, for {self.current} in service has one. Restore what the log lacks")
+        return lines
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON-serializable values."""
@@ -89,6 +106,8 @@ class Verdict:
             "accepted": self.accepted,
             "heads": {head.task: head.as_json() for head in self.heads},
             "baselines": {head.task: head.as_json() for head in self.baselines},
+            "missing": self.missing,
+            "lost": list(self.lost),
         }
 
 
@@ -123,7 +142,9 @@ def compare_models(task: Task, package: Path, rival: Path, params: Params, outs:
 def _evaluate_task(task: Task, current: Path | None, params: Params, settings: Settings) -> HeadResult:
     """Compare with the model in the package `current` if there is one and it can be run, else with the floor."""
     package, outs, note = settings.outs_dir / "package", settings.outs_dir, ""
-    if current is not None:
+    if current is not None and not (current / "models" / task).is_dir():
+        note = "the package in service has no such model"
+    elif current is not None:
         # A bound of exactly zero would require an improvement, which is the rule for the floor only.
         bound = -params.gate.margin if params.gate.margin > 0 else -1e-12
         try:
@@ -167,7 +188,14 @@ def evaluate_package(params: Params, settings: Settings) -> Verdict:
     if current == version:
         return Verdict(version, current, ())
     rival = None if current is None else package_of(Locations(settings).current.resolve())
-    heads = tuple(_evaluate_task(task, rival, params, settings) for task in TASKS)
-    verdict = Verdict(version, current, heads, tuple(_against_baselines(task, params, settings) for task in TASKS))
+    present, missing = heads(settings.outs_dir), missing_heads(settings.outs_dir)
+    verdict = Verdict(
+        version,
+        current,
+        tuple(_evaluate_task(task, rival, params, settings) for task in present),
+        tuple(_against_baselines(task, params, settings) for task in present),
+        missing,
+        tuple(task for task in missing if rival is not None and (rival / "models" / task).is_dir()),
+    )
     write_json(Locations(settings).verdicts / f"{version}.json", verdict.as_json())
     return verdict

@@ -1,8 +1,8 @@
 """The package: one deterministic folder with everything that the service needs, from which the Bento is built.
 
 manifest.json            git revision, data digests, as-of time, parameters, metrics
-fallback.json            the answer for unknown users: base rate and popular items
-models/purchase  models/next_item        artifacts
+fallback.json            the answer for unknown users: base rate or popular items of each model
+models/purchase  models/next_item        artifacts; a log without purchases, or without items, has one of them
 catalogue.parquet  items.npz  requirements.txt
 shoplens/ events/ features/ training/ serving/    code, so that the Bento is self-contained
 """
@@ -30,6 +30,7 @@ from shoplens.files import (
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
+from training.heads import heads, missing_heads
 from training.models import artifact
 from training.rows import Inputs, RowSet
 
@@ -126,8 +127,8 @@ def _about(params: Params, settings: Settings) -> dict[str, Any]:
     outs = settings.outs_dir
     dataset = read_json(outs / "validated/dataset.json")
     metrics = read_json(outs / "evaluation/metrics.json")
-    models = {task: read_json(outs / task / "model/model.json")["name"] for task in ("purchase", "next_item")}
-    return {
+    artifacts = {task: read_json(outs / task / "model/model.json") for task in heads(outs)}
+    about = {
         "git_revision": git_revision(settings.root),
         "data": {
             "source": dataset["source"],
@@ -137,13 +138,16 @@ def _about(params: Params, settings: Settings) -> dict[str, Any]:
             "features": folder_digest(outs / "features"),
         },
         "as_of": dataset["high_water"],
-        "models": models,
-        "horizon_days": params.train.rows.horizon_days,
+        "models": {task: model["name"] for task, model in artifacts.items()},
+        "missing": missing_heads(outs),
         "last_n": params.features.last_n,
-        "threshold": read_json(outs / "purchase/model/model.json")["threshold"],
         "seed": params.seed,
-        "metrics": {task: metrics[task]["model"] for task in models},
+        "metrics": {task: metrics[task]["model"] for task in artifacts},
     }
+    if "purchase" in artifacts:
+        horizon = read_json(outs / "purchase/rows/protocol.json")["horizon_days"]
+        about |= {"horizon_days": horizon, "threshold": artifacts["purchase"]["threshold"]}
+    return about
 
 
 def package(params: Params, settings: Settings) -> None:
@@ -153,14 +157,19 @@ def package(params: Params, settings: Settings) -> None:
     """
     outs = settings.outs_dir
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
+    present = heads(outs)
+    fallback: dict[str, Any] = {}
     with whole_folder(outs / "package") as out:
-        for task in ("purchase", "next_item"):
+        for task in present:
             shutil.copytree(outs / task / "model", out / "models" / task)
         catalogue.frame.write_parquet(out / "catalogue.parquet")
-        shutil.copyfile(outs / "next_item/items.npz", out / "items.npz")
-        buyers = RowSet.load(outs / "purchase/rows/validation").labels
-        base_rate = round(float(np.mean(buyers, dtype=np.float64)), 6)
-        write_json(out / "fallback.json", {"base_rate": base_rate, "popular": _popular_items(outs)})
+        if "next_item" in present:
+            shutil.copyfile(outs / "next_item/items.npz", out / "items.npz")
+            fallback["popular"] = _popular_items(outs)
+        if "purchase" in present:
+            buyers = RowSet.load(outs / "purchase/rows/validation").labels
+            fallback["base_rate"] = round(float(np.mean(buyers, dtype=np.float64)), 6)
+        write_json(out / "fallback.json", fallback)
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
         copy_code([*CODE, *(f"shoplens/{name}.py" for name in SHARED_CODE)], out)
         write_manifest(out, _about(params, settings))

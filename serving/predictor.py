@@ -22,7 +22,7 @@ from shoplens.errors import StoreUnavailableError
 from shoplens.files import read_json
 from shoplens.settings import Settings
 from training.models import artifact
-from training.rows import Inputs
+from training.rows import Inputs, Task
 
 _DAY_HOURS = 24
 
@@ -99,9 +99,9 @@ class Predictions:
         self.manifest: dict[str, Any] = read_json(package / "manifest.json")
         self._fallback: dict[str, Any] = read_json(package / "fallback.json")
         self._catalogue = Catalogue.load(package / "catalogue.parquet")
-        self._items = ItemTables.read(package / "items.npz")
-        self._purchase = artifact.load(package / "models/purchase")
-        self._next_item = artifact.load(package / "models/next_item")
+        models = {task: artifact.load(package / "models" / task) for task in self.manifest["models"]}
+        self._purchase, self._next_item = models.get("purchase"), models.get("next_item")
+        self._items = ItemTables.read(package / "items.npz") if self._next_item else None
         self._reader = OnlineReader(settings)
 
     @property
@@ -123,8 +123,24 @@ class Predictions:
     def _about(self, user: _User) -> dict[str, Any]:
         return {"model_version": self.version, "as_of": str(user.now), "fallback": user.fallback}
 
+    def _without_model(self, task: Task) -> dict[str, Any]:
+        """Return the fields of an answer that no model can give."""
+        about = self._about(_User(None, self._as_of, "no_model"))
+        return about | {"no_model": self.manifest["missing"][task]}
+
     def predict_purchase(self, user_id: str) -> schemas.PurchaseAnswer:
-        """Return the probability that the user buys within the horizon, the base rate if the user is unknown."""
+        """Return the probability that the user buys within the horizon, the base rate if the user is unknown.
+
+        Without a model, the answer has no probability and gives the reason.
+        """
+        if self._purchase is None:
+            return schemas.PurchaseAnswer(
+                user_id=user_id,
+                probability=None,
+                will_purchase=None,
+                horizon_days=None,
+                **self._without_model("purchase"),
+            )
         user = self._read(user_id)
         probability = float(self._fallback["base_rate"])
         if user.state is not None:
@@ -145,7 +161,12 @@ class Predictions:
         return schemas.Recommended(item_id=row["item_id"], title=row["title"], category=category, score=round(score, 8))
 
     def recommend(self, user_id: str, k: int) -> schemas.RecommendAnswer:
-        """Return the k items that the user is most likely to take next, popular items if the user is unknown."""
+        """Return the k items that the user is most likely to take next, popular items if the user is unknown.
+
+        Without a model, the answer has no items and gives the reason.
+        """
+        if self._next_item is None:
+            return schemas.RecommendAnswer(user_id=user_id, items=[], **self._without_model("next_item"))
         user = self._read(user_id)
         if user.state is None:
             items = [self._item(one["item_index"], one["score"]) for one in self._fallback["popular"][:k]]
@@ -194,6 +215,7 @@ class Predictions:
             git_revision=self.manifest["git_revision"],
             data=data,
             models=self.manifest["models"],
+            missing=self.manifest["missing"],
             as_of=self.manifest["as_of"],
         )
 
@@ -205,8 +227,11 @@ class Predictions:
         # From an empty history: the compiled functions are the same for all users.
         empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
         state = UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
-        self._purchase.predict(Inputs.from_state(state, self._as_of, self._purchase.feature_names))
-        self._next_item.recommend(Inputs.from_state(state, self._as_of, self._next_item.feature_names, self._items), 1)
+        if self._purchase is not None:
+            self._purchase.predict(Inputs.from_state(state, self._as_of, self._purchase.feature_names))
+        if self._next_item is not None:
+            inputs = Inputs.from_state(state, self._as_of, self._next_item.feature_names, self._items)
+            self._next_item.recommend(inputs, 1)
         try:
             self._reader.now()
         except StoreUnavailableError as error:

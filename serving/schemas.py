@@ -22,7 +22,7 @@ UserId = Annotated[
 Count = Annotated[
     int, Field(strict=True, ge=1, le=100, description="Number of items.", json_schema_extra={"example": 5})
 ]
-Fallback = Literal["unknown_user", "store_unavailable"]
+Fallback = Literal["unknown_user", "store_unavailable", "no_model"]
 
 
 class _Answer(BaseModel):
@@ -31,7 +31,8 @@ class _Answer(BaseModel):
     model_version: str = Field(description="Version of the package: a digest of its content.")
     as_of: str = Field(description="Time (UTC) for which the answer is valid: the store has no later events.")
     fallback: Fallback | None = Field(
-        description="Why the answer is not personal: the user is unknown or the online store is unavailable."
+        description="Why the answer is not personal: the user is unknown, the online store is unavailable, or the log "
+        "gave no model of this task."
     )
 
 
@@ -43,7 +44,11 @@ _EXAMPLE: dict[str, Any] = {
     "model_version": "3f0c9a7be1d24c55",
     "as_of": "2018-01-01T04:01:20.000001",
     "fallback": None,
+    "no_model": None,
 }
+
+
+_NO_MODEL = "Why there is no model of this task, with fallback `no_model`; else null."
 
 
 class PurchaseAnswer(_Answer):
@@ -51,11 +56,14 @@ class PurchaseAnswer(_Answer):
 
     model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
     user_id: str
-    probability: float = Field(ge=0, le=1, description="Probability of a purchase within the horizon.")
-    will_purchase: bool = Field(
-        description="Whether the probability reaches the threshold that was chosen with the model."
+    probability: float | None = Field(
+        ge=0, le=1, description="Probability of a purchase within the horizon; null without a model."
     )
-    horizon_days: int
+    will_purchase: bool | None = Field(
+        description="Whether the probability reaches the threshold that was chosen with the model; null without one."
+    )
+    horizon_days: float | None = Field(description="The horizon; less than a day if the log was short.")
+    no_model: str | None = Field(default=None, description=_NO_MODEL)
 
 
 class Recommended(BaseModel):
@@ -71,7 +79,8 @@ class RecommendAnswer(_Answer):
     """The items that the user is most likely to take next, best first."""
 
     user_id: str
-    items: list[Recommended]
+    items: list[Recommended] = Field(description="Empty without a model.")
+    no_model: str | None = Field(default=None, description=_NO_MODEL)
 
 
 class Fact(BaseModel):
@@ -101,4 +110,5 @@ class VersionAnswer(BaseModel):
     git_revision: str
     data: dict[str, str]
     models: dict[str, str]
+    missing: dict[str, str] = Field(description="Tasks without a model, with the reason.")
     as_of: str

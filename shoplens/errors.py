@@ -8,7 +8,8 @@ ShopLensError
 ├── FeatureError           a feature definition or store does not fit what is asked of it
 │   └── StoreUnavailableError   the online store cannot be reached
 ├── ModelError             a model, its parameters or its artifact do not fit
-│   └── DivergedError           training ended with weights that are not finite
+│   ├── DivergedError           training ended with weights that are not finite
+│   └── NothingToLearnError     the log has no rows, or no labels, for a task
 ├── ReleaseError           a package cannot be built, evaluated or released
 │   └── IncomparableError       the model in service cannot be evaluated on the current held-out rows
 ├── StageBusyError         another process is already writing this stage's outs, or this log
@@ -51,7 +52,11 @@ class ModelError(ShopLensError):
 
 
 class DivergedError(ModelError):
-    """A training ended with weights that are not finite."""
+    """Training ended with weights that are not finite."""
+
+
+class NothingToLearnError(ModelError):
+    """The log has nothing that a model of one task could learn from; a model of the other task may still be trained."""
 
 
 class ReleaseError(ShopLensError):

@@ -112,7 +112,9 @@ class BotsParams(_Strict):
 class PrepareParams(_Strict):
     """Preparation of valid rows before features are computed."""
 
-    fit_share: float = Field(gt=0, le=1, description="Limits and medians come from this first share of the log's time.")
+    fit_share: float = Field(
+        gt=0, le=1, description="Limits, medians and price bands come from this first share of the log's time."
+    )
     missing: tuple[MissingParams, ...]
     outliers: tuple[OutlierParams, ...]
     bots: BotsParams
@@ -149,11 +151,21 @@ class CandidateParams(_Strict):
 class RowsParams(_Strict):
     """The split of rows into train, validation and test."""
 
+    every: Literal["auto", "week", "day"] = Field(
+        default="auto",
+        description="Time between cut-offs. If it is not a week, it takes the place of a week below, and a seventh of "
+        "it the place of a day of the horizon. auto: a week, or less where the log is too short for weeks.",
+    )
     horizon_days: int = Field(ge=1, description="H: the label looks this many days ahead of the cut-off.")
     test_weeks: int = Field(ge=1, description="Number of latest weekly cut-offs held out for the test.")
     validation_weeks: int = Field(ge=1, description="Number of weekly cut-offs before those, for early stopping.")
     warmup_weeks: int = Field(
         ge=0, description="First weeks of the data, which give no training rows because histories are too short."
+    )
+    lapsed: bool = Field(
+        default=False,
+        description="Whether training rows are also of users without an event in the last features.active_days, about "
+        "whom a service is asked, too.",
     )
     max_held_out_rows: int = Field(
         ge=100, description="Maximum number of validation rows, and of test rows, sampled by seed."

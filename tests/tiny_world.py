@@ -11,7 +11,7 @@ from features.histories import EventLog, Histories, UserLog
 from features.items import item_tables
 from features.recent import EVENT_CODES
 from shoplens.params import CandidateParams, LoopParams, NetworkParams, SequenceLoopParams, SequenceNetworkParams
-from training.datasets import Rows
+from training.datasets import Protocol, Rows
 from training.models.contract import Recipe
 from training.rows import Inputs, RowSet, Task
 
@@ -90,7 +90,8 @@ def make():
 def rows():
     def build(task: Task) -> Rows:
         until = np.datetime64("2024-04-05", "us")
-        return Rows(make_rows(task, 400, 1), make_rows(task, 100, 2), make_rows(task, 100, 3), until)
+        parts = make_rows(task, 400, 1), make_rows(task, 100, 2), make_rows(task, 100, 3)
+        return Rows(*parts, until, Protocol("weekly_active", horizon_days=7, every_days=7))
 
     return build
 

@@ -38,10 +38,13 @@ def train(
     trained = train_model(model, recipe, rows, catalogue)
     folder = settings.var_dir / "models" / task / model
     artifact.save(trained, rows.train.inputs.names, rows.learned_until, folder)
-    resamples = Resamples(rows.test.user_id, params.evaluate.resamples, params.seed)
-    found = evaluate_model(trained, rows.test, resamples)
-    for metric, interval in found.intervals().items():
-        typer.echo(f"{metric:20} {interval}")
+    for name, part in (("test", rows.test), ("as served", rows.served)):
+        if part is None:
+            continue
+        typer.echo(f"{name}, {len(part):,} rows")
+        found = evaluate_model(trained, part, Resamples(part.user_id, params.evaluate.resamples, params.seed))
+        for metric, interval in found.intervals().items():
+            typer.echo(f"  {metric:20} {interval}")
     typer.echo(f"saved to {folder}")
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from events.sources.files import find_files
 from features.catalogue import Catalogue
+from shoplens.errors import NothingToLearnError
 from shoplens.files import file_digest, read_json, whole_file, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
@@ -19,9 +20,9 @@ from training.evaluate import MAIN_METRIC, evaluate_model
 from training.fit import recipe_of, train_model
 from training.loop import prepare_device
 from training.metrics import PURCHASE_METRICS, RANKING_METRICS
-from training.models.contract import model_names
+from training.models.contract import Model, model_names
 from training.resamples import Resamples, paired_difference
-from training.rows import TASKS, Task
+from training.rows import TASKS, RowSet, Task
 
 _METRICS = {"purchase": PURCHASE_METRICS, "next_item": RANKING_METRICS}
 
@@ -53,7 +54,7 @@ def _results(
     task: Task, names: Sequence[str], params: Params, outs: Path, kept: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (model, result); a result is reused if its data, parameters and code are unchanged."""
-    rows = resamples = None
+    rows = None
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
     for name in names:
         path = kept / f"{task}-{name}.json"
@@ -61,39 +62,61 @@ def _results(
         if path.exists() and read_json(path)["fingerprint"] == fingerprint:
             yield name, read_json(path)
             continue
-        if rows is None or resamples is None:
+        if rows is None:
             rows = build_rows(task, params, outs)
-            resamples = Resamples(rows.test.user_id, params.evaluate.resamples, params.seed)
         console.print(f"{task}: training {name}")
         began = time.monotonic()
         model = train_model(name, recipe_of(task, params), rows, catalogue)
         seconds = time.monotonic() - began
-        found = evaluate_model(model, rows.test, resamples)
         result = {
             "fingerprint": fingerprint,
-            "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},
-            "samples": [round(one, 6) for one in found.samples[MAIN_METRIC[task]].tolist()],
+            **_figures(model, rows.test, params),
             "seconds": round(seconds, 1),
             "parameters": model.parameter_count(),
             "rows": [len(rows.train), len(rows.validation), len(rows.test)],
         }
+        if rows.served is not None:
+            result["as_served"] = _figures(model, rows.served, params) | {"rows": len(rows.served)}
         write_json(path, result)
         yield name, result
 
 
+def _figures(model: Model, rows: RowSet, params: Params) -> dict[str, Any]:
+    """Return the metrics of a model on rows, and its main metric on the resamples."""
+    found = evaluate_model(model, rows, Resamples(rows.user_id, params.evaluate.resamples, params.seed))
+    return {
+        "metrics": {metric: interval.as_json() for metric, interval in found.intervals().items()},
+        "samples": [round(one, 6) for one in found.samples[MAIN_METRIC[rows.task]].tolist()],
+    }
+
+
 def _section(task: Task, main: str, results: dict[str, dict[str, Any]]) -> list[str]:
     """Return the lines of a task: the metrics of each model, and how far the model `main` is above it."""
-    metrics, reference = _METRICS[task], MAIN_METRIC[task]
     train, validation, test = next(iter(results.values()))["rows"]
-    difference = f"{main} minus it, {reference}"
+    more = {name: (f"{one['parameters']:,}", f"{one['seconds']:.1f}") for name, one in results.items()}
     lines = [
         f"## {task}",
         "",
         f"{train:,} training rows, {validation:,} validation rows, {test:,} test rows; 95% intervals over users.",
         "",
-        f"| model | {' | '.join(metrics)} | {difference} | parameters | seconds |",
-        "|---" * (len(metrics) + 4) + "|",
+        *_table(task, main, results, more),
     ]
+    served = {name: one["as_served"] for name, one in results.items() if "as_served" in one}
+    if served:
+        count = next(iter(served.values()))["rows"]
+        lines += [
+            f"The same models as a service is asked: {count:,} rows of all known users, at any time of the test weeks.",
+            "",
+            *_table(task, main, served, {}),
+        ]
+    return lines
+
+
+def _table(task: Task, main: str, results: dict[str, dict[str, Any]], more: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the lines of a table: metrics, the difference to `main`, and, where given, parameters and seconds."""
+    metrics, reference = _METRICS[task], MAIN_METRIC[task]
+    heads = ["model", *metrics, f"{main} minus it, {reference}", *(["parameters", "seconds"] if more else [])]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, result in results.items():
         found = [result["metrics"].get(metric) for metric in metrics]
         cells = ["" if one is None else f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]" for one in found]
@@ -102,7 +125,7 @@ def _section(task: Task, main: str, results: dict[str, dict[str, Any]]) -> list[
             both = (np.array(results[one]["samples"]) for one in (main, name))
             paired = paired_difference(*both)
             gap = f"{paired.value:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]"
-        lines.append(f"| {name} | {' | '.join(cells)} | {gap} | {result['parameters']:,} | {result['seconds']:.1f} |")
+        lines.append(f"| {' | '.join([name, *cells, gap, *more.get(name, ())])} |")
     return [*lines, ""]
 
 
@@ -128,7 +151,12 @@ def compare(params: Params, settings: Settings, target: Path, names: Sequence[st
         if not chosen:
             continue
         main = params.train.purchase.model if task == "purchase" else params.train.next_item.model
-        results = dict(_results(task, chosen, params, settings.outs_dir, target / "results"))
+        try:
+            results = dict(_results(task, chosen, params, settings.outs_dir, target / "results"))
+        except NothingToLearnError as error:
+            lines += [f"## {task}", "", f"No model: {error}", ""]
+            content[task] = {"missing": str(error)}
+            continue
         lines += _section(task, main, results)
         content[task] = results
     write_json(target / "comparison.json", content)

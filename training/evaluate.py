@@ -1,4 +1,8 @@
-"""The stage `evaluate`: both models and their baselines on the held-out rows."""
+"""The stage `evaluate`: the models and their baselines on the held-out rows.
+
+Logs with user IDs have two test sets. The main figures are those of `weekly_active`; `as_served` asks as a service is
+asked (`training.keys`).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +12,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shoplens.files import whole_folder, write_json
+from shoplens.files import read_json, whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.calibration import check_calibration
+from training.heads import heads, missing_heads
 from training.metrics import purchase_samples, ranking_metrics
 from training.models import artifact
 from training.models.ranking import Predicts, rank_all
 from training.plots import write_calibration, write_curves, write_learning_curve
 from training.resamples import Array, Interval, Resamples, intervals, paired_difference
-from training.rows import TASKS, RowSet
+from training.rows import RowSet, Task
 
 MAIN_METRIC = {"purchase": "average_precision", "next_item": "ndcg@10"}
 
@@ -74,15 +79,15 @@ def _repeat_and_explore(ranked: NDArray[np.int32], rows: RowSet, resamples: Resa
     return found
 
 
-def evaluate_folder(folder: Path, rows: RowSet, params: Params) -> dict[str, Evaluation]:
-    """Evaluate the artifact in `model/`, under the name "model", and each one in `baselines/`."""
+def evaluate_folder(folder: Path, rows: RowSet, params: Params, note: str = "") -> dict[str, Evaluation]:
+    """Evaluate the artifact in `model/`, under the name "model", and each one in `baselines/`; `note` is printed."""
     resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
     folders = {"model": folder / "model", **{p.name: p for p in sorted((folder / "baselines").iterdir())}}
     evaluations = {}
     for name, path in folders.items():
         evaluations[name] = evaluate_model(artifact.load(path), rows, resamples)
         main = evaluations[name].intervals()[MAIN_METRIC[rows.task]]
-        console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {main}")
+        console.print(f"{rows.task:10} {name:20} {MAIN_METRIC[rows.task]} {main} {note}")
     return evaluations
 
 
@@ -110,27 +115,46 @@ def _predictions(rows: RowSet, model: Evaluation) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def _evaluate_task(task: Task, params: Params, settings: Settings, out: Path) -> dict[str, Any]:
+    """Write plots and predictions of a task to `out`; return its metrics."""
+    folder = settings.outs_dir / task
+    rows = RowSet.load(folder / "rows/test")
+    evaluations = evaluate_folder(folder, rows, params)
+    _predictions(rows, evaluations["model"]).write_parquet(out / f"predictions/{task}.parquet")
+    write_learning_curve(folder / "live", task, out / "plots")
+    if task == "purchase":
+        scores = {name: np.asarray(one.score) for name, one in evaluations.items() if name != "base_rate"}
+        write_curves(rows.labels, scores, out / "plots")
+        found = {name: check_calibration(rows.labels, score, params.seed) for name, score in scores.items()}
+        write_calibration(found, out / "plots")
+    metrics: dict[str, Any] = _of_rows(rows, evaluations, params) | {
+        "protocol": read_json(folder / "rows/protocol.json")
+    }
+    if (folder / "rows/served").is_dir():
+        served = RowSet.load(folder / "rows/served")
+        metrics["as_served"] = _of_rows(served, evaluate_folder(folder, served, params, "as served"), params)
+    return metrics
+
+
+def _of_rows(rows: RowSet, evaluations: dict[str, Evaluation], params: Params) -> dict[str, Any]:
+    """Return the metrics on one set of rows."""
+    metrics = as_metrics(evaluations, MAIN_METRIC[rows.task]) | {"rows": len(rows)}
+    score = evaluations["model"].score
+    if score is not None:
+        metrics["calibration"] = check_calibration(rows.labels, score, params.seed).as_json()
+    return metrics
+
+
 def evaluate(params: Params, settings: Settings) -> None:
     """Write outs/evaluation: metrics.json, plots/ and predictions/."""
     from training.loop import prepare_device  # loads TensorFlow, which whoever needs only the metrics does not
 
     prepare_device(params.train.device)
-    metrics: dict[str, Any] = {}
+    present = heads(settings.outs_dir)
+    metrics: dict[str, Any] = {task: {"missing": reason} for task, reason in missing_heads(settings.outs_dir).items()}
     with whole_folder(settings.outs_dir / "evaluation") as out:
         (out / "plots").mkdir()
         (out / "predictions").mkdir()
-        for task in TASKS:
-            folder = settings.outs_dir / task
-            rows = RowSet.load(folder / "rows/test")
-            evaluations = evaluate_folder(folder, rows, params)
-            metrics[task] = as_metrics(evaluations, MAIN_METRIC[task])
-            metrics[task]["rows"] = len(rows)
-            _predictions(rows, evaluations["model"]).write_parquet(out / f"predictions/{task}.parquet")
-            write_learning_curve(folder / "live", task, out / "plots")
-            if task == "purchase":
-                scores = {name: np.asarray(one.score) for name, one in evaluations.items() if name != "base_rate"}
-                write_curves(rows.labels, scores, out / "plots")
-                found = {name: check_calibration(rows.labels, score, params.seed) for name, score in scores.items()}
-                write_calibration(found, out / "plots")
-                metrics[task]["calibration"] = found["model"].as_json()
+        for task in present:
+            metrics[task] = _evaluate_task(task, params, settings, out)
         write_json(out / "metrics.json", metrics)

@@ -6,7 +6,7 @@ Correlated inputs share their importance: a low importance does not mean that a 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluate import MAIN_METRIC
+from training.heads import heads, missing_heads
 from training.loop import prepare_device
 from training.metrics import purchase_metrics, ranking_metrics
 from training.models import artifact
@@ -25,7 +26,7 @@ from training.models.artifact import Predictor
 from training.models.ranking import rank_all
 from training.plots import write_importance
 from training.resamples import Interval
-from training.rows import TASKS, Inputs, RowSet, Task
+from training.rows import Inputs, RowSet, Task
 
 Rows = TypeVar("Rows")
 _HISTORY = {"history: items": "item_index", "history: event names": "event_code", "history: times": "event_time"}
@@ -125,10 +126,11 @@ def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, In
 def explain(params: Params, settings: Settings) -> None:
     """Write outs/explanation: importance.json and plots/."""
     prepare_device(params.train.device)
-    content = {}
+    present = heads(settings.outs_dir)
+    content: dict[str, Any] = {task: {"missing": why} for task, why in missing_heads(settings.outs_dir).items()}
     with whole_folder(settings.outs_dir / "explanation") as out:
         (out / "plots").mkdir()
-        for task in TASKS:
+        for task in present:
             found = explain_task(task, params, settings)
             write_importance(found, task, MAIN_METRIC[task], out / "plots")
             content[task] = {name: one.as_json() for name, one in found.items()}

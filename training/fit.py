@@ -1,13 +1,16 @@
 """The stages `train_purchase` and `train_next_item`: the main model, its baselines and the held-out rows."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from features.catalogue import Catalogue
-from shoplens.files import whole_folder
+from shoplens.errors import NothingToLearnError
+from shoplens.files import whole_folder, write_json
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.datasets import Rows, build_rows
+from training.heads import leave_out
 from training.models import artifact
 from training.models.contract import Model, Recipe, Report, model_class
 from training.rows import Task
@@ -54,12 +57,12 @@ def train_model(
 
 
 def train_purchase(params: Params, settings: Settings) -> None:
-    """Train the purchase model and its baselines, and write them to outs/purchase."""
+    """Train the purchase model and its baselines, and write them to outs/purchase, or why there is none."""
     _fit_task("purchase", params, settings)
 
 
 def train_next_item(params: Params, settings: Settings) -> None:
-    """Train the next-item model and its baselines, and write them to outs/next_item."""
+    """Train the next-item model and its baselines, and write them to outs/next_item, or why there is none."""
     _fit_task("next_item", params, settings)
 
 
@@ -68,10 +71,19 @@ def _fit_task(task: Task, params: Params, settings: Settings) -> None:
 
     prepare_device(params.train.device)
     own = params.train.purchase if task == "purchase" else params.train.next_item
-    rows = build_rows(task, params, settings.outs_dir)
+    try:
+        rows = build_rows(task, params, settings.outs_dir)
+    except NothingToLearnError as error:
+        with whole_folder(settings.outs_dir / task) as out:
+            leave_out(out, str(error))
+        console.print(f"[bold]{task}: no model.[/bold] {error}")
+        return
     catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
+    sizes = {"training": rows.train, "validation": rows.validation, "test": rows.test}
+    if rows.served is not None:
+        sizes["as served"] = rows.served
     console.print(
-        f"{task}: {len(rows.train):,} training rows, {len(rows.validation):,} validation, {len(rows.test):,} test"
+        f"{task}: rows: {', '.join(f'{name} {len(part):,}' for name, part in sizes.items())} ({rows.protocol})"
     )
     recipe, names = recipe_of(task, params), rows.train.inputs.names
     with whole_folder(settings.outs_dir / task) as out:
@@ -84,3 +96,6 @@ def _fit_task(task: Task, params: Params, settings: Settings) -> None:
             rows.train.inputs.item_tables.latest.write(out / "items.npz")
         rows.validation.save(out / "rows/validation")
         rows.test.save(out / "rows/test")
+        if rows.served is not None:
+            rows.served.save(out / "rows/served")
+        write_json(out / "rows/protocol.json", asdict(rows.protocol))

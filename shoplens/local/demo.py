@@ -136,19 +136,21 @@ def _follow_up(api: airflow.AirflowApi, console: Console, dag: str, since: str) 
     raise LocalRunError(f"{dag}: no run followed its Asset within two minutes; see {api.url}/dags/{dag}")
 
 
-def _ask_service(settings: Settings, port: int) -> tuple[str, dict[str, Any]]:
-    """Wait up to three minutes for a prediction from the service; return the user and the response."""
+def _ask_service(settings: Settings, port: int) -> tuple[str, str, dict[str, Any]]:
+    """Wait up to three minutes for a prediction from the service; return the route, the user and the response."""
     import polars as pl
 
-    held_out = settings.outs_dir / "evaluation/predictions/purchase.parquet"
+    held_out, route = settings.outs_dir / "evaluation/predictions/purchase.parquet", "/predict_purchase"
+    if not held_out.exists():  # a log without purchases
+        held_out, route = held_out.with_name("next_item.parquet"), "/recommend"
     user, last = str(pl.read_parquet(held_out, columns=["user_id"])["user_id"][-1]), ""
     deadline = time.monotonic() + _ANSWER_SECONDS
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
         while time.monotonic() < deadline:
             try:
-                answer = client.post("/predict_purchase", json={"user_id": user})
+                answer = client.post(route, json={"user_id": user})
                 if answer.status_code == httpx.codes.OK and answer.json()["fallback"] is None:
-                    return user, answer.json()
+                    return route, user, answer.json()
                 last = answer.text[:300]
             except httpx.TransportError as error:
                 last = str(error)
@@ -171,6 +173,8 @@ def _say_verdict(settings: Settings, tasks: list[dict[str, Any]], console: Conso
             f"  {name}: {head['metric']} new {new['value']:.4f}, {head['rival']} {old['value']:.4f}, difference "
             f"{both['value']:+.4f} [{both['low']:+.4f}, {both['high']:+.4f}]"
         )
+    for name, reason in verdict["missing"].items():
+        console.print(f"  {name}: no model: {reason}")
 
 
 def _times(groups: dict[str, list[dict[str, Any]]], total: float, console: Console) -> None:
@@ -235,8 +239,8 @@ def run_demo(settings: Settings, console: Console) -> None:
             "the gate rejected the model and no other was in service, so nothing answers; the verdict is in "
             f"{settings.var_dir / 'service/verdicts'}: fix the cause and run `make demo` again"
         )
-    user, answer = _ask_service(settings, ports.service)
-    console.print(f"\nPOST /predict_purchase {json.dumps({'user_id': user})}")
+    route, user, answer = _ask_service(settings, ports.service)
+    console.print(f"\nPOST {route} {json.dumps({'user_id': user})}")
     console.print_json(json.dumps(answer))
     _times(tasks, time.monotonic() - began, console)
     _addresses(settings, ports, console)

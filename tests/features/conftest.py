@@ -61,9 +61,12 @@ def contract_log(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(filled, schema=EVENT_SCHEMA, orient="row").sort("event_time", "event_id")
 
 
-def catalogue_of(events: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
-    """The catalogue of some events."""
-    return read_catalogue(duckdb.from_arrow(events.to_arrow()), items)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def catalogue_of(events: pl.DataFrame, items: pl.DataFrame, fit_until: datetime = _NEVER) -> Catalogue:
+    """The catalogue of some events; price bands are those of the items known before `fit_until`."""
+    return read_catalogue(duckdb.from_arrow(events.to_arrow()), items, fit_until)
 
 
 ITEMS = pl.DataFrame(
@@ -86,6 +89,15 @@ USERS = pl.DataFrame(
         "city": ["Ulm", None, "Bonn"],
     },
     schema_overrides={"registered_at": TIME, "birth_year": pl.Int32},
+)
+
+
+NO_PROMOTIONS = pl.DataFrame(
+    schema={
+        **dict.fromkeys(("item_id", "placement"), pl.String),
+        **dict.fromkeys(("valid_from", "valid_to", "known_at"), TIME),
+        "stores": pl.Int32,
+    }
 )
 
 
@@ -123,6 +135,7 @@ class Shop:
         events.write_parquet(self.validated / "events.parquet")
         ITEMS.write_parquet(self.validated / "items.parquet")
         users.write_parquet(self.validated / "users.parquet")
+        NO_PROMOTIONS.write_parquet(self.validated / "promotions.parquet")
         high_water = end or events["event_time"].max() + timedelta(microseconds=1)  # type: ignore[operator]
         start = start or events["event_time"].min()
         named = {"source": "tiny", "mapping": "tiny.yaml", "identity": "user", **about}

@@ -73,8 +73,9 @@ def _with_future(past: list[Event], future: list[Event]) -> pl.DataFrame:
 
 def _params(params: Params, identity: str) -> Params:
     """A session's split is its share of the year: a quarter of them each, since there are few."""
-    weeks = 1 if identity == "user" else 13
-    rows = params.train.rows.model_copy(update={"test_weeks": weeks, "validation_weeks": weeks, "warmup_weeks": 0})
+    test, validation = (2, 1) if identity == "user" else (13, 13)  # two cut-offs, or nothing would be served between
+    weeks = {"test_weeks": test, "validation_weeks": validation, "warmup_weeks": 0}
+    rows = params.train.rows.model_copy(update=weeks)
     return params.model_copy(update={"train": params.train.model_copy(update={"rows": rows})})
 
 
@@ -83,7 +84,7 @@ def _inputs(shop: Any, task: Task, identity: str, moment: datetime) -> dict[tupl
     outs = shop.settings.outs_dir
     rows = build_rows(task, _params(shop.params, identity), outs)
     catalogue = Catalogue.load(outs / "features/catalogue.parquet")
-    parts: list[RowSet] = [rows.train, rows.validation, rows.test]
+    parts: list[RowSet] = [rows.train, rows.validation, rows.test, *([rows.served] if rows.served else [])]
     found = {}
     for part in parts:
         for place in np.flatnonzero(part.inputs.now <= np.datetime64(moment.replace(tzinfo=None), "us")):
@@ -99,8 +100,8 @@ def _inputs(shop: Any, task: Task, identity: str, moment: datetime) -> dict[tupl
 @settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_future_changes_no_row(new_shop: Callable[..., Any], task: Task, identity: str, data: Any) -> None:
-    # A cut-off, or 5 hours before one: then rows of the cut-off are of the future.
-    moment = START + timedelta(days=data.draw(st.sampled_from([14, 21, 28])), hours=data.draw(st.sampled_from([5, 0])))
+    # A cut-off, or 5 hours before one: then rows of the cut-off are of the future. Or among the rows as served.
+    moment = START + timedelta(days=data.draw(st.sampled_from([14, 21, 32])), hours=data.draw(st.sampled_from([5, 0])))
     drawn = data.draw(st.lists(_events(), min_size=4, max_size=16))
     all_of = [event | {"event_id": event["event_id"] or f"e{n:03}"} for n, event in enumerate([*_others(), *drawn])]
     past = [event for event in all_of if _is_known(event, moment) or event["event_id"].startswith("o")]

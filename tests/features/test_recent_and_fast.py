@@ -12,7 +12,7 @@ from features.fast import FAST_FEATURES, fast_features
 from features.histories import history_of_lists, recent_as_of
 from features.recent import EVENT_CODES, RecentEvents
 from shoplens.errors import FeatureError
-from tests.features.conftest import catalogue_of
+from tests.features.conftest import at, catalogue_of, event, log
 
 BUY, VIEW = EVENT_CODES["purchase"], EVENT_CODES["view_item"]
 
@@ -56,6 +56,50 @@ def test_catalogue_has_items_that_only_events_know(events: pl.DataFrame) -> None
         }
     )
     assert catalogue_of(events, nothing).frame["item_id"].to_list() == ["bread", "ink", "milk", "pen"]
+
+
+NO_CONTENT = pl.DataFrame(
+    schema={**dict.fromkeys(("item_id", "category", "brand", "title"), pl.String), "price": pl.Float64}
+)
+
+
+def _priced(*prices: tuple[str, str, float | None]) -> pl.DataFrame:
+    """Events of (day of January, item, price)."""
+    return log(event("ann", f"2024-01-{day} 10:00", item_id=item, price=price) for day, item, price in prices)
+
+
+def test_price_bands_rank_among_the_items_known_at_the_limit() -> None:
+    known = (("01", "a", 1.0), ("02", "b", 2.0), ("03", "c", 3.0), ("04", "d", 4.0))
+    later = (("06", "e", 1.5), ("07", "f", 0.1), ("08", "g", 99.0), ("09", "a", 50.0))
+    limit = at("2024-01-05 00:00")
+    before, after = (
+        dict(catalogue_of(_priced(*rows), NO_CONTENT, limit).frame.select("item_id", "price_band").iter_rows())
+        for rows in (known, known + later)
+    )
+    assert before == {"a": 1, "b": 3, "c": 6, "d": 8}
+    # 1.5 is above one price of four, .1 above none and 99 above all.
+    assert after == before | {"e": 3, "f": 1, "g": 10}, "later items are placed among the known, and move none of them"
+
+
+@pytest.mark.parametrize(
+    ("rows", "band"),
+    [
+        pytest.param([("01", "b", None), ("04", "b", 2.0)], 6, id="known before the limit"),
+        pytest.param([("01", "b", None), ("06", "b", 2.0)], 0, id="a price that came after item and limit is unknown"),
+        pytest.param([("06", "b", 2.0), ("07", "b", 0.5)], 10, id="the price of a new item's first event"),
+        pytest.param([("06", "b", None), ("07", "b", 2.0)], 0, id="a new item that was seen without a price"),
+    ],
+)
+def test_a_price_band_knows_no_price_of_later(rows: list, band: int) -> None:
+    found = catalogue_of(_priced(("01", "a", 1.0), *rows), NO_CONTENT, at("2024-01-05 00:00")).frame
+    assert found["price_band"].to_list() == [1, band]
+
+
+def test_a_price_that_is_received_after_the_limit_moves_no_band() -> None:
+    late = event("ann", "2024-01-01 10:00", item_id="a", price=9.0, ingested="2024-01-06 10:00")
+    events = log([late, event("bob", "2024-01-02 10:00", item_id="b", price=5.0)])
+    found = catalogue_of(events, NO_CONTENT, at("2024-01-05 00:00")).frame
+    assert found["price_band"].to_list() == [10, 1]
 
 
 def test_recent_events_as_of_a_moment(events: pl.DataFrame, catalogue: Catalogue) -> None:

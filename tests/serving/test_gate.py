@@ -17,6 +17,7 @@ from shoplens.errors import ReleaseError
 from shoplens.files import read_json, write_json
 from shoplens.params import load_params
 from shoplens.settings import Settings
+from training.heads import leave_out
 from training.models import artifact
 from training.models.contract import model_class
 from training.rows import TASKS
@@ -42,10 +43,14 @@ class Shop:
         artifact.save(model, names, np.datetime64(learned_until, "us"), folder)
 
     def package(self, models: dict[str, str], learned_until: str = "2024-02-01") -> str:
-        """Put a package of these models into outs; return its version."""
+        """Put a package of these models into outs; return its version. A task without one lacks purchases, say."""
         folder = self.settings.outs_dir / "package"
         shutil.rmtree(folder, ignore_errors=True)
         for task in TASKS:
+            (self.settings.outs_dir / task / "missing.json").unlink(missing_ok=True)
+            if task not in models:
+                leave_out(self.settings.outs_dir / task, f"nothing to learn for {task}")
+                continue
             self._keep(task, models[task], folder / "models" / task, learned_until)
         write_json(folder / "manifest.json", {"models": models, "learned_until": learned_until})
         return model_version(folder)
@@ -155,6 +160,42 @@ def test_a_model_that_a_count_beats_is_rejected(shop: Shop) -> None:
     found = {one.task: (one.rival, one.passed) for one in verdict.baselines}
     assert found == {"purchase": ("base_rate", True), "next_item": ("decayed_frequency", False)}
     assert not verdict.accepted
+
+
+ONE = {"next_item": GOOD["next_item"]}
+
+
+def test_one_head_alone_is_judged_alone(shop: Shop) -> None:
+    shop.package(ONE)
+    verdict = shop.evaluate()
+    assert [head.task for head in (*verdict.heads, *verdict.baselines)] == ["next_item", "next_item"]
+    assert verdict.accepted
+    assert verdict.as_json()["missing"] == {"purchase": "nothing to learn for purchase"}
+    assert verdict.lines()[-1] == "purchase: no model: nothing to learn for purchase"
+
+
+def test_a_head_in_service_must_not_disappear(shop: Shop) -> None:
+    """A mapping that loses the purchases would take the purchase model out of service, without an error."""
+    in_service = shop.package(GOOD)
+    shop.release()
+    shop.package(ONE)
+    verdict = shop.evaluate()
+    assert [head.passed for head in verdict.heads] == [True]
+    assert verdict.lost == ("purchase",)
+    assert not verdict.accepted
+    assert verdict.lines()[-1].startswith(f"purchase: REJECTED, for {in_service} in service has one")
+
+
+def test_a_head_that_is_new_must_beat_the_floor(shop: Shop) -> None:
+    shop.package(ONE)
+    shop.release()
+    shop.package(GOOD)
+    found = {head.task: head for head in shop.evaluate().heads}
+    assert (found["purchase"].rival, found["purchase"].note) == (
+        "base_rate",
+        "the package in service has no such model",
+    )
+    assert found["next_item"].rival == GOOD["next_item"]
 
 
 def test_a_missing_floor_raises(shop: Shop) -> None:

@@ -26,3 +26,15 @@ def test_each_row_says_how_far_the_main_model_is_above_it() -> None:
 def test_without_the_main_model_no_difference_is_claimed() -> None:
     lines = _section("next_item", "listwise_ranker", {"popularity": result(0.1, [0.1, 0.1, 0.2])})
     assert lines[6].split(" | ")[5] == ""
+
+
+def test_what_a_service_is_asked_has_a_table_of_its_own() -> None:
+    found = {"popularity": result(0.1, [0.1, 0.1, 0.2]), "listwise_ranker": result(0.3, [0.3, 0.2, 0.4])}
+    found["popularity"]["as_served"] = result(0.05, [0.05, 0.1]) | {"rows": 4321}
+    found["listwise_ranker"]["as_served"] = result(0.15, [0.15, 0.3]) | {"rows": 4321}
+    lines = _section("next_item", "listwise_ranker", found)
+    (said,) = (place for place, line in enumerate(lines) if "as a service is asked: 4,321 rows" in line)
+    cells = lines[said + 4].split(" | ")
+    assert cells[0] == "| popularity"
+    assert cells[1].startswith("0.0500 [")
+    assert cells[5] == "+0.1000 [+0.2000, +0.2000] |"

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from keras import ops
 
+from shoplens.params import LoopParams
+from training.loop import averaged_adamw
 from training.models import losses
+from training.models.sequence.negatives import Negatives
 
 pytestmark = pytest.mark.tensorflow
 BATCH, LENGTH, ITEMS, WIDTH = 3, 7, 11, 5
@@ -112,3 +115,46 @@ def test_generalized_bce(numbers, calibration):
         number=3, items=ITEMS, calibration=calibration,
     )  # fmt: skip
     assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_target_that_all_others_beat_is_learned_from(numbers):
+    """Scores of a thousand: a loss that is cut off there has no gradient where it is needed most."""
+    states, table, targets, weight = numbers
+    negatives, zero = np.arange(ITEMS, dtype=np.int32), np.zeros(ITEMS, np.float32)
+    far = 1000 * states
+
+    def sampled(far, table):
+        return losses.sampled_softmax(
+            far, ops.take(table, targets, axis=0), targets, weight, table, negatives,
+            log_expected=zero, log_expected_target=zero[targets],
+        )  # fmt: skip
+
+    def full(far, table):
+        return losses.full_cross_entropy(far, table, targets, weight)
+
+    value, (found, _) = gradients(sampled, far, table)
+    expected_value, (expected, _) = gradients(full, far, table)
+    assert value == pytest.approx(expected_value, rel=1e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    wrong = (weight > 0) & ((far @ table.T).argmax(axis=-1) != targets)
+    assert wrong.sum() > 3
+    assert (np.abs(found).max(axis=-1)[wrong] > 0.1).all()
+
+
+def test_negatives_follow_from_seed_and_step_and_from_the_counts():
+    counts = np.array([1, 0, 9, 90])
+
+    def draw(seed, step, power=0.5):
+        return Negatives(counts, 4000, power, seed).draw(step)
+
+    np.testing.assert_array_equal(draw(3, 5), draw(3, 5))
+    assert (draw(3, 5) != draw(4, 5)).any(), "another seed"
+    assert (draw(3, 5) != draw(3, 6)).any(), "another step"
+    share = np.bincount(draw(3, 5), minlength=4) / 4000
+    assert share == pytest.approx(np.sqrt([1, 1, 9, 90]) / np.sqrt([1, 1, 9, 90]).sum(), abs=0.03)
+
+
+def test_the_shared_optimizer_clips_gradients_together():
+    loop = LoopParams(epochs=1, batch_size=8, learning_rate=0.01, max_train_rows=8)
+    optimizer = averaged_adamw(loop, 100, 0.0)
+    assert (optimizer.global_clipnorm, optimizer.clipnorm) == (1.0, None)

@@ -6,7 +6,9 @@ import pytest
 
 from shoplens.errors import ModelError
 from shoplens.params import RowsParams, load_params
-from training.datasets import _limited, build_rows, next_item_keys, purchase_keys
+from training.datasets import _limited, build_rows
+from training.keys import next_item_keys, purchase_keys
+from training.moments import Timeline
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HIGH_WATER = START + timedelta(days=70)
@@ -162,8 +164,125 @@ def test_a_session_that_goes_on_for_weeks_gives_no_row_in_the_time_of_the_next_s
 def test_too_little_data_raises() -> None:
     events = log((0, "ann", "purchase", "a", "1"))
     short = {**DATASET, "high_water": (START + timedelta(days=40)).isoformat()}
-    with pytest.raises(ModelError, match="3 weekly cut-offs from 2024-01-01 to 2024-02-10 are too few"):
-        purchase_keys(events, short, ROWS, active_days=90)
+    weekly = ROWS.model_copy(update={"every": "week"})
+    with pytest.raises(ModelError, match="3 cut-offs, 7 days apart from 2024-01-01 to 2024-02-10, are too few"):
+        purchase_keys(events, short, weekly, active_days=90)
+    blink = {**DATASET, "high_water": (START + timedelta(seconds=10)).isoformat()}
+    with pytest.raises(ModelError, match="must last for at least 11 seconds, to be split by time; it lasts for 10"):
+        purchase_keys(events, blink, ROWS, active_days=90)
+
+
+def ends_after(length: timedelta) -> dict[str, str]:
+    return {**DATASET, "high_water": (START + length).isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("every", "length", "step", "horizon"),
+    [
+        # Warm-up 2, training 1, validation 2, test 2, of which the last looks a horizon of 1 ahead: 7 weeks.
+        pytest.param("auto", timedelta(weeks=7), timedelta(weeks=1), timedelta(weeks=1), id="just long enough"),
+        # Of a shorter log as many cut-offs are for training as are held out, 4: a part of 11, in whole hours.
+        pytest.param(
+            "auto", timedelta(weeks=6), timedelta(hours=91), timedelta(hours=91), id="an eleventh of six weeks"
+        ),
+        pytest.param("auto", timedelta(days=9), timedelta(hours=19), timedelta(hours=19), id="nine days"),
+        pytest.param("auto", timedelta(hours=2), timedelta(minutes=10), timedelta(minutes=10), id="two hours"),
+        pytest.param("day", timedelta(days=9), timedelta(days=1), timedelta(days=1), id="days, as asked"),
+        pytest.param("day", timedelta(weeks=30), timedelta(days=1), timedelta(days=1), id="days of a long log"),
+    ],
+)
+def test_the_step_between_cut_offs_follows_the_length_of_the_log(every, length, step, horizon) -> None:
+    found = Timeline.of(ends_after(length), ROWS.model_copy(update={"every": every}))
+    assert (found.step, found.horizon) == (step, horizon)
+    assert found.cutoffs["time"][0] == START + length - horizon
+    assert found.cutoffs["time"][-1] >= START + 2 * step, "after the warm-up"
+    assert set(found.cutoffs["time"].diff().drop_nulls()) == {-step}
+    assert found.cutoffs["split"].head(5).to_list() == ["test", "test", "validation", "validation", "train"]
+
+
+def test_rows_of_two_hours_see_no_label_and_share_no_label_window() -> None:
+    minute = 1 / 24 / 60
+    events = log(*[(k * minute, f"u{k % 7}", "purchase" if k % 3 else "view_item", "a", str(k)) for k in range(120)])
+    keys = purchase_keys(events, ends_after(timedelta(hours=2)), ROWS, active_days=90, seed=7)
+    horizon = timedelta(minutes=10)
+    edges = {s: (g["time"].min(), g["time"].max()) for (s,), g in keys.partition_by("split", as_dict=True).items()}
+    assert edges["train"][1] + horizon <= edges["validation"][0]
+    assert edges["validation"][1] + horizon <= min(edges["test"][0], edges["served"][0])
+    assert max(edges["test"][1], edges["served"][1]) + horizon <= START + timedelta(hours=2)
+    bought = events.filter(pl.col("event_name") == "purchase")
+    for user, time, label in keys.select("user_id", "time", "label").iter_rows():
+        own = bought.filter(pl.col("user_id") == user)["event_time"]
+        assert label == own.is_between(time, time + horizon, closed="left").any()
+    assert 0 < keys["label"].mean() < 1
+
+
+def test_served_rows_ask_about_everybody_at_any_hour() -> None:
+    """Ann buys daily, Bob bought once and lapsed, Cy comes in the last test week, and Dan is known too late."""
+    rows = ROWS.model_copy(update={"test_weeks": 4, "warmup_weeks": 0})
+    events = log(
+        *[(k, "ann", "purchase", "a", f"a{k}") for k in range(70)],
+        *[(k / 100, f"bob{k}", "purchase", "b", f"b{k}") for k in range(40)],
+        (58, "cy", "view_item", "a", None),
+        (66, "dan", "view_item", "a", None),
+    )
+    keys = purchase_keys(events, DATASET, rows, active_days=30, seed=7)
+    served = keys.filter(pl.col("split") == "served")
+    first, last = START + timedelta(days=42), START + timedelta(days=63)
+    assert served["time"].is_between(first, last).all()
+    assert {user: served.filter(pl.col("user_id") == user).height for user in ("ann", "bob0", "bob39", "dan")} == {
+        **dict.fromkeys(("ann", "bob0", "bob39"), 4),
+        "dan": 0,
+    }
+    cy = served.filter(pl.col("user_id") == "cy")
+    assert (cy["time"] > START + timedelta(days=58)).all(), "not before anybody knew Cy"
+    assert served["time"].dt.hour().n_unique() > 20
+    assert set(served["time"].dt.weekday()) == {1, 2, 3, 4, 5, 6, 7}
+    assert served.group_by("user_id").agg(pl.col("label").mean()).sort("user_id")["label"].to_list()[:2] == [1.0, 0.0]
+    weekly = keys.filter(pl.col("split") != "served")
+    assert weekly.equals(purchase_keys(events, DATASET, rows, active_days=30)), "the other rows stay as they are"
+    assert not any(name.startswith("bob") for name in weekly.filter(pl.col("split") == "test")["user_id"])
+
+
+def test_lapsed_users_are_learned_from_if_asked() -> None:
+    events = log((1, "ann", "purchase", "a", "1"), *[(k, "bob", "purchase", "b", f"b{k}") for k in range(70)])
+    active, all_known = (
+        purchase_keys(events, DATASET, ROWS.model_copy(update={"lapsed": lapsed}), active_days=21)
+        for lapsed in (False, True)
+    )
+    assert [day(time) for time in active.filter(pl.col("user_id") == "ann")["time"]] == [14, 21]
+    added = all_known.join(active, on=["user_id", "time"], how="anti")
+    assert [(user, day(time), split) for user, time, split, _ in added.iter_rows()] == [
+        ("ann", 28, "train"),
+        ("ann", 35, "train"),
+    ]
+
+
+def test_a_moment_depends_on_user_and_seed_alone() -> None:
+    events = log(*[(k, name, "purchase", "a", f"{name}{k}") for k in range(0, 70, 3) for name in ("ann", "bob")])
+
+    def served(events: pl.DataFrame, seed: int) -> list:
+        keys = purchase_keys(events, DATASET, ROWS, active_days=90, seed=seed)
+        return keys.filter((pl.col("split") == "served") & (pl.col("user_id") == "ann"))["time"].to_list()
+
+    assert served(events, 7) == served(events.filter(pl.col("user_id") == "ann"), 7)
+    assert served(events, 7) != served(events, 8)
+
+
+def test_the_next_item_of_a_log_without_purchases_is_that_of_the_next_session() -> None:
+    events = log(
+        (1, "ann", "view_item", "z", "1"),
+        (14.1, "ann", "search", None, "2"),
+        (14.2, "ann", "remove_from_cart", "y", "2"),
+        (15, "ann", "view_item", "c", "3"),
+        (15.01, "ann", "add_to_cart", "b", "3"),
+        (16, "ann", "view_item", "d", "4"),
+    )
+    keys = next_item_keys(events, DATASET, ROWS, active_days=90)
+    assert [(day(r["time"]), r["targets"]) for r in keys.to_dicts()] == [(14, ["b", "c"])]
+    bought = log(
+        (1, "ann", "view_item", "z", "1"), (15, "ann", "view_item", "c", "3"), (60, "bob", "purchase", "a", "5")
+    )
+    assert next_item_keys(bought, DATASET, ROWS, active_days=90)["user_id"].to_list() == [], "one purchase is enough"
 
 
 def test_label_windows_of_two_splits_do_not_overlap() -> None:
