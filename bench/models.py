@@ -14,11 +14,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from bench.harness import ROOT, apart, console, markdown
 
@@ -27,8 +29,16 @@ _ITEMS = 1_000_000
 _EVENTS_PER_USER = 100
 
 
+def _anonymous_gb(process: psutil.Process) -> float:
+    """Return the anonymous memory of a process: without pages of memory-mapped files, which can be dropped."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="ascii"))
+        return int(found[1]) * 1024 / 1e9 if found else 0.0  # a zombie has none
+    return 0.0
+
+
 class AnonymousPeak(threading.Thread):
-    """The largest anonymous memory of this process: without pages of memory-mapped files, which can be dropped."""
+    """The largest anonymous memory of this process and its children together, read ten times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -36,12 +46,10 @@ class AnonymousPeak(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read the kernel's figure ten times a second."""
+        """Read the kernel's figures."""
+        own = psutil.Process()
         while True:
-            found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-            if found is None:
-                raise SystemExit("/proc/self/status: must have RssAnon; it has none: measure on Linux")
-            self.gb = max(self.gb, int(found[1]) * 1024 / 1e9)
+            self.gb = max(self.gb, sum(_anonymous_gb(one) for one in (own, *own.children(recursive=True))))
             time.sleep(0.1)
 
 
@@ -132,38 +140,42 @@ def _simulate(folder: Path, events: int) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a training on a simulated log took."""
+    """What a training on a simulated log took; `training_gb` is the peak before the checkpoint and the evaluation."""
 
-    steps: int
     seconds: float
-    anonymous_gb: float
-    parameters: int
+    cpu_seconds: float
+    training_gb: float
+    peak_gb: float
+    vectors_gb: float
 
 
 def _train_large(folder: str, steps: int) -> Memory:
-    """Train with sampled negatives, write a checkpoint, and recommend to a thousand users."""
+    """Train with sampled negatives, write a checkpoint, and rank the catalogue for a thousand users."""
     peak = AnonymousPeak()
     _fast_kernels()
+    from training.benchmark import sample
     from training.data.sequences import Sequences
     from training.models.sequence.checkpoint import save_checkpoint
-    from training.models.sequence.fit import Trainer, Training
+    from training.models.sequence.fit import Trainer, Training, averaged
     from training.models.sequence.model import Output, SequenceModel
     from training.models.sequence.presets import preset
     from training.models.sequence.score import ModelScorer
+    from training.protocols.ranks import ranks
+    from training.protocols.splits import leave_one_out
 
-    sequences = Sequences.open(Path(folder))
-    model = SequenceModel(sequences.items, "sasrec", preset("small"), Output("sampled"))
-    offsets = np.asarray(sequences.offsets)
-    trainer = Trainer(model, sequences, offsets[:-1], offsets[1:], Training())
+    split = leave_one_out(Sequences.open(Path(folder)))
+    model = SequenceModel(split.sequences.items, "sasrec", preset("small"), Output("sampled"))
+    trainer = Trainer(model, split.sequences, split.begin, split.end, Training())
     trainer.compile()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for inputs, target in itertools.islice(trainer.batches(0, []), steps):
         model.train_on_batch(inputs, target)
-    seconds = time.perf_counter() - began
+    seconds, cpu_seconds, training_gb = time.perf_counter() - began, time.process_time() - cpu, peak.gb
     save_checkpoint(model, Path(folder) / "checkpoint.npz", {}, [])
-    few = Sequences(offsets[:1001], np.asarray(sequences.item[: offsets[1000]]), None, sequences.items)
-    ModelScorer(model).recommend(few, 10, mask_seen=True)
-    return Memory(steps, seconds, peak.gb, model.describe()["parameters"])
+    with averaged(model):
+        ranks(ModelScorer(model), split.sequences, sample(split.test, 1000), mask_seen=True)
+    vectors_gb = 4 * np.prod(model.vectors.table.shape) * 4 / 1e9  # float32: weights, two moments, averages
+    return Memory(seconds, cpu_seconds, training_gb, peak.gb, vectors_gb)
 
 
 def memory(events: list[int], steps: int) -> str:
@@ -176,10 +188,14 @@ def memory(events: list[int], steps: int) -> str:
             found = apart(_train_large, str(folder), steps)
         if found is None:
             raise SystemExit(f"{number} events: the training was killed")
+        figures = (found.training_gb, found.peak_gb, found.vectors_gb, found.peak_gb - found.vectors_gb)
         rows.append(
-            [f"{number:,}", f"{found.parameters:,}", str(steps), f"{found.seconds:.0f}", f"{found.anonymous_gb:.2f}"]
+            [f"{number:,}", f"{steps}", f"{found.seconds:.0f}", f"{found.cpu_seconds:.0f}"]
+            + [f"{one:.2f}" for one in figures]
         )
-    return markdown(["events", "parameters", "steps", "seconds", "peak anonymous memory (GB)"], rows)
+        console.print(rows[-1])
+    columns = ["events", "steps", "seconds", "CPU seconds", "training (GB)", "peak (GB)"]
+    return markdown([*columns, "item vectors (GB)", "peak without them (GB)"], rows)
 
 
 def _benchmark(file: str, model: str, preset: str, time_aware: bool, target: str) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def read_split(path: Path, protocol: Protocol, test: Path | None = None) -> Spli
     return split_sessions(joined, sequences.users)
 
 
-def _sample(queries: Queries, limit: int) -> Queries:
+def sample(queries: Queries, limit: int) -> Queries:
+    """Return the queries, or so many of them, drawn at random, if there are more."""
     if len(queries) <= limit:
         return queries
     return queries.take(np.sort(np.random.default_rng(0).choice(len(queries), limit, replace=False)))
@@ -116,7 +117,7 @@ class _Evaluation:
     def of(cls, split: Split, protocol: Protocol, settings: Settings) -> "_Evaluation":
         mask = settings.mask_seen if settings.mask_seen is not None else protocol == "leave-one-out"
         repeated = repeats(split.sequences, split.test)
-        validation = _sample(split.validation, _VALIDATED)
+        validation = sample(split.validation, _VALIDATED)
         return cls(split, MAIN_METRIC[protocol], mask, settings.resamples, repeated, validation)
 
     def _ranks(self, scorer: Scorer, queries: Queries) -> Longs:
