@@ -61,6 +61,10 @@ class Training:
     seed: int = 0
     max_seconds: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "cosine"):
+            raise ModelError(f"schedule: must be constant or cosine; received {self.schedule!r}")
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields."""
         return asdict(self)
