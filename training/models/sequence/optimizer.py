@@ -34,7 +34,7 @@ class RowAdamW(keras.optimizers.AdamW):
         for number, variable in enumerate(var_list):
             if self.use_ema and variable.path in self._tables:
                 average = self._model_variables_moving_average[number]
-                average.assign(variable)
+                average.assign(np.array(ops.convert_to_numpy(variable)))  # JAX would donate a shared array twice
                 steps = self.add_variable((variable.shape[0], 1), dtype="int32", name="last_step")
                 self._row_averages[variable.path] = average, steps
                 self._model_variables_moving_average[number] = None  # Keras leaves these alone
