@@ -1,8 +1,9 @@
-"""Measure sequence models: `python -m bench.models FILE [--parts quality speed memory]`.
+"""Measure sequence models: `python -m bench.models FILE [--parts quality speed parity memory]`.
 
 FILE is a public log, `user item [time]` per line. `quality` ranks the whole catalogue, leave-one-out. `speed` trains
-a SASRec of width 64 beside a plain PyTorch program (`bench/torch_sasrec.py`, in an environment of its own). `memory`
-trains on simulated logs of one to a hundred million events and one million items.
+a SASRec of width 64 beside a plain PyTorch program (`bench/torch_sasrec.py`), `parity` beside RecTools' SASRec
+(`bench/rectools_sasrec.py`), both in environments of their own. `memory` trains on simulated logs of one to a hundred
+million events and one million items.
 """
 
 import argparse
@@ -14,21 +15,37 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from bench.harness import ROOT, apart, console, markdown
 
 _TORCH = ("uv", "run", "--no-project", "--with", "torch==2.13.0", "--with", "numpy", "python")
+_RECTOOLS = (
+    "uv", "run", "--no-project", "--python", "3.11", "--with", "rectools[torch]==0.19.0", "--with", "torch==2.13.0",
+    "python",
+)  # fmt: skip
+_PARITY_USERS, _PARITY_LENGTH, _PARITY_ROWS = 1000, 50, 32
+_PARTS = ("quality", "speed", "parity", "memory")
 _ITEMS = 1_000_000
 _EVENTS_PER_USER = 100
 
 
+def _anonymous_gb(process: psutil.Process) -> float:
+    """Return the anonymous memory of a process: without pages of memory-mapped files, which can be dropped."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="ascii"))
+        return int(found[1]) * 1024 / 1e9 if found else 0.0  # a zombie has none
+    return 0.0
+
+
 class AnonymousPeak(threading.Thread):
-    """The largest anonymous memory of this process: without pages of memory-mapped files, which can be dropped."""
+    """The largest anonymous memory of this process and its children together, read ten times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -36,12 +53,10 @@ class AnonymousPeak(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read the kernel's figure ten times a second."""
+        """Read the kernel's figures."""
+        own = psutil.Process()
         while True:
-            found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-            if found is None:
-                raise SystemExit("/proc/self/status: must have RssAnon; it has none: measure on Linux")
-            self.gb = max(self.gb, int(found[1]) * 1024 / 1e9)
+            self.gb = max(self.gb, sum(_anonymous_gb(one) for one in (own, *own.children(recursive=True))))
             time.sleep(0.1)
 
 
@@ -82,14 +97,15 @@ def _train(folder: str, steps: int) -> Speed:
     return Speed(sum(counted), time.perf_counter() - began, time.process_time() - cpu)
 
 
-def _train_torch(folder: str, steps: int) -> Speed:
-    script = str(ROOT / "bench" / "torch_sasrec.py")
+def _elsewhere(command: tuple[str, ...], script: str, *given: object) -> Speed:
+    """Run a program of another environment; its last line is its speed."""
+    path = str(ROOT / "bench" / script)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [*_TORCH, script, folder, str(steps)], capture_output=True, text=True, check=False, env=environment
+        [*command, path, *map(str, given)], capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode:
-        raise SystemExit(f"{script}: failed; needs uv and torch==2.13.0\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{path}: failed; needs {' '.join(command)}\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     return Speed(found["positions"], found["seconds"], found["cpu_seconds"])
 
@@ -104,7 +120,7 @@ def speed(file: Path, rounds: int) -> str:
         ours, torch = [], []
         for _ in range(rounds):
             ours.append(apart(_train, folder, 40))
-            torch.append(_train_torch(folder, 6))
+            torch.append(_elsewhere(_TORCH, "torch_sasrec.py", folder, 6))
     rows = []
     for name, runs in (("shoplens, sasrec small", ours), ("plain PyTorch 2.13.0", torch)):
         best = max((one for one in runs if one), key=lambda one: one.positions / one.seconds)
@@ -112,6 +128,68 @@ def speed(file: Path, rounds: int) -> str:
         rows.append([name, f"{best.positions / best.seconds:,.0f}", f"{total[0] / total[1]:,.0f}"])
     columns = ["program", f"positions/s, best of {rounds}", "positions per CPU second, all runs"]
     return markdown(columns, rows)
+
+
+def _small(file: Path, folder: Path) -> None:
+    """Write the latest events of the first users of a file: what a model of this length learns from, and two more."""
+    from training.data.readers import read_interactions
+    from training.data.sequences import Sequences
+
+    log = read_interactions(file)
+    begin, end = log.offsets[:_PARITY_USERS], log.offsets[1 : _PARITY_USERS + 1]
+    begin = np.maximum(begin, end - (_PARITY_LENGTH + 1) - 2)
+    kept, item = np.unique(
+        np.concatenate([log.item[b:e] for b, e in zip(begin, end, strict=True)]), return_inverse=True
+    )
+    offsets = np.concatenate([[0], np.cumsum(end - begin)])
+    Sequences(offsets, item.astype(np.int32) + 1, None, len(kept)).save(folder)
+
+
+def _train_small(folder: str, epochs: int, target: str) -> Speed:
+    """Train with RecTools' optimizer (Adam, nothing else) for as many epochs, and write the ranks of the test items."""
+    _fast_kernels()
+    from training.data.sequences import Sequences
+    from training.models.sequence.encoder import Size
+    from training.models.sequence.fit import Trainer, Training
+    from training.models.sequence.model import SequenceModel
+    from training.models.sequence.score import ModelScorer
+    from training.protocols.ranks import ranks
+    from training.protocols.splits import leave_one_out
+
+    split = leave_one_out(Sequences.open(Path(folder)))
+    model = SequenceModel(split.sequences.items, "sasrec", Size(length=_PARITY_LENGTH))
+    adam = Training(
+        epochs=epochs, evaluate_every=epochs, rows=_PARITY_ROWS, warmup_steps=0, schedule="constant", weight_decay=0.0,
+        clip=1e6, average=0.0,
+    )  # fmt: skip
+    cpu = time.process_time()
+    outcome = Trainer(model, split.sequences, split.begin, split.end, adam).run()
+    used = time.process_time() - cpu
+    np.save(target, ranks(ModelScorer(model), split.sequences, split.test, mask_seen=True))
+    return Speed(outcome.positions, outcome.seconds, used)
+
+
+def parity(file: Path, epochs: int) -> str:
+    """Return the table of our SASRec and RecTools', trained alike on a small part of the file, and their difference."""
+    from training.protocols.ranks import bootstrap_means, rank_metrics
+
+    with tempfile.TemporaryDirectory() as work:
+        folder, ours, theirs = Path(work) / "log", Path(work) / "ours.npy", Path(work) / "theirs.npy"
+        _small(file, folder)
+        first = apart(_train_small, str(folder), epochs, str(ours))
+        second = _elsewhere(_RECTOOLS, "rectools_sasrec.py", folder, _PARITY_LENGTH, epochs, _PARITY_ROWS, theirs)
+        gains = [rank_metrics(np.load(one))["ndcg@10"] for one in (ours, theirs)]
+    users, rows = np.arange(len(gains[0])), []
+    for name, run, gain in (
+        ("shoplens", first, gains[0]),
+        ("RecTools 0.19", second, gains[1]),
+        ("difference", None, gains[0] - gains[1]),
+    ):
+        means = bootstrap_means(gain, users, 1000, 0)
+        low, high = np.percentile(means[1:], [2.5, 97.5])
+        speed = [f"{run.positions / run.seconds:,.0f}", f"{run.positions / run.cpu_seconds:,.0f}"] if run else ["", ""]
+        rows.append([name, f"{means[0]:.4f} [{low:.4f}, {high:.4f}]", *speed])
+    return markdown(["program", "NDCG@10", "positions/s", "positions per CPU second"], rows)
 
 
 def _simulate(folder: Path, events: int) -> None:
@@ -132,54 +210,62 @@ def _simulate(folder: Path, events: int) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a training run on a simulated log took."""
+    """What a training run on a simulated log took; `training_gb` is the peak before the checkpoint and the evaluation."""
 
-    steps: int
     seconds: float
-    anonymous_gb: float
-    parameters: int
+    cpu_seconds: float
+    training_gb: float
+    peak_gb: float
+    vectors_gb: float
 
 
-def _train_large(folder: str, steps: int) -> Memory:
-    """Train with sampled negatives, write a checkpoint, and recommend to a thousand users."""
+def _train_large(folder: str, steps: int, rows: int) -> Memory:
+    """Train with sampled negatives, write a checkpoint, and rank the catalogue for a thousand users."""
     peak = AnonymousPeak()
     _fast_kernels()
+    from training.benchmark import sample
     from training.data.sequences import Sequences
     from training.models.sequence.checkpoint import save_checkpoint
-    from training.models.sequence.fit import Trainer, Training
+    from training.models.sequence.fit import Trainer, Training, averaged
     from training.models.sequence.model import Output, SequenceModel
     from training.models.sequence.presets import preset
     from training.models.sequence.score import ModelScorer
+    from training.protocols.ranks import ranks
+    from training.protocols.splits import leave_one_out
 
-    sequences = Sequences.open(Path(folder))
-    model = SequenceModel(sequences.items, "sasrec", preset("small"), Output("sampled"))
-    offsets = np.asarray(sequences.offsets)
-    trainer = Trainer(model, sequences, offsets[:-1], offsets[1:], Training())
+    split = leave_one_out(Sequences.open(Path(folder)))
+    model = SequenceModel(split.sequences.items, "sasrec", preset("small"), Output("sampled"))
+    trainer = Trainer(model, split.sequences, split.begin, split.end, Training(rows=rows))
     trainer.compile()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for inputs, target in itertools.islice(trainer.batches(0, []), steps):
         model.train_on_batch(inputs, target)
-    seconds = time.perf_counter() - began
+    seconds, cpu_seconds, training_gb = time.perf_counter() - began, time.process_time() - cpu, peak.gb
     save_checkpoint(model, Path(folder) / "checkpoint.npz", {}, [])
-    few = Sequences(offsets[:1001], np.asarray(sequences.item[: offsets[1000]]), None, sequences.items)
-    ModelScorer(model).recommend(few, 10, mask_seen=True)
-    return Memory(steps, seconds, peak.gb, model.describe()["parameters"])
+    with averaged(model):
+        ranks(ModelScorer(model), split.sequences, sample(split.test, 1000), mask_seen=True)
+    vectors_gb = 4 * np.prod(model.vectors.table.shape) * 4 / 1e9  # float32: weights, two moments, averages
+    return Memory(seconds, cpu_seconds, training_gb, peak.gb, vectors_gb)
 
 
-def memory(events: list[int], steps: int) -> str:
+def memory(events: list[int], steps: int, rows: int) -> str:
     """Return the table of one run per number of events."""
-    rows = []
+    table = []
     for number in events:
         with tempfile.TemporaryDirectory() as work:
             folder = Path(work) / "log"
             _simulate(folder, number)
-            found = apart(_train_large, str(folder), steps)
+            found = apart(_train_large, str(folder), steps, rows)
         if found is None:
             raise SystemExit(f"{number} events: the training was killed")
-        rows.append(
-            [f"{number:,}", f"{found.parameters:,}", str(steps), f"{found.seconds:.0f}", f"{found.anonymous_gb:.2f}"]
+        figures = (found.training_gb, found.peak_gb, found.vectors_gb, found.peak_gb - found.vectors_gb)
+        table.append(
+            [f"{number:,}", f"{steps} x {rows}", f"{found.seconds:.0f}", f"{found.cpu_seconds:.0f}"]
+            + [f"{one:.2f}" for one in figures]
         )
-    return markdown(["events", "parameters", "steps", "seconds", "peak anonymous memory (GB)"], rows)
+        console.print(table[-1])
+    columns = ["events", "steps x rows", "seconds", "CPU seconds", "training (GB)", "peak (GB)"]
+    return markdown([*columns, "item vectors (GB)", "peak without them (GB)"], table)
 
 
 def _benchmark(file: str, model: str, preset: str, time_aware: bool, target: str) -> dict[str, Any]:
@@ -214,20 +300,22 @@ def main() -> None:
     """Run the parts and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="`user item [time]` per line, also .gz")
-    parser.add_argument(
-        "--parts", nargs="+", choices=("quality", "speed", "memory"), default=["quality", "speed", "memory"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     parser.add_argument("--model", default="sasrec")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--time-aware", action="store_true")
     parser.add_argument("--rounds", type=int, default=3, help="alternating runs of `speed`")
+    parser.add_argument("--epochs", type=int, default=30, help="epochs of `parity`")
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000])
     parser.add_argument("--steps", type=int, default=500, help="steps of `memory`")
+    parser.add_argument("--rows", type=int, default=32, help="packed rows per step of `memory`")
     given = parser.parse_args()
     if "speed" in given.parts:
         console.print(speed(given.file, given.rounds))
+    if "parity" in given.parts:
+        console.print(parity(given.file, given.epochs))
     if "memory" in given.parts:
-        console.print(memory(given.events, given.steps))
+        console.print(memory(given.events, given.steps, given.rows))
     if "quality" in given.parts:
         console.print(quality(given.file, given.model, given.preset, given.time_aware))
 

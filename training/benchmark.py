@@ -1,7 +1,8 @@
 """`shoplens benchmark`: a sequence model and the counts that it must beat, by the protocols of the literature."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from training.models.sequence.model import Output, SequenceModel
 from training.models.sequence.presets import preset
 from training.models.sequence.references import Reference, reference_models
 from training.models.sequence.score import ModelScorer
+from training.models.sequence.workers import Workers
 from training.protocols.ranks import Scorer, rank_metrics, ranks, repeats, summary
 from training.protocols.splits import Queries, Split, leave_one_out, split_sessions
 
@@ -45,6 +47,7 @@ class Settings:
         precision: Keras dtype policy.
         resamples: Bootstrap resamples of the intervals.
         references: Whether counts and neighbours are evaluated on the same queries.
+        workers: The processes that train together, of which this is one; each evaluates the whole.
     """
 
     model: str = "sasrec"
@@ -57,12 +60,39 @@ class Settings:
     precision: str = "float32"
     resamples: int = 500
     references: bool = True
+    workers: Workers | None = None
 
 
 def training_of(epochs: int | None, max_seconds: float | None) -> Training:
     """Return the default training, with another number of epochs or a time limit."""
     default = Training(max_seconds=max_seconds)
     return default if epochs is None else replace(default, epochs=epochs)
+
+
+def changed(size: Size, training: Training, changes: Iterable[str]) -> tuple[Size, Training]:
+    """Return a size and a training with other values for some of their fields.
+
+    Args:
+        size: The size.
+        training: The training.
+        changes: `NAME=VALUE`, where NAME is a field of either that holds a number or a word.
+
+    Raises:
+        SettingsError: no such field, or a value of another type.
+    """
+    values = {**size.as_json(), **{name: one for name, one in training.as_json().items() if one is not None}}
+    found: dict[str, Any] = {}
+    for change in changes:
+        name, _, text = change.partition("=")
+        if name not in values:
+            raise SettingsError(f"--set: NAME must be one of {', '.join(values)}; received {change!r}")
+        kind = type(values[name])
+        try:
+            found[name] = kind(text)
+        except ValueError as error:
+            raise SettingsError(f"--set: {name} must be of type {kind.__name__}; received {text!r}") from error
+    of_size = {name: value for name, value in found.items() if name in size.as_json()}
+    return replace(size, **of_size), replace(training, **{k: v for k, v in found.items() if k not in of_size})
 
 
 def read_split(path: Path, protocol: Protocol, test: Path | None = None) -> Split:
@@ -95,7 +125,8 @@ def read_split(path: Path, protocol: Protocol, test: Path | None = None) -> Spli
     return split_sessions(joined, sequences.users)
 
 
-def _sample(queries: Queries, limit: int) -> Queries:
+def sample(queries: Queries, limit: int) -> Queries:
+    """Return the queries, or so many of them, drawn at random, if there are more."""
     if len(queries) <= limit:
         return queries
     return queries.take(np.sort(np.random.default_rng(0).choice(len(queries), limit, replace=False)))
@@ -116,7 +147,7 @@ class _Evaluation:
     def of(cls, split: Split, protocol: Protocol, settings: Settings) -> "_Evaluation":
         mask = settings.mask_seen if settings.mask_seen is not None else protocol == "leave-one-out"
         repeated = repeats(split.sequences, split.test)
-        validation = _sample(split.validation, _VALIDATED)
+        validation = sample(split.validation, _VALIDATED)
         return cls(split, MAIN_METRIC[protocol], mask, settings.resamples, repeated, validation)
 
     def _ranks(self, scorer: Scorer, queries: Queries) -> Longs:
@@ -151,17 +182,27 @@ def train_once(
     """Train one model; `score` decides which weights are kept."""
     items = split.sequences.items
     output = settings.output or Output(loss="full" if items <= FULL_SOFTMAX_ITEMS else "sampled")
-    model = SequenceModel(
-        items,
-        settings.model,
-        settings.size,
-        output,
-        seed=seed,
-        time_aware=settings.time_aware,
-        precision=settings.precision,
+    with settings.workers.scope() if settings.workers else nullcontext():
+        model = SequenceModel(
+            items,
+            settings.model,
+            settings.size,
+            output,
+            seed=seed,
+            time_aware=settings.time_aware,
+            precision=settings.precision,
+        )
+    trainer = Trainer(
+        model,
+        split.sequences,
+        split.begin,
+        split.end,
+        replace(settings.training, seed=seed),
+        evaluate=score,
+        folder=folder,
+        log=log,
+        workers=settings.workers,
     )
-    training = replace(settings.training, seed=seed)
-    trainer = Trainer(model, split.sequences, split.begin, split.end, training, evaluate=score, folder=folder, log=log)
     return model, trainer.run()
 
 

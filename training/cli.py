@@ -142,22 +142,38 @@ def benchmark(
     ] = "float32",
     references: Annotated[bool, typer.Option(help="Evaluate counts and neighbours on the same queries.")] = True,
     keep: Annotated[Path | None, typer.Option(help="Folder for checkpoints; an interrupted benchmark resumes.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of another default, as dropout=0.5 or rows=128; can be repeated."),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="host:port of each process that trains, separated by commas; requires --worker."),
+    ] = None,
+    worker: Annotated[int | None, typer.Option(min=0, help="Which of --workers this process is, from 0.")] = None,
 ) -> None:
     """Train a sequence model on a public file and rank the whole catalogue, by the protocols of the literature."""
     # Twice as fast. DVC's stages leave it off, because their bytes must not depend on the processor's instructions.
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    from shoplens.errors import SettingsError
     from training import benchmark as run
     from training.models.sequence.presets import preset as size_of
+    from training.models.sequence.workers import Workers
 
+    if (workers is None) != (worker is None):
+        raise SettingsError("--workers and --worker: pass both to train in several processes, or neither")
+    size, training = run.changed(size_of(preset), run.training_of(epochs, max_seconds), changes or ())
+    together = Workers(tuple(workers.split(",")), worker) if workers and worker is not None else None
     settings = run.Settings(
         model=model,
-        size=size_of(preset),
-        training=run.training_of(epochs, max_seconds),
+        size=size,
+        training=training,
         time_aware=time_aware,
         mask_seen=mask_seen,
         seeds=tuple(range(seeds)),
         precision=precision,
         references=references,
+        workers=together,
     )
     split = run.read_split(file, protocol, test)
     run.run(split, protocol, settings, json_file, folder=keep, log=lambda line: typer.echo(line, err=True))

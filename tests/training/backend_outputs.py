@@ -11,6 +11,7 @@ from training.models.sequence.encoder import Size
 from training.models.sequence.fit import prepare
 from training.models.sequence.model import Output, SequenceModel
 from training.models.sequence.negatives import Negatives
+from training.models.sequence.optimizer import RowAdamW
 from training.models.sequence.presets import ENCODERS, encoder_class
 
 ITEMS, LENGTH = 40, 20
@@ -41,10 +42,13 @@ def main() -> None:
         found[f"{name}-states"] = keras.ops.convert_to_numpy(model(inputs))
         if name in TRAINED:
             # A large epsilon: Adam would turn the rounding of a gradient near zero into a whole step.
-            optimizer = keras.optimizers.AdamW(1e-3, global_clipnorm=1.0, use_ema=True, epsilon=1e-2)
+            tables = [model.vectors.table] if model.vectors.sparse else []
+            optimizer = RowAdamW(1e-3, tables=tables, global_clipnorm=1.0, use_ema=True, epsilon=1e-2)
+            optimizer.exclude_from_weight_decay(var_list=tables)
             model.compile(optimizer, jit_compile=model.jit_compile)
             found[f"{name}-losses"] = np.array([model.train_on_batch(inputs, target) for _ in range(3)])
             found[f"{name}-table"] = keras.ops.convert_to_numpy(model.vectors.table)
+            found[f"{name}-average"] = optimizer.averages()[0]
     np.savez(sys.argv[1], **found)
 
 

@@ -26,7 +26,7 @@ def outputs(root, file, backend):
 def test_jax_computes_what_tensorflow_computes(root, tmp_path):
     expected = outputs(root, tmp_path / "tensorflow.npz", "tensorflow")
     found = outputs(root, tmp_path / "jax.npz", "jax")
-    assert len(expected) == len(ENCODERS) + 2 * 2
+    assert len(expected) == len(ENCODERS) + 2 * 3
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5, rtol=1e-5, err_msg=name)
         assert np.ptp(value) > 1e-3

@@ -12,6 +12,8 @@ import pytest
 from shoplens.errors import SettingsError
 from training import benchmark
 from training.data.sequences import Sequences
+from training.models.sequence.encoder import Size
+from training.models.sequence.fit import Training
 from training.models.sequence.references import EASE_ITEMS, Ease, Popularity, Transitions, reference_models
 from training.protocols.ranks import bootstrap_means, summary
 from training.protocols.splits import Queries, leave_one_out
@@ -73,6 +75,15 @@ def test_sessions_with_a_test_file(tmp_path):
     found = json.loads(target.read_text(encoding="utf-8"))
     assert (found["main_metric"], found["mask_seen"], found["data"]["test_queries"]) == ("mrr@20", False, 3)
     assert found["models"]["transitions"]["figures"]["all"]["hr@5"]["value"] >= 2 / 3
+
+
+def test_defaults_can_be_changed_by_name():
+    size, training = benchmark.changed(Size(), Training(), ["dropout=0.5", "blocks=8", "rows=128", "schedule=constant"])
+    assert (size, training) == (Size(dropout=0.5, blocks=8), Training(rows=128, schedule="constant"))
+    with pytest.raises(SettingsError, match=r"NAME must be one of width, .*, seed; received 'depth=3'"):
+        benchmark.changed(Size(), Training(), ["depth=3"])
+    with pytest.raises(SettingsError, match="--set: rows must be of type int; received 'many'"):
+        benchmark.changed(Size(), Training(), ["rows=many"])
 
 
 def test_a_time_aware_model_requires_times(tmp_path):

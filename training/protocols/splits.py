@@ -63,11 +63,11 @@ def leave_one_out(sequences: Sequences) -> Split:
     Raises:
         SourceError: no user has three events.
     """
-    begin, stop = sequences.offsets[:-1].astype(np.int64), sequences.offsets[1:].astype(np.int64)
+    begin, stop = sequences.offsets[:-1], sequences.offsets[1:]
     enough = np.flatnonzero(stop - begin >= _MIN_LEAVE_ONE_OUT)
     if len(enough) == 0:
         raise SourceError("leave-one-out: must have a user with at least 3 events; none has. Use --protocol sessions")
-    end = stop.copy()
+    end = np.array(stop)
     end[enough] -= 2
     first, last = begin[enough], stop[enough]
     return Split(sequences, begin, end, Queries(enough, first, last - 2), Queries(enough, first, last - 1))

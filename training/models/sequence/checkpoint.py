@@ -1,6 +1,7 @@
 """Everything that a training run needs to continue after it was killed, in one file."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,18 @@ def save_checkpoint(model: keras.Model, path: Path, about: dict[str, Any], best:
         about: The progress of the training, JSON-serializable.
         best: The best weights so far; may be empty.
     """
-    state = {f"v{k}": keras.ops.convert_to_numpy(one) for k, one in enumerate(_variables(model))}
-    state |= {f"best{k}": one for k, one in enumerate(best)}
-    with whole_file(path) as work, work.open("wb") as stream:
-        np.savez(stream, about=np.array(json.dumps(about)), **state)
+    # Not numpy.savez, which takes all arrays at once: the tables of a large catalogue are copied one after the other.
+    with whole_file(path) as work, zipfile.ZipFile(work, "w") as archive:
+
+        def write(name: str, value: NDArray[Any]) -> None:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, value, allow_pickle=False)
+
+        write("about", np.array(json.dumps(about)))
+        for k, variable in enumerate(_variables(model)):
+            write(f"v{k}", keras.ops.convert_to_numpy(variable))
+        for k, value in enumerate(best):
+            write(f"best{k}", value)
 
 
 def load_checkpoint(model: keras.Model, path: Path) -> tuple[dict[str, Any], Arrays] | None:

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,12 @@ from training.data.windows import Batch, Longs, Packing, ragged_ranges
 from training.models.sequence.checkpoint import Arrays, load_checkpoint, save_checkpoint
 from training.models.sequence.model import CONTEXT, SequenceModel
 from training.models.sequence.negatives import Negatives
+from training.models.sequence.optimizer import RowAdamW
+from training.models.sequence.workers import Workers
 
 Log = Callable[[str], None]
 _CHECKPOINT = "training.npz"
-_COUNTED = 50_000  # users whose targets are counted at once
+_COUNTED = 5_000  # users whose targets are counted at once
 _ROUND_STEPS = 1000  # at most this many steps are lost with a killed process
 
 
@@ -58,6 +60,10 @@ class Training:
     popularity: float = 0.0
     seed: int = 0
     max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "cosine"):
+            raise ModelError(f"schedule: must be constant or cosine; received {self.schedule!r}")
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -119,13 +125,12 @@ def weights(model: keras.Model) -> Arrays:
 def averaged(model: keras.Model) -> Iterator[None]:
     """Give the model its averaged weights within the block, if it has any and has learned."""
     optimizer = model.optimizer
-    if not optimizer.use_ema or int(optimizer.iterations) == 0:
+    if not optimizer.use_ema or optimizer.done == 0:
         yield
         return
     own = weights(model)
-    # Not finalize_variable_values: with JAX, a weight and its average would be one array, which the next step donates.
-    for variable, average in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True):
-        variable.assign(np.array(ops.convert_to_numpy(average)))
+    for variable, average in zip(model.trainable_variables, optimizer.averages(), strict=True):
+        variable.assign(average)
     try:
         yield
     finally:
@@ -133,15 +138,16 @@ def averaged(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def _optimizer(model: SequenceModel, training: Training, steps: int) -> keras.optimizers.Optimizer:
+def _optimizer(model: SequenceModel, training: Training, steps: int) -> RowAdamW:
     cosine = training.schedule == "cosine"
-    optimizer = keras.optimizers.AdamW(
+    optimizer = RowAdamW(
         _Schedule(training.learning_rate, training.warmup_steps, steps, cosine=cosine),
         weight_decay=training.weight_decay,
         beta_2=0.98,  # as SASRec's authors
         global_clipnorm=training.clip,
         use_ema=training.average > 0,
         ema_momentum=training.average or 0.5,  # unused at 0, but must be positive
+        tables=[model.vectors.table] if model.vectors.sparse else [],
     )
     tables = [one for one in model.trainable_variables if len(one.shape) < 2 or one.path.endswith("/table")]
     optimizer.exclude_from_weight_decay(var_list=tables)
@@ -171,6 +177,8 @@ class Trainer:
         folder: Where the checkpoint is kept; None keeps none.
         log: Receives a line of progress about every `log_seconds`.
         log_seconds: See `log`.
+        workers: The processes that share the work; each has a trainer with the same arguments, and a `folder` of its
+            own. The model must have been created in their scope.
     """
 
     def __init__(
@@ -185,14 +193,19 @@ class Trainer:
         folder: Path | None = None,
         log: Log = lambda line: None,
         log_seconds: float = 20.0,
+        workers: Workers | None = None,
     ) -> None:
         usable = end - begin > 1
+        if workers and training.rows % workers.number:
+            raise ModelError(f"rows: must be a multiple of the {workers.number} workers; received {training.rows}")
         if not usable.any():
             raise ModelError("sequences: must have a user with at least two training events; none has. Add data")
         self.model, self.training, self.evaluate = model, training, evaluate
         self.path = folder / _CHECKPOINT if folder else None
-        self.log, self.log_seconds = log, log_seconds
-        self.packing = Packing(sequences, begin[usable], end[usable], model.size.length, training.rows)
+        self.log, self.log_seconds, self.workers = log, log_seconds, workers
+        if not usable.all():
+            begin, end = begin[usable], end[usable]
+        self.packing = Packing(sequences, begin, end, model.size.length, training.rows)
         self.negatives = self._negatives()
         # An epoch is cut into equal rounds, because a checkpoint is written after each.
         batches = self.packing.count(training.seed, 0, 0)
@@ -227,15 +240,19 @@ class Trainer:
             whole = itertools.islice(itertools.chain.from_iterable(passes), at, self.steps_per_epoch)
             for number, batch in enumerate(whole, epoch * self.steps_per_epoch + at):
                 counted.append(int(np.count_nonzero(batch["target"])))
-                yield prepare(batch, self.negatives, number)
+                inputs, target = prepare(batch, self.negatives, number)
+                yield self.workers.part(inputs, target) if self.workers else (inputs, target)
 
     def compile(self) -> None:
         """Build the weights and the optimizer."""
         inputs, _ = next(self.batches(0, []))
-        self.model(inputs)
-        optimizer = _optimizer(self.model, self.training, self.steps_per_epoch * self.training.epochs)
-        self.model.compile(optimizer, jit_compile=self.model.jit_compile)
-        optimizer.build(self.model.trainable_variables)
+        with self.workers.scope() if self.workers else nullcontext():
+            self.model(inputs)
+            optimizer = _optimizer(self.model, self.training, self.steps_per_epoch * self.training.epochs)
+            self.model.compile(optimizer, jit_compile=self.model.jit_compile)
+            optimizer.build(self.model.trainable_variables)
+        if self.workers:
+            self.workers.attach(self.model)
 
     def run(self) -> Outcome:
         """Train until the epochs, the patience or the time is over; the model keeps its best averaged weights.

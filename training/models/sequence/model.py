@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shoplens.errors import ModelError
 from training.models import losses
-from training.models.sequence.backends import softmax_chunk, table_rows
+from training.models.sequence.backends import softmax_chunk, sum_over_workers, table_rows
 from training.models.sequence.encoder import Size
 from training.models.sequence.presets import encoder_class
 
@@ -50,18 +50,30 @@ class Output:
 
 
 class ItemVectors(layers.Layer):
-    """One vector per item, and one for padding that is never trained because nothing reads it."""
+    """One vector per item, and one for padding that is never trained because nothing reads it.
 
-    def __init__(self, items: int, width: int, seed: int, **more: Any) -> None:
+    Args:
+        items: The number of items.
+        width: Numbers per vector.
+        seed: Seed of the vectors.
+        sparse: Whether a training step reads few of them; see `backends.table_rows`.
+        more: Arguments of a layer.
+    """
+
+    def __init__(self, items: int, width: int, seed: int, *, sparse: bool, **more: Any) -> None:
         super().__init__(**more)
-        self.items, self.width = items, width
+        self.items, self.width, self.sparse = items, width, sparse
         # Small: the input is added to every block's output, and a long vector would first predict its own item again.
         normal = keras.initializers.RandomNormal(stddev=0.02, seed=1000 * seed)
         self.table = self.add_weight(shape=(items + 1, width), initializer=normal, name="table")
 
     def call(self, item: Any) -> Any:
         """Return (..., width) of item numbers, (...)."""
-        return ops.cast(table_rows(self.table, item), self.compute_dtype)
+        return ops.cast(self.rows(item), self.compute_dtype)
+
+    def rows(self, item: Any) -> Any:
+        """Return the same in the precision of the table."""
+        return table_rows(self.table, item, sparse=self.sparse)
 
 
 def _unit(x: Any) -> Any:
@@ -100,7 +112,7 @@ class SequenceModel(keras.Model):
             raise ModelError(f"time_aware: {encoder} does not read times. Use hstu, or leave time_aware out")
         self.items, self.size, self.output_ = items, size, output or Output()
         self.time_aware = time_aware
-        self.vectors = ItemVectors(items, size.width, seed, dtype=precision)
+        self.vectors = ItemVectors(items, size.width, seed, sparse=self.output_.loss != "full", dtype=precision)
         self.encoder = kind(size, seed, dtype=precision)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -131,7 +143,7 @@ class SequenceModel(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the mean loss over the positions that have a target.
+        """Return the sum of the losses over the number of positions that have a target, in all processes together.
 
         Args:
             x: The inputs; with sampled negatives also `negatives`, (n,), and the logs of their expected counts,
@@ -143,12 +155,13 @@ class SequenceModel(keras.Model):
         """
         weight = ops.cast(y > 0, "float32")
         target = ops.maximum(y - 1, 0)
+        count = ops.maximum(sum_over_workers([ops.sum(weight)])[0], 1.0)
         chosen = self.output_
         if chosen.loss == "full":
             chunk = chosen.chunk or softmax_chunk()
             table = self.catalogue()
             total = losses.full_cross_entropy(y_pred, table, target, weight, smoothing=chosen.smoothing, chunk=chunk)
-            return total / ops.maximum(ops.sum(weight), 1.0)
+            return total / count
         positive, sampled = self._rows(y), self._rows(x["negatives"] + 1)
         if chosen.loss == "gbce":
             total = losses.generalized_bce(
@@ -160,10 +173,10 @@ class SequenceModel(keras.Model):
                 y_pred, positive, target, weight, sampled, x["negatives"],
                 log_expected=x["log_expected"], log_expected_target=x["log_expected_target"],
             )  # fmt: skip
-        return total / ops.maximum(ops.sum(weight), 1.0)
+        return total / count
 
     def _rows(self, item: Any) -> Any:
-        rows = table_rows(self.vectors.table, item)
+        rows = self.vectors.rows(item)
         return _unit(rows) if self.output_.cosine else rows
 
     def states(self, batch: dict[str, NDArray[Any]]) -> NDArray[np.float32]:

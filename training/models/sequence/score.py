@@ -13,6 +13,7 @@ from training.protocols.ranks import Floats, rows_at_once, seen_pairs
 from training.protocols.splits import Queries
 
 _ROWS = 64  # packed rows per forward pass
+_QUERIES = 16_384  # queries whose windows are packed at once
 
 
 def query_windows(queries: Queries, length: int) -> Windows:
@@ -42,6 +43,11 @@ class ModelScorer:
 
     def score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         """See `training.protocols.ranks.Scorer`."""
+        for begin in range(0, len(queries), _QUERIES):
+            for number, scores in self._score(sequences, queries.take(slice(begin, begin + _QUERIES))):
+                yield begin + number, scores
+
+    def _score(self, sequences: Sequences, queries: Queries) -> Iterator[tuple[Longs, Floats]]:
         order = np.argsort(queries.target, kind="stable")
         sorted_targets = queries.target[order]
         length, rows = self._model.size.length, rows_at_once(len(self._table))
