@@ -210,7 +210,7 @@ def _simulate(folder: Path, events: int) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a training run on a simulated log took; `training_gb` is the peak before the checkpoint and the evaluation."""
+    """What training on a simulated log took; `training_gb` is the peak before the checkpoint and the evaluation."""
 
     seconds: float
     cpu_seconds: float

@@ -51,7 +51,7 @@ class Training:
     patience: int = 5
     evaluate_every: int = 2
     rows: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 200
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.01
