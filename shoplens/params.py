@@ -10,7 +10,8 @@ from shoplens.errors import SettingsError
 
 _Deep = Literal["cnn", "lstm", "transformer"]
 _Hazards = Literal["hazard_network", "hazard_blend"]
-PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
+_OfTables = Literal["logistic_regression", "tuned_trees", "neural_network", "table_blend"]
+PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _OfTables, _Deep]
 _Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
 NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker"]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]

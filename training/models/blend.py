@@ -1,4 +1,4 @@
-"""The main purchase model: the hazard network and boosted trees, averaged and calibrated.
+"""The main models of purchases and of flat tables: a network and boosted trees, averaged and calibrated.
 
 The two err differently: a network is smooth, trees are not. The mean of their logits, with equal weights, beats both on
 the validation rows. One more line on those rows, logit' = slope * logit + intercept (Platt, 1999), moves the
@@ -6,7 +6,7 @@ probabilities to the newest weeks' share of buyers; it changes no ranking.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from training.calibration import Platt
 from training.models.baselines import BoostedTrees
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.hazard_network import HazardNetwork
+from training.models.piecewise import PiecewiseNetwork
+from training.models.tuned_trees import TunedTrees
 from training.rows import Inputs, RowSet
 
 
@@ -25,10 +27,12 @@ class HazardBlend(Model):
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
     reads_history = False
+    parts: ClassVar[tuple[type[HazardNetwork], type[BoostedTrees]]] = (HazardNetwork, BoostedTrees)
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
-        self._network, self._trees = HazardNetwork(recipe, catalogue), BoostedTrees(recipe, catalogue)
+        network, trees = self.parts
+        self._network, self._trees = network(recipe, catalogue), trees(recipe, catalogue)
         self._platt = Platt()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
@@ -36,6 +40,11 @@ class HazardBlend(Model):
         self._trees.fit(train, validation, None)
         self._network.fit(train, validation, live)
         self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
+
+    @property
+    def trained(self) -> tuple[Model, ...]:
+        """The two models, which also predict by themselves."""
+        return self._network, self._trees
 
     def _logits(self, inputs: Inputs) -> NDArray[np.float64]:
         return (self._network.logits(inputs) + self._trees.logits(inputs)) / 2
@@ -58,3 +67,10 @@ class HazardBlend(Model):
     def parameter_count(self) -> int:
         """Return the number of weights of the networks and nodes of the trees."""
         return self._network.parameter_count() + self._trees.parameter_count()
+
+
+class TableBlend(HazardBlend):
+    """The calibrated mean of `PiecewiseNetwork` and `TunedTrees`: the main model of a flat table."""
+
+    name = "table_blend"
+    parts = (PiecewiseNetwork, TunedTrees)

@@ -8,7 +8,7 @@ a service needs no TensorFlow.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,11 @@ class HazardNetwork(Model):
     name = "hazard_network"
     tasks = frozenset({"purchase"})
     reads_history = False
+    scaling: ClassVar[Any] = Scaler  # how features are standardized
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train on the training rows; validation rows give the learning curve only."""
-        self._scaler = Scaler.fit(train.inputs)
+        self._scaler = self.scaling.fit(train.inputs)
         scaled = self._scaler.apply(train.inputs)
         self._used = np.flatnonzero(scaled.std(axis=0) > 0)  # most features are never missing
         wait = days_to_purchase(train.full_log, train.user_id, train.inputs.now)
@@ -79,7 +80,7 @@ class HazardNetwork(Model):
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load the weights."""
-        self._scaler, self._within = Scaler.from_json(kept["scaler"]), int(kept["within"])
+        self._scaler, self._within = self.scaling.from_json(kept["scaler"]), int(kept["within"])
         with np.load(folder / _FILE) as file:
             self._used = file["used"]
             self._layers = [(file[f"w{k}"], file[f"b{k}"]) for k in range(int(kept["layers"]))]
