@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 from sklearn.model_selection import StratifiedGroupKFold
 
 from shoplens.errors import BrokenTableError, SettingsError
-from shoplens.files import file_digest, whole_file, write_json
+from shoplens.files import file_digest, read_json, whole_file, write_json
 from training.calibration import check_calibration
 from training.datasets import Rows
 from training.fit import train_model
@@ -116,6 +116,18 @@ def _cost(label: NDArray[Any], decision: NDArray[Any], false_alarm_cost: float) 
     return float(1_000 * (missed + false_alarm_cost * false))
 
 
+def _require_same(about: dict[str, Any], keep: Path) -> None:
+    """Raise a SettingsError if the folder has the folds of another benchmark."""
+    card = keep / "benchmark.json"
+    if card.is_file() and read_json(card) != about:
+        raise SettingsError(
+            f"--keep: must be a new folder, or one with folds of the same data and options; {keep} has others. Choose "
+            f"another folder"
+        )
+    keep.mkdir(parents=True, exist_ok=True)
+    write_json(card, about)
+
+
 def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable[[str], None]) -> dict[str, Any]:
     """Cross-validate every model, write the figures to `target` and return them.
 
@@ -140,6 +152,15 @@ def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable
         raise SettingsError(f"--drop: must name columns of the table; received {unknown[0]!r}. It has {names}")
     columns = tuple(one for one in cleaned.columns if one.name not in (*protocol.drop, cleaned.person))
     group = person_numbers(cleaned)
+    about = {
+        "data": {"file": protocol.data.name, "digest": file_digest(protocol.data), "account": str(cleaned.account)},
+        "target": protocol.target,
+        "dropped": list(protocol.drop),
+        "folds": protocol.folds,
+        "false_alarm_cost": protocol.false_alarm_cost,
+    }
+    if keep is not None:
+        _require_same(about, keep)
     prepare([TableBlend.name])
     found = []
     for seed in range(protocol.seed, protocol.seed + protocol.repeats):
@@ -156,16 +177,8 @@ def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable
                     folds[-1].write_parquet(work)
             log(f"seed {seed}, fold {number + 1} of {protocol.folds}")
         found.append(pl.concat(folds).sort("row"))
-    content = {
-        "data": {"file": protocol.data.name, "digest": file_digest(protocol.data), "account": str(cleaned.account)},
-        "target": protocol.target,
-        "dropped": list(protocol.drop),
-        "folds": protocol.folds,
-        "repeats": protocol.repeats,
-        "seed": protocol.seed,
-        "false_alarm_cost": protocol.false_alarm_cost,
-        "models": _figures(cleaned.label.astype(np.float64), group, found, protocol),
-    }
+    figures = _figures(cleaned.label.astype(np.float64), group, found, protocol)
+    content = about | {"repeats": protocol.repeats, "seed": protocol.seed, "models": figures}
     write_json(target, content)
     return content
 
