@@ -117,8 +117,12 @@ def table(
     name = table_name(data)
     folder = (settings.var_dir / "table" / name) if out is None else out.resolve()
     require_replaceable(folder)
-    options = {"group": group, "dates": dates, "false_alarm_cost": false_alarm_cost}
-    found = analyse(Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed, **options))
+    found = analyse(
+        Request(
+            data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates,
+            false_alarm_cost=false_alarm_cost,
+        )
+    )  # fmt: skip
     with whole_folder(folder) as work:
         content = write_results(found, work)
         version = _build_bento(content, settings.root / "uv.lock", work)

@@ -35,7 +35,7 @@ from training.threshold import cheapest_threshold
 _INNER = 4
 _MEMBERS = 2  # networks of each of the four models
 _NEAR = 1e-6  # probabilities are kept this far from 0 and 1
-_SIMPLE = ("base_rate", "logistic_regression", "decision_tree")
+MODELS = ("base_rate", "logistic_regression", "decision_tree", TableBlend.name)
 _METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
 Scores = dict[str, NDArray[np.float64]]
 
@@ -52,6 +52,7 @@ class Protocol:
         repeats: Repeats, each with other folds.
         seed: Seed of the folds and the models; repeat r uses seed + r.
         false_alarm_cost: Cost of a false alarm, in true rows that are missed.
+        models: Names of models; the last is compared with each other one. A blend's parts are evaluated as well.
     """
 
     data: Path
@@ -61,6 +62,7 @@ class Protocol:
     repeats: int = 3
     seed: int = 0
     false_alarm_cost: float = 1.0
+    models: tuple[str, ...] = MODELS
 
 
 def _folds(label: NDArray[Any], group: NDArray[Any], count: int, seed: int) -> Iterator[tuple[Any, Any]]:
@@ -78,13 +80,15 @@ def _train(name: str, recipe: Recipe, rows: Rows) -> dict[str, tuple[Any, Any]]:
     return {one.name: (one.predict(rows.validation.inputs), one.predict(rows.test.inputs)) for one in models}
 
 
-def _cross_fitted(train: RowSet, test: RowSet, recipe: Recipe) -> tuple[Scores, dict[str, float]]:
+def _cross_fitted(
+    train: RowSet, test: RowSet, recipe: Recipe, models: tuple[str, ...]
+) -> tuple[Scores, dict[str, float]]:
     """Return model -> probabilities of the test rows, (rows,), and model -> threshold, learned from `train` alone."""
     odds: dict[str, list[Array]] = {}
     seen: Scores = {}
     for part, (inner, held) in enumerate(_folds(train.labels, train.user_id, _INNER, recipe.seed)):
         rows = Rows(train.take(inner), train.take(held), test, NO_TIME)
-        for name in (*_SIMPLE, TableBlend.name):
+        for name in models:
             for one, (validation, scores) in _train(name, replace(recipe, seed=recipe.seed + part), rows).items():
                 odds.setdefault(one, []).append(logit(np.clip(scores.astype(np.float64), _NEAR, 1 - _NEAR)))
                 seen.setdefault(one, np.zeros(len(train)))[held] = validation
@@ -99,13 +103,13 @@ def _fold(
     group: NDArray[Any],
     rows: tuple[Any, Any],
     seed: int,
-    false_alarm_cost: float,
+    protocol: Protocol,
 ) -> pl.DataFrame:
     """Return the test rows of a fold with each model's probability ("score NAME") and decision ("decision NAME")."""
     encoder = Encoder.fit(cleaned.frame[rows[0]], columns, seed)
     train, test = (encoder.rows(cleaned.frame[one], cleaned.label[one], group[one]) for one in rows)
-    recipe = replace(table_recipe(len(train), seed, false_alarm_cost), members=_MEMBERS)
-    scores, thresholds = _cross_fitted(train, test, recipe)
+    recipe = replace(table_recipe(len(train), seed, protocol.false_alarm_cost), members=_MEMBERS)
+    scores, thresholds = _cross_fitted(train, test, recipe, protocol.models)
     found = {"row": rows[1]} | {f"score {name}": score for name, score in scores.items()}
     return pl.DataFrame(found | {f"decision {name}": score >= thresholds[name] for name, score in scores.items()})
 
@@ -158,10 +162,11 @@ def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable
         "dropped": list(protocol.drop),
         "folds": protocol.folds,
         "false_alarm_cost": protocol.false_alarm_cost,
+        "models": list(protocol.models),
     }
     if keep is not None:
         _require_same(about, keep)
-    prepare([TableBlend.name])
+    prepare(protocol.models)
     found = []
     for seed in range(protocol.seed, protocol.seed + protocol.repeats):
         folds = []
@@ -171,20 +176,20 @@ def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable
                 folds.append(pl.read_parquet(kept))
                 continue
             seed_of_fold = 100 * seed + 10 * number
-            folds.append(_fold(cleaned, columns, group, rows, seed_of_fold, protocol.false_alarm_cost))
+            folds.append(_fold(cleaned, columns, group, rows, seed_of_fold, protocol))
             if kept is not None:
                 with whole_file(kept) as work:
                     folds[-1].write_parquet(work)
             log(f"seed {seed}, fold {number + 1} of {protocol.folds}")
         found.append(pl.concat(folds).sort("row"))
     figures = _figures(cleaned.label.astype(np.float64), group, found, protocol)
-    content = about | {"repeats": protocol.repeats, "seed": protocol.seed, "models": figures}
+    content = about | {"repeats": protocol.repeats, "seed": protocol.seed, "figures": figures}
     write_json(target, content)
     return content
 
 
 def _figures(label: Array, group: NDArray[Any], found: list[pl.DataFrame], protocol: Protocol) -> dict[str, Any]:
-    """Return model -> its metrics, calibration and cost, and the blend minus it."""
+    """Return model -> its metrics, calibration and cost, and the last model minus it."""
     resamples = Resamples(group, RESAMPLES, protocol.seed)
     names = [name.removeprefix("score ") for name in found[0].columns if name.startswith("score ")]
     samples = {}
@@ -195,11 +200,11 @@ def _figures(label: Array, group: NDArray[Any], found: list[pl.DataFrame], proto
     for name in names:
         checks = [check_calibration(label, table[f"score {name}"].to_numpy(), protocol.seed) for table in found]
         costs = [_cost(label, table[f"decision {name}"].to_numpy(), protocol.false_alarm_cost) for table in found]
-        minus = {one: paired_difference(samples[TableBlend.name][one], samples[name][one]) for one in _METRICS[:4]}
+        minus = {one: paired_difference(samples[protocol.models[-1]][one], samples[name][one]) for one in _METRICS[:4]}
         content[name] = {
             **{metric: interval(values).as_json() for metric, values in samples[name].items()},
             "calibration": [check.as_json() for check in checks],
             "cost_per_1000": round(float(np.mean(costs)), 3),
-            "blend_minus_this": {metric: one.as_json() for metric, one in minus.items()},
+            "last_minus_this": {metric: one.as_json() for metric, one in minus.items()},
         }
     return content

@@ -185,9 +185,13 @@ def analyse(request: Request) -> Analysis:
     part, group = {name: divided.where(name) for name in PARTS}, divided.people
     train = cleaned.frame.filter(pl.Series(part["train"]))
     encoder = Encoder.fit(train, columns, request.seed)
-    rows = (encoder.rows(cleaned.frame.filter(pl.Series(one)), cleaned.label[one], group[one]) for one in part.values())
+    rows = {
+        name: encoder.rows(cleaned.frame.filter(pl.Series(one)), cleaned.label[one], group[one])
+        for name, one in part.items()
+    }
     recipe = table_recipe(len(train), request.seed, request.false_alarm_cost)
-    trained = list(train_all(request.models, recipe, Rows(*rows, NO_TIME)))
+    parts = Rows(rows["train"], rows["validation"], rows["test"], NO_TIME)
+    trained = list(train_all(request.models, recipe, parts))
     chosen = max(trained, key=lambda one: one.validation)  # ties go to the simplest
     console.print(f"selected on the validation rows: {chosen.model.name}")
     model = TableModel(target, encoder, chosen.model, typical_row(train, columns))
