@@ -339,7 +339,7 @@ def test_online_shoppers(real_data: Path, tmp_path: Path) -> None:
     floor = content["models"]["base_rate"]["test"]["average_precision"]["high"]
     for name, one in content["models"].items():
         assert name == "base_rate" or one["test"]["average_precision"]["low"] > floor
-    assert found.chosen.model.name in ("tuned_trees", "neural_network", "table_blend")
+    assert found.chosen.model.name in ("tuned_trees", "neural_network", "hazard_blend")
     assert next(iter(found.importances)) == "PageValues"
     for name in ("roc", "precision_recall", "calibration", "importance_table"):
         assert (tmp_path / f"a/plots/{name}.png").stat().st_size > 10_000

@@ -22,7 +22,7 @@ from training.calibration import check_calibration
 from training.datasets import Rows
 from training.fit import train_model
 from training.metrics import purchase_samples
-from training.models.blend import TableBlend
+from training.models.blend import HazardBlend
 from training.models.contract import Recipe
 from training.resamples import Array, Resamples, interval, paired_difference
 from training.rows import RowSet
@@ -35,7 +35,7 @@ from training.threshold import cheapest_threshold
 _INNER = 4
 _MEMBERS = 2  # networks of each of the four models
 _NEAR = 1e-6  # probabilities are kept this far from 0 and 1
-MODELS = ("base_rate", "logistic_regression", "decision_tree", TableBlend.name)
+MODELS = ("base_rate", "logistic_regression", "decision_tree", HazardBlend.name)
 _METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
 Scores = dict[str, NDArray[np.float64]]
 
@@ -76,7 +76,7 @@ def _folds(label: NDArray[Any], group: NDArray[Any], count: int, seed: int) -> I
 def _train(name: str, recipe: Recipe, rows: Rows) -> dict[str, tuple[Any, Any]]:
     """Return model -> its probabilities of the validation rows and of the test rows; a blend also gives its parts."""
     model = train_model(name, recipe, rows, NO_ITEMS)
-    models = [model, *(model.trained if isinstance(model, TableBlend) else ())]
+    models = [model, *(model.parts if isinstance(model, HazardBlend) else ())]
     return {one.name: (one.predict(rows.validation.inputs), one.predict(rows.test.inputs)) for one in models}
 
 

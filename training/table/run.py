@@ -32,7 +32,8 @@ from training.table.select_columns import Selection, select_columns
 from training.table.split import PARTS, Split, crossing, split
 
 MAIN = MAIN_METRIC["purchase"]
-MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "tuned_trees", "neural_network", "table_blend")
+MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "tuned_trees", "neural_network", "hazard_blend")
+_BLEND = ("tuned_trees", "neural_network")
 RESAMPLES = 1_000
 _SHOWN = 20  # columns of the table of importances
 PART = "shoplens_part"
@@ -71,12 +72,12 @@ def table_recipe(rows: int, seed: int, false_alarm_cost: float) -> Recipe:
         optimizer="adamw",
         max_train_rows=200_000,
     )
-    return Recipe("purchase", size, loop, seed, members=4, false_alarm_cost=false_alarm_cost)
+    return Recipe("purchase", size, loop, seed, members=4, blend=_BLEND, false_alarm_cost=false_alarm_cost)
 
 
 def prepare(names: Iterable[str]) -> None:
     """Make networks reproducible, if any of the models named is one."""
-    if {"neural_network", "table_blend"} & set(names):
+    if {"neural_network", "hazard_blend"} & set(names):
         prepare_device("cpu")
 
 
