@@ -21,16 +21,14 @@ from shoplens.files import manifest_version, whole_folder, write_json, write_man
 
 NAME = "shoplens_table"
 _MODELS = (
-    "artifact", "baselines", "blend", "contract", "daily_network", "days", "hazard_network", "piecewise", "ranking", "scaler", "tuned_trees",
-    "waits",
+    "artifact", "baselines", "blend", "contract", "daily_network", "days", "hazard_network", "piecewise",
+    "ranking", "scaler", "tuned_trees", "waits",
 )  # fmt: skip
+_FEATURES = ("catalogue", "fast", "histories", "items", "promotions", "recent", "visits")
 CODE = (
     *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files", "params")),
     *(f"events/{name}.py" for name in ("__init__", "contract")),
-    *(
-        f"features/{name}.py"
-        for name in ("__init__", "catalogue", "fast", "histories", "items", "promotions", "recent", "visits")
-    ),
+    *(f"features/{name}.py" for name in ("__init__", *_FEATURES)),
     *(f"training/{name}.py" for name in ("__init__", "calibration", "rows")),
     *(f"training/models/{name}.py" for name in ("__init__", *_MODELS)),
     *(f"training/table/{name}.py" for name in ("__init__", "columns")),
