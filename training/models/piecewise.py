@@ -58,7 +58,8 @@ def _edges(values: FloatArray) -> tuple[float, ...]:
     if len(np.unique(known[:10_000])) < 3 and len(np.unique(known)) < 3:
         return ()
     above = np.quantile(known[known > known.min()], np.linspace(0, 1, _PIECES + 1))
-    return tuple(np.unique(np.append(known.min(), above)).astype(np.float64).tolist())
+    # Edges that are equal as 32-bit numbers, as features are, would be a piece without width.
+    return tuple(np.unique(np.append(known.min(), above).astype(np.float32)).tolist())
 
 
 def _cut(inputs: Inputs, edges: tuple[tuple[float, ...], ...]) -> Inputs:
