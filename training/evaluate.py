@@ -13,7 +13,6 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.calibration import check_calibration
-from training.loop import prepare_device
 from training.metrics import purchase_samples, ranking_metrics
 from training.models import artifact
 from training.models.ranking import Predicts, rank_all
@@ -113,6 +112,8 @@ def _predictions(rows: RowSet, model: Evaluation) -> pl.DataFrame:
 
 def evaluate(params: Params, settings: Settings) -> None:
     """Write outs/evaluation: metrics.json, plots/ and predictions/."""
+    from training.loop import prepare_device  # loads TensorFlow, which whoever needs only the metrics does not
+
     prepare_device(params.train.device)
     metrics: dict[str, Any] = {}
     with whole_folder(settings.outs_dir / "evaluation") as out:

@@ -22,11 +22,11 @@ from shoplens.files import manifest_version, whole_folder, write_json, write_man
 NAME = "shoplens_table"
 _MODELS = (
     "artifact", "baselines", "blend", "contract", "daily_network", "days", "hazard_network", "piecewise",
-    "ranking", "scaler", "tuned_trees", "waits",
+    "ranking", "scaler", "space", "tuned_trees", "waits",
 )  # fmt: skip
 _FEATURES = ("catalogue", "fast", "histories", "items", "promotions", "recent", "visits")
 CODE = (
-    *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files", "params")),
+    *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files", "models", "params")),
     *(f"events/{name}.py" for name in ("__init__", "contract")),
     *(f"features/{name}.py" for name in ("__init__", *_FEATURES)),
     *(f"training/{name}.py" for name in ("__init__", "calibration", "rows")),
