@@ -125,6 +125,12 @@ class UserLog:
             raise FeatureError(f"event log {folder}: cannot be read ({error}). Run the stage `features`") from error
         return cls(users, EventLog(**columns))
 
+    @classmethod
+    def without_events(cls) -> "UserLog":
+        """Return a log of nobody."""
+        users = pl.DataFrame(schema={"user_id": pl.String, "begin": pl.Int64, "end": pl.Int64})
+        return cls(users, Histories.none(0).log)
+
     def as_of(self, user_ids: Any, times: Any, n: int) -> "Histories":
         """Return the last `n` events of each user that were known just before each time.
 
@@ -205,6 +211,12 @@ class Histories:
     log: EventLog
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
+
+    @classmethod
+    def none(cls, rows: int) -> "Histories":
+        """Return histories without events."""
+        places = np.zeros(rows, dtype=np.int64)
+        return cls(EventLog(**{name: np.zeros(0, dtype=kind) for name, kind in _KINDS.items()}), places, places)
 
     def __len__(self) -> int:
         return len(self.begin)

@@ -28,7 +28,7 @@ def _registered(task: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-BlendPart = Literal["boosted_trees", "hazard_network", "daily_network"]
+BlendPart = Literal["boosted_trees", "hazard_network", "daily_network", "tuned_trees", "neural_network"]
 PurchaseModel = Annotated[str, _registered("purchase")]
 NextItemModel = Annotated[str, _registered("next_item")]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]

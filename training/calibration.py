@@ -157,9 +157,13 @@ class Platt:
         slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
         return cls(slope, intercept) if slope > 0 else cls()
 
+    def line(self, logit: Array) -> Array:
+        """Return calibrated logits, (rows,)."""
+        return self.slope * logit + self.intercept
+
     def probability(self, logit: Array) -> NDArray[np.float32]:
         """Return calibrated probabilities, (rows,)."""
-        return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.intercept))), dtype=np.float32)
+        return np.asarray(1 / (1 + np.exp(-self.line(logit))), dtype=np.float32)
 
     def as_json(self) -> dict[str, float]:
         """Return JSON-serializable values."""

@@ -1,6 +1,6 @@
 """The command `shoplens table`, and the Bento of its model: a deterministic package whose digest is the version.
 
-model/                    training.table.model
+model/                    training.table.columns
 table.json                the source data; the columns that the model does not use, with the reasons
 requirements.txt          pinned to uv.lock
 manifest.json             digest of every file
@@ -20,18 +20,25 @@ from shoplens.errors import SettingsError
 from shoplens.files import manifest_version, whole_folder, write_json, write_manifest
 
 NAME = "shoplens_table"
+_MODELS = (
+    "artifact", "baselines", "blend", "contract", "daily_network", "days", "hazard_network", "piecewise",
+    "ranking", "scaler", "space", "tuned_trees", "waits",
+)  # fmt: skip
+_FEATURES = ("catalogue", "fast", "histories", "items", "promotions", "recent", "visits")
 CODE = (
-    *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files")),
-    "training/__init__.py",
-    *(f"training/table/{name}.py" for name in ("__init__", "model")),
+    *(f"shoplens/{name}.py" for name in ("__init__", "errors", "files", "models", "params")),
+    *(f"events/{name}.py" for name in ("__init__", "contract")),
+    *(f"features/{name}.py" for name in ("__init__", *_FEATURES)),
+    *(f"training/{name}.py" for name in ("__init__", "calibration", "rows")),
+    *(f"training/models/{name}.py" for name in ("__init__", *_MODELS)),
+    *(f"training/table/{name}.py" for name in ("__init__", "columns")),
     "serving/__init__.py",
     *(f"serving/table/{name}.py" for name in ("__init__", "service")),
 )
 _NEEDS = (
-    "bentoml", "fastapi", "filelock", "joblib", "numpy", "pandas", "polars", "pydantic", "scikit-learn", "scipy",
-    "threadpoolctl",
+    "bentoml", "fastapi", "filelock", "joblib", "numpy", "polars", "pydantic", "scikit-learn", "scipy", "skrub",
 )  # fmt: skip
-_INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "*.txt"]
+_INCLUDED = ["**/*.py", "**/*.json", "**/*.joblib", "**/*.npz", "**/*.parquet", "*.txt"]
 _DESCRIPTION = """\
 # ShopLens: a flat table
 
@@ -97,6 +104,9 @@ def table(
         Literal["day-first", "month-first"] | None,
         typer.Option(help="How to read dates such as 1/2/2024, if no value proves it."),
     ] = None,
+    false_alarm_cost: Annotated[
+        float, typer.Option(min=1e-9, help="Cost of a false alarm, in true rows missed; it decides the threshold.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same arguments give the same metrics and the same model.")] = 42,
 ) -> None:
     """Train and evaluate every tabular model on a flat table; write a report and build the Bento of the best one."""
@@ -108,11 +118,16 @@ def table(
     name = table_name(data)
     folder = (settings.var_dir / "table" / name) if out is None else out.resolve()
     require_replaceable(folder)
-    found = analyse(Request(data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates))
+    found = analyse(
+        Request(
+            data, target, time, frozenset(keep or ()), keep_duplicates, seed, group=group, dates=dates,
+            false_alarm_cost=false_alarm_cost,
+        )
+    )  # fmt: skip
     with whole_folder(folder) as work:
         content = write_results(found, work)
         version = _build_bento(content, settings.root / "uv.lock", work)
-        body = shlex.quote(json.dumps(found.chosen.model.example, ensure_ascii=False))
+        body = shlex.quote(json.dumps(found.model.example, ensure_ascii=False))
         serve = (
             f"bentoml serve {shlex.quote(str(folder / 'bento'))} --port 3000\n"
             f"curl -s -X POST http://127.0.0.1:3000/predict -H 'Content-Type: application/json' -d {body}"

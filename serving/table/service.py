@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from shoplens.files import manifest_version, read_json
-from training.table.model import Column, load
+from training.table.columns import Column, load
 
 _LONGEST = 1_000  # characters in a category
 
@@ -117,9 +117,9 @@ class TablePredictions:
         self._schema = {column.name: _TYPES[column.kind] for column in self.model.columns}
         self.about = About(
             model_version=manifest_version(package),
-            model=self.model.name,
+            model=self.model.model.name,
             target=self.model.target,
-            threshold=self.model.threshold,
+            threshold=self.model.model.threshold,
             data=content["data"],
         )
 
@@ -133,7 +133,7 @@ class TablePredictions:
         probability = float(self.model.predict(frame)[0])
         return Answer(
             probability=round(probability, 6),
-            decision=probability >= self.model.threshold,
+            decision=probability >= self.about.threshold,
             model_version=self.about.model_version,
         )
 

@@ -92,7 +92,7 @@ def wait_ready(client: httpx.Client, server: subprocess.Popen, log: Path) -> Non
 
 
 def example(made: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = read_json(made["out"] / "model/model.json")["example"]
+    row: dict[str, Any] = read_json(made["out"] / "model/columns.json")["example"]
     return row
 
 
@@ -114,7 +114,7 @@ def test_the_pages_are_complete_and_self_contained(made: dict[str, Any]) -> None
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert page.count("data:image/png;base64,") == 4
     text = (made["out"] / "report.md").read_text()
-    for words in ("**purchase_amount** | number", "leaks the target", "by time (seen_on)", "boosted_trees", "curl"):
+    for words in ("**purchase_amount** | number", "leaks the target", "by time (seen_on)", "tuned_trees", "curl"):
         assert words in text
     for plot in re.findall(r"\]\((plots/[^)]+)\)", text):
         assert (made["out"] / plot).is_file()
@@ -132,7 +132,7 @@ def test_a_row_gets_a_prediction(service: httpx.Client, made: dict[str, Any]) ->
 
 
 def test_the_service_predicts_what_training_predicts(service: httpx.Client, made: dict[str, Any]) -> None:
-    from training.table.model import load
+    from training.table.columns import load
 
     model = load(made["out"] / "model")
     rows = pl.read_parquet(made["out"] / "cleaned.parquet")[-5:]

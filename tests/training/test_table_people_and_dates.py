@@ -67,14 +67,14 @@ def test_us_dates_split_by_time() -> None:
 
 def test_people_again_is_split_by_user_id() -> None:
     """60 people of ten rows: nothing predicts new ones, and the report says that the split is by user_id."""
-    found = analyse(Request(CASES / "people_again.csv", "churned", models=("base_rate", "boosted_trees")))
+    found = analyse(Request(CASES / "people_again.csv", "churned", models=("base_rate", "decision_tree")))
     part = found.split.part
     sides = pl.DataFrame({"person": found.cleaned.frame["user_id"], "part": part}).group_by("person").n_unique()
     assert sides["part"].to_list() == [1] * 60
     assert [int((part == n).sum()) for n in range(len(PARTS))] == [360, 120, 120]
     assert found.split.how.startswith("by user_id, which repeats")
     assert found.selection.dropped == {"user_id": "identifies people: nothing learned from it holds for new ones"}
-    precision = as_metrics(found.trained, found.chosen)["boosted_trees"]["test"]["average_precision"]
+    precision = as_metrics(found.trained, found.chosen)["decision_tree"]["test"]["average_precision"]
     assert precision["value"] < 0.3  # .869 where the same people are on both sides
     assert precision["high"] - precision["low"] > 0.3  # 12 people were drawn, not 120 rows
 

@@ -1,4 +1,4 @@
-"""The models that a deep model of purchases must beat: base rate, personal frequency, and trees (scikit-learn)."""
+"""The models that a deep model of purchases must beat: base rate, personal frequency, a line, trees."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Any
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from training.calibration import Platt
 from training.models.contract import FloatArray, Model
+from training.models.scaler import Scaler
 from training.rows import Inputs, RowSet
 
 _RATE = "weekly_orders_90d"
@@ -60,6 +63,38 @@ class PersonalFrequency(BaseRate):
             return base
         rate = inputs.tabular[:, inputs.names.index(_RATE)]
         return np.where(np.isnan(rate), base, -np.expm1(-rate)).astype(np.float32)
+
+
+class Logistic(Model):
+    """Logistic regression on standardized features."""
+
+    name = "logistic_regression"
+    tasks = frozenset({"purchase"})
+    reads_history = False
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Fit on the training rows."""
+        self._scaler = Scaler.fit(train.inputs)
+        line = LogisticRegression(max_iter=2_000).fit(self._scaler.apply(train.inputs), train.labels > 0)
+        self._weights, self._intercept = line.coef_[0], float(line.intercept_[0])
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """See `Model.predict`."""
+        return np.asarray(expit(self._scaler.apply(inputs) @ self._weights + self._intercept), dtype=np.float32)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Return scaler, weights and intercept; no file is written."""
+        line = {"weights": self._weights.tolist(), "intercept": self._intercept}
+        return {"scaler": self._scaler.as_json(), **line}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Restore the weights."""
+        self._scaler, self._intercept = Scaler.from_json(kept["scaler"]), float(kept["intercept"])
+        self._weights = np.array(kept["weights"])
+
+    def parameter_count(self) -> int:
+        """Return the number of weights."""
+        return len(self._weights) + 1
 
 
 _FILE = "trees.joblib"

@@ -1,4 +1,4 @@
-"""The main purchase model: networks and boosted trees, averaged and calibrated.
+"""The main model of purchases and of flat tables: networks and boosted trees, averaged and calibrated.
 
 They err differently: trees cut, a network over features is smooth, and one over days sees what no feature keeps. The
 mean of their logits, with equal weights, beats each of them on the validation rows. One more line on those rows, logit'
@@ -18,15 +18,17 @@ from training.models.baselines import BoostedTrees
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.daily_network import DailyNetwork
 from training.models.hazard_network import HazardNetwork
+from training.models.piecewise import PiecewiseNetwork
+from training.models.tuned_trees import TunedTrees
 from training.rows import Inputs, RowSet
 
 _PARTS: dict[str, type[BoostedTrees | HazardNetwork | DailyNetwork]] = {
-    one.name: one for one in (BoostedTrees, HazardNetwork, DailyNetwork)
+    one.name: one for one in (BoostedTrees, HazardNetwork, DailyNetwork, TunedTrees, PiecewiseNetwork)
 }
 
 
 class HazardBlend(Model):
-    """The calibrated mean of the models in `train.purchase.blend`."""
+    """The calibrated mean of the models in `Recipe.blend`."""
 
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
@@ -46,6 +48,11 @@ class HazardBlend(Model):
             one.report = self.report if network else None
             one.fit(train, validation, live if network else None)
         self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
+
+    @property
+    def parts(self) -> tuple[Model, ...]:
+        """The trained models, which also predict by themselves."""
+        return tuple(self._parts)
 
     def _logits(self, inputs: Inputs) -> NDArray[np.float64]:
         return np.asarray(np.mean([one.logits(inputs) for one in self._parts], axis=0), dtype=np.float64)

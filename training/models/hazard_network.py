@@ -37,6 +37,7 @@ class HazardNetwork(Model):
     name = "hazard_network"
     tasks = frozenset({"purchase"})
     reads_history = False
+    scaling: ClassVar[Any] = Scaler  # how features are standardized
     space: ClassVar = {
         "network.width": Among((32, 64, 96, 128, 192)),
         "network.blocks": Between(1, 3),
@@ -48,7 +49,7 @@ class HazardNetwork(Model):
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train on the training rows; validation rows give the learning curve only."""
-        self._scaler = Scaler.fit(train.inputs)
+        self._scaler = self.scaling.fit(train.inputs)
         scaled = self._scaler.apply(train.inputs)
         self._used = np.flatnonzero(scaled.std(axis=0) > 0)  # most features are never missing
         wait = days_to_purchase(train.full_log, train.user_id, train.inputs.now)
@@ -88,7 +89,7 @@ class HazardNetwork(Model):
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load the weights."""
-        self._scaler, self._within = Scaler.from_json(kept["scaler"]), int(kept["within"])
+        self._scaler, self._within = self.scaling.from_json(kept["scaler"]), int(kept["within"])
         with np.load(folder / _FILE) as file:
             self._used = file["used"]
             self._layers = [(file[f"w{k}"], file[f"b{k}"]) for k in range(int(kept["layers"]))]

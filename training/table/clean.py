@@ -17,7 +17,7 @@ from events.sources.readers import read_table
 from events.transform.columns import number, text
 from events.transform.times import moment
 from shoplens.errors import BrokenTableError, SettingsError, SourceError
-from training.table.model import Column, Kind
+from training.table.columns import Column, Kind
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; MySQL writes "\n" as two characters
 _TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")

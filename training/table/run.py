@@ -3,45 +3,43 @@
 import base64
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from markupsafe import Markup, escape
-from sklearn.compose import ColumnTransformer
 
 from shoplens.files import file_digest, folder_digest, write_json
+from shoplens.params import SequenceLoopParams, SequenceNetworkParams
 from shoplens.stage import console
 from shoplens.templates import load_template
 from training.calibration import check_calibration
+from training.datasets import Rows
+from training.evaluate import MAIN_METRIC, Evaluation, evaluate_model
 from training.explain import permutation_importance
-from training.metrics import purchase_metrics, purchase_samples
+from training.fit import train_model
+from training.loop import prepare_device
+from training.metrics import purchase_metrics
+from training.models.contract import Model, Recipe
 from training.plots import write_calibration, write_curves, write_importance
-from training.resamples import Array, Interval, Resamples, interval, intervals, paired_difference
+from training.resamples import Interval, Resamples, interval, paired_difference
 from training.table.clean import Cleaned, clean, groups_of, read_flat
-from training.table.model import (
-    MODEL_NAMES,
-    Column,
-    Scores,
-    TableModel,
-    fit_classifier,
-    preprocessing,
-    to_inputs,
-    typical_row,
-)
+from training.table.columns import NO_ITEMS, NO_TIME, Encoder, Scores, TableModel, typical_row
 from training.table.select_columns import Selection, select_columns
 from training.table.split import PARTS, Split, crossing, split
 
-MAIN = "average_precision"
-THRESHOLD = 0.5
+MAIN = MAIN_METRIC["purchase"]
+MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "tuned_trees", "neural_network", "hazard_blend")
+_BLEND = ("tuned_trees", "neural_network")
 RESAMPLES = 1_000
 _SHOWN = 20  # columns of the table of importances
 PART = "shoplens_part"
 _REPEATS = 10
 _ROWS = 10_000  # test rows whose columns are shuffled; with more, the variation between shuffles dominates anyway
+_PASSES, _FEWEST, _SHOWN_ROWS = 16, 4, 400_000  # epochs of a small table, of a large one, and rows shown in all
 
 
 @dataclass(frozen=True)
@@ -50,57 +48,59 @@ class Trained:
 
     Attributes:
         validation: Average precision on the validation rows, by which the model is selected.
-        score: Probabilities of the test rows, (rows,).
-        samples: Metric -> values on the test rows and on each resample, (RESAMPLES + 1,).
+        test: Predictions and metrics on the test rows.
     """
 
-    model: TableModel
+    model: Model
     validation: float
-    score: Scores
-    samples: dict[str, Array]
+    test: Evaluation
+
+    @property
+    def score(self) -> Scores:
+        """Probabilities of the test rows, (rows,)."""
+        return np.asarray(self.test.score)
 
 
-def parts_of(frame: pl.DataFrame, divided: Split) -> dict[str, pl.DataFrame]:
-    """Return the rows of each part."""
-    return {name: frame.filter(pl.Series(divided.where(name))) for name in PARTS}
+def table_recipe(rows: int, seed: int, false_alarm_cost: float) -> Recipe:
+    """Return the parameters of the models of a table with so many training rows."""
+    size = SequenceNetworkParams(length=1, heads=1, width=64, blocks=2, dropout=0.3)
+    loop = SequenceLoopParams(
+        epochs=min(_PASSES, max(_FEWEST, _SHOWN_ROWS // max(rows, 1))),
+        patience=1,
+        batch_size=min(512, max(32, rows // 16)),
+        learning_rate=0.003,
+        optimizer="adamw",
+        max_train_rows=200_000,
+    )
+    return Recipe("purchase", size, loop, seed, members=4, blend=_BLEND, false_alarm_cost=false_alarm_cost)
 
 
-def fit_preprocessing(frame: pl.DataFrame, columns: tuple[Column, ...], divided: Split) -> ColumnTransformer:
-    """Return the preprocessing, fitted on the training rows only."""
-    return preprocessing(columns).fit(to_inputs(parts_of(frame, divided)["train"], columns))
+def prepare(names: Iterable[str]) -> None:
+    """Make networks reproducible, if any of the models named is one."""
+    if {"neural_network", "hazard_blend"} & set(names):
+        prepare_device("cpu")
 
 
-def train_all(
-    cleaned: Cleaned, columns: tuple[Column, ...], divided: Split, target: str, seed: int, names: tuple[str, ...]
-) -> Iterator[Trained]:
-    """Train each model on the training rows and evaluate it on the test rows, in the order of `names`.
-
-    The bootstrap resamples people if a column identifies them, else rows.
-    """
-    parts = parts_of(cleaned.frame, divided)
-    labels = {name: cleaned.label[divided.where(name)] for name in PARTS}
-    fitted = fit_preprocessing(cleaned.frame, columns, divided)
-    model = TableModel("", target, THRESHOLD, columns, fitted, None, typical_row(parts["train"], columns))
-    matrix = {name: model.matrix(rows) for name, rows in parts.items()}
-    resamples = Resamples(divided.people[divided.where("test")].astype(str), RESAMPLES, seed)
+def train_all(names: Iterable[str], recipe: Recipe, rows: Rows) -> Iterator[Trained]:
+    """Train each model on the training rows and evaluate it on the test rows, in the order of `names`."""
+    prepare(names)
+    resamples = Resamples(rows.test.user_id, RESAMPLES, recipe.seed)
     for name in names:
         began = time.monotonic()
-        train, validation = ((matrix[part], labels[part]) for part in ("train", "validation"))
-        model = replace(model, name=name, estimator=fit_classifier(name, train, validation, seed))
-        reached = purchase_metrics(labels["validation"].astype(np.float32), model.score(matrix["validation"]))[MAIN]
-        score = model.score(matrix["test"])
-        samples = purchase_samples(labels["test"].astype(np.float64), score, resamples, THRESHOLD)
-        console.print(f"{name:20} {MAIN} {interval(samples[MAIN])} ({time.monotonic() - began:.1f} s)")
-        yield Trained(model, reached, score, samples)
+        model = train_model(name, recipe, rows, NO_ITEMS)
+        reached = purchase_metrics(rows.validation.labels, model.predict(rows.validation.inputs))[MAIN]
+        found = Trained(model, reached, evaluate_model(model, rows.test, resamples))
+        console.print(f"{name:20} {MAIN} {interval(found.test.samples[MAIN])} ({time.monotonic() - began:.1f} s)")
+        yield found
 
 
 def as_metrics(trained: list[Trained], chosen: Trained) -> dict[str, Any]:
     """Return model -> test metrics with intervals, validation metric, and the selected model minus this model."""
     return {
         one.model.name: {
-            "test": {metric: interval.as_json() for metric, interval in intervals(one.samples).items()},
+            "test": {metric: interval.as_json() for metric, interval in one.test.intervals().items()},
             "validation": {MAIN: round(one.validation, 6)},
-            "chosen_minus_this": {MAIN: paired_difference(chosen.samples[MAIN], one.samples[MAIN]).as_json()},
+            "chosen_minus_this": {MAIN: paired_difference(chosen.test.samples[MAIN], one.test.samples[MAIN]).as_json()},
         }
         for one in trained
     }
@@ -117,9 +117,10 @@ class Request:
         keep: Columns that are never dropped.
         keep_duplicates: Whether exact duplicates count as separate rows.
         seed: Seed of all random numbers.
-        models: Members of MODEL_NAMES, including the base rate.
+        models: Names of models, from simple to complex.
         group: The column that identifies people, or "none"; default: the one whose IDs repeat.
         dates: "day-first" or "month-first", for ambiguous dates.
+        false_alarm_cost: Cost of a false alarm, in true rows that are missed; it decides the threshold.
     """
 
     data: Path
@@ -131,6 +132,7 @@ class Request:
     models: tuple[str, ...] = MODEL_NAMES
     group: str | None = None
     dates: str | None = None
+    false_alarm_cost: float = 1.0
 
 
 def _importances(model: TableModel, cleaned: Cleaned, divided: Split, seed: int) -> dict[str, Interval]:
@@ -161,6 +163,7 @@ class Analysis:
     selection: Selection
     trained: list[Trained]
     chosen: Trained
+    model: TableModel
     importances: dict[str, Interval]
 
 
@@ -180,12 +183,22 @@ def analyse(request: Request) -> Analysis:
     selection = select_columns(cleaned, divided, request.keep, request.seed)
     columns = selection.columns
     console.print(f"{len(columns)} input columns, {divided.where('train').sum():,} training rows")
-    trained = list(train_all(cleaned, columns, divided, target, request.seed, request.models))
+    part, group = {name: divided.where(name) for name in PARTS}, divided.people
+    train = cleaned.frame.filter(pl.Series(part["train"]))
+    encoder = Encoder.fit(train, columns, request.seed)
+    rows = {
+        name: encoder.rows(cleaned.frame.filter(pl.Series(one)), cleaned.label[one], group[one])
+        for name, one in part.items()
+    }
+    recipe = table_recipe(len(train), request.seed, request.false_alarm_cost)
+    parts = Rows(rows["train"], rows["validation"], rows["test"], NO_TIME)
+    trained = list(train_all(request.models, recipe, parts))
     chosen = max(trained, key=lambda one: one.validation)  # ties go to the simplest
     console.print(f"selected on the validation rows: {chosen.model.name}")
-    importances = _importances(chosen.model, cleaned, divided, request.seed)
+    model = TableModel(target, encoder, chosen.model, typical_row(train, columns))
+    importances = _importances(model, cleaned, divided, request.seed)
     console.print(f"importance of {len(columns)} columns: {_REPEATS} shuffles of at most {_ROWS:,} test rows each")
-    return Analysis(request, cleaned, divided, selection, trained, chosen, importances)
+    return Analysis(request, cleaned, divided, selection, trained, chosen, model, importances)
 
 
 def _columns(found: Analysis) -> list[dict[str, Any]]:
@@ -228,7 +241,8 @@ def summary(found: Analysis, model: Path) -> dict[str, Any]:
         "chosen": {
             "model": found.chosen.model.name,
             "by": f"{MAIN} on the validation rows",
-            "threshold": THRESHOLD,
+            "threshold": round(found.chosen.model.threshold, 6),
+            "false_alarm_cost": found.request.false_alarm_cost,
             "digest": folder_digest(model),
         },
         "importance": {name: one.as_json() for name, one in found.importances.items()},
@@ -237,13 +251,12 @@ def summary(found: Analysis, model: Path) -> dict[str, Any]:
 
 def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
     """Write the cleaned and quarantined rows, model/, plots/ and metrics.json; return the content of metrics.json."""
-    for name in ("model", "plots"):
-        (folder / name).mkdir()
+    (folder / "plots").mkdir()
     part = pl.Series(PART, [PARTS[index] for index in found.split.part])
     target = pl.Series(found.request.target, found.cleaned.label.astype(bool))
     found.cleaned.frame.with_columns(target, part).write_parquet(folder / "cleaned.parquet")
     found.cleaned.quarantine.write_parquet(folder / "quarantine.parquet")
-    found.chosen.model.save(folder / "model")
+    found.model.save(folder / "model")
     label = found.cleaned.label[found.split.where("test")].astype(np.float32)
     others = [one for one in found.trained if one is not found.chosen and one.model.name != "base_rate"]
     scores = {"model": found.chosen.score, **{one.model.name: one.score for one in others}}

@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 from shoplens.errors import BrokenTableError, SettingsError
 from shoplens.stage import console
 from training.table.clean import Cleaned
-from training.table.model import Column
+from training.table.columns import Column
 from training.table.split import Split
 
 # Among rows with a value, a false target is at least a hundred times rarer than overall, and at least half of the rows

@@ -102,10 +102,16 @@ def crossing(part: NDArray[np.int8], group: NDArray[np.int64]) -> int:
     return int(np.isin(group[test], group[~test]).sum())
 
 
-def _numbered(person: pl.Series, copy_of: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return (rows,) person numbers; a row without a person is grouped with its copies."""
+def person_numbers(cleaned: Cleaned) -> NDArray[np.int64]:
+    """Return (rows,) numbers, equal for the rows of one person, or for copies where no column identifies people.
+
+    A row without a person is grouped with its copies.
+    """
+    if cleaned.person is None:
+        return cleaned.copy_of
+    person = cleaned.frame[cleaned.person]
     filled = person.rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
-    return np.where(person.is_null().to_numpy(), -1 - copy_of, filled)
+    return np.where(person.is_null().to_numpy(), -1 - cleaned.copy_of, filled)
 
 
 def split(cleaned: Cleaned, seed: int) -> Split:
@@ -115,7 +121,7 @@ def split(cleaned: Cleaned, seed: int) -> Split:
         BrokenTableError: a part would have fewer than three rows of a label, or there are too few people.
     """
     label, copy_of, person = cleaned.label, cleaned.copy_of, cleaned.person
-    people = np.arange(len(label)) if person is None else _numbered(cleaned.frame[person], copy_of)
+    people = np.arange(len(label)) if person is None else person_numbers(cleaned)
     if cleaned.time is not None:
         part = _by_time(cleaned.frame[cleaned.time])
         how = f"by time ({cleaned.time}): earlier rows train, later rows test"
