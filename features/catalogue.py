@@ -1,4 +1,4 @@
-"""The catalogue: every item in the events, with an index and its known content.
+"""The catalogue: every item in the events or in the table of items, with an index and its known content.
 
 Index 0 is padding or no item, 1 is an unknown item, and items start at 2.
 """
@@ -106,7 +106,7 @@ def _price_band(price: str) -> pl.Expr:
 
 
 def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
-    """Index every item of a log, sorted by ID, and attach its content from `items`.
+    """Index every item of a log and of `items`, sorted by ID, and attach its content: a new product has no event yet.
 
     `price_band` uses the item's list price, or else the first price seen: an average over the whole log would leak
     later prices into training rows.
@@ -128,7 +128,7 @@ def read_catalogue(events: Any, items: pl.DataFrame) -> Catalogue:
         pl.col("price").alias("list_price"),
     )
     frame = (
-        seen.join(content, on="item_id", how="left")
+        seen.join(content, on="item_id", how="full", coalesce=True)
         .sort("item_id")
         .with_row_index("item_index", FIRST_INDEX)
         .with_columns(

@@ -12,7 +12,7 @@ _Deep = Literal["cnn", "lstm", "transformer"]
 _Hazards = Literal["hazard_network", "hazard_blend"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
 _Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
-NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker"]
+NextItemModel = Literal[_Counts, "content_knn", "lambdarank", "listwise_ranker"]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -125,6 +125,7 @@ class CandidateParams(_Strict):
     memory: int = Field(ge=0, description="Items of the user's history, by decayed count.")
     neighbours: int = Field(ge=0, description="Items that follow, and items similar to, the latest events: of each.")
     popular: int = Field(ge=1, description="Popular items.")
+    unseen: int = Field(ge=0, description="Items without an event before, by content; 0: content is not used at all.")
 
 
 class RowsParams(_Strict):

@@ -96,6 +96,7 @@ _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
     "decayed_frequency": ("training.models.counts:DecayedFrequency", _NEXT_ITEM),
     "item_knn": ("training.models.knn:ItemKnn", _NEXT_ITEM),
     "sequential_rules": ("training.models.knn:SequentialRules", _NEXT_ITEM),
+    "content_knn": ("training.models.knn:ContentKnn", _NEXT_ITEM),
     "ease": ("training.models.knn:Ease", _NEXT_ITEM),
     "tifu_knn": ("training.models.knn:TifuKnn", _NEXT_ITEM),
     "up_cf": ("training.models.knn:UpCf", _NEXT_ITEM),

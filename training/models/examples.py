@@ -1,11 +1,12 @@
 """Candidates with targets: what a ranker learns from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.models.candidates import CandidateMaker, Candidates
+from training.models.content import ContentMap
 from training.models.contract import FloatArray, Recipe
 from training.models.neighbours import Neighbours
 from training.rows import RowSet
@@ -75,11 +76,14 @@ class Examples:
         return features, mask.astype(np.float32), target / target.sum(axis=1, keepdims=True)
 
 
-def count_rules(recipe: Recipe, rows: RowSet, size: int, until: np.datetime64) -> Neighbours | None:
+def count_rules(recipe: Recipe, rows: RowSet, maker: CandidateMaker, until: np.datetime64) -> Neighbours | None:
     """Count rules among events known before `until`; None if the candidates use none."""
-    if recipe.candidates is None or not recipe.candidates.neighbours:
+    if recipe.candidates is None or not (recipe.candidates.neighbours or recipe.candidates.unseen):
         return None
-    return Neighbours.count(rows.full_log, size, until)
+    rules = Neighbours.count(rows.full_log, maker.size, until)
+    if not recipe.candidates.unseen:
+        return rules
+    return replace(rules, content=ContentMap.fit(maker.content, rules.similar))
 
 
 def examples_of(recipe: Recipe, maker: CandidateMaker, train: RowSet, validation: RowSet) -> tuple[Examples, Examples]:
@@ -93,7 +97,7 @@ def examples_of(recipe: Recipe, maker: CandidateMaker, train: RowSet, validation
     parts = []
     for fold, bound in enumerate(bounds):
         rows = train.take(np.flatnonzero(folds == fold))
-        rules = count_rules(recipe, train, maker.size, np.datetime64(int(bound), "us"))
+        rules = count_rules(recipe, train, maker, np.datetime64(int(bound), "us"))
         parts.append(Examples.make(maker, rows, rules))
-    first = count_rules(recipe, train, maker.size, validation.inputs.now.min())
+    first = count_rules(recipe, train, maker, validation.inputs.now.min())
     return Examples.join(parts), Examples.make(maker, validation, first)

@@ -101,7 +101,7 @@ class ListwiseRanker(Model):
             _Member(_learn(self.recipe, examples, held_out, self.recipe.seed + k, live if k == 0 else None))
             for k in range(self.recipe.members)
         ]
-        self._neighbours = count_rules(self.recipe, train, self._maker.size, validation.inputs.now.max())
+        self._neighbours = count_rules(self.recipe, train, self._maker, validation.inputs.now.max())
 
     def _scale(self, features: NDArray[np.float16]) -> None:
         self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
