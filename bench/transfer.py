@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from bench.harness import ROOT, markdown
 from features.catalogue import FIRST_INDEX, Catalogue
-from features.content import content_vectors
 from features.histories import UserLog
 from shoplens.files import read_json
 from shoplens.params import load_params
 from training.datasets import build_rows
 from training.metrics import ranking_metrics
 from training.models.content import ContentMap
+from training.models.content_vectors import content_vectors
 from training.models.neighbours import Neighbours
 from training.models.ranking import top_items
 from training.resamples import Array, Resamples, interval, paired_difference

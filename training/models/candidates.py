@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FIRST_INDEX, Catalogue
-from features.content import content_vectors
 from features.items import NAMES as ITEM_NAMES
 from features.items import ItemTables
 from shoplens.params import CandidateParams
 from training.models.content import ContentMap, Pool, has_events
+from training.models.content_vectors import content_vectors
 from training.models.memory import Describer, Places, Rhythm, Visits, item_rows, memory_score, ranks
 from training.models.neighbours import Neighbours
 from training.rows import Inputs

@@ -77,7 +77,7 @@ class ContentMap:
         """Learn the map.
 
         Args:
-            content: Places and vectors, see `features.content.content_vectors`.
+            content: Places and vectors, see `training.models.content_vectors.content_vectors`.
             similar: The similarity of each pair of items, (size, size); items without any are left out.
             prior: M of another shop, (d, d); by default, only equal words and prices are similar.
         """

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from features.content import content_vectors
 from features.histories import Histories
 from training.models.content import ContentMap
+from training.models.content_vectors import content_vectors
 from training.models.contract import Model
 from training.models.counts import popular_items
 from training.models.memory import Visits
@@ -92,7 +92,8 @@ class ContentKnn(_Knn):
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the map and the content."""
-        np.savez_compressed(folder / "content.npz", **self.content.arrays())
+        arrays: dict[str, Any] = self.content.arrays()
+        np.savez_compressed(folder / "content.npz", **arrays)
         return {}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:

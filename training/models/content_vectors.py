@@ -58,4 +58,4 @@ def _encode(texts: list[str]) -> NDArray[np.float32]:
     once = [" ".join(dict.fromkeys(text.split())) for text in texts]  # a word of title and category counts once
     found = np.asarray(encoder.embed(once), dtype=np.float32) if once else np.zeros((0, 256), dtype=np.float32)
     length = np.linalg.norm(found, axis=1, keepdims=True)
-    return np.divide(found, length, out=np.zeros_like(found), where=length > 0)
+    return np.asarray(np.divide(found, length, out=np.zeros_like(found), where=length > 0), dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import COLUMNS, Catalogue
-from features.content import content_vectors
+from training.models.content_vectors import content_vectors
 
 ITEMS = [  # title, category, price band
     ("Whole milk", "dairy", 2),
