@@ -16,7 +16,7 @@ from training.models import content
 from training.models.candidates import CandidateMaker
 from training.models.content import ContentMap
 from training.models.contract import model_class
-from training.models.examples import count_rules
+from training.models.examples import count_rules, examples_of
 from training.models.ranking import rank_all
 from training.resamples import Resamples, paired_difference
 from training.rows import Inputs, RowSet
@@ -114,6 +114,19 @@ def test_unseen_candidates_have_no_event_and_are_new_to_everybody(new_items, rec
     assert not {"content_score", "content_rank"} & set(without.names)
 
 
+def test_content_is_left_out_where_nobody_takes_new_items(new_items, rows, recipe, catalogue) -> None:
+    """In the tiny world every item was taken before; in the other, every target is new to everybody."""
+    own = recipe("next_item")
+    used = {}
+    for name, (found, items) in {"old": (rows("next_item"), catalogue), "new": new_items}.items():
+        maker = CandidateMaker(items, own.candidates)
+        examples, held_out = examples_of(own, maker, found.train, found.validation)
+        used[name] = maker.uses_content
+        assert examples.features.shape[1] == held_out.features.shape[1]
+        assert ("content_score" in maker.names) == maker.uses_content
+    assert used == {"old": False, "new": True}
+
+
 def test_cold_items_are_found_better_than_by_popularity_chance_and_words_alone(new_items, recipe) -> None:
     rows, catalogue = new_items
     fitted = {}
@@ -148,5 +161,7 @@ def test_the_ranker_recommends_unseen_items_where_people_take_them(new_items, re
     model = model_class("listwise_ranker")(recipe("next_item", epochs=6), catalogue)
     model.fit(rows.train, rows.validation, None)
     ranked = rank_all(model, rows.test.inputs, k=3)
+    assert model._neighbours is not None
+    assert model._neighbours.content is not None
     hit = [np.isin(wanted, best).all() for wanted, best in zip(rows.test.target_sets, ranked, strict=True)]
     assert np.mean(hit) > 0.8

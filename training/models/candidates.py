@@ -20,7 +20,7 @@ from training.models.content import ContentMap, Pool, has_events
 from training.models.content_vectors import content_vectors
 from training.models.memory import Describer, Places, Rhythm, Visits, item_rows, memory_score, ranks
 from training.models.neighbours import Neighbours
-from training.rows import Inputs
+from training.rows import Inputs, RowSet
 
 _EPSILON = 1e-4  # of a rule's score
 _FAR_RANK = 1000.0  # of an item without a score
@@ -50,6 +50,7 @@ class CandidateMaker:
 
     def __init__(self, catalogue: Catalogue, params: CandidateParams) -> None:
         self._params = params
+        self.uses_content = params.unseen > 0  # until the training rows show that it finds nothing
         self._catalogue = catalogue
         self.size = catalogue.size
         none = np.zeros(FIRST_INDEX, dtype=np.int64)
@@ -115,6 +116,13 @@ class CandidateMaker:
             names += ["content_score", "content_rank"]
         self.names = tuple(names)
         return Candidates(rows, row, item, np.concatenate(columns, axis=1).astype(np.float32))
+
+    def share_found_unseen(self, rows: RowSet, content: ContentMap) -> float:
+        """Return the share of all targets that are among the unseen candidates of their rows."""
+        items = rows.inputs.item_tables
+        found = self._unseen(content, content.queries(rows.inputs.history), items, items.at(rows.inputs.now))
+        hits = [int(np.isin(wanted, best).sum()) for wanted, best in zip(rows.target_sets, found, strict=True)]
+        return sum(hits) / max(1, sum(len(wanted) for wanted in rows.target_sets))
 
     def popular(self, items: ItemTables) -> NDArray[np.int64]:
         """Return the most popular items of each table, (tables, params.popular), best first; 0: there are fewer."""

@@ -12,6 +12,7 @@ from training.models.neighbours import Neighbours
 from training.rows import RowSet
 
 _BATCH = 128  # rows described at once: arrays below 32 MB, which the allocator reuses
+_WORTH = 0.005  # share of the targets that only content may find
 _FOLDS = 3  # times at which rules are counted anew for the training rows
 
 
@@ -78,26 +79,29 @@ class Examples:
 
 def count_rules(recipe: Recipe, rows: RowSet, maker: CandidateMaker, until: np.datetime64) -> Neighbours | None:
     """Count rules among events known before `until`; None if the candidates use none."""
-    if recipe.candidates is None or not (recipe.candidates.neighbours or recipe.candidates.unseen):
+    if recipe.candidates is None or not (recipe.candidates.neighbours or maker.uses_content):
         return None
     rules = Neighbours.count(rows.full_log, maker.size, until)
-    if not recipe.candidates.unseen:
-        return rules
-    return replace(rules, content=ContentMap.fit(maker.content, rules.similar))
+    return replace(rules, content=ContentMap.fit(maker.content, rules.similar)) if maker.uses_content else rules
 
 
 def examples_of(recipe: Recipe, maker: CandidateMaker, train: RowSet, validation: RowSet) -> tuple[Examples, Examples]:
     """Return the training and validation examples, whose rules were counted before the rows that they describe.
 
-    Rules counted over the training rows' own targets would look far better in training than they are later.
+    Rules counted over the training rows' own targets would look far better in training than they are later. Where the
+    latest training rows show that content finds hardly any target among unseen items, `maker` stops using it: a shop
+    without new items, or whose new items content does not tell apart.
     """
     times = train.inputs.now.astype(np.int64)
     bounds = np.unique(np.quantile(times, np.arange(_FOLDS) / _FOLDS, method="lower"))
     folds = np.searchsorted(bounds, times, side="right") - 1
-    parts = []
-    for fold, bound in enumerate(bounds):
+    parts: list[Examples] = []
+    for fold, bound in reversed(list(enumerate(bounds))):
         rows = train.take(np.flatnonzero(folds == fold))
         rules = count_rules(recipe, train, maker, np.datetime64(int(bound), "us"))
-        parts.append(Examples.make(maker, rows, rules))
+        if rules is not None and rules.content is not None and fold == len(bounds) - 1:
+            maker.uses_content = maker.share_found_unseen(rows, rules.content) >= _WORTH
+            rules = rules if maker.uses_content else replace(rules, content=None)
+        parts.insert(0, Examples.make(maker, rows, rules))
     first = count_rules(recipe, train, maker, validation.inputs.now.min())
     return Examples.join(parts), Examples.make(maker, validation, first)
