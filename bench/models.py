@@ -1,9 +1,10 @@
-"""Measure sequence models: `python -m bench.models FILE [--parts quality speed parity memory]`.
+"""Measure next-item models: `python -m bench.models FILE [--parts quality speed parity memory]`.
 
 FILE is a public log, `user item [time]` per line. `quality` ranks the whole catalogue, leave-one-out. `speed` trains
 a SASRec of width 64 beside a plain PyTorch program (`bench/torch_sasrec.py`), `parity` beside RecTools' SASRec
 (`bench/rectools_sasrec.py`), both in environments of their own. `memory` trains on simulated logs of one to a hundred
-million events and one million items.
+million events and one million items. `transfer` takes no FILE but `--shops OUTS OUTS`, the outputs of two shops, and
+measures what the content of the first teaches about the second.
 """
 
 import argparse
@@ -299,8 +300,9 @@ def quality(file: Path, model: str, preset: str, time_aware: bool) -> str:
 def main() -> None:
     """Run the parts and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="`user item [time]` per line, also .gz")
-    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
+    parser.add_argument("file", type=Path, nargs="?", help="`user item [time]` per line, also .gz")
+    parser.add_argument("--parts", nargs="+", choices=(*_PARTS, "transfer"), default=list(_PARTS))
+    parser.add_argument("--shops", nargs=2, type=Path, help="of `transfer`: outs/, var/compare/NAME/outs")
     parser.add_argument("--model", default="sasrec")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--time-aware", action="store_true")
@@ -310,6 +312,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="steps of `memory`")
     parser.add_argument("--rows", type=int, default=32, help="packed rows per step of `memory`")
     given = parser.parse_args()
+    if "transfer" in given.parts:
+        if given.shops is None:
+            parser.error("--shops: must name the outputs of two shops for the part transfer")
+        from bench.transfer import transfer
+
+        console.print(transfer(*given.shops))
+    if given.file is None and set(given.parts) != {"transfer"}:
+        parser.error("FILE: must be given for the parts quality, speed and memory")
     if "speed" in given.parts:
         console.print(speed(given.file, given.rounds))
     if "parity" in given.parts:

@@ -1,4 +1,4 @@
-"""The catalogue: every item in the events, with an index and its known content.
+"""The catalogue: every item in the events or in the table of items, with an index and its known content.
 
 Index 0 is padding or no item, 1 is an unknown item, and items start at 2.
 """
@@ -110,7 +110,7 @@ def _price_bands(price: NDArray[np.float64], fitted: NDArray[np.bool_]) -> NDArr
 
 
 def read_catalogue(events: Any, items: pl.DataFrame, fit_until: datetime) -> Catalogue:
-    """Index every item of a log, sorted by ID, and attach its content from `items`.
+    """Index every item of a log and of `items`, sorted by ID, and attach its content: a new product has no event yet.
 
     `price_band` is a decile among the prices of the items known before `fit_until`; later items are placed among those
     and move none of them. An item's price is its list price, or else the first that was seen, if that was before
@@ -145,7 +145,7 @@ def read_catalogue(events: Any, items: pl.DataFrame, fit_until: datetime) -> Cat
         pl.col("price").alias("list_price"),
     )
     frame = (
-        seen.join(content, on="item_id", how="left")
+        seen.join(content, on="item_id", how="full", coalesce=True)
         .sort("item_id")
         .with_row_index("item_index", FIRST_INDEX)
         .with_columns(
@@ -154,6 +154,6 @@ def read_catalogue(events: Any, items: pl.DataFrame, fit_until: datetime) -> Cat
             pl.coalesce("list_price", pl.when(in_time).then("first_price")).cast(pl.Float64).alias("price"),
         )
     )
-    fitted = (frame["first_known"] < fit_until).to_numpy()
+    fitted = (frame["first_known"] < fit_until).fill_null(value=False).to_numpy()
     bands = _price_bands(frame["price"].fill_null(float("nan")).to_numpy(), fitted)
     return Catalogue(frame.with_columns(pl.Series("price_band", bands)).select(COLUMNS))

@@ -25,6 +25,7 @@ MODELS: dict[str, dict[str, str]] = {
         "decayed_frequency": "training.models.counts:DecayedFrequency",
         "item_knn": "training.models.knn:ItemKnn",
         "sequential_rules": "training.models.knn:SequentialRules",
+        "content_knn": "training.models.knn:ContentKnn",
         "ease": "training.models.knn:Ease",
         "tifu_knn": "training.models.knn:TifuKnn",
         "up_cf": "training.models.knn:UpCf",

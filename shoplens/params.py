@@ -146,6 +146,10 @@ class CandidateParams(_Strict):
     memory: int = Field(ge=0, description="Items of the user's history, by decayed count.")
     neighbours: int = Field(ge=0, description="Items that follow, and items similar to, the latest events: of each.")
     popular: int = Field(ge=1, description="Popular items.")
+    unseen: int = Field(
+        ge=0,
+        description="Items without an event yet, by content; unused where it finds hardly any target in training.",
+    )
 
 
 class RowsParams(_Strict):

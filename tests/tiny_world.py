@@ -16,7 +16,7 @@ from training.models.contract import Recipe
 from training.rows import Inputs, RowSet, Task
 
 ITEMS, HISTORY = 12, 8
-_CANDIDATES = CandidateParams(memory=8, neighbours=4, popular=3)
+_CANDIDATES = CandidateParams(memory=8, neighbours=4, popular=3, unseen=2)
 
 
 def tiny_catalogue() -> Catalogue:

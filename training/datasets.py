@@ -65,7 +65,7 @@ class Rows:
 
     Attributes:
         learned_until: End of the last label window used for training or early stopping (UTC).
-        protocol: How train, validation and test were made.
+        protocol: How train, validation and test were made; None for rows that do not come from a log.
         served: A second test set, asked as a service is; None where `test` is already asked so, or has one cut-off.
     """
 
@@ -73,7 +73,7 @@ class Rows:
     validation: RowSet
     test: RowSet
     learned_until: np.datetime64
-    protocol: Protocol
+    protocol: Protocol | None = None
     served: RowSet | None = None
 
 

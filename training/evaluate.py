@@ -20,6 +20,7 @@ from training.calibration import check_calibration
 from training.heads import heads, missing_heads
 from training.metrics import purchase_samples, ranking_metrics
 from training.models import artifact
+from training.models.content import has_events
 from training.models.ranking import Predicts, rank_all
 from training.plots import write_calibration, write_curves, write_learning_curve
 from training.resamples import Array, Interval, Resamples, intervals, paired_difference
@@ -56,20 +57,33 @@ def evaluate_model(model: Predicts, rows: RowSet, resamples: Resamples) -> Evalu
     ranked = rank_all(model, rows.inputs)
     per_row = ranking_metrics(ranked, rows.target_sets)
     samples = {name: resamples.mean(values) for name, values in per_row.items()}
-    return Evaluation(samples | _repeat_and_explore(ranked, rows, resamples), ranked=ranked)
+    return Evaluation(samples | _recall_by_part(ranked, rows, resamples), ranked=ranked)
 
 
-def _repeat_and_explore(ranked: NDArray[np.int32], rows: RowSet, resamples: Resamples) -> dict[str, Array]:
-    """Return recall@20 of the targets that the history holds, and of those new to the user, on rows that have any.
+def target_parts(rows: RowSet) -> dict[str, list[NDArray[np.bool_]]]:
+    """Return which targets of each row the history holds, which are new to the user, and which are new to everybody.
 
-    A model can look good by repeating alone: the two are reported apart (Li et al., "A next basket recommendation
+    An item is new to everybody (`unseen`) if the user's history and the row's item table have no event of it.
+    """
+    history, items = rows.inputs.history, rows.inputs.item_tables
+    seen = [history.log.item_index[begin:end] for begin, end in zip(history.begin, history.end, strict=True)]
+    repeat = [np.isin(wanted, one) for wanted, one in zip(rows.target_sets, seen, strict=True)]
+    sold = [has_events(items, table) for table in range(len(items.times))]
+    unseen = [
+        ~sold[table][wanted] & ~known
+        for wanted, known, table in zip(rows.target_sets, repeat, items.at(rows.inputs.now), strict=True)
+    ]
+    return {"repeat": repeat, "explore": [~known for known in repeat], "unseen": unseen}
+
+
+def _recall_by_part(ranked: NDArray[np.int32], rows: RowSet, resamples: Resamples) -> dict[str, Array]:
+    """Return recall@20 of each part of the targets, on rows that have any.
+
+    A model can look good by repeating alone: the parts are reported apart (Li et al., "A next basket recommendation
     reality check", TOIS 2023).
     """
-    history = rows.inputs.history
-    seen = [history.log.item_index[begin:end] for begin, end in zip(history.begin, history.end, strict=True)]
-    known = [np.isin(wanted, one) for wanted, one in zip(rows.target_sets, seen, strict=True)]
     found = {}
-    for name, part in (("repeat", known), ("explore", [~one for one in known])):
+    for name, part in target_parts(rows).items():
         has = np.array([one.any() for one in part])
         if not has.any():
             continue
@@ -142,6 +156,9 @@ def _of_rows(rows: RowSet, evaluations: dict[str, Evaluation], params: Params) -
     score = evaluations["model"].score
     if score is not None:
         metrics["calibration"] = check_calibration(rows.labels, score, params.seed).as_json()
+    else:
+        parts = target_parts(rows).items()
+        metrics["rows_with"] = {name: sum(bool(one.any()) for one in part) for name, part in parts}
     return metrics
 
 

@@ -98,4 +98,4 @@ def _fit_task(task: Task, params: Params, settings: Settings) -> None:
         rows.test.save(out / "rows/test")
         if rows.served is not None:
             rows.served.save(out / "rows/served")
-        write_json(out / "rows/protocol.json", asdict(rows.protocol))
+        write_json(out / "rows/protocol.json", None if rows.protocol is None else asdict(rows.protocol))

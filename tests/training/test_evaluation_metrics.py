@@ -146,9 +146,11 @@ def test_a_catalogue_with_fewer_than_twenty_items_is_ranked_completely() -> None
 def test_repeats_and_new_items_are_measured_apart(make) -> None:
     from dataclasses import replace
 
-    from training.evaluate import _repeat_and_explore
+    from training.evaluate import _recall_by_part, target_parts
 
     rows = make("next_item", 2, 1)
+    items = rows.inputs.item_tables
+    items.values[:] = 1
     history = rows.inputs.history
     seen = [set(history.log.item_index[b:e].tolist()) for b, e in zip(history.begin, history.end, strict=True)]
     new = [sorted(set(range(2, 14)) - one)[:2] for one in seen]
@@ -157,6 +159,13 @@ def test_repeats_and_new_items_are_measured_apart(make) -> None:
     ranked = np.array([[old[0], new[0][0]], [old[1], old[1]]], dtype=np.int32)
     resamples = Resamples(np.array(["ann", "bob"]), 50, seed=1)
     ann, bob = np.concatenate(list(resamples.batches())).T
-    found = _repeat_and_explore(ranked, replace(rows, targets=targets), resamples)
+    found = _recall_by_part(ranked, replace(rows, targets=targets), resamples)
     assert found["recall@20_repeat"].tolist() == (ann > 0).tolist(), "only the first row has a repeated target"
     assert found["recall@20_explore"].tolist() == (ann * 0.5 / (ann + bob)).tolist(), "one of two, and none of one"
+    assert "recall@20_unseen" not in found, "somebody took every item before"
+
+    items.values[:, [*new[0], old[1]]] = 0  # Bob's own event is newer than the table
+    rows = replace(rows, targets=[targets[0], np.array([old[1]])])
+    assert [one.tolist() for one in target_parts(rows)["unseen"]] == [[False, True, True], [False]]
+    unseen = _recall_by_part(ranked, rows, resamples)["recall@20_unseen"]
+    assert unseen.tolist() == (0.5 * (ann > 0)).tolist(), "one of Ann's two; Bob has none"

@@ -1,11 +1,13 @@
 """Candidates of a next-item model: the items worth ranking for a row, each described by numbers.
 
-Three sources: what the user remembers (the items of the history), what follows the latest events (rules between items)
-and what is popular. A ranker that sees the scores of all three as features can be no worse than the best of them
-except by its own noise, which is how industrial recommenders are built (Covington et al., RecSys 2016).
+Four sources: what the user remembers (the items of the history), what follows the latest events (rules between items),
+what is popular, and what nobody took yet but resembles by content what goes with the latest events. A ranker that sees
+the scores of all as features can be no worse than the best of them except by its own noise, which is how industrial
+recommenders are built (Covington et al., RecSys 2016).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,11 @@ from features.catalogue import FIRST_INDEX, Catalogue
 from features.items import NAMES as ITEM_NAMES
 from features.items import ItemTables
 from shoplens.params import CandidateParams
+from training.models.content import ContentMap, Pool, has_events
+from training.models.content_vectors import content_vectors
 from training.models.memory import Describer, Places, Rhythm, Visits, item_rows, memory_score, ranks
 from training.models.neighbours import Neighbours
-from training.rows import Inputs
+from training.rows import Inputs, RowSet
 
 _EPSILON = 1e-4  # of a rule's score
 _FAR_RANK = 1000.0  # of an item without a score
@@ -46,12 +50,20 @@ class CandidateMaker:
 
     def __init__(self, catalogue: Catalogue, params: CandidateParams) -> None:
         self._params = params
+        self.uses_content = params.unseen > 0  # until the training rows show that it finds nothing
+        self._catalogue = catalogue
         self.size = catalogue.size
         none = np.zeros(FIRST_INDEX, dtype=np.int64)
         codes = {name: np.concatenate([none, catalogue.frame[name].to_numpy().astype(np.int64)]) for name in _PATHS}
         self._describer = Describer(codes, catalogue.size)
         self.names: tuple[str, ...] = ()
         self._popular: tuple[ItemTables, NDArray[np.int64]] | None = None  # of the tables seen last
+        self._pools: tuple[ItemTables, dict[int, Pool]] | None = None  # the same
+
+    @cached_property
+    def content(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The content vectors of the catalogue, which only training needs; see `content_vectors`."""
+        return content_vectors(self._catalogue)
 
     def make(self, inputs: Inputs, neighbours: Neighbours | None) -> Candidates:
         """Return the candidates of each row.
@@ -80,6 +92,11 @@ class CandidateMaker:
         if self._params.popular:
             popular = self.popular(items)[items.at(now)]  # (rows, popular)
             codes.append((np.arange(rows)[:, None] * self.size + popular)[popular >= FIRST_INDEX])
+        content = None if neighbours is None else neighbours.content
+        if content is not None:
+            queries = content.queries(inputs.history)
+            unseen = self._unseen(content, queries, items, items.at(now))  # (rows, unseen)
+            codes.append((np.arange(rows)[:, None] * self.size + unseen)[unseen >= FIRST_INDEX])
         code = np.unique(np.concatenate(codes))
         row, item = code // self.size, code % self.size
         table = item_rows(items, now, row, item)
@@ -93,14 +110,41 @@ class CandidateMaker:
             )
             columns.append(np.where(has, np.log1p(place[at]) if len(found) else 0.0, np.log1p(1000.0))[:, None])
             names += [f"{name}_score", f"{name}_rank"]
+        if content is not None:
+            likeness = content.score(queries, row, item).astype(np.float64)
+            columns += [likeness[:, None], np.log1p(ranks(row, likeness, rows))[:, None]]
+            names += ["content_score", "content_rank"]
         self.names = tuple(names)
         return Candidates(rows, row, item, np.concatenate(columns, axis=1).astype(np.float32))
+
+    def share_found_unseen(self, rows: RowSet, content: ContentMap) -> float:
+        """Return the share of all targets that are among the unseen candidates of their rows."""
+        items = rows.inputs.item_tables
+        found = self._unseen(content, content.queries(rows.inputs.history), items, items.at(rows.inputs.now))
+        hits = [int(np.isin(wanted, best).sum()) for wanted, best in zip(rows.target_sets, found, strict=True)]
+        return sum(hits) / max(1, sum(len(wanted) for wanted in rows.target_sets))
 
     def popular(self, items: ItemTables) -> NDArray[np.int64]:
         """Return the most popular items of each table, (tables, params.popular), best first; 0: there are fewer."""
         if self._popular is None or self._popular[0] is not items:
             self._popular = items, _popular(items, self._params.popular)
         return self._popular[1]
+
+    def _unseen(
+        self, content: ContentMap, queries: NDArray[np.float32], items: ItemTables, tables: Places
+    ) -> NDArray[np.int64]:
+        """Return the best items without an event as of each row's table, (rows, params.unseen); 0: there are fewer."""
+        if self._pools is None or self._pools[0] is not items:
+            self._pools = items, {}
+        found = np.zeros((len(queries), self._params.unseen), dtype=np.int64)
+        for table in np.unique(tables):
+            if table not in self._pools[1]:
+                unseen = np.flatnonzero(~has_events(items, table))
+                self._pools[1][table] = content.pool(unseen[unseen >= FIRST_INDEX])
+            pool = self._pools[1][table]
+            rows = tables == table
+            found[rows] = content.best(queries[rows], pool, self._params.unseen)
+        return found
 
 
 def _popular(items: ItemTables, count: int) -> NDArray[np.int64]:

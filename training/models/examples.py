@@ -1,18 +1,20 @@
 """Candidates with targets: what a ranker learns from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.metrics import ndcg_of_hits
 from training.models.candidates import CandidateMaker, Candidates
+from training.models.content import ContentMap
 from training.models.contract import FloatArray, Recipe
 from training.models.neighbours import Neighbours
 from training.models.ranking import best_first
 from training.rows import RowSet
 
 _BATCH = 128  # rows described at once: arrays below 32 MB, which the allocator reuses
+_WORTH = 0.005  # share of the targets that only content may find
 _FOLDS = 3  # times at which rules are counted anew for the training rows
 
 
@@ -91,25 +93,31 @@ class Examples:
         return features, mask.astype(np.float32), target / target.sum(axis=1, keepdims=True)
 
 
-def count_rules(recipe: Recipe, rows: RowSet, size: int, until: np.datetime64) -> Neighbours | None:
+def count_rules(recipe: Recipe, rows: RowSet, maker: CandidateMaker, until: np.datetime64) -> Neighbours | None:
     """Count rules among events known before `until`; None if the candidates use none."""
-    if recipe.candidates is None or not recipe.candidates.neighbours:
+    if recipe.candidates is None or not (recipe.candidates.neighbours or maker.uses_content):
         return None
-    return Neighbours.count(rows.full_log, size, until)
+    rules = Neighbours.count(rows.full_log, maker.size, until)
+    return replace(rules, content=ContentMap.fit(maker.content, rules.similar)) if maker.uses_content else rules
 
 
 def examples_of(recipe: Recipe, maker: CandidateMaker, train: RowSet, validation: RowSet) -> tuple[Examples, Examples]:
     """Return the training and validation examples, whose rules were counted before the rows that they describe.
 
-    Rules counted over the training rows' own targets would look far better in training than they are later.
+    Rules counted over the training rows' own targets would look far better in training than they are later. Where the
+    latest training rows show that content finds hardly any target among unseen items, `maker` stops using it: a shop
+    without new items, or whose new items content does not tell apart.
     """
     times = train.inputs.now.astype(np.int64)
     bounds = np.unique(np.quantile(times, np.arange(_FOLDS) / _FOLDS, method="lower"))
     folds = np.searchsorted(bounds, times, side="right") - 1
-    parts = []
-    for fold, bound in enumerate(bounds):
+    parts: list[Examples] = []
+    for fold, bound in reversed(list(enumerate(bounds))):
         rows = train.take(np.flatnonzero(folds == fold))
-        rules = count_rules(recipe, train, maker.size, np.datetime64(int(bound), "us"))
-        parts.append(Examples.make(maker, rows, rules))
-    first = count_rules(recipe, train, maker.size, validation.inputs.now.min())
+        rules = count_rules(recipe, train, maker, np.datetime64(int(bound), "us"))
+        if rules is not None and rules.content is not None and fold == len(bounds) - 1:
+            maker.uses_content = maker.share_found_unseen(rows, rules.content) >= _WORTH
+            rules = rules if maker.uses_content else replace(rules, content=None)
+        parts.insert(0, Examples.make(maker, rows, rules))
+    first = count_rules(recipe, train, maker, validation.inputs.now.min())
     return Examples.join(parts), Examples.make(maker, validation, first)

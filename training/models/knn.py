@@ -1,4 +1,4 @@
-"""Neighbourhood models that a next-item model must beat: of items (item-kNN, sequential rules, EASE) and of users."""
+"""Neighbourhood models that a next-item model must beat: of items (item-kNN, rules, content, EASE) and of users."""
 
 from abc import abstractmethod
 from functools import cached_property
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from features.histories import Histories
+from training.models.content import ContentMap
+from training.models.content_vectors import content_vectors
 from training.models.contract import Model
 from training.models.counts import popular_items
 from training.models.memory import Visits
@@ -72,6 +74,36 @@ class SequentialRules(ItemKnn):
 
     name = "sequential_rules"
     part = 0
+
+
+class ContentKnn(_Knn):
+    """Items whose content goes with that of the latest events; it ranks items that were never taken like any other."""
+
+    name = "content_knn"
+
+    def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
+        """Learn from the similarity of items that is known when the validation rows end."""
+        size = self.catalogue.size
+        similar = Neighbours.count(train.full_log, size, validation.inputs.now.max()).similar
+        self.content = ContentMap.fit(content_vectors(self.catalogue), similar)
+
+    def _scores(self, inputs: Inputs) -> NDArray[np.float32]:
+        return self.content.scores(self.content.queries(inputs.history))
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the map and the content."""
+        arrays: dict[str, Any] = self.content.arrays()
+        np.savez_compressed(folder / "content.npz", **arrays)
+        return {}
+
+    def restore(self, folder: Path, kept: dict[str, Any]) -> None:
+        """Load the map and the content."""
+        with np.load(folder / "content.npz") as file:
+            self.content = ContentMap.of_arrays(file)
+
+    def parameter_count(self) -> int:
+        """Return the number of values in the learned matrix."""
+        return int(self.content.matrix.size)
 
 
 def _vectors(history: Histories, now: NDArray[np.datetime64], size: int, decay: float) -> csr_array:

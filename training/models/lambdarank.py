@@ -81,7 +81,7 @@ class LambdaRank(Model):
             valid_sets=[data[1]],
             callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
         )
-        self._neighbours = count_rules(self.recipe, train, self._maker.size, validation.inputs.now.max())
+        self._neighbours = count_rules(self.recipe, train, self._maker, validation.inputs.now.max())
 
     def recommend(self, inputs: Inputs, k: int) -> Ranking:
         """See `Model.recommend`."""

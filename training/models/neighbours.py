@@ -13,25 +13,28 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from features.histories import Histories, UserLog
+from training.models.content import ContentMap, latest_items
 from training.models.ranking import best_first
 
 WINDOW = 5  # events that a rule may span
 _KEPT = 100  # rules per item
-_LATEST = 8  # events of the history that rules start from
+_CONTENT = "content_"  # before the names of the arrays of a ContentMap in a file
 _BLOCK = 4_000_000  # events counted at once, to bound memory
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The strongest rules and similarities of each item.
+    """The strongest rules and similarities of each item, and what they say about content.
 
     Attributes:
         rules: (size, size), row i holds the rules i -> j.
         similar: (size, size), row i holds the items similar to i.
+        content: What goes together by content, learned from `similar`; None where nothing uses it.
     """
 
     rules: csr_array
     similar: csr_array
+    content: ContentMap | None = None
 
     @classmethod
     def count(cls, log: UserLog, size: int, until: np.datetime64) -> "Neighbours":
@@ -56,12 +59,14 @@ class Neighbours:
         return cls(_strongest(rules), _strongest(similar))
 
     def save(self, path: Path) -> None:
-        """Write both matrices; the same matrices give the same bytes."""
+        """Write the matrices; the same matrices give the same bytes."""
         arrays = {
             f"{name}_{part}": getattr(getattr(self, name), part)
             for name in ("rules", "similar")
             for part in ("data", "indices", "indptr")
         }
+        if self.content is not None:
+            arrays |= {f"{_CONTENT}{name}": one for name, one in self.content.arrays().items()}
         np.savez_compressed(path, **arrays)
 
     @classmethod
@@ -73,22 +78,18 @@ class Neighbours:
                 data, indices, indptr = (kept[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
                 return csr_array((data, indices, indptr), shape=(len(indptr) - 1, len(indptr) - 1))
 
-            return cls(matrix("rules"), matrix("similar"))
+            found = {name.removeprefix(_CONTENT): kept[name] for name in kept.files if name.startswith(_CONTENT)}
+            return cls(matrix("rules"), matrix("similar"), ContentMap.of_arrays(found) if found else None)
 
     def follow(self, history: Histories) -> tuple[csr_array, csr_array]:
         """Return the scores of the items that follow the latest events of each row, and that are similar to them.
 
-        The latest event weighs 1, the one before 1/2, then 1/3, ...
+        Events weigh as in `latest_items`.
 
         Returns:
             Two sparse matrices, (rows, size).
         """
-        latest = history.last(_LATEST)
-        row, place = latest.flat()
-        item = latest.log.item_index[place].astype(np.int64)
-        weight = (1.0 / (latest.end[row] - place)).astype(np.float32)
-        size = self.rules.shape[0]
-        start = csr_array((weight, (row, item)), shape=(len(history), size))
+        start = latest_items(history, self.rules.shape[0])
         return (start @ self.rules).tocsr(), (start @ self.similar).tocsr()
 
 

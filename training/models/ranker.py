@@ -123,7 +123,7 @@ class ListwiseRanker(Model):
             _Member(_learn(self.recipe, examples, held_out, seed, *(shown if seed == seeds[0] else (None, None))))
             for seed in seeds
         ]
-        self._neighbours = count_rules(self.recipe, train, self._maker.size, validation.inputs.now.max())
+        self._neighbours = count_rules(self.recipe, train, self._maker, validation.inputs.now.max())
 
     def _scale(self, features: NDArray[np.float16]) -> None:
         self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
