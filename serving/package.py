@@ -36,7 +36,7 @@ from training.rows import Inputs, RowSet
 
 # The code dependencies of the stage in `dvc.yaml`; of events/ and shoplens/ only what a service uses.
 CODE = ("events/__init__.py", "events/contract.py", "features", "training", "serving")
-SHARED_CODE = ("__init__", "environment", "errors", "files", "params", "settings", "stage")
+SHARED_CODE = ("__init__", "environment", "errors", "files", "models", "params", "settings", "stage")
 # Packages that the service imports; each is pinned to its version in uv.lock.
 _NEEDS = (
     "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",

@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("features.cli:collect", "Collect events over HTTP and Kafka: into the lake, and online at once."),
     "train": ("training.cli:train", "Train and evaluate one model, outside the graph."),
     "compare": ("training.cli:compare", "Train every model on one dataset and write the comparison table."),
+    "tune": (
+        "training.cli:tune",
+        "Search the parameters of a model on validation rows; each trial is a DVC experiment.",
+    ),
     "benchmark": (
         "training.cli:benchmark",
         "Train a sequence model on a public file, beside counts and neighbours; rank the full catalogue.",

@@ -8,6 +8,7 @@ ShopLensError
 ├── FeatureError           a feature definition or store does not fit what is asked of it
 │   └── StoreUnavailableError   the online store cannot be reached
 ├── ModelError             a model, its parameters or its artifact do not fit
+│   ├── DivergedError           training ended with weights that are not finite
 │   └── NothingToLearnError     the log has no rows, or no labels, for a task
 ├── ReleaseError           a package cannot be built, evaluated or released
 │   └── IncomparableError       the model in service cannot be evaluated on the current held-out rows
@@ -48,6 +49,10 @@ class StoreUnavailableError(FeatureError):
 
 class ModelError(ShopLensError):
     """A model, its parameters or its artifact do not fit."""
+
+
+class DivergedError(ModelError):
+    """A training ended with weights that are not finite."""
 
 
 class NothingToLearnError(ModelError):

@@ -4,16 +4,33 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from shoplens.errors import SettingsError
+from shoplens.models import MODELS
 
-_Deep = Literal["cnn", "lstm", "transformer"]
-_Hazards = Literal["hazard_network", "daily_network", "hazard_blend"]
+
+def _registered(task: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in MODELS[task]:
+            raise ValueError(f"must be one of {', '.join(MODELS[task])}")
+        return name
+
+    return AfterValidator(check)
+
+
 BlendPart = Literal["boosted_trees", "hazard_network", "daily_network"]
-PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
-_Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
-NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker"]
+PurchaseModel = Annotated[str, _registered("purchase")]
+NextItemModel = Annotated[str, _registered("next_item")]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -259,16 +276,25 @@ class Params(_Strict):
     gate: GateParams
 
 
-def load_params(path: Path) -> Params:
-    """Read and validate a parameter file; raise a SettingsError that names every invalid parameter."""
+def parse_params(text: str, source: str) -> Params:
+    """Validate the text of a parameter file; raise a SettingsError that names `source` and every invalid parameter."""
     from shoplens.yaml_file import YamlFileError, read_yaml  # not in a package, because the service reads no YAML
 
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, YamlFileError) as error:
-        raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
+        content = read_yaml(text)
+    except YamlFileError as error:
+        raise SettingsError(f"{source}: cannot be read as YAML: {error}") from error
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}; received {e.get('input')!r}" for e in error.errors()]
-        raise SettingsError(f"{path}: {len(lines)} parameter(s) break their rule:\n" + "\n".join(lines)) from error
+        raise SettingsError(f"{source}: {len(lines)} parameter(s) break their rule:\n" + "\n".join(lines)) from error
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a parameter file; raise a SettingsError that names every invalid parameter."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    return parse_params(text, str(path))

@@ -1,5 +1,6 @@
 """Read hand-written YAML 1.2: duplicate keys are errors, and every part has a line number."""
 
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
@@ -7,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 
 class YamlFileError(ValueError):
@@ -37,6 +39,25 @@ def line_of(text: str, location: tuple[Any, ...]) -> int:
             break
         node = node[part]
     return line
+
+
+def set_values(text: str, changes: Mapping[str, Any]) -> str:
+    """Replace values in a YAML text, each named by its path ("train.rows.horizon_days"); nothing else changes.
+
+    Raises:
+        YamlFileError: a path leads to no single value.
+    """
+    places = []
+    for path, value in changes.items():
+        node = YAML().compose(text)
+        for key in path.split("."):
+            node = next((v for k, v in node.value if k.value == key), None) if isinstance(node, MappingNode) else None
+        if not isinstance(node, ScalarNode):
+            raise YamlFileError(f"{path}: must lead to a value; there is none")
+        places.append((node.start_mark.index, node.end_mark.index, yaml_line(value)))
+    for begin, end, new in sorted(places, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
 
 
 def yaml_line(value: Any) -> str:

@@ -19,8 +19,7 @@ ITEMS, HISTORY = 12, 8
 _CANDIDATES = CandidateParams(memory=8, neighbours=4, popular=3)
 
 
-@pytest.fixture(scope="session")
-def catalogue() -> Catalogue:
+def tiny_catalogue() -> Catalogue:
     index = list(range(2, 2 + ITEMS))
     frame = pl.DataFrame(
         {
@@ -39,6 +38,11 @@ def catalogue() -> Catalogue:
         }
     )
     return Catalogue(frame.select(COLUMNS))
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return tiny_catalogue()
 
 
 def make_rows(task: Task, count: int, seed: int) -> RowSet:

@@ -1,4 +1,4 @@
-"""The commands `shoplens train`, `shoplens compare` and `shoplens benchmark`."""
+"""The commands `shoplens train`, `shoplens compare`, `shoplens tune` and `shoplens benchmark`."""
 
 import os
 from pathlib import Path
@@ -19,17 +19,14 @@ def train(
     from dataclasses import replace
 
     from features.catalogue import Catalogue
-    from shoplens.errors import SettingsError
     from training.datasets import build_rows
     from training.evaluate import evaluate_model
     from training.fit import recipe_of, train_model
     from training.loop import prepare_device
     from training.models import artifact
-    from training.models.contract import model_names
     from training.resamples import Resamples
 
-    if model not in model_names(task):
-        raise SettingsError(f"--model: must be one of {', '.join(model_names(task))} for {task}; received {model!r}")
+    _require_model(model, task)
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     prepare_device(params.train.device)
@@ -49,6 +46,14 @@ def train(
         for metric, interval in found.intervals().items():
             typer.echo(f"  {metric:20} {interval}")
     typer.echo(f"saved to {folder}")
+
+
+def _require_model(model: str, task: Literal["purchase", "next_item"]) -> None:
+    from shoplens.errors import SettingsError
+    from training.models.contract import model_names
+
+    if model not in model_names(task):
+        raise SettingsError(f"--model: must be one of {', '.join(model_names(task))} for {task}; received {model!r}")
 
 
 def compare(
@@ -75,6 +80,46 @@ def compare(
     page = run(params, settings, target, model or ())
     typer.echo(page.read_text(encoding="utf-8"))
     typer.echo(f"written to {page}")
+
+
+def tune(
+    task: Annotated[Literal["purchase", "next_item"], typer.Argument(help="The prediction task.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the study; those that have ended count.")] = 30,
+    model: Annotated[str | None, typer.Option(help="Name of the model. Default: that of params.yaml.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best parameters to params.yaml.")] = False,
+) -> None:
+    """Search the parameters of a model on the validation rows in outs/; print the best as a patch of params.yaml."""
+    import difflib
+
+    from features.catalogue import Catalogue
+    from shoplens.files import whole_file
+    from training.comparison import data_and_code
+    from training.datasets import build_rows
+    from training.evaluate import MAIN_METRIC
+    from training.loop import prepare_device
+    from training.tune import Tuning, split_validation
+    from training.tune import tune as run
+
+    settings = load_settings()
+    path = settings.root / "params.yaml"
+    params, text = load_params(path), path.read_text(encoding="utf-8")
+    name = model or getattr(params.train, task).model
+    _require_model(name, task)
+    prepare_device(params.train.device)
+    rows = split_validation(build_rows(task, params, settings.outs_dir))
+    catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
+    digest, folder = data_and_code(settings.outs_dir), settings.var_dir / "tune"
+    found = run(Tuning(task, name, text, rows, catalogue, digest, settings.root, folder), trials)
+    typer.echo(f"{found.complete} trials complete, {found.pruned} ended early: see `dvc exp show --only-changed`")
+    before = "it diverged" if found.present is None else f"{found.present:.4f}"
+    typer.echo(f"{MAIN_METRIC[task]}: best {found.best:.4f}; with the parameters at the start {before}")
+    old, new = (one.splitlines(keepends=True) for one in (text, found.text))
+    patch = "".join(difflib.unified_diff(old, new, "a/params.yaml", "b/params.yaml"))
+    typer.echo(patch or "params.yaml has the best parameters already")
+    if apply and patch:
+        with whole_file(path) as work:
+            work.write_text(found.text, encoding="utf-8")
+        typer.echo(f"written to {path}")
 
 
 def benchmark(

@@ -31,19 +31,22 @@ def _code_digests(root: Path, *folders: str) -> list[str]:
     return [file_digest(path) for folder in folders for path in sorted((root / folder).rglob("*.py"))]
 
 
-def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
-    """Return a digest of the data, parameters and code that a result depends on."""
+def data_and_code(outs: Path) -> str:
+    """Return a digest of the data and the code that a trained model depends on."""
     root = Path(__file__).resolve().parents[1]
     parts = [
-        name,
-        repr(recipe_of(task, params)),
-        params.train.rows.model_dump_json(),
-        params.evaluate.model_dump_json(),
         file_digest(outs / "features/features.json"),
         read_json(outs / "validated/dataset.json")["digest"],
         *_code_digests(root, "features", "training"),
         file_digest(root / "events/contract.py"),
     ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _fingerprint(task: Task, name: str, params: Params, outs: Path) -> str:
+    """Return a digest of the data, parameters and code that a result depends on."""
+    rows, evaluate = params.train.rows.model_dump_json(), params.evaluate.model_dump_json()
+    parts = [name, repr(recipe_of(task, params)), rows, evaluate, data_and_code(outs)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

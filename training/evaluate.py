@@ -18,7 +18,6 @@ from shoplens.settings import Settings
 from shoplens.stage import console
 from training.calibration import check_calibration
 from training.heads import heads, missing_heads
-from training.loop import prepare_device
 from training.metrics import purchase_samples, ranking_metrics
 from training.models import artifact
 from training.models.ranking import Predicts, rank_all
@@ -148,6 +147,8 @@ def _of_rows(rows: RowSet, evaluations: dict[str, Evaluation], params: Params) -
 
 def evaluate(params: Params, settings: Settings) -> None:
     """Write outs/evaluation: metrics.json, plots/ and predictions/."""
+    from training.loop import prepare_device  # loads TensorFlow, which whoever needs only the metrics does not
+
     prepare_device(params.train.device)
     present = heads(settings.outs_dir)
     metrics: dict[str, Any] = {task: {"missing": reason} for task, reason in missing_heads(settings.outs_dir).items()}

@@ -12,7 +12,7 @@ from shoplens.stage import console
 from training.datasets import Rows, build_rows
 from training.heads import leave_out
 from training.models import artifact
-from training.models.contract import Model, Recipe, model_class
+from training.models.contract import Model, Recipe, Report, model_class
 from training.rows import Task
 from training.threshold import cheapest_threshold
 
@@ -35,9 +35,20 @@ def recipe_of(task: Task, params: Params) -> Recipe:
     return Recipe(task, item.network, item.loop, params.seed, candidates=item.candidates, members=item.members)
 
 
-def train_model(name: str, recipe: Recipe, rows: Rows, catalogue: Catalogue, live: Path | None = None) -> Model:
-    """Train one model and choose its threshold; learning curves are written to the folder `live`, if given."""
+def train_model(
+    name: str,
+    recipe: Recipe,
+    rows: Rows,
+    catalogue: Catalogue,
+    live: Path | None = None,
+    report: Report | None = None,
+) -> Model:
+    """Train one model and choose its threshold.
+
+    Learning curves are written to the folder `live`, and `report` gets the figures of each epoch, if given.
+    """
     model = model_class(name)(recipe, catalogue)
+    model.report = report
     model.fit(rows.train, rows.validation, live)
     if recipe.task == "purchase":
         score = model.predict(rows.validation.inputs)

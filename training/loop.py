@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from shoplens.errors import ModelError
+from shoplens.errors import DivergedError, ModelError
 from shoplens.params import LoopParams
 from shoplens.stage import console
 
@@ -54,9 +54,9 @@ def averaged_adamw(loop: LoopParams, steps: int, weight_decay: float) -> keras.o
 
 
 def require_finite(weights: Iterable[Any], task: str, learning_rate: float) -> None:
-    """Raise a ModelError if training ended with a weight that is not finite."""
+    """Raise a DivergedError if training ended with a weight that is not finite."""
     if not all(np.isfinite(one).all() for one in weights):
-        raise ModelError(
+        raise DivergedError(
             f"train.{task}.loop.learning_rate: the loss must stay finite; it did not with {learning_rate:g}. Lower "
             f"the learning rate"
         )
@@ -92,6 +92,18 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Print the training and validation metrics."""
         console.print(f"{self.name} epoch {self.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(logs.items())))
+
+
+class Reports(keras.callbacks.Callback):
+    """Reports the share of the epochs that are done, and a figure computed from the metrics of the last one."""
+
+    def __init__(self, report: Callable[[float, float], None], figure: Callable[[Mapping[str, float]], float]) -> None:
+        super().__init__()
+        self._report, self._figure = report, figure
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Report; what is raised ends the training."""
+        self._report((epoch + 1) / self.params["epochs"], float(self._figure(logs)))
 
 
 class Curves(keras.callbacks.Callback):

@@ -80,6 +80,13 @@ def purchase_metrics(
     return {name: float(values[0]) for name, values in found.items()}
 
 
+def ndcg_of_hits(hits: NDArray[np.bool_], counts: Array) -> Array:
+    """Return NDCG@10 of each row from the hits of its best ten, (rows, 10), and its number of targets, (rows,)."""
+    discount = 1 / np.log2(np.arange(2, 12))
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, 10).astype(int)]
+    return np.asarray((hits * discount).sum(axis=1) / ideal)
+
+
 def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int32]]) -> dict[str, Array]:
     """Return every ranking metric for each row.
 
@@ -93,11 +100,9 @@ def ranking_metrics(ranked: NDArray[np.int32], targets: Sequence[NDArray[np.int3
     hits = np.stack([np.isin(row, wanted) for row, wanted in zip(ranked, targets, strict=True)])
     counts = np.array([len(wanted) for wanted in targets], dtype=np.float64)
     hits = np.pad(hits, ((0, 0), (0, max(0, 20 - hits.shape[1]))))
-    discount = 1 / np.log2(np.arange(2, 12))
-    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, 10).astype(int)]
     return {
         "hr@10": hits[:, :10].any(axis=1).astype(np.float64),
-        "ndcg@10": (hits[:, :10] * discount).sum(axis=1) / ideal,
+        "ndcg@10": ndcg_of_hits(hits[:, :10], counts),
         "recall@10": hits[:, :10].sum(axis=1) / counts,
         "recall@20": hits[:, :20].sum(axis=1) / counts,
     }

@@ -278,10 +278,15 @@ def test_a_missing_gpu_raises() -> None:
 
 
 def test_learning_curves_have_no_timestamps(rows, recipe, catalogue, tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
     for name in ("one", "two"):
         model = model_class("cnn")(recipe("purchase"), catalogue)
+        model.report = lambda share, figure: seen.append((share, figure))
         found = rows("purchase")
         model.fit(found.train, found.validation, tmp_path / name)
+    assert [share for share, _ in seen] == pytest.approx([1 / 3, 2 / 3, 1] * 2), "and reports each epoch"
+    assert seen[2][1] > seen[0][1]
+    assert seen[:3] == seen[3:]
     assert (tmp_path / "one/plots/metrics/validation/loss.tsv").read_text().startswith("step\tloss\n0\t")
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 

@@ -30,17 +30,21 @@ class HazardBlend(Model):
 
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
+    space = HazardNetwork.space
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
         self._parts: list[BoostedTrees | HazardNetwork | DailyNetwork] = []
+        self.reads_history = DailyNetwork.name in recipe.blend
         self._platt = Platt()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train all on the training rows, and calibrate their mean on the validation rows."""
         self._parts = [_PARTS[name](self.recipe, self.catalogue) for name in self.recipe.blend]
         for one in self._parts:
-            one.fit(train, validation, live if isinstance(one, HazardNetwork) else None)
+            network = isinstance(one, HazardNetwork)
+            one.report = self.report if network else None
+            one.fit(train, validation, live if network else None)
         self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
 
     def _logits(self, inputs: Inputs) -> NDArray[np.float64]:

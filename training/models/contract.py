@@ -2,6 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +12,16 @@ from pydantic.dataclasses import dataclass
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
+from shoplens.models import MODELS
 from shoplens.params import CandidateParams, LoopParams, NetworkParams, SequenceLoopParams, SequenceNetworkParams
 from training.models.ranking import Ranking
+from training.models.space import Space
 from training.rows import Inputs, RowSet, Task
 
 FloatArray = NDArray[np.float32]
+# Called while a model trains with the share of the training that is done, in (0, 1], and a figure of the validation
+# rows: larger is better, and comparable between all values of the model's space. What it raises ends the training.
+Report = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Recipe:
     loss: str = "binary_crossentropy"
     candidates: CandidateParams | None = None
     members: int = 1
-    blend: tuple[str, ...] = ()
+    blend: tuple[str, ...] = ("boosted_trees", "hazard_network")
     false_alarm_cost: float = 1.0
 
     @property
@@ -47,12 +53,16 @@ class Model(ABC):
         name: Its name in params.yaml.
         tasks: The tasks that it supports.
         reads_history: Whether it reads the history.
+        space: What `shoplens tune` may change of its parameters.
+        report: What `fit` calls after each epoch, of a model that learns in epochs.
         threshold: The probability from which it predicts a purchase; chosen on validation rows after `fit`.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[Task]]
-    reads_history: ClassVar[bool] = True
+    reads_history: bool = True
+    space: ClassVar[Space] = {}
+    report: Report | None = None
     threshold: float = 0.5
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
@@ -88,34 +98,9 @@ class Model(ABC):
         return None
 
 
-_PURCHASE: frozenset[Task] = frozenset({"purchase"})
-_NEXT_ITEM: frozenset[Task] = frozenset({"next_item"})
-_MODELS: dict[str, tuple[str, frozenset[Task]]] = {
-    "base_rate": ("training.models.baselines:BaseRate", _PURCHASE),
-    "personal_frequency": ("training.models.baselines:PersonalFrequency", _PURCHASE),
-    "popularity": ("training.models.counts:Popularity", _NEXT_ITEM),
-    "decayed_frequency": ("training.models.counts:DecayedFrequency", _NEXT_ITEM),
-    "item_knn": ("training.models.knn:ItemKnn", _NEXT_ITEM),
-    "sequential_rules": ("training.models.knn:SequentialRules", _NEXT_ITEM),
-    "ease": ("training.models.knn:Ease", _NEXT_ITEM),
-    "tifu_knn": ("training.models.knn:TifuKnn", _NEXT_ITEM),
-    "up_cf": ("training.models.knn:UpCf", _NEXT_ITEM),
-    "lambdarank": ("training.models.lambdarank:LambdaRank", _NEXT_ITEM),
-    "decision_tree": ("training.models.baselines:DecisionTree", _PURCHASE),
-    "boosted_trees": ("training.models.baselines:BoostedTrees", _PURCHASE),
-    "listwise_ranker": ("training.models.ranker:ListwiseRanker", _NEXT_ITEM),
-    "hazard_network": ("training.models.hazard_network:HazardNetwork", _PURCHASE),
-    "daily_network": ("training.models.daily_network:DailyNetwork", _PURCHASE),
-    "hazard_blend": ("training.models.blend:HazardBlend", _PURCHASE),
-    "cnn": ("training.models.encoders:Cnn", _PURCHASE),
-    "lstm": ("training.models.encoders:Lstm", _PURCHASE),
-    "transformer": ("training.models.encoders:Transformer", _PURCHASE),
-}
-
-
 def model_names(task: Task | None = None) -> tuple[str, ...]:
     """Return the names of all models, or of those that support `task`, from simple to deep."""
-    return tuple(name for name, (_, tasks) in _MODELS.items() if task is None or task in tasks)
+    return tuple(name for one, names in MODELS.items() if task in (None, one) for name in names)
 
 
 def model_class(name: str) -> type[Model]:
@@ -124,8 +109,9 @@ def model_class(name: str) -> type[Model]:
     Raises:
         ModelError: no model has this name.
     """
-    if name not in _MODELS:
-        raise ModelError(f"model: must be one of {', '.join(_MODELS)}; received {name!r}")
-    module, _, attribute = _MODELS[name][0].partition(":")
+    targets = {name: target for names in MODELS.values() for name, target in names.items()}
+    if name not in targets:
+        raise ModelError(f"model: must be one of {', '.join(targets)}; received {name!r}")
+    module, _, attribute = targets[name].partition(":")
     found: type[Model] = getattr(importlib.import_module(module), attribute)
     return found

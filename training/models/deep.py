@@ -7,7 +7,7 @@ deterministic: on one machine, the same rows and recipe give the same weights.
 import itertools
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue
 from training.calibration import focal_probability
-from training.loop import Curves, Progress, require_finite
+from training.loop import Curves, Progress, Reports, require_finite
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.layers import EventEmbedding, ItemEmbedding
 from training.models.scaler import Scaler
+from training.models.space import Among, Between
 from training.rows import Inputs, RowSet
 
 _WEIGHTS = "model.weights.h5"
@@ -32,6 +33,14 @@ class DeepModel(Model):
     """A sequence encoder combined with tabular features, which predicts purchases."""
 
     tasks = frozenset({"purchase"})
+    space: ClassVar = {
+        "network.length": Among((16, 32, 64)),
+        "network.width": Among((32, 64, 96, 128)),
+        "network.blocks": Between(1, 3),
+        "network.dropout": Between(0.0, 0.5),
+        "loop.batch_size": Among((256, 512, 1024)),
+        "loop.learning_rate": Between(0.0003, 0.01, log=True),
+    }
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
@@ -122,6 +131,7 @@ class DeepModel(Model):
                 ),
                 Progress(f"{self.recipe.task} {self.name}"),
                 *([] if live is None else [Curves(live)]),
+                *([] if self.report is None else [Reports(self.report, lambda logs: logs["val_auc"])]),
             ],
             verbose=0,
             shuffle=True,

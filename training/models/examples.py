@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.metrics import ndcg_of_hits
 from training.models.candidates import CandidateMaker, Candidates
 from training.models.contract import FloatArray, Recipe
 from training.models.neighbours import Neighbours
+from training.models.ranking import best_first
 from training.rows import RowSet
 
 _BATCH = 128  # rows described at once: arrays below 32 MB, which the allocator reuses
@@ -23,12 +25,16 @@ class Examples:
         count: Candidates of each row, (rows,).
         features: float16 (candidates, features).
         target: Whether each candidate is a target, (candidates,).
+        wanted: Targets of each row, those that are no candidates included, (rows,).
+        made_from: Number of rows that they were made from, those without a target among the candidates included.
     """
 
     start: NDArray[np.int64]
     count: NDArray[np.int64]
     features: NDArray[np.float16]
     target: NDArray[np.bool_]
+    wanted: NDArray[np.int64]
+    made_from: int
 
     def __len__(self) -> int:
         return len(self.start)
@@ -51,7 +57,7 @@ class Examples:
         kept = hit[found.row]
         count = np.bincount(found.row[kept], minlength=found.rows)[hit]
         features = np.clip(found.features[kept], -6e4, 6e4).astype(np.float16)
-        return cls(np.cumsum(count) - count, count, features, target[kept])
+        return cls(np.cumsum(count) - count, count, features, target[kept], sizes[hit], len(targets))
 
     @classmethod
     def join(cls, parts: "list[Examples]") -> "Examples":
@@ -62,7 +68,17 @@ class Examples:
             np.concatenate([one.count for one in parts]),
             np.concatenate([one.features for one in parts]),
             np.concatenate([one.target for one in parts]),
+            np.concatenate([one.wanted for one in parts]),
+            sum(one.made_from for one in parts),
         )
+
+    def ndcg(self, score: FloatArray) -> float:
+        """Return NDCG@10 of scores of the candidates, (candidates,), over all rows that these were made from."""
+        row = np.repeat(np.arange(len(self)), self.count)
+        hit, place = self.target[best_first(row, score)], np.arange(len(row)) - self.start[row]
+        hits = np.zeros((len(self), 10), dtype=bool)
+        hits[row[place < 10], place[place < 10]] = hit[place < 10]
+        return float(ndcg_of_hits(hits, self.wanted.astype(np.float64)).sum() / self.made_from)
 
     def batch(self, rows: NDArray[np.int64], width: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return features, (rows, width, features), mask and target probabilities, each (rows, width)."""

@@ -8,13 +8,14 @@ a service needs no TensorFlow.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.models.contract import FloatArray, Model, Recipe
+from training.models.contract import FloatArray, Model, Recipe, Report
 from training.models.scaler import Scaler
+from training.models.space import Among, Between
 from training.models.waits import LifeTable, days_to_purchase
 from training.rows import Inputs, RowSet
 
@@ -36,6 +37,14 @@ class HazardNetwork(Model):
     name = "hazard_network"
     tasks = frozenset({"purchase"})
     reads_history = False
+    space: ClassVar = {
+        "network.width": Among((32, 64, 96, 128, 192)),
+        "network.blocks": Between(1, 3),
+        "network.dropout": Between(0.0, 0.5),
+        "loop.epochs": Between(4, 24),
+        "loop.batch_size": Among((256, 512, 1024, 2048)),
+        "loop.learning_rate": Between(0.0005, 0.01, log=True),
+    }
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train on the training rows; validation rows give the learning curve only."""
@@ -49,7 +58,7 @@ class HazardNetwork(Model):
         table = LifeTable.of_labels(train.labels, wait, left)
         held_out = self._scaler.apply(validation.inputs)[:, self._used], validation.labels
         self._within = table.within
-        self._layers = _learn(self.recipe, scaled[:, self._used], table, train.labels, held_out, live)
+        self._layers = _learn(self.recipe, scaled[:, self._used], table, train.labels, held_out, live, self.report)
 
     def logits(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return the logit of the probability, averaged over the networks, (rows,)."""
@@ -96,6 +105,7 @@ def _learn(
     label: FloatArray,
     held_out: tuple[FloatArray, FloatArray],
     live: Path | None,
+    report: Report | None,
 ) -> list[tuple[FloatArray, FloatArray]]:
     """Train the networks and return kernel and bias of each layer, averaged over the last steps.
 
@@ -106,6 +116,7 @@ def _learn(
         label: Their labels, (rows,).
         held_out: Features and labels of the validation rows.
         live: Folder for the learning curve.
+        report: Called after each epoch with minus the log loss of the validation rows.
 
     Raises:
         ModelError: the loss did not stay finite.
@@ -113,7 +124,7 @@ def _learn(
     import keras
     from keras import layers, ops
 
-    from training.loop import Curves, Progress, averaged_adamw, require_finite
+    from training.loop import Curves, Progress, Reports, averaged_adamw, require_finite
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(recipe.seed)
@@ -168,6 +179,7 @@ def _learn(
         callbacks=[
             Progress(f"{recipe.task} hazards"),
             *([] if live is None else [Curves(live, loss="log_loss")]),
+            *([] if report is None else [Reports(report, lambda logs: -logs["val_log_loss"])]),
         ],
         verbose=0,
         shuffle=True,

@@ -1,7 +1,7 @@
 """LambdaRank: boosted trees over the same candidates and numbers as the listwise ranker."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from training.models.counts import popular_items
 from training.models.examples import count_rules, examples_of
 from training.models.neighbours import Neighbours
 from training.models.ranking import Ranking, ranked_pairs
+from training.models.space import Among, Between
 from training.rows import Inputs, RowSet
 
 _BATCH = 128  # rows ranked at once
@@ -52,6 +53,11 @@ class LambdaRank(Model):
 
     name = "lambdarank"
     tasks = frozenset({"next_item"})
+    space: ClassVar = {
+        "candidates.memory": Among((48, 96, 144)),
+        "candidates.neighbours": Among((0, 16, 32, 48)),
+        "candidates.popular": Between(4, 40),
+    }
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)

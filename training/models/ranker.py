@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ from features.catalogue import Catalogue
 from shoplens.errors import ModelError
 from shoplens.stage import console
 from training.models.candidates import CandidateMaker, Candidates
-from training.models.contract import FloatArray, Model, Recipe
+from training.models.contract import FloatArray, Model, Recipe, Report
 from training.models.counts import popular_items
 from training.models.examples import Examples, count_rules, examples_of
 from training.models.memory import Places
 from training.models.neighbours import Neighbours
 from training.models.ranking import Ranking, ranked_pairs
+from training.models.space import Among, Between
 from training.rows import Inputs, RowSet
 
 _FAR = 6.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
@@ -72,12 +73,31 @@ class _Member:
         total = np.log(np.asarray(np.add.reduceat(np.exp(logits), start)))
         return np.asarray(logits - np.repeat(total, count), dtype=np.float32)
 
+    def scores(self, examples: Examples) -> FloatArray:
+        """Return log probabilities of the candidates of standardized examples, (candidates,)."""
+        parts = []
+        for rows in np.array_split(np.arange(len(examples)), math.ceil(len(examples) / _BATCH)):
+            start = examples.start[rows]
+            end = start[-1] + examples.count[rows[-1]]
+            parts.append(self.score(examples.features[start[0] : end].astype(np.float32), start - start[0]))
+        return np.concatenate(parts)
+
 
 class ListwiseRanker(Model):
     """Candidates from memory, rules and popularity, ranked by networks with a listwise loss."""
 
     name = "listwise_ranker"
     tasks = frozenset({"next_item"})
+    space: ClassVar = {
+        "candidates.memory": Among((48, 96, 144)),
+        "candidates.neighbours": Among((0, 16, 32, 48)),
+        "candidates.popular": Between(4, 40),
+        "network.width": Among((64, 128, 192, 256)),
+        "network.dropout": Between(0.0, 0.4),
+        "loop.epochs": Between(2, 8),
+        "loop.batch_size": Among((32, 64, 128)),
+        "loop.learning_rate": Between(0.0005, 0.01, log=True),
+    }
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
@@ -97,9 +117,11 @@ class ListwiseRanker(Model):
             f"{self.name}: {len(examples):,} rows with a target among {len(examples.features):,} candidates, "
             f"{examples.features.shape[1]} features ({time.monotonic() - began:.0f} s)"
         )
+        seeds = range(self.recipe.seed, self.recipe.seed + self.recipe.members)
+        shown = (live, self.report)  # of the first network
         self._members = [
-            _Member(_learn(self.recipe, examples, held_out, self.recipe.seed + k, live if k == 0 else None))
-            for k in range(self.recipe.members)
+            _Member(_learn(self.recipe, examples, held_out, seed, *(shown if seed == seeds[0] else (None, None))))
+            for seed in seeds
         ]
         self._neighbours = count_rules(self.recipe, train, self._maker.size, validation.inputs.now.max())
 
@@ -169,9 +191,11 @@ class ListwiseRanker(Model):
 
 
 def _learn(
-    recipe: Recipe, examples: Examples, held_out: Examples, seed: int, live: Path | None
+    recipe: Recipe, examples: Examples, held_out: Examples, seed: int, live: Path | None, report: Report | None
 ) -> dict[str, FloatArray]:
     """Train one network and return its weights by layer, averaged over the last steps.
+
+    `report` is called after each epoch with NDCG@10 on the held-out rows.
 
     Raises:
         ModelError: the loss did not stay finite.
@@ -179,7 +203,7 @@ def _learn(
     import keras
     from keras import layers, ops
 
-    from training.loop import Curves, Progress, averaged_adamw, require_finite
+    from training.loop import Curves, Progress, Reports, averaged_adamw, require_finite
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -221,17 +245,28 @@ def _learn(
     batches = Batches(examples, shuffle=True)
     optimizer = averaged_adamw(loop, len(batches) * loop.epochs, _DECAY)
     network.compile(optimizer=optimizer, loss=keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+
+    def weights() -> dict[str, FloatArray]:
+        return {
+            f"{name}/{part}": np.asarray(value, dtype=np.float32)
+            for name in _LAYERS
+            for part, value in zip(("kernel", "bias"), network.get_layer(name).get_weights(), strict=True)
+        }
+
+    def reached(_: Any) -> float:
+        return held_out.ndcg(_Member(weights()).scores(held_out))
+
     network.fit(
         batches,
         epochs=loop.epochs,
         validation_data=Batches(held_out, shuffle=False),
-        callbacks=[Progress(f"{recipe.task} ranker, seed {seed}"), *([] if live is None else [Curves(live)])],
+        callbacks=[
+            Progress(f"{recipe.task} ranker, seed {seed}"),
+            *([] if live is None else [Curves(live)]),
+            *([] if report is None else [Reports(report, reached)]),
+        ],
         verbose=0,
     )
-    weights = {
-        f"{name}/{part}": np.asarray(value, dtype=np.float32)
-        for name in _LAYERS
-        for part, value in zip(("kernel", "bias"), network.get_layer(name).get_weights(), strict=True)
-    }
-    require_finite(weights.values(), recipe.task, loop.learning_rate)
-    return weights
+    found = weights()
+    require_finite(found.values(), recipe.task, loop.learning_rate)
+    return found
