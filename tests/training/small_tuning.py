@@ -15,7 +15,7 @@ from features.catalogue import Catalogue
 from shoplens.errors import DivergedError
 from shoplens.models import MODELS
 from tests.tiny_world import make_rows
-from training.datasets import Rows
+from training.datasets import Protocol, Rows
 from training.models.contract import FloatArray, Model
 from training.models.space import Between, Space
 from training.rows import Inputs, RowSet
@@ -66,7 +66,7 @@ class Logistic(Model):
 
 def tuning(root: Path, catalogue: Catalogue) -> Tuning:
     until = np.datetime64("2024-04-04", "us")  # a week after the last row
-    rows = Rows(*(make_rows("purchase", 400, seed) for seed in (1, 2, 3)), until)
+    rows = Rows(*(make_rows("purchase", 400, seed) for seed in (1, 2, 3)), until, Protocol("weekly_active", 7, 7))
     text = (root / "params.yaml").read_text()
     return Tuning("purchase", "logistic", text, split_validation(rows), catalogue, "data", root, root / "var/tune")
 

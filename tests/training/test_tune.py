@@ -29,7 +29,7 @@ from shoplens.params import parse_params
 from shoplens.yaml_file import YamlFileError, set_values
 from tests.training import small_tuning
 from tests.training.small_tuning import Logistic, run, tuning
-from training.datasets import Rows
+from training.datasets import Protocol, Rows
 from training.models.contract import model_class
 from training.models.counts import DecayedFrequency, ndcg
 from training.models.examples import examples_of
@@ -220,12 +220,14 @@ def test_the_second_half_of_the_validation_weeks_scores(make) -> None:
     validation = replace(validation, inputs=replace(validation.inputs, now=np.repeat(days, 2)))
     train.inputs.now[:] = days[0] - np.timedelta64(7, "D")
     for window, early in ((7, [0, 1, 2, 3]), (14, [0, 1])):  # of 14 days, that of week 2 reaches into the second half
-        rows = Rows(train, validation, test, days[-1] + np.timedelta64(window, "D"))
+        rows = Rows(train, validation, test, days[-1] + np.timedelta64(window, "D"), Protocol("weekly_active", 7, 7))
         found = split_validation(rows)
         np.testing.assert_array_equal(found.validation.user_id, validation.user_id[early])
         np.testing.assert_array_equal(found.test.user_id, validation.user_id[4:])
     with pytest.raises(SettingsError, match=r"validation_weeks: .* 4 cut-off\(s\) do not"):
-        split_validation(Rows(train, validation, test, days[-1] + np.timedelta64(21, "D")))
+        split_validation(
+            Rows(train, validation, test, days[-1] + np.timedelta64(21, "D"), Protocol("weekly_active", 7, 7))
+        )
 
 
 @pytest.mark.parametrize(
