@@ -45,6 +45,7 @@ def main() -> None:
             tables = [model.vectors.table] if model.vectors.sparse else []
             optimizer = RowAdamW(1e-3, tables=tables, global_clipnorm=1.0, use_ema=True, epsilon=1e-2)
             optimizer.exclude_from_weight_decay(var_list=tables)
+            optimizer.build(model.trainable_variables)
             model.compile(optimizer, jit_compile=model.jit_compile)
             found[f"{name}-losses"] = np.array([model.train_on_batch(inputs, target) for _ in range(3)])
             found[f"{name}-table"] = keras.ops.convert_to_numpy(model.vectors.table)

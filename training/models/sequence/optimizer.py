@@ -27,7 +27,10 @@ class RowAdamW(keras.optimizers.AdamW):
         self._row_averages: dict[str, tuple[Any, Any]] = {}  # path -> averages, the last step of each row
 
     def build(self, var_list: list[Any]) -> None:
-        """Create the moments and averages, and the last step of each row of a table."""
+        """Create the moments and averages, and the last step of each row of a table.
+
+        Call it before the first step: within a compiled step, the averages would start again in every step.
+        """
         if self.built:
             return
         super().build(var_list)
