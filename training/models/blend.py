@@ -20,7 +20,13 @@ from training.rows import Inputs, RowSet
 
 
 class HazardBlend(Model):
-    """The calibrated mean of `HazardNetwork` and `BoostedTrees`."""
+    """The calibrated mean of `HazardNetwork` and `BoostedTrees`.
+
+    Attributes:
+        network: The one.
+        trees: The other.
+        platt: What calibrates the mean of their logits.
+    """
 
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
@@ -28,33 +34,33 @@ class HazardBlend(Model):
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
-        self._network, self._trees = HazardNetwork(recipe, catalogue), BoostedTrees(recipe, catalogue)
-        self._platt = Platt()
+        self.network, self.trees = HazardNetwork(recipe, catalogue), BoostedTrees(recipe, catalogue)
+        self.platt = Platt()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train both on the training rows, and calibrate their mean on the validation rows."""
-        self._trees.fit(train, validation, None)
-        self._network.fit(train, validation, live)
-        self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
+        self.trees.fit(train, validation, None)
+        self.network.fit(train, validation, live)
+        self.platt = Platt.fit(self._logits(validation.inputs), validation.labels)
 
     def _logits(self, inputs: Inputs) -> NDArray[np.float64]:
-        return (self._network.logits(inputs) + self._trees.logits(inputs)) / 2
+        return (self.network.logits(inputs) + self.trees.logits(inputs)) / 2
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
-        return self._platt.probability(self._logits(inputs))
+        return self.platt.probability(self._logits(inputs))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write both models."""
-        both = {one.name: one.export(folder) for one in (self._network, self._trees)}
-        return {**both, "platt": self._platt.as_json()}
+        both = {one.name: one.export(folder) for one in (self.network, self.trees)}
+        return {**both, "platt": self.platt.as_json()}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load both models."""
-        for one in (self._network, self._trees):
+        for one in (self.network, self.trees):
             one.restore(folder, kept[one.name])
-        self._platt = Platt(**kept["platt"])
+        self.platt = Platt(**kept["platt"])
 
     def parameter_count(self) -> int:
         """Return the number of weights of the networks and nodes of the trees."""
-        return self._network.parameter_count() + self._trees.parameter_count()
+        return self.network.parameter_count() + self.trees.parameter_count()

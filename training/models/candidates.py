@@ -53,12 +53,13 @@ class CandidateMaker:
         self.names: tuple[str, ...] = ()
         self._popular: tuple[ItemTables, NDArray[np.int64]] | None = None  # of the tables seen last
 
-    def make(self, inputs: Inputs, neighbours: Neighbours | None) -> Candidates:
+    def make(self, inputs: Inputs, neighbours: Neighbours | None, also: int | None = None) -> Candidates:
         """Return the candidates of each row.
 
         Args:
             inputs: The rows; their item tables must reach back to the earliest row.
             neighbours: Rules counted before the rows' times; None if the parameters use none.
+            also: Catalogue index of an item that is a candidate of every row, whatever the sources give.
         """
         rows, now = len(inputs), inputs.now
         items = inputs.item_tables
@@ -80,6 +81,8 @@ class CandidateMaker:
         if self._params.popular:
             popular = self.popular(items)[items.at(now)]  # (rows, popular)
             codes.append((np.arange(rows)[:, None] * self.size + popular)[popular >= FIRST_INDEX])
+        if also is not None:
+            codes.append(np.arange(rows) * self.size + also)
         code = np.unique(np.concatenate(codes))
         row, item = code // self.size, code % self.size
         table = item_rows(items, now, row, item)

@@ -1,0 +1,101 @@
+"""Shapley values: how much each number moved an answer away from the mean answer (Lundberg & Lee, NeurIPS 2017).
+
+A number counts as unknown by taking the values that it has in background rows. For trees the values are exact
+(Lundberg et al., Nature Machine Intelligence 2020). For any other function they are a mean over one order of the
+numbers, forwards and backwards, which is exact where at most two numbers interact. The values and the mean answer
+add up to the answer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.models.baselines import BoostedTrees
+from training.models.blend import HazardBlend
+from training.models.contract import FloatArray, Model
+from training.models.hazard_network import HazardNetwork
+from training.rows import Inputs
+
+Numbers = NDArray[np.float64]
+Score = Callable[[FloatArray], Any]
+_SMALL = 1e-6  # keeps logits finite
+
+
+def logit(probability: Any) -> Numbers:
+    """Return log(p / (1 - p))."""
+    p = np.clip(np.asarray(probability, dtype=np.float64), _SMALL, 1 - _SMALL)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def permutation_values(score: Score, row: FloatArray, background: FloatArray, seed: int) -> tuple[Numbers, float]:
+    """Return the Shapley values of any function, (features,), and its mean over the background.
+
+    Args:
+        score: Maps rows, (rows, features), to numbers, (rows,).
+        row: What is explained, (features,).
+        background: Rows that stand for the unknown, (n, features).
+        seed: Of the order of the numbers.
+    """
+    import shap
+
+    explainer = shap.PermutationExplainer(score, shap.maskers.Independent(background, len(background)), seed=seed)
+    found = explainer(row[None], max_evals=2 * len(row) + 1, silent=True)
+    return np.asarray(found.values[0], dtype=np.float64), float(np.ravel(found.base_values)[0])
+
+
+def with_numbers(inputs: Inputs, tabular: FloatArray) -> Inputs:
+    """Return rows with the history and time of one row and other numbers, (variants, features)."""
+    same = np.zeros(len(tabular), dtype=np.int64)
+    return Inputs(inputs.names, tabular, inputs.history.take(same), inputs.now[same], inputs.items)
+
+
+def _logits_of(model: Model) -> Callable[[Inputs], Numbers]:
+    return lambda inputs: logit(model.predict(inputs))
+
+
+class PurchaseShapley:
+    """Shapley values of a purchase model's log odds, over its tabular features."""
+
+    def __init__(self, model: Model, background: FloatArray, seed: int) -> None:
+        """Prepare for a model; `background` has the features that it was trained on, (n, features)."""
+        import shap
+
+        self._background, self._seed = background, seed
+        self._trees: list[tuple[float, Any]] = []
+        self._functions: list[tuple[float, Callable[[Inputs], Numbers]]] = []
+        self._intercept = 0.0
+        for weight, part in self._parts(model):
+            if isinstance(part, BoostedTrees):
+                trees = shap.TreeExplainer(part.trees, background, feature_perturbation="interventional")
+                self._trees.append((weight, trees))
+            elif isinstance(part, HazardNetwork):
+                self._functions.append((weight, part.logits))
+            else:
+                self._functions.append((weight, _logits_of(part)))
+
+    def _parts(self, model: Model) -> list[tuple[float, Model]]:
+        """Return models whose weighted sum of logits, plus an intercept, is the model's: values add up likewise."""
+        if isinstance(model, HazardBlend):
+            self._intercept = model.platt.intercept
+            return [(model.platt.slope / 2, model.network), (model.platt.slope / 2, model.trees)]
+        if isinstance(model, BoostedTrees):
+            self._intercept = model.platt.intercept
+            return [(model.platt.slope, model)]
+        return [(1.0, model)]
+
+    def values(self, inputs: Inputs) -> tuple[Numbers, float]:
+        """Return the values of one row's features, (features,), and the mean log odds over the background."""
+        total, base = np.zeros(len(inputs.names)), self._intercept
+        for weight, trees in self._trees:
+            total += weight * np.asarray(trees.shap_values(inputs.tabular, check_additivity=False))[0]
+            base += weight * float(trees.expected_value)
+        for weight, function in self._functions:
+
+            def score(rows: FloatArray, function: Callable[[Inputs], Numbers] = function) -> Numbers:
+                return function(with_numbers(inputs, rows))
+
+            found, mean = permutation_values(score, inputs.tabular[0], self._background, self._seed)
+            total, base = total + weight * found, base + weight * mean
+        return total, base
