@@ -10,6 +10,7 @@ ShopLensError
 ├── ModelError             a model, its parameters or its artifact do not fit
 ├── ReleaseError           a package cannot be built, evaluated or released
 │   └── IncomparableError       the model in service cannot be evaluated on the current held-out rows
+├── ExplainerBusyError     the process that explains answers is starting or occupied; ask again shortly
 ├── StageBusyError         another process is already writing this stage's outs, or this log
 ├── CollectorBusyError     the collector's queue is full; resend the same events shortly
 └── LocalRunError          the platform on one machine cannot start, run or stop
@@ -55,6 +56,10 @@ class ReleaseError(ShopLensError):
 
 class IncomparableError(ReleaseError):
     """The model in service cannot be evaluated on the current held-out rows."""
+
+
+class ExplainerBusyError(ShopLensError):
+    """The process that explains answers is starting or occupied; the same request may be sent again shortly."""
 
 
 class StageBusyError(ShopLensError):
