@@ -197,14 +197,17 @@ class Predictions:
             as_of=self.manifest["as_of"],
         )
 
+    def _empty(self) -> UserState:
+        """Return a user without any event."""
+        empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
+        return UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
+
     def warm(self) -> None:
         """Load and compile everything, so that the first request is not slower than later ones."""
         for user in ("", "\N{SNOWMAN}"):
             self.predict_purchase(user)
             self.recommend(user, 1)
-        # From an empty history: the compiled functions are the same for all users.
-        empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
-        state = UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
+        state = self._empty()  # the compiled functions are the same for all users
         self._purchase.predict(Inputs.from_state(state, self._as_of, self._purchase.feature_names))
         self._next_item.recommend(Inputs.from_state(state, self._as_of, self._next_item.feature_names, self._items), 1)
         try:

@@ -100,7 +100,7 @@ class FeatureEffect(BaseModel):
     name: str
     meaning: str
     value: float | None
-    effect: float = Field(description="Log odds of a purchase, or log probability of the item; all add up to it.")
+    effect: float = Field(description="Log odds of a purchase, or log probability of the item.")
 
 
 class PartEffect(BaseModel):

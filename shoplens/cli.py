@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Train a sequence model on a public file, beside counts and neighbours; rank the full catalogue.",
     ),
     "table": ("serving.table.cli:table", "Train on a flat table with one row per session; write a report and a Bento."),
+    "explain": ("serving.cli:explain", "Explain the answer for one user: past orders and numbers by their effects."),
     "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and record the verdict."),
     "release": ("serving.cli:release", "Build the Bento of an accepted package and release it."),
     "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),

@@ -248,6 +248,16 @@ def _slow_features(task: Task, keys: pl.DataFrame, folder: Path) -> pl.DataFrame
     return found.select(NUMERIC_FEATURES[task])
 
 
+def inputs_at(task: Task, keys: pl.DataFrame, log: UserLog, params: Params, outs: Path) -> Inputs:
+    """Return the inputs of `task` at each key, (user_id, time); `outs` has the outputs of the stage `features`."""
+    dataset, catalogue = read_json(outs / "validated/dataset.json"), Catalogue.load(outs / "features/catalogue.parquet")
+    slow = _slow_features(task, keys, outs / "features")
+    times = keys["time"].dt.replace_time_zone(None).to_numpy()
+    history = log.as_of(keys["user_id"].to_numpy().astype(str), times, params.features.last_n)
+    items = _item_tables(log, catalogue, dataset, times) if task == "next_item" else None
+    return Inputs.join(slow, history, times, COMPUTED_FEATURES.get(task, ()), items)
+
+
 def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     """Build the rows of `task` from `outs/validated` and `outs/features`.
 
@@ -263,15 +273,11 @@ def build_rows(task: Task, params: Params, outs: Path) -> Rows:
     loop = params.train.purchase.loop if task == "purchase" else params.train.next_item.loop
     limits = loop.max_train_rows, params.train.rows.max_held_out_rows
     keys = _limited(keys, *limits, params.seed, newest=task == "next_item")
-    slow = _slow_features(task, keys, outs / "features")
-    users, times = keys["user_id"].to_numpy().astype(str), keys["time"].dt.replace_time_zone(None).to_numpy()
     log = UserLog.load(outs / "features/event_log")
-    history = log.as_of(users, times, params.features.last_n)
-    items = _item_tables(log, catalogue, dataset, times) if task == "next_item" else None
     rows = RowSet(
         task,
-        users,
-        Inputs.join(slow, history, times, COMPUTED_FEATURES.get(task, ()), items),
+        keys["user_id"].to_numpy().astype(str),
+        inputs_at(task, keys, log, params, outs),
         keys["label"].to_numpy() if task == "purchase" else None,
         [catalogue.index_of(t) for t in keys["targets"].to_list()] if task == "next_item" else None,
         log,

@@ -19,6 +19,13 @@ class Explanations(Predictions):
         super().__init__(package, settings)
         self._explainer = Explainer(self._purchase, self._next_item, read_background(package))
 
+    def warm(self) -> None:
+        """See `Predictions.warm`; explain an empty history as well."""
+        super().warm()
+        state = self._empty()
+        self._explainer.purchase(Inputs.from_state(state, state.now, self._purchase.feature_names))
+        self._explainer.item(Inputs.from_state(state, state.now, self._next_item.feature_names, self._items))
+
     def item_index(self, item_id: str) -> int:
         """Return the catalogue index of an item.
 

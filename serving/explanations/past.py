@@ -1,0 +1,55 @@
+"""Explanations of answers at any time of the data, from the outputs of the stages, without an online store."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.catalogue import FIRST_INDEX
+from features.histories import UserLog
+from shoplens.errors import ModelError
+from shoplens.files import read_json
+from shoplens.params import Params
+from shoplens.settings import Settings
+from training.datasets import inputs_at
+from training.explanations.answer import Explainer
+from training.explanations.background import read_background
+from training.models import artifact
+from training.rows import Task
+
+_MOMENT = timedelta(microseconds=1)  # just after the last event
+
+
+def load_explainer(package: Path) -> Explainer:
+    """Return the explainer of a package's models."""
+    models = package / "models"
+    return Explainer(artifact.load(models / "purchase"), artifact.load(models / "next_item"), read_background(package))
+
+
+def explain_past(
+    user: str, item: str | None, as_of: datetime | None, params: Params, settings: Settings
+) -> dict[str, Any]:
+    """Explain the purchase, or the rank of an item, for one user at a time; return JSON-serializable values.
+
+    Raises:
+        ModelError: there is no package, no such item, or no event of the user before that time.
+    """
+    outs = settings.outs_dir
+    explainer = load_explainer(outs / "package")
+    index = None if item is None else int(explainer.catalogue.index_of([item])[0])
+    if index is not None and index < FIRST_INDEX:
+        raise ModelError(f"--item: must be an item of the catalogue; received {item!r}")
+    dataset = read_json(outs / "validated/dataset.json")
+    time = as_of or datetime.fromisoformat(dataset["high_water"]) + _MOMENT
+    log, task = UserLog.load(outs / "features/event_log"), _task(index)
+    keys = pl.DataFrame({"user_id": [user], "time": [time]}, schema_overrides={"time": pl.Datetime("us", "UTC")})
+    inputs = inputs_at(task, keys, log, params, outs)
+    if inputs.history.lengths[0] == 0:
+        raise ModelError(f"--user: must have events before {time:%Y-%m-%d %H:%M} UTC; received {user!r}")
+    found = explainer.purchase(inputs) if index is None else explainer.item(inputs, index)
+    return {"user_id": user, "as_of": time.isoformat(), **found.as_json()}
+
+
+def _task(item: int | None) -> Task:
+    return "purchase" if item is None else "next_item"
