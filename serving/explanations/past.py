@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from features.catalogue import FIRST_INDEX
 from features.histories import UserLog
 from shoplens.errors import ModelError
 from shoplens.files import read_json
@@ -37,19 +36,14 @@ def explain_past(
     """
     outs = settings.outs_dir
     explainer = load_explainer(outs / "package")
-    index = None if item is None else int(explainer.catalogue.index_of([item])[0])
-    if index is not None and index < FIRST_INDEX:
-        raise ModelError(f"--item: must be an item of the catalogue; received {item!r}")
+    index = None if item is None else explainer.item_index(item)
+    task: Task = "purchase" if item is None else "next_item"
     dataset = read_json(outs / "validated/dataset.json")
     time = as_of or datetime.fromisoformat(dataset["high_water"]) + _MOMENT
-    log, task = UserLog.load(outs / "features/event_log"), _task(index)
+    log = UserLog.load(outs / "features/event_log")
     keys = pl.DataFrame({"user_id": [user], "time": [time]}, schema_overrides={"time": pl.Datetime("us", "UTC")})
     inputs = inputs_at(task, keys, log, params, outs)
     if inputs.history.lengths[0] == 0:
         raise ModelError(f"--user: must have events before {time:%Y-%m-%d %H:%M} UTC; received {user!r}")
     found = explainer.purchase(inputs) if index is None else explainer.item(inputs, index)
     return {"user_id": user, "as_of": time.isoformat(), **found.as_json()}
-
-
-def _task(item: int | None) -> Task:
-    return "purchase" if item is None else "next_item"

@@ -9,6 +9,7 @@ import numpy as np
 from events.contract import EVENT_NAMES
 from features.catalogue import FIRST_INDEX, Catalogue
 from features.definitions import DESCRIPTIONS
+from shoplens.errors import ModelError
 from training.explanations.meanings import candidate_meaning
 from training.explanations.parts import PARTS, Numbers, Places, by_size, leave_one_out, parts_of
 from training.explanations.question import NumberEffects, PurchaseQuestions, Question, item_question
@@ -111,9 +112,19 @@ class Explainer:
         self._purchases = PurchaseQuestions(purchase, background)
 
     @property
-    def catalogue(self) -> Catalogue:
-        """The items that the next-item model knows."""
+    def _catalogue(self) -> Catalogue:
         return self._next_item.catalogue
+
+    def item_index(self, item_id: str) -> int:
+        """Return the catalogue index of an item.
+
+        Raises:
+            ModelError: the catalogue has no such item.
+        """
+        index = int(self._catalogue.index_of([item_id])[0])
+        if index < FIRST_INDEX:
+            raise ModelError(f"item: must be an item_id of the catalogue; received {item_id!r}")
+        return index
 
     def purchase(self, inputs: Inputs) -> Explanation:
         """Explain the probability of a purchase for one row."""
@@ -136,7 +147,7 @@ class Explainer:
         score, rank = found[:, 0], None if item is None else found[:, 1].astype(np.int64)
         row = {"item_id": None, "title": None}
         if item is not None:
-            row = self.catalogue.frame.row(item - FIRST_INDEX, named=True)
+            row = self._catalogue.frame.row(item - FIRST_INDEX, named=True)
         return Explanation(
             task=task,
             item_id=row["item_id"],
@@ -159,7 +170,7 @@ class Explainer:
             own = events.at(part == k)
             items, counts = np.unique(own.item_index[own.item_index >= FIRST_INDEX], return_counts=True)
             best = items[np.argsort(-counts, kind="stable")][:_ITEMS]
-            rows = [self.catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best]
+            rows = [self._catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best]
             found.append(
                 PartEffect(
                     time=str(own.event_time[0]),
