@@ -200,7 +200,7 @@ def test_lime_finds_the_weights_of_a_line() -> None:
     own, background = np.array([3.0, 1.0, 0.0, -2.0]), np.zeros((5, 4))
     weights = np.array([1.0, -4.0, 7.0, 0.5])
     found = local_line(lambda rows: rows @ weights, own, background, 0)
-    np.testing.assert_allclose(found, weights * own, atol=0.02)  # ridge draws towards 0
+    np.testing.assert_allclose(found, weights * own, atol=0.03)  # ridge draws towards 0
     assert agreement(found, weights * own, 3) == (pytest.approx(1.0), 1.0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from events.contract import EVENT_NAMES
 from features.catalogue import FIRST_INDEX, Catalogue
-from features.definitions import DESCRIPTIONS
+from features.definitions import DESCRIPTIONS, sentence
 from shoplens.errors import ModelError
 from training.explanations.meanings import candidate_meaning
 from training.explanations.parts import PARTS, Numbers, Places, by_size, leave_one_out, parts_of
@@ -91,7 +91,7 @@ class Explanation:
         yield f"{what}: {self._shown(self.prediction)}{mean}."
         for one in self.features:
             value = "missing" if one.value is None else f"{one.value:.4g}"
-            yield f"{one.effect:+.3f}  {one.meaning} {one.name} = {value}"
+            yield f"{one.effect:+.3f}  {one.name} = {value}: {one.meaning}"
         for part in self.parts:
             time, names = part.time[:16].replace("T", " "), ", ".join(part.names)
             items = f": {', '.join(part.items)}" if part.items else ""
@@ -185,12 +185,16 @@ class Explainer:
         return tuple(found)
 
 
+def _feature_meaning(name: str) -> str:
+    return sentence(DESCRIPTIONS.get(name, name))
+
+
 def _features(task: Task, numbers: NumberEffects) -> tuple[FeatureEffect, ...]:
-    meaning = DESCRIPTIONS.get if task == "purchase" else candidate_meaning
+    meaning = _feature_meaning if task == "purchase" else candidate_meaning
     return tuple(
         FeatureEffect(
             name=numbers.names[k],
-            meaning=meaning(numbers.names[k]) or "",
+            meaning=meaning(numbers.names[k]),
             value=None if np.isnan(numbers.own[k]) else float(numbers.own[k]),
             effect=round(float(numbers.effects[k]), 6),
         )

@@ -8,7 +8,7 @@ from shoplens.errors import ModelError
 from training.models.contract import FloatArray
 from training.rows import Inputs
 
-_ROWS = 24  # with more, the effects change little and an answer takes longer
+_ROWS = 16  # with more, the effects change little and an answer takes longer
 _FILE = "background.npz"
 
 
