@@ -144,8 +144,6 @@ def test_values_of_a_blend_are_those_of_its_definition_and_add_up(purchase) -> N
         numbers = questions.of(row(test.inputs, k)).numbers
         score = logit(predictor.predict(row(test.inputs, k)))[0]
         assert numbers.base + numbers.effects.sum() == pytest.approx(score, abs=2e-4)
-    few = ("weekly_orders_90d", "noise")
-    assert set(few) - set(predictor.feature_names) == {"weekly_orders_90d"}
 
 
 def test_values_of_trees_are_exact(rows, recipe, catalogue) -> None:
@@ -200,7 +198,7 @@ def test_lime_finds_the_weights_of_a_line() -> None:
     own, background = np.array([3.0, 1.0, 0.0, -2.0]), np.zeros((5, 4))
     weights = np.array([1.0, -4.0, 7.0, 0.5])
     found = local_line(lambda rows: rows @ weights, own, background, 0)
-    np.testing.assert_allclose(found, weights * own, atol=0.03)  # ridge draws towards 0
+    np.testing.assert_allclose(found, weights * own, atol=0.001)  # ridge draws towards 0
     assert agreement(found, weights * own, 3) == (pytest.approx(1.0), 1.0)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.explanations.parts import PARTS, Mask, Numbers, by_size, leave_one_out, parts_of, without
-from training.explanations.question import SEED, NumberEffects, Question
+from training.explanations.question import SEED, Question
+from training.explanations.shapley import mean_scores
 from training.explanations.surrogate import agreement, local_line
 from training.resamples import Interval, Resamples, intervals, paired_difference
 
@@ -43,17 +44,6 @@ def removal(effects: Numbers, count: int, answer: Callable[[Mask], Numbers], see
     return np.array([important, np.mean(drawn), unimportant])
 
 
-def _answer_without(numbers: NumberEffects) -> Callable[[Mask], Numbers]:
-    """Return a function of masks: the mean score if the marked numbers come from each background row."""
-
-    def answer(masks: Mask) -> Numbers:
-        rows = np.where(masks[:, None], numbers.background, numbers.own)  # (sets, background, features)
-        scores = np.asarray(numbers.score(rows.reshape(-1, rows.shape[-1])), dtype=np.float64)
-        return np.asarray(scores.reshape(rows.shape[:2]).mean(axis=1))
-
-    return answer
-
-
 def check_answer(question: Question, seed: int) -> dict[str, Numbers]:
     """Return the figures of one answer: of "features" and "parts" see `removal`, of "lime" see `agreement`.
 
@@ -61,17 +51,21 @@ def check_answer(question: Question, seed: int) -> dict[str, Numbers]:
     """
     found, numbers = {}, question.numbers
     if numbers is not None and len(numbers.own) >= 2 * REMOVED["features"]:
-        found["features"] = removal(numbers.effects, REMOVED["features"], _answer_without(numbers), seed)
+
+        def without_numbers(masks: Mask) -> Numbers:
+            return mean_scores(numbers.score, ~masks, numbers.own, numbers.background)
+
+        found["features"] = removal(numbers.effects, REMOVED["features"], without_numbers, seed)
         line = local_line(numbers.score, numbers.own, numbers.background, SEED)
         found["lime"] = np.array(agreement(numbers.effects, line, _TOP))
     part = parts_of(question.inputs.history, PARTS)
     if part.max(initial=-1) + 1 >= 2 * REMOVED["parts"]:
         scores = leave_one_out(question.inputs, part, question.predict)[:, 0]
 
-        def answer(masks: Mask) -> Numbers:
+        def without_parts(masks: Mask) -> Numbers:
             return question.predict(without(question.inputs, masks[:, part]))[:, 0]
 
-        found["parts"] = removal(scores[0] - scores[1:], REMOVED["parts"], answer, seed)
+        found["parts"] = removal(scores[0] - scores[1:], REMOVED["parts"], without_parts, seed)
     return found
 
 

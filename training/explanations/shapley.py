@@ -18,6 +18,7 @@ from training.models.contract import FloatArray, Model
 from training.models.hazard_network import HazardNetwork
 from training.rows import Inputs
 
+Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 Score = Callable[[FloatArray], Any]
 _SMALL = 1e-6  # keeps logits finite
@@ -29,6 +30,20 @@ def logit(probability: Any) -> Numbers:
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
+def mean_scores(score: Score, known: Mask, own: FloatArray, background: FloatArray) -> Numbers:
+    """Return the mean score if only some numbers are known and the others come from each background row, (sets,).
+
+    Args:
+        score: Maps rows, (rows, features), to numbers, (rows,).
+        known: Which numbers are known, (sets, features).
+        own: The numbers of the explained answer, (features,).
+        background: Rows that stand for the unknown, (n, features).
+    """
+    rows = np.where(known[:, None], own, background)  # (sets, n, features)
+    scores = np.asarray(score(rows.reshape(-1, len(own))), dtype=np.float64)
+    return np.asarray(scores.reshape(rows.shape[:2]).mean(axis=1))
+
+
 def permutation_values(score: Score, own: FloatArray, background: FloatArray, seed: int) -> tuple[Numbers, float]:
     """Return the Shapley values of any function, (features,), and its mean over the background.
 
@@ -37,17 +52,16 @@ def permutation_values(score: Score, own: FloatArray, background: FloatArray, se
     same, but compiles for 6 to 18 seconds in every process.
 
     Args:
-        score: Maps rows, (rows, features), to numbers, (rows,).
-        own: The numbers of the explained answer, (features,).
-        background: Rows that stand for the unknown, (n, features).
+        score: See `mean_scores`.
+        own: See `mean_scores`.
+        background: See `mean_scores`.
         seed: Of the order.
     """
     order, size = np.random.default_rng(seed).permutation(len(own)), len(own)
     place = np.argsort(order)
     step = np.arange(size + 1)[:, None]
     known = np.concatenate([place < step, size - 1 - place < step])  # forwards, then backwards: (2 * size + 2, size)
-    rows = np.where(known[:, None], own, background)  # (sets, n, features)
-    values = np.asarray(score(rows.reshape(-1, size)), dtype=np.float64).reshape(rows.shape[:2]).mean(axis=1)
+    values = mean_scores(score, known, own, background)
     forwards, backwards = np.diff(values[: size + 1]), np.diff(values[size + 1 :])
     return (forwards[place] + backwards[size - 1 - place]) / 2, float(values[0])
 
