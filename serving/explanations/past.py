@@ -1,6 +1,6 @@
 """Explanations of answers at any time of the data, from the outputs of the stages, without an online store."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from training.explanations.answer import Explainer
 from training.explanations.background import read_background
 from training.models import artifact
 from training.rows import Task
-
-_MOMENT = timedelta(microseconds=1)  # just after the last event
 
 
 def load_explainer(package: Path) -> Explainer:
@@ -39,7 +37,7 @@ def explain_past(
     index = None if item is None else explainer.item_index(item)
     task: Task = "purchase" if item is None else "next_item"
     dataset = read_json(outs / "validated/dataset.json")
-    time = as_of or datetime.fromisoformat(dataset["high_water"]) + _MOMENT
+    time = as_of or datetime.fromisoformat(dataset["high_water"])
     log = UserLog.load(outs / "features/event_log")
     keys = pl.DataFrame({"user_id": [user], "time": [time]}, schema_overrides={"time": pl.Datetime("us", "UTC")})
     inputs = inputs_at(task, keys, log, params, outs)

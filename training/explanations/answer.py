@@ -40,7 +40,7 @@ class PartEffect:
         time: Its first event (UTC).
         events: Number of its events.
         names: Names of its events.
-        items: Titles, or IDs, of its most frequent items.
+        items: Titles, or IDs, of its most frequent items, each once.
         effect: Score with it minus score without it: log odds of a purchase, log probability of an item.
         prediction: The prediction without it.
         rank: Rank of the explained item without it; None for a purchase.
@@ -169,14 +169,15 @@ class Explainer:
         for k in by_size(effects)[:_SHOWN]:
             own = events.at(part == k)
             items, counts = np.unique(own.item_index[own.item_index >= FIRST_INDEX], return_counts=True)
-            best = items[np.argsort(-counts, kind="stable")][:_ITEMS]
-            rows = [self._catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best]
+            best = items[np.argsort(-counts, kind="stable")]
+            rows = (self._catalogue.frame.row(int(index) - FIRST_INDEX, named=True) for index in best)
+            titles = dict.fromkeys(row["title"] or row["item_id"] for row in rows)  # sizes of an item share a title
             found.append(
                 PartEffect(
                     time=str(own.event_time[0]),
                     events=len(own),
                     names=tuple(EVENT_NAMES[code - 1] for code in np.unique(own.event_code)),
-                    items=tuple(row["title"] or row["item_id"] for row in rows),
+                    items=tuple(titles)[:_ITEMS],
                     effect=round(float(effects[k]), 6),
                     prediction=round(float(prediction[k]), 6),
                     rank=None if rank is None else int(rank[k]),
