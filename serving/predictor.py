@@ -186,6 +186,11 @@ class Predictions:
             **self._about(user),
         )
 
+    def not_explained(self, user_id: str) -> schemas.ExplainAnswer:
+        """Return the answer while there is no explanation yet."""
+        about = self._about(_User(None, self._as_of, "explainer_busy"))
+        return schemas.ExplainAnswer(user_id=user_id, explanation=None, **about)
+
     def about(self) -> schemas.VersionAnswer:
         """Return the versions in service."""
         data = {name: str(value) for name, value in self.manifest["data"].items()}

@@ -19,11 +19,14 @@ UserId = Annotated[
         json_schema_extra={"example": "900"},  # BentoML's schema knows `example`, not `examples`
     ),
 ]
-ItemId = Annotated[str, Field(strict=True, min_length=1, max_length=256, description="The item, by item_id.")]
+ItemId = Annotated[
+    Annotated[str, Field(strict=True, min_length=1, max_length=256)] | None,
+    Field(description="The item, by item_id, whose rank is explained; null: the probability of a purchase is."),
+]
 Count = Annotated[
     int, Field(strict=True, ge=1, le=100, description="Number of items.", json_schema_extra={"example": 5})
 ]
-Fallback = Literal["unknown_user", "store_unavailable"]
+Fallback = Literal["unknown_user", "store_unavailable", "explainer_busy"]
 
 
 class _Answer(BaseModel):
@@ -32,7 +35,8 @@ class _Answer(BaseModel):
     model_version: str = Field(description="Version of the package: a digest of its content.")
     as_of: str = Field(description="Time (UTC) for which the answer is valid: the store has no later events.")
     fallback: Fallback | None = Field(
-        description="Why the answer is not personal: the user is unknown or the online store is unavailable."
+        description="Why the answer is not personal: the user is unknown, the online store is unavailable or, of "
+        "explanations, the process that explains is starting or occupied."
     )
 
 

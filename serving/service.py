@@ -6,11 +6,13 @@ in service, else outs/package.
 
 import logging
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
-from bentoml.exceptions import InvalidArgument, ServiceUnavailable
+from bentoml import Context
+from bentoml.exceptions import InvalidArgument
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +30,7 @@ _EXPLAIN_SECONDS = 8.0  # the answer that there is none yet must arrive in time,
 _AROUND = Path(__file__).resolve().parents[1]
 
 version_page = FastAPI(title="ShopLens")
+_log = logging.getLogger(__name__)
 
 
 def find_package() -> tuple[Path, Settings]:
@@ -136,18 +139,20 @@ class ShopLens:
         return self.predictions.profile(user_id)
 
     @bentoml.api(route="/explain")
-    def explain(self, user_id: schemas.UserId, item_id: schemas.ItemId | None = None) -> schemas.ExplainAnswer:
+    def explain(self, ctx: Context, user_id: schemas.UserId, item_id: schemas.ItemId = None) -> schemas.ExplainAnswer:
         """Return why this user is expected to buy or not or, with an item, why the item has its rank for this user.
 
-        A process of its own explains. It starts with the first request, which may be answered with 503: ask again.
+        A process of its own explains. It starts with the first request, which may be answered with status 503 and the
+        fallback `explainer_busy`: ask again.
         """
         try:
-            answer = self.explanations.ask(user_id, item_id, _EXPLAIN_SECONDS)
-        except ExplainerBusyError as error:
-            raise ServiceUnavailable(str(error)) from error
+            return schemas.ExplainAnswer.model_validate(self.explanations.ask(user_id, item_id, _EXPLAIN_SECONDS))
         except ModelError as error:
             raise InvalidArgument(str(error)) from error
-        return schemas.ExplainAnswer.model_validate(answer)
+        except ExplainerBusyError as error:
+            _log.warning("%s", error)
+            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE  # of an exception, BentoML would hide the reason
+            return self.predictions.not_explained(user_id)
 
     @bentoml.on_shutdown
     def stop_explaining(self) -> None:
