@@ -22,14 +22,10 @@ class Attention(layers.Layer):
 
     def call(self, x: Any, mask: Any, training: bool | None = None) -> Any:
         """Return (batch, length, width); `mask` is added to the scores, (batch, 1, length, length)."""
-        weights, values = self.weigh(x, mask)
-        return self.combine(join_heads(ops.matmul(self.drop(weights, training=training), values)))
-
-    def weigh(self, x: Any, mask: Any) -> tuple[Any, Any]:
-        """Return the weights, (batch, heads, length, length), and the values that they apply to."""
         q, k, v = (split_heads(part, self.heads) for part in ops.split(self.project(x), 3, axis=-1))
         scores = ops.matmul(q * self.scale, ops.transpose(k, (0, 1, 3, 2))) + mask
-        return ops.softmax(scores), v
+        weights = self.drop(ops.softmax(scores), training=training)
+        return self.combine(join_heads(ops.matmul(weights, v)))
 
 
 class FeedForward(layers.Layer):
@@ -74,14 +70,3 @@ class SASRec(Encoder):
             x = x + drop(attention(norm(x), mask, training=training), training=training)
             x = x + drop_2(forward(norm_2(x), training=training), training=training)
         return self.last_norm(x)
-
-    def attention(self, x: Any, context: Context) -> Any:
-        """Return how much each position attends to each other, (batch, blocks, heads, length, length)."""
-        mask, weights = additive_mask(context["segment"], x.dtype), []
-        x = self.positions(x, context["position"])
-        for norm, attention, _, norm_2, forward, _ in self.blocks:
-            normal = norm(x)
-            weights.append(attention.weigh(normal, mask)[0])
-            x = x + attention(normal, mask)
-            x = x + forward(norm_2(x))
-        return ops.stack(weights, axis=1)
