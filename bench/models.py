@@ -132,7 +132,7 @@ def _simulate(folder: Path, events: int) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a training on a simulated log took."""
+    """What a training run on a simulated log took."""
 
     steps: int
     seconds: float

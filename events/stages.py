@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from events.account import TableAccount, count_reasons
-from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
+from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA, SIDE_SCHEMAS
 from events.fetch import fetch as fetch_source
 from events.lake import check_identity, freeze_lake, is_lake, is_url
 from events.lake.snapshot import FROZEN_EVENTS
@@ -21,7 +21,7 @@ from events.parquet import write_parquet
 from events.reading import Progress, Reading, require_events
 from events.sources.files import Size, kind_of
 from events.sources.readers import pieces, read_table
-from shoplens.errors import SourceError
+from shoplens.errors import SettingsError, SourceError
 from shoplens.files import file_digest, whole_folder, write_json
 from shoplens.params import DataParams, Params
 from shoplens.settings import Settings
@@ -41,8 +41,19 @@ def fetch(params: Params, settings: Settings) -> None:
             check_identity(source, mapping)
             freeze_lake(source, out, _until(params.data))
             return
-        names = fetch_source(params.data.source, mapping.required_tables(), settings.root, out)
+        tables = (*mapping.required_tables(), *_optional(mapping, params.data))
+        names = fetch_source(params.data.source, tables, settings.root, out)
         console.print(f"{len(names)} files from {params.data.source}")
+
+
+def _optional(mapping: Mapping, data: DataParams) -> tuple[str, ...]:
+    unknown = sorted(set(data.optional_tables) - set(mapping.optional_tables))
+    if unknown:
+        raise SettingsError(
+            f"data.optional_tables: must be optional tables of mapping {mapping.name} "
+            f"({', '.join(mapping.optional_tables) or 'it has none'}); received {', '.join(unknown)}. Remove the others"
+        )
+    return data.optional_tables
 
 
 def _until(data: DataParams) -> datetime | None:
@@ -57,7 +68,7 @@ class _Frozen:
 
     def __init__(self, folder: Path, size: Size | None) -> None:
         self._folder, self._size = folder, size
-        self.sides = {name: read_table(folder / f"{name}.parquet") for name in ("items", "users", "campaigns")}
+        self.sides = {name: read_table(folder / f"{name}.parquet") for name in SIDE_SCHEMAS}
         self._accepted = 0
 
     def events(self, _: datetime | None = None) -> Iterator[pl.DataFrame]:
@@ -165,6 +176,18 @@ def _print_account(reading: Reading | _Frozen, part: _Slice, mapping: Mapping) -
     return accounts
 
 
+def _announced(promotions: pl.DataFrame, until: datetime | None) -> pl.DataFrame:
+    """Return in how many stores each promotion was announced before `until`: the promotions without `store_id`.
+
+    A promotion without a store counts as one.
+    """
+    if until is not None:
+        promotions = promotions.filter(pl.col("known_at") < until)
+    key = ["item_id", "placement", "valid_from", "valid_to", "known_at"]
+    stores = pl.col("store_id").n_unique().cast(pl.Int32).alias("stores")
+    return promotions.group_by(key).agg(stores).sort(key, nulls_last=True)
+
+
 def ingest(params: Params, settings: Settings, size: Size | None = None) -> None:
     """Transform `outs/raw` to `outs/events` through the mapping; print and write the account.
 
@@ -185,6 +208,7 @@ def ingest(params: Params, settings: Settings, size: Size | None = None) -> None
         reading.items(pl.Series("item_id", sorted(part.items), dtype=pl.String)).write_parquet(out / "items.parquet")
         for name in ("users", "campaigns"):
             reading.sides[name].write_parquet(out / f"{name}.parquet")
+        _announced(reading.sides["promotions"], _until(params.data)).write_parquet(out / "promotions.parquet")
         write_parquet(reading.quarantined(), QUARANTINE_SCHEMA, out / "quarantine.parquet")
         shutil.rmtree(work)
         tables = {table: account.as_json() for table, account in accounts.items()}

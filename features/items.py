@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import UNKNOWN_INDEX
 from features.histories import EventLog, UserLog
+from features.promotions import Promotions
 from features.recent import EVENT_CODES, TAKEN_BACK
 from shoplens.errors import FeatureError
 
@@ -40,11 +41,13 @@ class ItemTables:
 
     Attributes:
         times: When each table was taken, datetime64[us] (tables,), ascending.
-        values: float32 (tables, catalogue size, len(NAMES)).
+        values: float32 (tables, catalogue size, len(NAMES) + len(announced)).
+        announced: What is counted of promotions, in the columns after NAMES; empty for a shop that announces none.
     """
 
     times: NDArray[np.datetime64]
     values: NDArray[np.float32]
+    announced: tuple[str, ...] = ()
 
     def at(self, now: NDArray[np.datetime64]) -> NDArray[np.int64]:
         """Return the newest table at or before each time, (rows,).
@@ -60,12 +63,12 @@ class ItemTables:
     def used(self, now: NDArray[np.datetime64]) -> "ItemTables":
         """Return only the tables that rows at these times use."""
         kept = np.unique(self.at(now))
-        return ItemTables(self.times[kept], self.values[kept])
+        return ItemTables(self.times[kept], self.values[kept], self.announced)
 
     @property
     def latest(self) -> "ItemTables":
         """The newest table alone, to be used at any time: a service has no other."""
-        return ItemTables(np.zeros(1, dtype="datetime64[us]"), self.values[-1:])
+        return ItemTables(np.zeros(1, dtype="datetime64[us]"), self.values[-1:], self.announced)
 
     def moved(self, place: NDArray[np.int32]) -> "ItemTables":
         """Return the tables in the indexes of another catalogue: its index k is `place[k]` here.
@@ -73,16 +76,17 @@ class ItemTables:
         An item that is unknown here (1) has no events.
         """
         values = self.values[:, place]
-        values[:, place <= UNKNOWN_INDEX] = _nothing_sold(1, 1)[0]
-        return ItemTables(self.times, values)
+        values[:, place <= UNKNOWN_INDEX] = _nothing_sold(1, 1, self.announced)[0]
+        return ItemTables(self.times, values, self.announced)
 
     def write(self, path: Path) -> None:
-        """Write the tables without items that have no event; the same tables give the same bytes."""
-        table, item = np.nonzero(self.values[:, :, 0] > 0)
+        """Write the tables without items that have no event and no promotion; the same tables give the same bytes."""
+        table, item = np.nonzero((self.values[:, :, 0] > 0) | (self.values[:, :, len(NAMES) :] > 0).any(axis=-1))
         np.savez_compressed(
             path,
             times=self.times,
             size=np.array(self.values.shape[1]),
+            announced=np.array(self.announced, dtype=np.str_),
             table=table.astype(np.int32),
             item=item.astype(np.int32),
             values=self.values[table, item],
@@ -98,16 +102,17 @@ class ItemTables:
         try:
             with np.load(path) as kept:
                 times = kept["times"].astype("datetime64[us]")
-                values = _nothing_sold(len(times), int(kept["size"]))
+                announced = tuple(str(name) for name in kept["announced"])
+                values = _nothing_sold(len(times), int(kept["size"]), announced)
                 values[kept["table"], kept["item"]] = kept["values"]
         except (OSError, ValueError, KeyError) as error:
             raise FeatureError(f"item tables {path}: cannot be read ({error}). Run the training stage") from error
-        return cls(times, values)
+        return cls(times, values, announced)
 
 
-def _nothing_sold(tables: int, size: int) -> NDArray[np.float32]:
-    """Return tables of items without an event."""
-    values = np.zeros((tables, size, len(NAMES)), dtype=np.float32)
+def _nothing_sold(tables: int, size: int, announced: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return tables of items without an event or a promotion."""
+    values = np.zeros((tables, size, len(NAMES) + len(announced)), dtype=np.float32)
     values[:, :, [k for k, name in enumerate(NAMES) if name.startswith("item_price")]] = np.nan
     return values
 
@@ -166,13 +171,16 @@ def _repeats(lines: _Lines) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     return again, gap
 
 
-def item_tables(log: UserLog, size: int, times: NDArray[np.datetime64]) -> ItemTables:
+def item_tables(
+    log: UserLog, size: int, times: NDArray[np.datetime64], promotions: Promotions | None = None
+) -> ItemTables:
     """Compute the tables of all items as of each time.
 
     Args:
         log: All events.
         size: Catalogue size.
         times: datetime64[us] (tables,), ascending.
+        promotions: What was announced; None for a shop that announces nothing.
     """
     lines = _lines(log)
     again, gap = _repeats(lines)
@@ -181,11 +189,14 @@ def item_tables(log: UserLog, size: int, times: NDArray[np.datetime64]) -> ItemT
     buys: NDArray[np.int64] = np.cumsum(lines.bought) - lines.bought
     opening = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0)) if len(first) else buys
     new = lines.bought & (buys == buys[opening]) if len(first) else lines.bought  # the first purchase by this user
-    values = np.zeros((len(times), size, len(NAMES)), dtype=np.float32)
+    announced = () if promotions is None else promotions.names
+    values = np.zeros((len(times), size, len(NAMES) + len(announced)), dtype=np.float32)
     for k, moment in enumerate(times.astype("datetime64[us]").astype(np.int64)):
         known = np.flatnonzero(lines.known < moment)
-        values[k] = _table(lines, known, moment, size, again, log_gap, new)
-    return ItemTables(times.astype("datetime64[us]"), values)
+        values[k, :, : len(NAMES)] = _table(lines, known, moment, size, again, log_gap, new)
+        if promotions is not None:
+            values[k, :, len(NAMES) :] = promotions.ahead(moment, size)
+    return ItemTables(times.astype("datetime64[us]"), values, announced)
 
 
 def _table(

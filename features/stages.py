@@ -16,6 +16,7 @@ from features.engine.engines import EngineName, duckdb, row_count, spark
 from features.engine.job import Job, Progress, SplitLog, Written, write_parts
 from features.histories import write_log
 from features.page.page import build_page
+from features.promotions import write_promotions
 from features.recent import EVENT_COLUMNS, recent_lists
 from features.views.user_profile import user_profile
 from features.views.user_reviews import score_reviews
@@ -76,6 +77,7 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
         items = pl.read_parquet(validated / "items.parquet")
         catalogue = read_catalogue(duck.connection.read_parquet(str(events)), items)
         write_parts(out / "catalogue.parquet", [catalogue.frame.to_arrow().to_reader()])
+        write_promotions(pl.read_parquet(validated / "promotions.parquet"), catalogue, out / "promotions.parquet")
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start.astimezone(UTC)).to_arrow()
         tables = {"user_profile": write_parts(out / "user_profile.parquet", [profile.to_reader()])}
         log = SplitLog(duck.connection, events, work)

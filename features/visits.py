@@ -292,7 +292,7 @@ class _Gaps:
 
 
 def _gap_features(gaps: _Gaps, age: Array) -> dict[str, Array]:
-    """Return what the gaps say, and how `age`, the days since the last visit (rows,), compares with them."""
+    """Return features of the gaps, and of how `age`, the days since the last visit (rows,), compares with them."""
     of, length = gaps.of, gaps.length
     mean, logs = of.mean(length), np.log(length + _SHORT)
     log_mean = of.mean(logs)
@@ -317,7 +317,7 @@ def _hazards(gaps: _Gaps, age: Array, rate: Array) -> dict[str, Array]:
     """Return the empirical hazard of the person's own gaps at the present age.
 
     The Kaplan-Meier view of a gap that is still open: of the gaps that lasted as long, the share that ended within the
-    next week; drawn towards 1 - exp(-rate), what a Poisson process with the person's rate gives.
+    next week; drawn towards 1 - exp(-rate), the value of a Poisson process with the person's rate.
     """
     expected = np.where(np.isnan(age), np.nan, -np.expm1(-rate))
     longer = gaps.length > age[gaps.of.row]
@@ -344,7 +344,7 @@ def _covered(gaps: _Gaps, first: Array) -> dict[str, Array]:
 
 
 def _weeks(visits: _Visits, known: Array) -> dict[str, Array]:
-    """Return what the single weeks before the row's time say: how many visits, and what follows which kind of week."""
+    """Return features of the weeks before the row's time: how many had a visit, and which followed which."""
     rows = visits.of.rows
     week = np.minimum(visits.age // _WEEK, _WEEKS).astype(np.int64)
     count = np.bincount(visits.of.row * (_WEEKS + 1) + week, minlength=rows * (_WEEKS + 1))
@@ -391,7 +391,7 @@ def _calendar(visits: _Visits) -> dict[str, Array]:
 
 
 def _money(visits: _Visits, known: Array) -> dict[str, Array]:
-    """Return what is bought per visit and per week."""
+    """Return features of the money and lines per visit and per week."""
     of, money = visits.of, visits.money
     mean, recent = of.mean(money), of.mean(money, np.exp2(-visits.age / 30))
     spend = {days: _per_week(visits, money, known, days) for days in (14, 30, 90)}

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from shoplens.errors import SettingsError
 
 _Deep = Literal["cnn", "lstm", "transformer"]
-_Hazards = Literal["hazard_network", "hazard_blend"]
+_Hazards = Literal["hazard_network", "daily_network", "hazard_blend"]
+BlendPart = Literal["boosted_trees", "hazard_network", "daily_network"]
 PurchaseModel = Literal["base_rate", "personal_frequency", "decision_tree", "boosted_trees", _Hazards, _Deep]
 _Counts = Literal["popularity", "decayed_frequency", "item_knn", "sequential_rules", "ease", "tifu_knn", "up_cf"]
 NextItemModel = Literal[_Counts, "lambdarank", "listwise_ranker"]
@@ -27,6 +28,7 @@ class DataParams(_Strict):
     mapping: str = Field(description="The mapping file, relative to the project folder.")
     as_of: date | None = Field(description="Rows at or after this day (UTC) are left out; null: read all.")
     user_share: float = Field(gt=0, le=1, description="Share of users kept, chosen by a hash of user_id.")
+    optional_tables: tuple[str, ...] = Field(description="Optional tables of the mapping to take from a package, too.")
 
 
 class DriftParams(_Strict):
@@ -181,6 +183,7 @@ class PurchaseParams(_Strict):
     baselines: tuple[PurchaseModel, ...]
     loss: Literal["binary_crossentropy", "binary_focal_crossentropy"]
     members: int = Field(ge=1, description="Hazard networks, from different initial weights, that are averaged.")
+    blend: tuple[BlendPart, ...] = Field(min_length=1, description="The models that hazard_blend averages.")
     network: SequenceNetworkParams
     loop: SequenceLoopParams
 

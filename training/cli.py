@@ -88,7 +88,7 @@ def benchmark(
     test: Annotated[Path | None, typer.Option(help="Sessions to test on; default: the last tenth of FILE.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train this many times, with seeds 0, 1, …")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the events, at most.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(min=1, help="Stop each training after this time.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=1, help="Stop each training run after this time.")] = None,
     precision: Annotated[
         Literal["float32", "mixed_bfloat16", "mixed_float16"], typer.Option(help="Keras dtype policy.")
     ] = "float32",

@@ -17,6 +17,7 @@ from features.catalogue import Catalogue
 from features.definitions import COMPUTED_FEATURES, NUMERIC_FEATURES
 from features.histories import UserLog
 from features.items import ItemTables, item_tables, table_times
+from features.promotions import Promotions
 from features.recent import order_key
 from shoplens.errors import ModelError
 from shoplens.files import read_json
@@ -228,14 +229,15 @@ def require_features(outs: Path) -> None:
         raise ModelError(f"{outs}: {', '.join(missing)} must exist before training. Run `dvc repro features`")
 
 
-def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], times: Any) -> ItemTables:
+def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], times: Any, outs: Path) -> ItemTables:
     """Return the item tables that rows at `times` use, and the one as of the end of the data."""
+    promotions = Promotions.read(outs / "features/promotions.parquet", times.min())
     start, end = (
         np.datetime64(datetime.fromisoformat(dataset[n]).replace(tzinfo=None), "us") for n in ("start", "high_water")
     )
     every = np.append(np.datetime64(0, "us"), table_times(start, end))  # the first has no events
     used = np.unique(np.searchsorted(every, times, side="right") - 1)
-    return item_tables(log, catalogue.size, np.append(every[used[used < len(every) - 1]], end))
+    return item_tables(log, catalogue.size, np.append(every[used[used < len(every) - 1]], end), promotions)
 
 
 def _slow_features(task: Task, keys: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -254,7 +256,7 @@ def inputs_at(task: Task, keys: pl.DataFrame, log: UserLog, params: Params, outs
     slow = _slow_features(task, keys, outs / "features")
     times = keys["time"].dt.replace_time_zone(None).to_numpy()
     history = log.as_of(keys["user_id"].to_numpy().astype(str), times, params.features.last_n)
-    items = _item_tables(log, catalogue, dataset, times) if task == "next_item" else None
+    items = _item_tables(log, catalogue, dataset, times, outs) if task == "next_item" else None
     return Inputs.join(slow, history, times, COMPUTED_FEATURES.get(task, ()), items)
 
 

@@ -25,6 +25,7 @@ def recipe_of(task: Task, params: Params) -> Recipe:
             params.seed,
             own.loss,
             members=own.members,
+            blend=own.blend,
             false_alarm_cost=params.evaluate.false_alarm_cost,
         )
     item = params.train.next_item

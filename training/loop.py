@@ -38,7 +38,7 @@ def prepare_device(device: str) -> None:
 
 
 def averaged_adamw(loop: LoopParams, steps: int, weight_decay: float) -> keras.optimizers.Optimizer:
-    """Return AdamW for a training of so many steps, with warm-up, cosine decay and averaged weights.
+    """Return AdamW for a given number of steps, with warm-up, cosine decay and averaged weights.
 
     Gradients are clipped to norm 1 together. A short training averages over a twentieth of its steps. `fit` leaves the
     averaged weights in the model.

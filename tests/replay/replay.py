@@ -25,12 +25,13 @@ from events.contract import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from events.lake import append_events, freeze_lake
 from features.catalogue import Catalogue
 from features.fast import FAST_FEATURES, fast_features
-from features.histories import recent_as_of
+from features.histories import UserLog, recent_as_of
 from features.materialize import materialize
 from features.online import OnlineReader
 from features.online_stores.rows import LISTS
 from features.recent import RecentEvents
 from features.store import open_rows
+from features.visits import VISIT_FEATURES, visit_features
 from tests.chaos.collector import free_port
 from tests.replay.compare import Comparison
 from tests.replay.shop import Project, Split
@@ -140,7 +141,7 @@ def _live_world(root: Path, validated: Path, split: Split, mapping: str) -> Proj
 
 
 def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl.DataFrame, split: Split) -> list[str]:
-    """Compare the last N events and the fast features of every user, online and in batch."""
+    """Compare the last N events, the fast features and the visit features of every user, online and in batch."""
     folder = batch.settings.outs_dir / "features"
     catalogue = Catalogue.load(folder / "catalogue.parquet")
     expected = pl.read_parquet(folder / "recent_events.parquet").sort("user_id")
@@ -157,6 +158,9 @@ def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl
     n = batch.params.features.last_n
     in_batch = recent_as_of(events, users, np.full(len(users), now), n, catalogue)
     nothing = recent_as_of(events.clear(), users[:1], np.array([now]), n, catalogue)
+    log, nobody = (UserLog.from_events(one, catalogue) for one in (events, events.clear()))
+    visits = visit_features(log.as_of(users, np.full(len(users), now), n), np.full(len(users), now))
+    no_visits = visit_features(nobody.as_of(users[:1], np.array([now]), n), np.array([now]))
     # Training has no row of who was not active for so long; online, their last events are expired.
     alive = expected["event_timestamp"] >= split.end - timedelta(days=batch.params.features.active_days)
     for place, user in enumerate(users):
@@ -169,6 +173,10 @@ def _compare_recent(found: Comparison, live: Project, batch: Project, events: pl
         alone, fast = (fast_features(recent, np.array([now])) for recent in (online, one))
         for name in FAST_FEATURES:
             found.add("fast features", name, user, alone[name][0], fast[name][0])
+        own = no_visits if state is None else visit_features(state.history.last(n), np.array([now]))
+        for name in VISIT_FEATURES:
+            wanted = visits[name][place] if alive[place] else no_visits[name][0]
+            found.add("visit features", name, user, own[name][0], wanted)
     return users
 
 

@@ -116,7 +116,7 @@ class Killed(BaseException):
 
 
 def small_trainer(split, folder=None, killed_at=None):
-    """A training of six epochs with checkpoints within each; it dies in the evaluation of the epoch `killed_at`."""
+    """Train for six epochs with checkpoints within each; it dies in the evaluation of the epoch `killed_at`."""
     model = SequenceModel(ITEMS, "sasrec", SIZE, Output("sampled", negatives=10), seed=5)
     training = replace(QUICK, epochs=6, evaluate_every=1, rows=8, warmup_steps=5, seed=5)
     count = iter(range(1, 100))

@@ -62,6 +62,8 @@ _OTHER = {
 
 def candidate_meaning(name: str) -> str:
     """Return the meaning of a number of a candidate; the name itself if it has none."""
+    if name.startswith("announced_"):
+        return f"Announcements of the item for the coming week, kind {name.removeprefix('announced_')}"
     level = next((one for one in _LEVELS if name.startswith(f"{one}_")), None)
     measure = name.removeprefix(f"{level}_") if level else name
     if level or (measure in _RHYTHM and measure != "share"):

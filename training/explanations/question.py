@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.explanations.parts import require_one_row
-from training.explanations.shapley import PurchaseShapley, Score, logit, permutation_values, with_numbers
+from training.explanations.shapley import PurchaseShapley, Score, logit, permutation_values
 from training.models.artifact import Predictor
 from training.models.contract import FloatArray
 from training.models.ranker import Described, ListwiseRanker
@@ -74,9 +74,7 @@ class PurchaseQuestions:
         def predict(rows: Inputs) -> Numbers:
             return logit(self._predictor.predict(rows))[:, None]
 
-        def score(tabular: FloatArray) -> Numbers:
-            return predict(with_numbers(inputs, tabular))[:, 0]
-
+        score = self._shapley.score(inputs)
         numbers = NumberEffects(inputs.names, inputs.tabular[0], effects, base, self._background, score)
         return Question(inputs, None, predict, numbers)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.models.baselines import BoostedTrees
 from training.models.blend import HazardBlend
 from training.models.contract import FloatArray, Model
+from training.models.daily_network import DailyNetwork
 from training.models.hazard_network import HazardNetwork
 from training.rows import Inputs
 
@@ -72,10 +73,6 @@ def with_numbers(inputs: Inputs, tabular: FloatArray) -> Inputs:
     return Inputs(inputs.names, tabular, inputs.history.take(same), inputs.now[same], inputs.items)
 
 
-def _logits_of(model: Model) -> Callable[[Inputs], Numbers]:
-    return lambda inputs: logit(model.predict(inputs))
-
-
 class PurchaseShapley:
     """Shapley values of a purchase model's log odds, over its tabular features."""
 
@@ -84,27 +81,28 @@ class PurchaseShapley:
         import shap
 
         self._background, self._seed = background, seed
-        self._trees: list[tuple[float, Any]] = []
-        self._functions: list[tuple[float, Callable[[Inputs], Numbers]]] = []
-        self._intercept = 0.0
-        for weight, part in self._parts(model):
-            if isinstance(part, BoostedTrees):
-                trees = shap.TreeExplainer(part.trees, background, feature_perturbation="interventional")
-                self._trees.append((weight, trees))
-            elif isinstance(part, HazardNetwork):
-                self._functions.append((weight, part.logits))
-            else:
-                self._functions.append((weight, _logits_of(part)))
+        self._intercept, self._parts = _parts_of(model)
+        self._trees = [
+            (weight, shap.TreeExplainer(part.trees, background, feature_perturbation="interventional"))
+            for weight, part in self._parts
+            if isinstance(part, BoostedTrees)
+        ]
 
-    def _parts(self, model: Model) -> list[tuple[float, Model]]:
-        """Return models whose weighted sum of logits, plus an intercept, is the model's: values add up likewise."""
-        if isinstance(model, HazardBlend):
-            self._intercept = model.platt.intercept
-            return [(model.platt.slope / 2, model.network), (model.platt.slope / 2, model.trees)]
-        if isinstance(model, BoostedTrees):
-            self._intercept = model.platt.intercept
-            return [(model.platt.slope, model)]
-        return [(1.0, model)]
+    def score(self, inputs: Inputs) -> Score:
+        """Return the log odds of one row as a function of its features, (variants, features) to (variants,)."""
+        return self._score(inputs, self._intercept, self._parts)
+
+    def _score(self, inputs: Inputs, constant: float, parts: list[tuple[float, Model]]) -> Score:
+        """Return the weighted sum of some parts; one that reads days alone is the same for all variants."""
+        days = [(weight, part) for weight, part in parts if isinstance(part, DailyNetwork)]
+        rest = [(weight, part) for weight, part in parts if not isinstance(part, DailyNetwork)]
+        known = constant + sum(weight * float(_logits(part, inputs)[0]) for weight, part in days)
+
+        def score(tabular: FloatArray) -> Numbers:
+            rows = with_numbers(inputs, tabular)
+            return np.asarray(known + sum(weight * _logits(part, rows) for weight, part in rest) + np.zeros(len(rows)))
+
+        return score
 
     def values(self, inputs: Inputs) -> tuple[Numbers, float]:
         """Return the values of one row's features, (features,), and the mean log odds over the background."""
@@ -112,11 +110,24 @@ class PurchaseShapley:
         for weight, trees in self._trees:
             total += weight * np.asarray(trees.shap_values(inputs.tabular, check_additivity=False))[0]
             base += weight * float(trees.expected_value)
-        for weight, function in self._functions:
-
-            def score(rows: FloatArray, function: Callable[[Inputs], Numbers] = function) -> Numbers:
-                return function(with_numbers(inputs, rows))
-
+        others = [(weight, part) for weight, part in self._parts if not isinstance(part, BoostedTrees)]
+        if others:
+            score = self._score(inputs, 0.0, others)
             found, mean = permutation_values(score, inputs.tabular[0], self._background, self._seed)
-            total, base = total + weight * found, base + weight * mean
+            total, base = total + found, base + mean
         return total, base
+
+
+def _parts_of(model: Model) -> tuple[float, list[tuple[float, Model]]]:
+    """Return an intercept, and models whose weighted logits add up with it to the model's: values add up likewise."""
+    if isinstance(model, HazardBlend):
+        return model.platt.intercept, [(model.platt.slope / len(model.parts), part) for part in model.parts]
+    if isinstance(model, BoostedTrees):
+        return model.platt.intercept, [(model.platt.slope, model)]
+    return 0.0, [(1.0, model)]
+
+
+def _logits(model: Model, inputs: Inputs) -> Numbers:
+    if isinstance(model, BoostedTrees | HazardNetwork | DailyNetwork):
+        return model.logits(inputs)
+    return logit(model.predict(inputs))

@@ -1,8 +1,9 @@
-"""The main purchase model: the hazard network and boosted trees, averaged and calibrated.
+"""The main purchase model: networks and boosted trees, averaged and calibrated.
 
-The two err differently: a network is smooth, trees are not. The mean of their logits, with equal weights, beats both on
-the validation rows. One more line on those rows, logit' = slope * logit + intercept (Platt, 1999), moves the
-probabilities to the newest weeks' share of buyers; it changes no ranking.
+They err differently: trees cut, a network over features is smooth, and one over days sees what no feature keeps. The
+mean of their logits, with equal weights, beats each of them on the validation rows. One more line on those rows, logit'
+= slope * logit + intercept (Platt, 1999), moves the probabilities to the newest weeks' share of buyers; it changes no
+ranking.
 """
 
 from pathlib import Path
@@ -15,52 +16,56 @@ from features.catalogue import Catalogue
 from training.calibration import Platt
 from training.models.baselines import BoostedTrees
 from training.models.contract import FloatArray, Model, Recipe
+from training.models.daily_network import DailyNetwork
 from training.models.hazard_network import HazardNetwork
 from training.rows import Inputs, RowSet
 
+_PARTS: dict[str, type[BoostedTrees | HazardNetwork | DailyNetwork]] = {
+    one.name: one for one in (BoostedTrees, HazardNetwork, DailyNetwork)
+}
+
 
 class HazardBlend(Model):
-    """The calibrated mean of `HazardNetwork` and `BoostedTrees`.
+    """The calibrated mean of the models in `train.purchase.blend`.
 
     Attributes:
-        network: The one.
-        trees: The other.
+        parts: These models.
         platt: What calibrates the mean of their logits.
     """
 
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
-    reads_history = False
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
-        self.network, self.trees = HazardNetwork(recipe, catalogue), BoostedTrees(recipe, catalogue)
+        self.parts: list[BoostedTrees | HazardNetwork | DailyNetwork] = []
         self.platt = Platt()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Train both on the training rows, and calibrate their mean on the validation rows."""
-        self.trees.fit(train, validation, None)
-        self.network.fit(train, validation, live)
+        """Train all on the training rows, and calibrate their mean on the validation rows."""
+        self.parts = [_PARTS[name](self.recipe, self.catalogue) for name in self.recipe.blend]
+        for one in self.parts:
+            one.fit(train, validation, live if isinstance(one, HazardNetwork) else None)
         self.platt = Platt.fit(self._logits(validation.inputs), validation.labels)
 
     def _logits(self, inputs: Inputs) -> NDArray[np.float64]:
-        return (self.network.logits(inputs) + self.trees.logits(inputs)) / 2
+        return np.asarray(np.mean([one.logits(inputs) for one in self.parts], axis=0), dtype=np.float64)
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
         return self.platt.probability(self._logits(inputs))
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """Write both models."""
-        both = {one.name: one.export(folder) for one in (self.network, self.trees)}
-        return {**both, "platt": self.platt.as_json()}
+        """Write all models."""
+        return {"parts": {one.name: one.export(folder) for one in self.parts}, "platt": self.platt.as_json()}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
-        """Load both models."""
-        for one in (self.network, self.trees):
-            one.restore(folder, kept[one.name])
+        """Load all models."""
+        self.parts = [_PARTS[name](self.recipe, self.catalogue) for name in kept["parts"]]
+        for part in self.parts:
+            part.restore(folder, kept["parts"][part.name])
         self.platt = Platt(**kept["platt"])
 
     def parameter_count(self) -> int:
         """Return the number of weights of the networks and nodes of the trees."""
-        return self.network.parameter_count() + self.trees.parameter_count()
+        return sum(one.parameter_count() for one in self.parts)

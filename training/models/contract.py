@@ -29,6 +29,7 @@ class Recipe:
     loss: str = "binary_crossentropy"
     candidates: CandidateParams | None = None
     members: int = 1
+    blend: tuple[str, ...] = ()
     false_alarm_cost: float = 1.0
 
     @property
@@ -116,6 +117,7 @@ _MODELS: dict[str, tuple[str, frozenset[Task]]] = {
     "boosted_trees": ("training.models.baselines:BoostedTrees", _PURCHASE),
     "listwise_ranker": ("training.models.ranker:ListwiseRanker", _NEXT_ITEM),
     "hazard_network": ("training.models.hazard_network:HazardNetwork", _PURCHASE),
+    "daily_network": ("training.models.daily_network:DailyNetwork", _PURCHASE),
     "hazard_blend": ("training.models.blend:HazardBlend", _PURCHASE),
     "cnn": ("training.models.encoders:Cnn", _PURCHASE),
     "lstm": ("training.models.encoders:Lstm", _PURCHASE),

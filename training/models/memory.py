@@ -204,7 +204,8 @@ class Describer:
             own: Their rhythm by item.
             row: Row of each pair, (pairs,).
             item: Catalogue index of each pair.
-            table: Item statistics of each pair as of its row, (pairs, len(ITEM_NAMES)).
+            table: Item statistics of each pair as of its row, (pairs, at least len(ITEM_NAMES)); the other
+                columns count announcements.
         """
         columns: dict[str, Numbers] = {}
         place, known = own.find(row, item)
@@ -343,9 +344,11 @@ def _item_columns(
     found["price_to_paid"] = np.log(price / np.maximum(mean, 0.01))
     found["price_to_latest"] = np.log(price / np.maximum(latest, 0.01))
     found["pieces"] = np.log1p(pieces)
+    for k in range(len(ITEM_NAMES), table.shape[1]):
+        found[f"announced_{k - len(ITEM_NAMES)}"] = np.log1p(table[:, k])
     return found
 
 
 def item_rows(items: ItemTables, now: NDArray[np.datetime64], row: Places, item: NDArray[np.int64]) -> Numbers:
-    """Return the statistics of each pair's item as of its row, (pairs, len(ITEM_NAMES))."""
+    """Return the statistics of each pair's item as of its row, (pairs, columns of the tables)."""
     return np.asarray(items.values[items.at(now)[row], item], dtype=np.float64)

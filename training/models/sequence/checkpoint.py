@@ -1,4 +1,4 @@
-"""Everything that a training needs to continue after it was killed, in one file."""
+"""Everything that a training run needs to continue after it was killed, in one file."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every sequence encoder is: a layer from item vectors to states, each of which sees only its own past."""
+"""The contract of a sequence encoder: a layer from item vectors to states, each of which sees only its own past."""
 
 import itertools
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training did.
+    """What a training run did.
 
     Attributes:
         epochs: Passes over the events.
@@ -240,8 +240,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train until the epochs, the patience or the time is over; the model keeps its best averaged weights.
 
-        A training whose `folder` holds a checkpoint continues after it, and ends with the weights that it would have
-        had without the interruption.
+        If `folder` holds a checkpoint, training continues after it and ends with the weights that it would have had
+        without the interruption.
         """
         self.compile()
         progress = _Progress()
