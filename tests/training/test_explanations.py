@@ -41,7 +41,8 @@ def purchase(rows, recipe, catalogue):
     """A trained blend that reads the history through features, and held-out rows."""
     found = rows("purchase")
     train, validation, test = (with_computed_features(one) for one in (found.train, found.validation, found.test))
-    model = model_class("hazard_blend")(recipe("purchase", epochs=4), catalogue)
+    own = replace(recipe("purchase", epochs=4), blend=("boosted_trees", "hazard_network"))
+    model = model_class("hazard_blend")(own, catalogue)
     model.fit(train, validation, None)
     return Predictor("hazard_blend", "purchase", train.inputs.names, LATER, model), test
 
