@@ -132,12 +132,12 @@ def write_tree(tree: Any, names: tuple[str, ...], path: Path) -> None:
     """Draw the first levels of a scikit-learn decision tree: the share of buyers in each node, and the questions."""
     from sklearn.tree import plot_tree
 
-    figure, axes = _new_figure("Decision tree, first three levels", "", "", (17, 7))
-    axes.grid(visible=False)
+    figure, axes = _new_figure("", "", "", (17, 7))
     labels = {"feature_names": list(names), "class_names": ["stays away", "buys"]}
     plot_tree(
         tree, max_depth=3, filled=True, impurity=False, proportion=True, precision=2, fontsize=7, ax=axes, **labels
     )
+    axes.set_title("Decision tree, first levels")  # plot_tree has cleared the axes
     _save(figure, path)
 
 
