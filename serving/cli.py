@@ -1,6 +1,7 @@
-"""The commands `shoplens gate`, `release` and `supervise`; the last line of output is JSON, for other programs."""
+"""The commands `shoplens explain`, `gate`, `release` and `supervise`; of all but the last, the last line is JSON."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,6 +10,25 @@ from shoplens.params import load_params
 from shoplens.settings import load_settings
 
 REJECTED = 3  # exit status of `gate`: the package was evaluated and rejected; the old model stays in service
+
+
+def explain(
+    user: Annotated[str, typer.Option(help="The user, by user_id in the event log.")],
+    item: Annotated[str | None, typer.Option(help="Explain the rank of this item; default: the purchase.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="Explain the answer of that time (UTC); default: the end of the data.")
+    ] = None,
+) -> None:
+    """Explain an answer of the packaged models for one user, from the features in outs/."""
+    from serving.explanations.past import explain_past
+
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    moment = None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC).astimezone(UTC)
+    found = explain_past(user, item, moment, params, settings)
+    for line in found["text"]:
+        typer.echo(line)
+    typer.echo(json.dumps(found, sort_keys=True, ensure_ascii=False))
 
 
 def gate() -> None:

@@ -3,7 +3,7 @@
 manifest.json            git revision, data digests, as-of time, parameters, metrics
 fallback.json            the answer for unknown users: base rate or popular items of each model
 models/purchase  models/next_item        artifacts; a log without purchases, or without items, has one of them
-catalogue.parquet  items.npz  requirements.txt
+catalogue.parquet  items.npz  background.npz  requirements.txt
 shoplens/ events/ features/ training/ serving/    code, so that the Bento is self-contained
 """
 
@@ -30,6 +30,7 @@ from shoplens.files import (
 from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
+from training.explanations.background import background_of, write_background
 from training.heads import heads, missing_heads
 from training.models import artifact
 from training.rows import Inputs, RowSet
@@ -41,7 +42,7 @@ SHARED_CODE = ("__init__", "environment", "errors", "files", "models", "params",
 _NEEDS = (
     "bentoml", "duckdb", "fastapi", "feast", "filelock", "ibis-framework", "joblib", "keras", "numpy", "pandas",
     "polars", "psutil", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "redis", "rich", "scikit-learn", "scipy",
-    "tensorflow-cpu", "typer",
+    "shap", "tensorflow-cpu", "typer",
 )  # fmt: skip
 _POPULAR = 100  # the largest k that a request may have
 
@@ -167,8 +168,10 @@ def package(params: Params, settings: Settings) -> None:
             shutil.copyfile(outs / "next_item/items.npz", out / "items.npz")
             fallback["popular"] = _popular_items(outs)
         if "purchase" in present:
-            buyers = RowSet.load(outs / "purchase/rows/validation").labels
-            fallback["base_rate"] = round(float(np.mean(buyers, dtype=np.float64)), 6)
+            validation = RowSet.load(outs / "purchase/rows/validation")
+            fallback["base_rate"] = round(float(np.mean(validation.labels, dtype=np.float64)), 6)
+            names = artifact.load(outs / "purchase/model").feature_names
+            write_background(background_of(validation.inputs.select(names), params.seed), out)
         write_json(out / "fallback.json", fallback)
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))
         copy_code([*CODE, *(f"shoplens/{name}.py" for name in SHARED_CODE)], out)

@@ -207,6 +207,11 @@ class Predictions:
             **self._about(user),
         )
 
+    def not_explained(self, user_id: str) -> schemas.ExplainAnswer:
+        """Return the answer while there is no explanation yet."""
+        about = self._about(_User(None, self._as_of, "explainer_busy"))
+        return schemas.ExplainAnswer(user_id=user_id, explanation=None, **about)
+
     def about(self) -> schemas.VersionAnswer:
         """Return the versions in service."""
         data = {name: str(value) for name, value in self.manifest["data"].items()}
@@ -219,14 +224,17 @@ class Predictions:
             as_of=self.manifest["as_of"],
         )
 
+    def _empty(self) -> UserState:
+        """Return a user without any event."""
+        empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
+        return UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
+
     def warm(self) -> None:
         """Load and compile everything, so that the first request is not slower than later ones."""
         for user in ("", "\N{SNOWMAN}"):
             self.predict_purchase(user)
             self.recommend(user, 1)
-        # From an empty history: the compiled functions are the same for all users.
-        empty = history_of_lists([], [], [], [], [], [], self.manifest["last_n"], self._catalogue)
-        state = UserState("", {}, empty, np.datetime64("NaT"), self._as_of)
+        state = self._empty()  # the compiled functions are the same for all users
         if self._purchase is not None:
             self._purchase.predict(Inputs.from_state(state, self._as_of, self._purchase.feature_names))
         if self._next_item is not None:

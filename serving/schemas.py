@@ -19,10 +19,14 @@ UserId = Annotated[
         json_schema_extra={"example": "900"},  # BentoML's schema knows `example`, not `examples`
     ),
 ]
+ItemId = Annotated[
+    Annotated[str, Field(strict=True, min_length=1, max_length=256)] | None,
+    Field(description="The item, by item_id, whose rank is explained; null: the probability of a purchase is."),
+]
 Count = Annotated[
     int, Field(strict=True, ge=1, le=100, description="Number of items.", json_schema_extra={"example": 5})
 ]
-Fallback = Literal["unknown_user", "store_unavailable", "no_model"]
+Fallback = Literal["unknown_user", "store_unavailable", "no_model", "explainer_busy"]
 
 
 class _Answer(BaseModel):
@@ -31,8 +35,8 @@ class _Answer(BaseModel):
     model_version: str = Field(description="Version of the package: a digest of its content.")
     as_of: str = Field(description="Time (UTC) for which the answer is valid: the store has no later events.")
     fallback: Fallback | None = Field(
-        description="Why the answer is not personal: the user is unknown, the online store is unavailable, or the log "
-        "gave no model of this task."
+        description="Why the answer is not personal: the user is unknown, the online store is unavailable, the "
+        "log gave no model of this task or, of explanations, the process that explains is starting or occupied."
     )
 
 
@@ -100,6 +104,49 @@ class ProfileAnswer(_Answer):
     features: list[Fact] = Field(description="Every feature by name, with meaning, unit and value.")
     recent_events: int = Field(description="Number of this user's events in the online store.")
     snapshot_time: str | None = Field(description="As-of time of the slow features (UTC).")
+
+
+class FeatureEffect(BaseModel):
+    """What one number contributed to an answer."""
+
+    name: str
+    meaning: str
+    value: float | None
+    effect: float = Field(description="Log odds of a purchase, or log probability of the item.")
+
+
+class PartEffect(BaseModel):
+    """What one order or session contributed to an answer."""
+
+    time: str = Field(description="Its first event (UTC).")
+    events: int
+    names: list[str] = Field(description="Names of its events.")
+    items: list[str] = Field(description="Its most frequent items.")
+    effect: float = Field(description="Log odds of a purchase, or log probability of the item, with it minus without.")
+    prediction: float = Field(description="The probability without it.")
+    rank: int | None = Field(description="The rank of the item without it.")
+
+
+class Explained(BaseModel):
+    """Why an answer is what it is."""
+
+    task: Literal["purchase", "next_item"]
+    item_id: str | None
+    title: str | None
+    prediction: float = Field(description="Probability of a purchase, or that the item is next.")
+    base: float | None = Field(description="The same for a mean user, or a mean other candidate: effects start there.")
+    rank: int | None = Field(description="Rank of the item, from 1.")
+    features: list[FeatureEffect] = Field(description="The numbers with the largest effects (SHAP).")
+    parts: list[PartEffect] = Field(description="The orders or sessions with the largest effects, each left out alone.")
+    text: list[str] = Field(description="The same as sentences.")
+
+
+class ExplainAnswer(_Answer):
+    """Why a user is expected to buy, or why an item is recommended."""
+
+    user_id: str
+    no_model: str | None = Field(default=None, description=_NO_MODEL)
+    explanation: Explained | None = Field(description="None if the answer is not personal; see fallback.")
 
 
 class VersionAnswer(BaseModel):

@@ -6,25 +6,31 @@ in service, else outs/package.
 
 import logging
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+from bentoml import Context
+from bentoml.exceptions import InvalidArgument
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import schemas
-from shoplens.errors import ReleaseError
+from shoplens.errors import ExplainerBusyError, ModelError, ReleaseError
 from shoplens.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from serving.explanations.process import ExplainProcess
     from serving.predictor import Predictions
 
 _TIMEOUT_SECONDS = 10
+_EXPLAIN_SECONDS = 8.0  # the answer that there is none yet must arrive in time, too
 _AROUND = Path(__file__).resolve().parents[1]
 
 version_page = FastAPI(title="ShopLens")
+_log = logging.getLogger(__name__)
 
 
 def find_package() -> tuple[Path, Settings]:
@@ -100,11 +106,13 @@ def _with_version_header(service: Any) -> Any:
 )
 @bentoml.asgi_app(version_page)
 class ShopLens:
-    """Predicts who will buy and which items come next, and describes users."""
+    """Predicts who will buy and which items come next, describes users, and explains answers."""
 
     predictions: "Predictions"
+    explanations: "ExplainProcess"
 
     def __init__(self) -> None:
+        from serving.explanations.process import ExplainProcess
         from serving.predictor import Predictions
 
         hide_input()
@@ -113,6 +121,7 @@ class ShopLens:
         self.predictions.warm()
         VersionHeader.version = self.predictions.version.encode()
         version_page.state.predictions = self.predictions
+        self.explanations = ExplainProcess(package, settings)
 
     @bentoml.api(route="/predict_purchase")
     def predict_purchase(self, user_id: schemas.UserId) -> schemas.PurchaseAnswer:
@@ -128,6 +137,27 @@ class ShopLens:
     def profile(self, user_id: schemas.UserId) -> schemas.ProfileAnswer:
         """Return what is known about this user, as text and as numbers."""
         return self.predictions.profile(user_id)
+
+    @bentoml.api(route="/explain")
+    def explain(self, ctx: Context, user_id: schemas.UserId, item_id: schemas.ItemId = None) -> schemas.ExplainAnswer:
+        """Return why this user is expected to buy or not or, with an item, why the item has its rank for this user.
+
+        A process of its own explains. It starts with the first request, which may be answered with status 503 and the
+        fallback `explainer_busy`: ask again.
+        """
+        try:
+            return schemas.ExplainAnswer.model_validate(self.explanations.ask(user_id, item_id, _EXPLAIN_SECONDS))
+        except ModelError as error:
+            raise InvalidArgument(str(error)) from error
+        except ExplainerBusyError as error:
+            _log.warning("%s", error)
+            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE  # of an exception, BentoML would hide the reason
+            return self.predictions.not_explained(user_id)
+
+    @bentoml.on_shutdown
+    def stop_explaining(self) -> None:
+        """Stop the process that explains."""
+        self.explanations.stop()
 
 
 @version_page.get("/version")

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "training.table.cli:table_benchmark",
         "Cross-validate the models of a flat table, all on the same folds.",
     ),
+    "explain": ("serving.cli:explain", "Explain the answer for one user: past orders and numbers by their effects."),
     "gate": ("serving.cli:gate", "Compare the packaged model with the one in service, and record the verdict."),
     "release": ("serving.cli:release", "Build the Bento of an accepted package and release it."),
     "supervise": ("serving.cli:supervise", "Keep `bentoml serve` running on the released model; follow releases."),

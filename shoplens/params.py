@@ -254,10 +254,11 @@ class EvaluateParams(_Strict):
 
 
 class ExplainParams(_Strict):
-    """Permutation importance."""
+    """Permutation importance, and the check of explanations of single answers."""
 
     rows: int = Field(ge=10, description="Held-out rows that are permuted.")
     repeats: int = Field(ge=2, description="Permutations of each feature.")
+    answers: int = Field(ge=10, description="Held-out rows whose answers are explained one by one.")
 
 
 class GateParams(_Strict):

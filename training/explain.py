@@ -1,7 +1,8 @@
-"""The stage `explain`: permutation importance, the drop in a metric when one input is shuffled among held-out rows.
+"""The stage `explain`: what the models rest on, and whether explanations of single answers can be believed.
 
-After Breiman (2001), section 10. Shuffling is repeated, so that the interval shows which importances are noise.
-Correlated inputs share their importance: a low importance does not mean that a feature carries no information.
+Permutation importance is the drop in a metric when one input is shuffled among held-out rows (Breiman, 2001, section
+10). Shuffling is repeated, so that the interval shows which importances are noise. Correlated inputs share their
+importance: a low importance does not mean that a feature carries no information.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +19,15 @@ from shoplens.params import Params
 from shoplens.settings import Settings
 from shoplens.stage import console
 from training.evaluate import MAIN_METRIC
+from training.explanations.fidelity import REMOVALS
+from training.explanations.report import check_task, draw_models
 from training.heads import heads, missing_heads
 from training.loop import prepare_device
 from training.metrics import purchase_metrics, ranking_metrics
 from training.models import artifact
 from training.models.artifact import Predictor
 from training.models.ranking import rank_all
-from training.plots import write_importance
+from training.plots import write_fidelity, write_importance
 from training.resamples import Interval
 from training.rows import Inputs, RowSet, Task
 
@@ -124,14 +127,25 @@ def explain_task(task: Task, params: Params, settings: Settings) -> dict[str, In
 
 
 def explain(params: Params, settings: Settings) -> None:
-    """Write outs/explanation: importance.json and plots/."""
+    """Write outs/explanation: importance.json, fidelity.json and plots/."""
     prepare_device(params.train.device)
     present = heads(settings.outs_dir)
     content: dict[str, Any] = {task: {"missing": why} for task, why in missing_heads(settings.outs_dir).items()}
+    fidelity = {}
     with whole_folder(settings.outs_dir / "explanation") as out:
         (out / "plots").mkdir()
         for task in present:
             found = explain_task(task, params, settings)
             write_importance(found, task, MAIN_METRIC[task], out / "plots")
             content[task] = {name: one.as_json() for name, one in found.items()}
+            fidelity[task] = check_task(task, params, settings)
+            removed = {name: one for name, one in fidelity[task].items() if name != "lime"}
+            write_fidelity(removed, REMOVALS, out / "plots" / f"fidelity_{task}.png")
+        if "purchase" in present:
+            draw_models(settings.outs_dir / "purchase", out / "plots")
         write_json(out / "importance.json", content)
+        as_json = {
+            task: {name: {label: one.as_json() for label, one in figures.items()} for name, figures in found.items()}
+            for task, found in fidelity.items()
+        }
+        write_json(out / "fidelity.json", as_json)

@@ -104,6 +104,64 @@ def write_learning_curve(live: Path, task: str, folder: Path) -> None:
         _save(figure, folder / f"learning_{task}.png")
 
 
+def write_attention(weights: NDArray[np.float32], labels: list[str], path: Path) -> None:
+    """Draw how much each event of one history attends to each other, as a heat map per block.
+
+    Args:
+        weights: Mean over the heads, (blocks, events, events).
+        labels: Name of each event, oldest first.
+        path: The PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side = 0.2 * len(labels) + 2.4
+    figure = Figure(figsize=(side * len(weights), side), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(1, len(weights), squeeze=False)[0]
+    for block, (axes, values) in enumerate(zip(all_axes, weights, strict=True), start=1):
+        image = axes.imshow(values, cmap="viridis", vmin=0)
+        axes.set(title=f"Attention, block {block}", xlabel="to", ylabel="from")
+        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(labels)), labels, fontsize=6)
+        figure.colorbar(image, ax=axes, shrink=0.7)
+    _save(figure, path)
+
+
+def write_tree(tree: Any, names: tuple[str, ...], path: Path) -> None:
+    """Draw the first levels of a scikit-learn decision tree: the share of buyers in each node, and the questions."""
+    from sklearn.tree import plot_tree
+
+    figure, axes = _new_figure("", "", "", (17, 7))
+    labels = {"feature_names": list(names), "class_names": ["stays away", "buys"]}
+    plot_tree(
+        tree, max_depth=3, filled=True, impurity=False, proportion=True, precision=2, fontsize=7, ax=axes, **labels
+    )
+    axes.set_title("Decision tree, first levels")  # plot_tree has cleared the axes
+    _save(figure, path)
+
+
+def write_fidelity(found: dict[str, dict[str, Interval]], removals: tuple[str, ...], path: Path) -> None:
+    """Draw how much answers change when important, random and unimportant things are removed, with intervals.
+
+    Args:
+        found: What was removed -> kind of removal -> the mean change.
+        removals: The kinds, in order.
+        path: The PNG.
+    """
+    label = "mean change of the score (95% interval)"
+    figure, axes = _new_figure("What explanations call important, removed", "", label, (8, 4.8))
+    place, width = np.arange(len(found)), 0.8 / len(removals)
+    for k, kind in enumerate(removals):
+        bars = [one[kind] for one in found.values()]
+        values = [bar.value for bar in bars]
+        error = [[bar.value - bar.low for bar in bars], [bar.high - bar.value for bar in bars]]
+        axes.bar(place + (k - 1) * width, values, width, yerr=error, capsize=3, label=kind)
+    axes.set_xticks(place, list(found))
+    axes.legend()
+    _save(figure, path)
+
+
 def write_importance(importances: dict[str, Interval], task: str, metric: str, folder: Path) -> None:
     """Write the 20 largest importances to importance_TASK.csv and, as bars, to importance_TASK.png."""
     largest = sorted(importances.items(), key=lambda one: (-one[1].value, one[0]))[:_SHOWN]

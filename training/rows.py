@@ -75,6 +75,16 @@ class Inputs:
         order = [self.names.index(name) for name in names]
         return Inputs(names, self.tabular[:, order], self.history, self.now, self.items)
 
+    def with_history(self, history: Histories) -> "Inputs":
+        """Return the rows with other histories, (rows,), and the features that are computed from them.
+
+        Slow features stay, because they come from snapshots.
+        """
+        names = tuple(name for name in self.names if name in _COMPUTED)
+        tabular = self.tabular.copy()
+        tabular[:, [self.names.index(name) for name in names]] = _computed(history, self.now, names)
+        return Inputs(self.names, tabular, history, self.now, self.items)
+
     @classmethod
     def join(
         cls,

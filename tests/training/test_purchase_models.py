@@ -12,6 +12,7 @@ from features.visits import VISIT_FEATURES
 from shoplens.params import SequenceLoopParams, SequenceNetworkParams
 from training.calibration import check_calibration
 from training.datasets import Rows
+from training.explanations.shapley import PurchaseShapley, logit
 from training.metrics import purchase_metrics
 from training.models.blend import HazardBlend
 from training.models.contract import Recipe
@@ -80,7 +81,7 @@ def models(world: Rows, own_recipe: Recipe, catalogue) -> dict:
     prepare_device("cpu")
     blend = HazardBlend(own_recipe, catalogue)
     blend.fit(world.train, world.validation, None)
-    return {one.name: one for one in (*blend._parts, blend)}
+    return {one.name: one for one in (*blend.parts, blend)}
 
 
 def _auc(rows: RowSet, score: np.ndarray) -> float:
@@ -96,10 +97,10 @@ def test_models_learn_when_people_buy(name: str, world: Rows, models: dict) -> N
 
 def test_the_blend_is_calibrated_and_reads_days(world: Rows, models: dict) -> None:
     blend, test = models["hazard_blend"], world.test
-    assert [one.name for one in blend._parts] == ["boosted_trees", "hazard_network", "daily_network"]
+    assert [one.name for one in blend.parts] == ["boosted_trees", "hazard_network", "daily_network"]
     score = blend.predict(test.inputs)
     assert check_calibration(test.labels, score, seed=1).error < 0.06
-    parts = [purchase_metrics(test.labels, one.predict(test.inputs))["log_loss"] for one in blend._parts]
+    parts = [purchase_metrics(test.labels, one.predict(test.inputs))["log_loss"] for one in blend.parts]
     assert purchase_metrics(test.labels, score)["log_loss"] < np.mean(parts)
 
 
@@ -139,3 +140,16 @@ def test_a_row_is_the_same_alone_and_among_others(world: Rows, models: dict) -> 
         together = model.predict(inputs.take(slice(0, 5)))
         alone = np.concatenate([model.predict(inputs.take(slice(k, k + 1))) for k in range(5)])
         np.testing.assert_allclose(alone, together, rtol=1e-4, err_msg=name)
+
+
+def test_effects_of_a_blend_that_reads_days_add_up_to_its_log_odds(world: Rows, models: dict) -> None:
+    """Days are no tabular feature: what the daily network says is part of what the effects start from."""
+    blend = models["hazard_blend"]
+    shapley = PurchaseShapley(blend, world.validation.inputs.tabular[:8], 0)
+    for k in range(3):
+        one = world.test.inputs.take(slice(k, k + 1))
+        effects, base = shapley.values(one)
+        expected = pytest.approx(logit(blend.predict(one))[0], abs=1e-3)
+        assert base + effects.sum() == expected
+        assert shapley.score(one)(one.tabular)[0] == expected
+        assert np.abs(effects).max() > 0.05

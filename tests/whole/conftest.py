@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
         },
     },
     "evaluate": {"resamples": 50},
-    "explain": {"rows": 100, "repeats": 2},
+    "explain": {"rows": 100, "repeats": 2, "answers": 10},
 }
 
 

@@ -215,6 +215,21 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
     assert answer["probability"] == pytest.approx(expected, abs=2e-6)
 
 
+def test_an_answer_is_explained_by_a_process_that_starts_with_the_request(service: httpx.Client, user: str) -> None:
+    deadline = time.monotonic() + 120
+    while (found := service.post("/explain", json={"user_id": user})).status_code == 503:
+        assert found.json()["fallback"] == "explainer_busy"
+        assert time.monotonic() < deadline
+    explanation = found.json()["explanation"]
+    purchase = service.post("/predict_purchase", json={"user_id": user}).json()
+    assert explanation["prediction"] == pytest.approx(purchase["probability"], abs=2e-6)
+    assert explanation["parts"]
+    item = service.post("/recommend", json={"user_id": user, "k": 2}).json()["items"][1]["item_id"]
+    ranked = service.post("/explain", json={"user_id": user, "item_id": item}).json()["explanation"]
+    assert (ranked["item_id"], ranked["rank"]) == (item, 2)
+    assert service.post("/explain", json={"user_id": user, "item_id": "no such item"}).status_code == 400
+
+
 def test_an_unknown_user_gets_the_stated_fallback(service: httpx.Client, project) -> None:
     fallback = read_json(project.folder / "outs/package/fallback.json")
     purchase = service.post("/predict_purchase", json={"user_id": "nobody"}).json()

@@ -155,7 +155,7 @@ class BoostedTrees(_Trees):
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Fit on the training rows, calibrate on the validation rows."""
         super().fit(train, validation, live)
-        self._platt = Platt.fit(self.logits(validation.inputs), validation.labels)
+        self.platt = Platt.fit(self.logits(validation.inputs), validation.labels)
 
     def logits(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return the logit of the probability before calibration, (rows,)."""
@@ -163,16 +163,16 @@ class BoostedTrees(_Trees):
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
-        return self._platt.probability(self.logits(inputs))
+        return self.platt.probability(self.logits(inputs))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the trees."""
-        return {**super().export(folder), "platt": self._platt.as_json()}
+        return {**super().export(folder), "platt": self.platt.as_json()}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load the trees."""
         super().restore(folder, kept)
-        self._platt = Platt(**kept["platt"])
+        self.platt = Platt(**kept["platt"])
 
     def _make(self, rows: int) -> Any:
         return HistGradientBoostingClassifier(

@@ -28,7 +28,12 @@ _PARTS: dict[str, type[BoostedTrees | HazardNetwork | DailyNetwork]] = {
 
 
 class HazardBlend(Model):
-    """The calibrated mean of the models in `Recipe.blend`."""
+    """The calibrated mean of the models in `Recipe.blend`.
+
+    Attributes:
+        parts: These models.
+        platt: What calibrates the mean of their logits.
+    """
 
     name = "hazard_blend"
     tasks = frozenset({"purchase"})
@@ -36,42 +41,37 @@ class HazardBlend(Model):
 
     def __init__(self, recipe: Recipe, catalogue: Catalogue) -> None:
         super().__init__(recipe, catalogue)
-        self._parts: list[BoostedTrees | HazardNetwork | DailyNetwork] = []
+        self.parts: list[BoostedTrees | HazardNetwork | DailyNetwork] = []
         self.reads_history = DailyNetwork.name in recipe.blend
-        self._platt = Platt()
+        self.platt = Platt()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train all on the training rows, and calibrate their mean on the validation rows."""
-        self._parts = [_PARTS[name](self.recipe, self.catalogue) for name in self.recipe.blend]
-        for one in self._parts:
+        self.parts = [_PARTS[name](self.recipe, self.catalogue) for name in self.recipe.blend]
+        for one in self.parts:
             network = isinstance(one, HazardNetwork)
             one.report = self.report if network else None
             one.fit(train, validation, live if network else None)
-        self._platt = Platt.fit(self._logits(validation.inputs), validation.labels)
-
-    @property
-    def parts(self) -> tuple[Model, ...]:
-        """The trained models, which also predict by themselves."""
-        return tuple(self._parts)
+        self.platt = Platt.fit(self._logits(validation.inputs), validation.labels)
 
     def _logits(self, inputs: Inputs) -> NDArray[np.float64]:
-        return np.asarray(np.mean([one.logits(inputs) for one in self._parts], axis=0), dtype=np.float64)
+        return np.asarray(np.mean([one.logits(inputs) for one in self.parts], axis=0), dtype=np.float64)
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
-        return self._platt.probability(self._logits(inputs))
+        return self.platt.probability(self._logits(inputs))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write all models."""
-        return {"parts": {one.name: one.export(folder) for one in self._parts}, "platt": self._platt.as_json()}
+        return {"parts": {one.name: one.export(folder) for one in self.parts}, "platt": self.platt.as_json()}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load all models."""
-        self._parts = [_PARTS[name](self.recipe, self.catalogue) for name in kept["parts"]]
-        for part in self._parts:
+        self.parts = [_PARTS[name](self.recipe, self.catalogue) for name in kept["parts"]]
+        for part in self.parts:
             part.restore(folder, kept["parts"][part.name])
-        self._platt = Platt(**kept["platt"])
+        self.platt = Platt(**kept["platt"])
 
     def parameter_count(self) -> int:
         """Return the number of weights of the networks and nodes of the trees."""
-        return sum(one.parameter_count() for one in self._parts)
+        return sum(one.parameter_count() for one in self.parts)

@@ -65,12 +65,13 @@ class CandidateMaker:
         """The content vectors of the catalogue, which only training needs; see `content_vectors`."""
         return content_vectors(self._catalogue)
 
-    def make(self, inputs: Inputs, neighbours: Neighbours | None) -> Candidates:
+    def make(self, inputs: Inputs, neighbours: Neighbours | None, also: int | None = None) -> Candidates:
         """Return the candidates of each row.
 
         Args:
             inputs: The rows; their item tables must reach back to the earliest row.
             neighbours: Rules counted before the rows' times; None if the parameters use none.
+            also: Catalogue index of an item that is a candidate of every row, whatever the sources give.
         """
         rows, now = len(inputs), inputs.now
         items = inputs.item_tables
@@ -97,6 +98,8 @@ class CandidateMaker:
             queries = content.queries(inputs.history)
             unseen = self._unseen(content, queries, items, items.at(now))  # (rows, unseen)
             codes.append((np.arange(rows)[:, None] * self.size + unseen)[unseen >= FIRST_INDEX])
+        if also is not None:
+            codes.append(np.arange(rows) * self.size + also)
         code = np.unique(np.concatenate(codes))
         row, item = code // self.size, code % self.size
         table = item_rows(items, now, row, item)

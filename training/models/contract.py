@@ -85,6 +85,18 @@ class Model(ABC):
         """Return the k items that are most likely next, ranked over the full catalogue: models of task `next_item`."""
         raise ModelError(f"model: {self.name} does not recommend items")
 
+    def place(self, inputs: Inputs, item: int) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Return the score of one item and its rank from 1, each (rows,): models of task `next_item`.
+
+        Where the model does not rank the item, it comes last, with the lowest score of the row.
+        """
+        found = self.recommend(inputs, self.catalogue.size)
+        ranked = (found.items > 0).sum(axis=1)
+        hit = found.items == item
+        place = np.where(hit.any(axis=1), hit.argmax(axis=1), ranked)
+        last = np.minimum(place, np.maximum(ranked - 1, 0))
+        return np.take_along_axis(found.scores, last[:, None], axis=1)[:, 0], place + 1
+
     @abstractmethod
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the learned state to `folder`, the same bytes for the same model; return what `restore` needs."""

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import keras
+import numpy as np
 from keras import layers, ops
+from numpy.typing import NDArray
 
 from training.models.deep import DeepModel
+from training.rows import Inputs
 
 
 class Cnn(DeepModel):
@@ -55,3 +59,18 @@ class Transformer(DeepModel):
             wide = layers.Dense(2 * size.width, activation="gelu")(layers.LayerNormalization()(events))
             events = events + layers.Dense(size.width)(wide)
         return events
+
+    def attention(self, rows: Inputs) -> NDArray[np.float32]:
+        """Return how much each event of each row attends to each other, (rows, blocks, heads, length, length).
+
+        Rows and columns are the last `length` events, padded on the left; the weights of an event sum to 1.
+        """
+        blocks = [one for one in self.network.layers if isinstance(one, layers.MultiHeadAttention)]
+        given = self.inputs(rows)
+        normals = keras.Model(self.network.inputs, [block.input[0] for block in blocks])(given)
+        keys = ops.expand_dims(ops.convert_to_tensor(given["name"] > 0), 1)
+        weights = [
+            block(normal, normal, attention_mask=keys, use_causal_mask=True, return_attention_scores=True)[1]
+            for block, normal in zip(blocks, normals if len(blocks) > 1 else [normals], strict=True)
+        ]
+        return np.stack([ops.convert_to_numpy(one) for one in weights], axis=1)

@@ -8,6 +8,7 @@ averaged. Keras trains, reproducibly from the seed; NumPy predicts, so that a se
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -56,22 +57,35 @@ class _Member:
             start: First candidate of each row, ascending, (rows,); every row has one.
         """
         count = np.diff(start, append=len(features))
+        logits = self.logits(features, start)
+        logits = logits - np.repeat(np.asarray(np.maximum.reduceat(logits, start)), count)
+        total = np.log(np.asarray(np.add.reduceat(np.exp(logits), start)))
+        return np.asarray(logits - np.repeat(total, count), dtype=np.float32)
+
+    def logits(self, features: FloatArray, start: Places, others: FloatArray | None = None) -> FloatArray:
+        """Return the logit of every candidate, (candidates,).
+
+        Args:
+            features: See `score`.
+            start: See `score`.
+            others: Standardized features of the candidates that all of `features`, then one row, are compared with,
+                (n, features); by default each row's own.
+        """
 
         def dense(values: FloatArray, layer: str) -> FloatArray:
             out = values @ self.weights[f"{layer}/kernel"] + self.weights[f"{layer}/bias"]
             return np.asarray(out, dtype=np.float32)
 
-        def silu(values: FloatArray) -> FloatArray:
-            return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
-
-        first = silu(dense(features, "in"))
-        mean = np.asarray(np.add.reduceat(first, start, axis=0), dtype=np.float32) / count[:, None]
+        first = _silu(dense(features, "in"))
+        if others is None:
+            count = np.diff(start, append=len(features))
+            mean = np.asarray(np.add.reduceat(first, start, axis=0), dtype=np.float32) / count[:, None]
+        else:
+            count = np.array([len(features)])
+            mean = _silu(dense(others, "in")).mean(axis=0, keepdims=True)
         context = dense(mean.astype(np.float32), "context")
-        second = silu(dense(first, "hidden") + np.repeat(context, count, axis=0))
-        logits = dense(silu(dense(second, "last")), "score")[:, 0]
-        logits = logits - np.repeat(np.asarray(np.maximum.reduceat(logits, start)), count)
-        total = np.log(np.asarray(np.add.reduceat(np.exp(logits), start)))
-        return np.asarray(logits - np.repeat(total, count), dtype=np.float32)
+        second = _silu(dense(first, "hidden") + np.repeat(context, count, axis=0))
+        return dense(_silu(dense(second, "last")), "score")[:, 0]
 
     def scores(self, examples: Examples) -> FloatArray:
         """Return log probabilities of the candidates of standardized examples, (candidates,)."""
@@ -81,6 +95,28 @@ class _Member:
             end = start[-1] + examples.count[rows[-1]]
             parts.append(self.score(examples.features[start[0] : end].astype(np.float32), start - start[0]))
         return np.concatenate(parts)
+
+
+def _silu(values: FloatArray) -> FloatArray:
+    return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Described:
+    """One candidate of a row, as the ranker sees it, beside the others.
+
+    Attributes:
+        names: Names of the numbers, (features,).
+        numbers: The numbers of every candidate of the row, float32 (candidates, features).
+        place: The candidate in question.
+        score: Takes numbers that it could have, (variants, features), and returns its log probability with each,
+            (variants,), while the other candidates stay as they are.
+    """
+
+    names: tuple[str, ...]
+    numbers: FloatArray
+    place: int
+    score: Callable[[FloatArray], FloatArray]
 
 
 class ListwiseRanker(Model):
@@ -153,6 +189,33 @@ class ListwiseRanker(Model):
             ranking = ranked_pairs(found.row, found.item, self._score(found), found.rows, k)
             parts.append(ranking.filled(popular_items(rows, "item_events_7d", 2 * k)))
         return Ranking.join(parts)
+
+    def place(self, inputs: Inputs, item: int) -> tuple[FloatArray, NDArray[np.int64]]:
+        """See `Model.place`; the item is a candidate of every row, whatever the sources give."""
+        scores, ranks = [], []
+        for begin in range(0, len(inputs), _BATCH):
+            found = self._maker.make(inputs.take(slice(begin, begin + _BATCH)), self._neighbours, also=item)
+            score = self._score(found)
+            own = score[found.item == item]  # one candidate per row
+            scores.append(own)
+            ranks.append(1 + np.bincount(found.row, score > own[found.row], found.rows).astype(np.int64))
+        return np.concatenate(scores), np.concatenate(ranks)
+
+    def described(self, inputs: Inputs, item: int) -> Described:
+        """Return an item among the candidates of `inputs`, one row; it need not be one that the sources give."""
+        found = self._maker.make(inputs, self._neighbours, also=item)
+        scaled, place = self._standardize(found.features), int(np.flatnonzero(found.item == item)[0])
+        start = np.zeros(1, dtype=np.int64)
+        rivals = [np.delete(member.logits(scaled, start), place) for member in self._members]
+        against = [np.logaddexp.reduce(logits.astype(np.float64), initial=-np.inf) for logits in rivals]
+
+        def score(numbers: FloatArray) -> FloatArray:
+            values = self._standardize(numbers)
+            logits = [member.logits(values, start, scaled) for member in self._members]
+            chances = [own - np.logaddexp(own, other) for own, other in zip(logits, against, strict=True)]
+            return np.asarray(np.mean(chances, axis=0), dtype=np.float32)
+
+        return Described(self._maker.names, found.features, place, score)
 
     def _score(self, found: Candidates) -> FloatArray:
         """Return the mean of the members' log probabilities, (candidates,)."""

@@ -25,9 +25,9 @@ class TunedTrees(BoostedTrees):
         for self._setting in _SETTINGS:
             super().fit(train, validation, live)
             sign = np.where(validation.labels > 0, -1, 1)
-            loss = float(np.logaddexp(0, sign * self._platt.line(self.logits(validation.inputs))).mean())
-            found.append((loss, self.trees, self._platt))
-        _, self.trees, self._platt = min(found, key=lambda one: one[0])
+            loss = float(np.logaddexp(0, sign * self.platt.line(self.logits(validation.inputs))).mean())
+            found.append((loss, self.trees, self.platt))
+        _, self.trees, self.platt = min(found, key=lambda one: one[0])
 
     def _make(self, rows: int) -> Any:
         trees, leaves = self._setting

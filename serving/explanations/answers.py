@@ -1,0 +1,48 @@
+"""Answers to `/explain`: the logic without processes and HTTP."""
+
+from pathlib import Path
+
+from serving import schemas
+from serving.predictor import Predictions
+from shoplens.settings import Settings
+from training.explanations.answer import Explainer, Explanation
+from training.explanations.background import read_background
+from training.rows import Inputs
+
+
+class Explanations(Predictions):
+    """Explains the answers of one package for users of the online store."""
+
+    def __init__(self, package: Path, settings: Settings) -> None:
+        super().__init__(package, settings)
+        self._explainer = Explainer(self._purchase, self._next_item, read_background(package))
+
+    def warm(self) -> None:
+        """See `Predictions.warm`; explain an empty history as well."""
+        super().warm()
+        state = self._empty()
+        if self._purchase is not None:
+            self._explainer.purchase(Inputs.from_state(state, state.now, self._purchase.feature_names))
+        if self._next_item is not None:
+            self._explainer.item(Inputs.from_state(state, state.now, self._next_item.feature_names, self._items))
+
+    def explain(self, user_id: str, item_id: str | None) -> schemas.ExplainAnswer:
+        """Return why the user is expected to buy, or, with an item, why it has its rank for the user.
+
+        Raises:
+            ModelError: the catalogue has no such item.
+        """
+        item = None if item_id is None else self._explainer.item_index(item_id)
+        predictor = self._purchase if item is None else self._next_item
+        if predictor is None:
+            without = self._without_model("purchase" if item is None else "next_item")
+            return schemas.ExplainAnswer(user_id=user_id, explanation=None, **without)
+        user = self._read(user_id)
+        found: Explanation | None = None
+        if user.state is not None:
+            inputs = Inputs.from_state(
+                user.state, user.now, predictor.feature_names, None if item is None else self._items
+            )
+            found = self._explainer.purchase(inputs) if item is None else self._explainer.item(inputs, item)
+        content = None if found is None else schemas.Explained.model_validate(found.as_json())
+        return schemas.ExplainAnswer(user_id=user_id, explanation=content, **self._about(user))
