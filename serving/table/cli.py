@@ -22,7 +22,7 @@ from shoplens.files import manifest_version, whole_folder, write_json, write_man
 NAME = "shoplens_table"
 _MODELS = (
     "artifact", "baselines", "blend", "contract", "daily_network", "days", "hazard_network", "piecewise",
-    "ranking", "scaler", "space", "tuned_trees", "waits",
+    "ranking", "scaler", "space", "threads", "tuned_trees", "waits",
 )  # fmt: skip
 _FEATURES = ("catalogue", "fast", "histories", "items", "promotions", "recent", "visits")
 CODE = (

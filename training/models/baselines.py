@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from training.calibration import Platt
 from training.models.contract import FloatArray, Model
 from training.models.scaler import Scaler
+from training.models.threads import one_thread
 from training.rows import Inputs, RowSet
 
 _RATE = "weekly_orders_90d"
@@ -98,6 +99,12 @@ class Logistic(Model):
 
 
 _FILE = "trees.joblib"
+_LARGE = 1_000_000  # values; with fewer, waiting for each other makes several threads slower than one
+
+
+def _limited(values: NDArray[Any]) -> Any:
+    """Limit OpenMP to one thread for few values: on a busy machine, several were ten times slower."""
+    return one_thread("openmp", when=values.size < _LARGE)
 
 
 class _Trees(Model):
@@ -113,11 +120,13 @@ class _Trees(Model):
         # A feature that is missing in all training rows (a shop without brands) cannot be binned; a constant can.
         absent = np.isnan(train.inputs.tabular).all(axis=0)
         values = np.where(absent, 0.0, train.inputs.tabular)
-        self.trees = self._make(len(train)).fit(values, train.labels.astype(np.int8))
+        with _limited(values):
+            self.trees = self._make(len(train)).fit(values, train.labels.astype(np.int8))
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
-        probability = self.trees.predict_proba(inputs.tabular)[:, list(self.trees.classes_).index(1)]
+        with _limited(inputs.tabular):
+            probability = self.trees.predict_proba(inputs.tabular)[:, list(self.trees.classes_).index(1)]
         return np.asarray(probability, dtype=np.float32)
 
     def export(self, folder: Path) -> dict[str, Any]:
@@ -159,7 +168,8 @@ class BoostedTrees(_Trees):
 
     def logits(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return the logit of the probability before calibration, (rows,)."""
-        return np.asarray(self.trees.decision_function(inputs.tabular), dtype=np.float64)
+        with _limited(inputs.tabular):
+            return np.asarray(self.trees.decision_function(inputs.tabular), dtype=np.float64)
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""

@@ -10,13 +10,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
@@ -29,6 +27,7 @@ from training.models.memory import Places
 from training.models.neighbours import Neighbours
 from training.models.ranking import Ranking, ranked_pairs
 from training.models.space import Among, Between
+from training.models.threads import one_thread
 from training.rows import Inputs, RowSet
 
 _FAR = 6.0  # standard deviations; clipping keeps extreme inputs within the range seen in training
@@ -36,11 +35,6 @@ _BATCH = 128  # rows ranked at once
 _DECAY = 1e-3  # of the weights, by AdamW
 _MANY = 20_000  # candidates; with fewer, a second thread costs more than it helps
 _LAYERS = ("in", "context", "hidden", "last", "score")
-
-
-@cache
-def _threads() -> Any:
-    return ThreadpoolController()  # inspects the loaded libraries, which would be slow to repeat for each prediction
 
 
 @dataclass(frozen=True)
@@ -223,7 +217,7 @@ class ListwiseRanker(Model):
         start = np.flatnonzero(np.append(True, found.row[1:] != found.row[:-1])[: len(found.row)])
         if not len(start):
             return np.zeros(0, dtype=np.float32)
-        with _threads().limit(limits=1 if len(features) < _MANY else None, user_api="blas"):
+        with one_thread("blas", when=len(features) < _MANY):
             scores = [member.score(features, start) for member in self._members]
         return np.asarray(np.mean(scores, axis=0), dtype=np.float32)
 
