@@ -15,7 +15,8 @@ class Explanations(Predictions):
 
     def __init__(self, package: Path, settings: Settings) -> None:
         super().__init__(package, settings)
-        self._explainer = Explainer(self._purchase, self._next_item, read_background(package))
+        background = None if self._purchase is None else read_background(package)
+        self._explainer = Explainer(self._purchase, self._next_item, background)
 
     def warm(self) -> None:
         """See `Predictions.warm`; explain an empty history as well."""

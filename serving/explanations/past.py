@@ -26,7 +26,7 @@ def load_explainer(package: Path) -> Explainer:
     )
     if purchase is None and next_item is None:
         raise ModelError(f"{package}: must hold a model; there is none. Run `dvc repro package`")
-    return Explainer(purchase, next_item, read_background(package))
+    return Explainer(purchase, next_item, None if purchase is None else read_background(package))
 
 
 def explain_past(

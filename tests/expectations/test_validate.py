@@ -51,6 +51,7 @@ def world(tmp_path: Path) -> Callable[..., Settings]:
             "items": pl.DataFrame([{"item_id": "s1"}], schema=ITEM_SCHEMA),
             "users": pl.DataFrame(schema=USER_SCHEMA),
             "campaigns": pl.DataFrame(schema=CAMPAIGN_SCHEMA),
+            "promotions": pl.DataFrame(),
             **tables,
         }
         for name, frame in frames.items():

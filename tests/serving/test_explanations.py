@@ -38,6 +38,7 @@ def package(tmp_path_factory: pytest.TempPathFactory, rows, recipe, catalogue) -
     write_background(background_of(rows("purchase").validation.inputs, 7), folder)
     write_json(folder / "fallback.json", {"base_rate": 0.5, "popular": [{"item_index": 2, "score": 1.0}]})
     about = {"as_of": "2024-03-29T00:00:00+00:00", "last_n": 8, "horizon_days": 7, "threshold": 0.5}
+    about |= {"models": list(MODELS), "missing": {}}
     write_manifest(folder, about)
     return folder
 

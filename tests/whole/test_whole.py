@@ -126,7 +126,7 @@ def test_the_accounts_add_up(project) -> None:
         ({"train": {"next_item": {"loop": {"epochs": 2}}}}, {"train_next_item"}),
         ({"train": {"purchase": {"model": "lstm"}}}, {"train_purchase"}),
         ({"explain": {"repeats": 3}}, {"explain"}),
-        ({"evaluate": {"resamples": 60}}, {"evaluate"}),
+        ({"evaluate": {"resamples": 60}}, {"evaluate", "explain"}),
         ({"expectations": {"max_bad_share": 0.06}}, {"validate"}),
         ({"features": {"owners": {"default": "crm"}}}, {"features"}),
         ({"gate": {"margin": 0.01}}, set()),

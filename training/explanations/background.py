@@ -23,14 +23,12 @@ def write_background(rows: FloatArray, folder: Path) -> None:
     np.savez_compressed(folder / _FILE, rows=rows)
 
 
-def read_background(folder: Path) -> FloatArray | None:
-    """Read what `write_background` wrote; None in a package without a purchase model.
+def read_background(folder: Path) -> FloatArray:
+    """Read what `write_background` wrote.
 
     Raises:
-        ModelError: the file is unreadable.
+        ModelError: the file is missing or unreadable.
     """
-    if not (folder / _FILE).exists():
-        return None
     try:
         with np.load(folder / _FILE) as kept:
             return np.asarray(kept["rows"], dtype=np.float32)
