@@ -37,7 +37,7 @@ Flags = NDArray[np.bool_]
 
 
 def _without(log: Any, hidden: Flags) -> Any:
-    """Return an event log in which the hidden items are no items."""
+    """Return a copy of an event log whose events of hidden items have no item."""
     item = np.asarray(log.item_index)
     return replace(log, item_index=np.where(hidden[item], np.int32(0), item))
 
@@ -84,7 +84,7 @@ class Shop:
         return Neighbours.count(log, self.catalogue.size, self.until).similar
 
     def alike(self) -> NDArray[np.float32]:
-        """Return the mean number of events of the items with the same categories, brand and price, (size,)."""
+        """Return for each item the mean number of events of items with its categories, brand and price, (size,)."""
         known = np.asarray(self.log.events.known_time) < self.until
         count = np.bincount(self.log.events.item_index[known], minlength=self.catalogue.size)[FIRST_INDEX:]
         columns = ["category_1", "category_2", "category_3", "brand", "price_band"]

@@ -101,7 +101,7 @@ def _code(name: str) -> pl.Expr:
 
 
 def _price_bands(price: NDArray[np.float64], fitted: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the price decile of each item among the prices of the items `fitted`, (items,); 0 without a price."""
+    """Return each item's decile among the prices of the `fitted` items, (items,); 0 without a price."""
     among = np.sort(price[fitted & ~np.isnan(price)])
     if len(among) == 0:
         return np.zeros(len(price), dtype=np.int32)

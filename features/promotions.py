@@ -18,7 +18,8 @@ from shoplens.errors import FeatureError
 
 AHEAD = timedelta(days=7)  # the days that are looked at
 _SEPARATOR = " > "
-_NOT_PLACED = ("0", "")  # how sources write that an item is not there
+_NOT_PLACED = ("0", "")  # how sources write that an item is not there; a shorter path has no such part
+_UNNAMED = "unnamed"  # the place of a promotion without a placement: it is announced somewhere
 _VALUES = 10  # of a part of the path, counted on their own
 _SCHEMA = {
     "item_index": pl.Int32,
@@ -41,7 +42,7 @@ def write_promotions(promotions: pl.DataFrame, catalogue: Catalogue, path: Path)
     index = pl.Series("item_index", catalogue.index_of(promotions["item_id"].to_list()))
     times = pl.col("valid_from", "valid_to", "known_at").dt.epoch("us")
     kept = promotions.with_columns(index, times).filter(pl.col("item_index") >= FIRST_INDEX)
-    kept.select(list(_SCHEMA)).cast(_SCHEMA).write_parquet(path)  # type: ignore[arg-type]
+    kept.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items()).write_parquet(path)
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,18 @@ class Promotions:
             FeatureError: the file is missing or unreadable.
         """
         try:
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path).with_columns(pl.col("placement").fill_null(_UNNAMED))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise FeatureError(f"promotions {path}: cannot be read ({error}). Run the stage features") from error
         if frame.is_empty():
             return None
         early = frame.filter(pl.col("known_at") < int(first.astype("datetime64[us]").astype(np.int64)))
         names, masks = [], []
-        paths = frame["placement"].fill_null("").unique()
-        split = {one: one.split(_SEPARATOR) for one in paths}
-        seen = early.group_by(pl.col("placement").fill_null("")).agg(pl.col("stores").sum())
+        split = {one: one.split(_SEPARATOR) for one in frame["placement"].unique()}
+        seen = early.group_by("placement").agg(pl.col("stores").sum())
         for level in range(max(len(parts) for parts in split.values())):
             value = {one: parts[level] if level < len(parts) else "" for one, parts in split.items()}
-            of = frame["placement"].fill_null("").replace_strict(value, return_dtype=pl.String)
+            of = frame["placement"].replace_strict(value, return_dtype=pl.String)
             names.append(f"promoted_{level + 1}")
             masks.append(~of.is_in(_NOT_PLACED).to_numpy())
             count: Counter[str] = Counter()

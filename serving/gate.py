@@ -90,7 +90,7 @@ class Verdict:
         return not self.lost and all(one.passed for one in (*self.heads, *self.baselines))
 
     def lines(self) -> list[str]:
-        """Return the comparisons, and the heads without a model, one line each."""
+        """Return one line per comparison, and one per head without a model."""
         lines = [one.line() for one in (*self.heads, *self.baselines)]
         for task, reason in self.missing.items():
             lines.append(f"{task}: no model: {reason}")

@@ -124,7 +124,7 @@ class Predictions:
         return {"model_version": self.version, "as_of": str(user.now), "fallback": user.fallback}
 
     def _without_model(self, task: Task) -> dict[str, Any]:
-        """Return the fields of an answer that no model can give."""
+        """Return the common fields of an answer to a task that has no model."""
         about = self._about(_User(None, self._as_of, "no_model"))
         return about | {"no_model": self.manifest["missing"][task]}
 

@@ -36,7 +36,7 @@ class _Answer(BaseModel):
     as_of: str = Field(description="Time (UTC) for which the answer is valid: the store has no later events.")
     fallback: Fallback | None = Field(
         description="Why the answer is not personal: the user is unknown, the online store is unavailable, the "
-        "log gave no model of this task or, of explanations, the process that explains is starting or occupied."
+        "log gave no model of this task or, of explanations, the explanation worker is starting or occupied."
     )
 
 

@@ -156,7 +156,7 @@ class ShopLens:
 
     @bentoml.on_shutdown
     def stop_explaining(self) -> None:
-        """Stop the process that explains."""
+        """Stop the explanation worker."""
         self.explanations.stop()
 
 

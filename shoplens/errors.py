@@ -12,7 +12,7 @@ ShopLensError
 │   └── NothingToLearnError     the log has no rows, or no labels, for a task
 ├── ReleaseError           a package cannot be built, evaluated or released
 │   └── IncomparableError       the model in service cannot be evaluated on the current held-out rows
-├── ExplainerBusyError     the process that explains answers is starting or occupied; ask again shortly
+├── ExplainerBusyError     the explanation worker is starting or occupied; ask again shortly
 ├── StageBusyError         another process is already writing this stage's outs, or this log
 ├── CollectorBusyError     the collector's queue is full; resend the same events shortly
 └── LocalRunError          the platform on one machine cannot start, run or stop
@@ -69,7 +69,7 @@ class IncomparableError(ReleaseError):
 
 
 class ExplainerBusyError(ShopLensError):
-    """The process that explains answers is starting or occupied; the same request may be sent again shortly."""
+    """The explanation worker is starting or occupied; the same request may be sent again shortly."""
 
 
 class StageBusyError(ShopLensError):

@@ -129,7 +129,7 @@ def write_attention(weights: NDArray[np.float32], labels: list[str], path: Path)
 
 
 def write_tree(tree: Any, names: tuple[str, ...], path: Path) -> None:
-    """Draw the first levels of a scikit-learn decision tree: the share of buyers in each node, and the questions."""
+    """Draw the first levels of a scikit-learn decision tree: each node's share of buyers and its condition."""
     from sklearn.tree import plot_tree
 
     figure, axes = _new_figure("", "", "", (17, 7))

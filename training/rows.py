@@ -76,7 +76,7 @@ class Inputs:
         return Inputs(names, self.tabular[:, order], self.history, self.now, self.items)
 
     def with_history(self, history: Histories) -> "Inputs":
-        """Return the rows with other histories, (rows,), and the features that are computed from them.
+        """Return the rows with `history`, (rows,), in place of theirs, and the features that follow from it.
 
         Slow features stay, because they come from snapshots.
         """

@@ -1,4 +1,4 @@
-"""Starts the process that explains on first use, asks it, and replaces it when it has died or does not answer."""
+"""Starts the explanation worker on first use, asks it, and replaces it when it has died or does not answer."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ _CHUNK = 1 << 16
 
 
 class ExplainProcess:
-    """One process that explains, shared by threads, which ask it one after the other."""
+    """One explanation worker, shared by threads, which ask it one after the other."""
 
     def __init__(self, package: Path, settings: Settings) -> None:
         """Take what the process will serve; nothing is started yet."""
@@ -70,8 +70,8 @@ class ExplainProcess:
                 if self._ready:
                     self.stop()  # its late answer would be taken for that to the next request
                     raise ExplainerBusyError("explain: the answer took too long. Ask again shortly") from None
-                raise ExplainerBusyError("explain: the process that explains is starting. Ask again shortly") from None
-        raise ExplainerBusyError("explain: the process that explains ended twice; see the service's log")
+                raise ExplainerBusyError("explain: the explanation worker is starting. Ask again shortly") from None
+        raise ExplainerBusyError("explain: the explanation worker ended twice; see the service's log")
 
     def _start(self, deadline: float) -> None:
         """Start the process if there is none, and wait until it is ready."""
@@ -90,14 +90,16 @@ class ExplainProcess:
             self._ready = True
 
     def _exchange(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018  (for mypy)
+        if self._process is None or self._process.stdin is None:
+            raise EOFError
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         found: dict[str, Any] = json.loads(self._line(deadline))
         return found
 
     def _line(self, deadline: float) -> bytes:
         """Return the next line that the process writes; raise an EOFError if it ends, a TimeoutError if it is late."""
-        assert self._process is not None and self._process.stdout is not None  # noqa: S101, PT018  (for mypy)
+        if self._process is None or self._process.stdout is None:
+            raise EOFError
         out = self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(out, selectors.EVENT_READ)

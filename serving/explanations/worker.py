@@ -1,4 +1,4 @@
-"""The process that explains: `python -m serving.explanations.worker PACKAGE`.
+"""The explanation worker: `python -m serving.explanations.worker PACKAGE`.
 
 It reads one request per line of standard input, JSON with user_id and item_id, and writes one line of JSON per request:
 {"answer": ...}, or {"error": ...} for a request that cannot be answered. The first line that it writes is {"ready":

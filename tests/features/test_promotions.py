@@ -66,6 +66,14 @@ def test_stores_that_announce_an_item_for_the_coming_week(catalogue: Catalogue, 
     assert found.ahead(moment(MONDAY + 7 * DAY), catalogue.size).sum() == 0, "over"
 
 
+def test_a_promotion_without_a_placement_counts(catalogue: Catalogue, tmp_path: Path) -> None:
+    rows = [("a", None, MONDAY, MONDAY + 7 * DAY, MONDAY - DAY, 1)]
+    found = read(rows, catalogue, tmp_path / "promotions.parquet")
+    assert found is not None
+    assert found.names == ("promoted_1", "promoted_1_unnamed")
+    assert found.ahead(moment(MONDAY), catalogue.size)[catalogue.index_of(["a"])[0]].tolist() == [1, 1]
+
+
 def test_a_shop_without_promotions_has_none(catalogue: Catalogue, tmp_path: Path) -> None:
     assert read([], catalogue, tmp_path / "promotions.parquet") is None
     with pytest.raises(FeatureError, match="Run the stage features"):

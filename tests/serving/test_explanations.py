@@ -1,4 +1,4 @@
-"""The process that explains: it starts on first use, is replaced when it dies, and takes shap out of the service."""
+"""The explanation worker: it starts on first use, is replaced when it dies, and takes shap out of the service."""
 
 import os
 import signal

@@ -43,7 +43,7 @@ class Shop:
         artifact.save(model, names, np.datetime64(learned_until, "us"), folder)
 
     def package(self, models: dict[str, str], learned_until: str = "2024-02-01") -> str:
-        """Put a package of these models into outs; return its version. A task without one lacks purchases, say."""
+        """Write a package of these models to outs and return its version; other tasks are left out, with a reason."""
         folder = self.settings.outs_dir / "package"
         shutil.rmtree(folder, ignore_errors=True)
         for task in TASKS:

@@ -1,6 +1,6 @@
 """A tuning that takes milliseconds a trial: logistic regression by gradient descent, on the rows of the tiny world.
 
-As a program it tunes in a project's folder, and kills itself in the midst of a trial.
+Run as a program, it tunes in a project folder and kills itself halfway through a trial.
 """
 
 import os

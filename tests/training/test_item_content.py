@@ -62,7 +62,7 @@ def test_the_best_of_a_pool_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def new_items() -> tuple[Rows, Catalogue]:
-    """Each week everybody takes a thing, and an hour later what goes with it, in a colour that nobody had before."""
+    """Each week, every user takes an item and, an hour later, its companion in a colour nobody has taken before."""
     titles = [f"{colour} {pair[side]}" for side in (0, 1) for pair in PAIRS for colour in COLOURS]
     items = len(titles)
     frame = pl.DataFrame({"title": titles, "item_index": pl.int_range(2, 2 + items, dtype=pl.Int32, eager=True)})

@@ -353,7 +353,9 @@ def outs(make_project, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) ->
     write_json(validated / "dataset.json", dataset)
     write_json(features / "features.json", {})
     catalogue.frame.write_parquet(features / "catalogue.parquet")
-    pl.DataFrame({"known_at": []}).write_parquet(features / "promotions.parquet")  # the shop announces nothing
+    pl.DataFrame({"placement": []}, schema={"placement": pl.String}).write_parquet(
+        features / "promotions.parquet"
+    )  # the shop announces nothing
     write_log([events], events.height, catalogue, features / "event_log")
     monkeypatch.setenv("SHOPLENS_ROOT", str(project))
     return project

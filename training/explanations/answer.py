@@ -112,8 +112,9 @@ class Explainer:
         A log without purchases, or without items, gives only one of the models.
         """
         self._next_item = next_item
-        given = purchase is not None and background is not None
-        self._purchases = PurchaseQuestions(purchase, background) if given else None  # type: ignore[arg-type]
+        self._purchases: PurchaseQuestions | None = None
+        if purchase is not None and background is not None:
+            self._purchases = PurchaseQuestions(purchase, background)
 
     @property
     def _ranker(self) -> Predictor:

@@ -121,6 +121,22 @@ class DailyNetwork(Model):
         return sum(one.size for one in self._weights.values())
 
 
+def _network(intervals: int, seed: int) -> Any:
+    """Return the untrained network: from the channels of days to the log hazard of each interval, for every day."""
+    import keras
+    from keras import layers, ops
+
+    given = keras.Input((None, CHANNELS))
+    on_record = ops.any(ops.not_equal(given, 0.0), axis=-1)  # the state starts at the first day on record
+    inner = layers.Dense(_WIDTH, activation="silu", name="in")(given)
+    state = layers.GRU(_WIDTH, return_sequences=True, name="gru")(inner, mask=on_record)
+    both = layers.Dropout(_DROPOUT, seed=seed)(layers.Concatenate()([state, inner]))
+    hidden = layers.Dense(_WIDTH, activation="silu", name="hidden")(both)
+    hidden = layers.Dropout(_DROPOUT, seed=seed + 1)(hidden)
+    out = layers.Dense(intervals, bias_initializer=keras.initializers.Constant(-2.0), name="out")(hidden)
+    return keras.Model(given, ops.clip(out, _LOW, _HIGH))
+
+
 def _learn(
     recipe: Recipe, grid: DayGrid, asked: NDArray[np.bool_], edges: NDArray[np.int64], labels_only: int
 ) -> dict[str, FloatArray]:
@@ -137,7 +153,7 @@ def _learn(
         ModelError: the loss did not stay finite.
     """
     import keras
-    from keras import layers, ops
+    from keras import ops
 
     from training.loop import Progress, averaged_adamw, require_finite
 
@@ -173,15 +189,7 @@ def _learn(
         asked_about = risk[..., 0]  # every day that is asked about is at risk in the first interval
         return -ops.sum(likelihood, axis=-1) / (ops.mean(asked_about) + _SMALL)
 
-    given = keras.Input((None, CHANNELS))
-    on_record = ops.any(ops.not_equal(given, 0.0), axis=-1)  # the state starts at the first day on record
-    inner = layers.Dense(_WIDTH, activation="silu", name="in")(given)
-    state = layers.GRU(_WIDTH, return_sequences=True, name="gru")(inner, mask=on_record)
-    both = layers.Dropout(_DROPOUT, seed=recipe.seed)(layers.Concatenate()([state, inner]))
-    hidden = layers.Dense(_WIDTH, activation="silu", name="hidden")(both)
-    hidden = layers.Dropout(_DROPOUT, seed=recipe.seed + 1)(hidden)
-    out = layers.Dense(len(edges) - 1, bias_initializer=keras.initializers.Constant(-2.0), name="out")(hidden)
-    network = keras.Model(given, ops.clip(out, _LOW, _HIGH))
+    network = _network(len(edges) - 1, recipe.seed)
     batches = Batches()
     steps = len(batches) * epochs
     optimizer = averaged_adamw(recipe.loop, steps, _DECAY)

@@ -99,6 +99,37 @@ class HazardNetwork(Model):
         return sum(one.size for pair in self._layers for one in pair)
 
 
+def _network(recipe: Recipe, features: int, table: LifeTable) -> Any:
+    """Return the untrained networks as one: from features, (batch, features), to log hazards, (batch, networks, n).
+
+    The last bias starts at the hazards of all rows.
+    """
+    import keras
+    from keras import layers, ops
+
+    (size, _), members = recipe.sequence, recipe.members
+
+    def dense(values: Any, inner: int, outer: int, equation: str, bias: Any = "zeros") -> Any:
+        start = keras.initializers.RandomNormal(stddev=float(np.sqrt(2 / inner)))
+        shape = (members, outer)
+        return layers.EinsumDense(equation, shape, bias_axes="kw", kernel_initializer=start, bias_initializer=bias)(
+            values
+        )
+
+    def start_at_rates(shape: Any, dtype: Any = None) -> Any:
+        return ops.broadcast_to(ops.convert_to_tensor(np.log(table.rates), dtype=dtype), shape)
+
+    given = keras.Input((features,))
+    values, inner, equation = given, features, "bi,kiw->bkw"
+    for block in range(size.blocks):
+        values = layers.Activation("silu")(dense(values, inner, size.width, equation))
+        values = layers.Dropout(size.dropout, seed=recipe.seed + block)(values)
+        inner, equation = size.width, "bki,kiw->bkw"
+    return keras.Model(
+        given, ops.clip(dense(values, inner, table.risk.shape[1], equation, start_at_rates), _LOW, _HIGH)
+    )
+
+
 def _learn(
     recipe: Recipe,
     features: FloatArray,
@@ -129,18 +160,7 @@ def _learn(
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(recipe.seed)
-    (size, loop), members, within = recipe.sequence, recipe.members, table.within
-    intervals = table.risk.shape[1]
-
-    def dense(values: Any, inner: int, outer: int, equation: str, bias: Any = "zeros") -> Any:
-        start = keras.initializers.RandomNormal(stddev=float(np.sqrt(2 / inner)))
-        shape = (members, outer)
-        return layers.EinsumDense(equation, shape, bias_axes="kw", kernel_initializer=start, bias_initializer=bias)(
-            values
-        )
-
-    def start_at_rates(shape: Any, dtype: Any = None) -> Any:
-        return ops.broadcast_to(ops.convert_to_tensor(np.log(table.rates), dtype=dtype), shape)
+    loop, within, intervals = recipe.loop, table.within, table.risk.shape[1]
 
     def probability(log_hazard: Any) -> Any:
         """Return P(purchase within the horizon), (batch, networks)."""
@@ -159,14 +179,7 @@ def _learn(
         chance = ops.clip(ops.mean(probability(log_hazard), axis=-1), _SMALL, 1 - _SMALL)
         return -(happened * ops.log(chance) + (1 - happened) * ops.log(1 - chance))
 
-    given = keras.Input((features.shape[1],))
-    values, inner, equation = given, features.shape[1], "bi,kiw->bkw"
-    for block in range(size.blocks):
-        values = layers.Activation("silu")(dense(values, inner, size.width, equation))
-        values = layers.Dropout(size.dropout, seed=recipe.seed + block)(values)
-        inner, equation = size.width, "bki,kiw->bkw"
-    out = ops.clip(dense(values, inner, intervals, equation, start_at_rates), _LOW, _HIGH)
-    network = keras.Model(given, out)
+    network = _network(recipe, features.shape[1], table)
     optimizer = averaged_adamw(loop, math.ceil(len(features) / loop.batch_size) * loop.epochs, _DECAY)
     network.compile(optimizer=optimizer, loss=life_table_loss, metrics=[log_loss], jit_compile=False)
     held_out_table = np.zeros((len(held_out[1]), 2, intervals), dtype=np.float32)

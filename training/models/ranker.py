@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue
 from shoplens.errors import ModelError
+from shoplens.params import NetworkParams
 from shoplens.stage import console
 from training.models.candidates import CandidateMaker, Candidates
 from training.models.contract import FloatArray, Model, Recipe, Report
@@ -247,6 +248,24 @@ class ListwiseRanker(Model):
         return sum(one.size for member in self._members for one in member.weights.values())
 
 
+def _network(size: NetworkParams, width: int, features: int, seed: int) -> Any:
+    """Return the untrained network: from the features of up to `width` candidates, and their mask, to logits."""
+    import keras
+    from keras import layers, ops
+
+    given = keras.Input((width, features), name="features")
+    mask = keras.Input((width,), name="mask")
+    weight = ops.expand_dims(mask, -1)
+    first = layers.Dense(size.width, activation="silu", name="in")(given)
+    mean = ops.sum(first * weight, axis=1, keepdims=True) / ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
+    first = layers.Dropout(size.dropout, seed=seed)(first)
+    second = layers.Dense(size.width, name="hidden")(first) + layers.Dense(size.width, name="context")(mean)
+    second = layers.Dropout(size.dropout, seed=seed + 1000)(layers.Activation("silu")(second))
+    last = layers.Dense(size.width // 2, activation="silu", name="last")(second)
+    logits = layers.Dense(1, name="score")(last)[..., 0] - (1 - mask) * 1e9
+    return keras.Model({"features": given, "mask": mask}, logits)
+
+
 def _learn(
     recipe: Recipe, examples: Examples, held_out: Examples, seed: int, live: Path | None, report: Report | None
 ) -> dict[str, FloatArray]:
@@ -258,13 +277,12 @@ def _learn(
         ModelError: the loss did not stay finite.
     """
     import keras
-    from keras import layers, ops
 
     from training.loop import Curves, Progress, Reports, averaged_adamw, require_finite
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    loop, size = recipe.loop, recipe.network
+    loop = recipe.loop
     width = int(max(examples.count.max(), held_out.count.max()))
 
     class Batches(keras.utils.PyDataset):
@@ -288,17 +306,7 @@ def _learn(
             if self.random is not None:
                 self.order = self.random.permutation(len(self.source))
 
-    features = keras.Input((width, examples.features.shape[1]), name="features")
-    mask = keras.Input((width,), name="mask")
-    weight = ops.expand_dims(mask, -1)
-    first = layers.Dense(size.width, activation="silu", name="in")(features)
-    mean = ops.sum(first * weight, axis=1, keepdims=True) / ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
-    first = layers.Dropout(size.dropout, seed=seed)(first)
-    second = layers.Dense(size.width, name="hidden")(first) + layers.Dense(size.width, name="context")(mean)
-    second = layers.Dropout(size.dropout, seed=seed + 1000)(layers.Activation("silu")(second))
-    last = layers.Dense(size.width // 2, activation="silu", name="last")(second)
-    logits = layers.Dense(1, name="score")(last)[..., 0] - (1 - mask) * 1e9
-    network = keras.Model({"features": features, "mask": mask}, logits)
+    network = _network(recipe.network, width, examples.features.shape[1], seed)
     batches = Batches(examples, shuffle=True)
     optimizer = averaged_adamw(loop, len(batches) * loop.epochs, _DECAY)
     network.compile(optimizer=optimizer, loss=keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
