@@ -89,7 +89,7 @@ bench-lake: env ## Measure live appends into an empty lake and into a large one
 bench-materialize: env ## Measure values loaded online per second, ours beside Feast's own stores
 	python -m bench.materialize $(ARGS)
 
-bench-models: env ## Measure sequence models on a public log (ARGS=FILE): quality, speed, memory; transfer between shops
+bench-models: env ## Measure next-item models on a public log (ARGS=FILE): quality, speed, parity, memory; transfer between shops
 	python -m bench.models $(ARGS)
 
 clean: stop ## Remove what runs leave behind; keep the environments and the lake
