@@ -6,6 +6,7 @@ are weekly in a log of months and denser in a shorter one; a service uses the on
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ DESCRIPTIONS: dict[str, str] = {
     "item_price_now": "Price paid per piece, mean decayed over 7 days (currency of the shop; NaN: never sold).",
 }
 NAMES: tuple[str, ...] = tuple(DESCRIPTIONS)
+_LONGEST = NAMES.index(f"item_events_{max(DECAYS):.0f}d")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class ItemTables:
 
     def write(self, path: Path) -> None:
         """Write the tables without items that have no event and no promotion; the same tables give the same bytes."""
-        table, item = np.nonzero((self.values[:, :, 0] > 0) | (self.values[:, :, len(NAMES) :] > 0).any(axis=-1))
+        # Over 91 days: after two years, decay over 7 days rounds to 0.
+        table, item = np.nonzero((self.values[:, :, _LONGEST] > 0) | (self.values[:, :, len(NAMES) :] > 0).any(axis=-1))
         np.savez_compressed(
             path,
             times=self.times,
@@ -105,7 +108,7 @@ class ItemTables:
                 announced = tuple(str(name) for name in kept["announced"])
                 values = _nothing_sold(len(times), int(kept["size"]), announced)
                 values[kept["table"], kept["item"]] = kept["values"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise FeatureError(f"item tables {path}: cannot be read ({error}). Run the training stage") from error
         return cls(times, values, announced)
 

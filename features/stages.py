@@ -78,7 +78,8 @@ def compute(validated: Path, out: Path, params: Params, engine: EngineName = "du
         fit_until = start + (high_water - start) * params.prepare.fit_share
         catalogue = read_catalogue(duck.connection.read_parquet(str(events)), items, fit_until)
         write_parts(out / "catalogue.parquet", [catalogue.frame.to_arrow().to_reader()])
-        write_promotions(pl.read_parquet(validated / "promotions.parquet"), catalogue, out / "promotions.parquet")
+        promotions = pl.read_parquet(validated / "promotions.parquet")
+        write_promotions(promotions, catalogue, fit_until, out / "promotions.parquet")
         profile = user_profile(pl.read_parquet(validated / "users.parquet"), start.astimezone(UTC)).to_arrow()
         tables = {"user_profile": write_parts(out / "user_profile.parquet", [profile.to_reader()])}
         log = SplitLog(duck.connection, events, work)

@@ -170,7 +170,7 @@ def package(params: Params, settings: Settings) -> None:
         if "purchase" in present:
             validation = RowSet.load(outs / "purchase/rows/validation")
             fallback["base_rate"] = round(float(np.mean(validation.labels, dtype=np.float64)), 6)
-            names = artifact.load(outs / "purchase/model").feature_names
+            names = tuple(read_json(outs / "purchase/model/model.json")["feature_names"])
             write_background(background_of(validation.inputs.select(names), params.seed), out)
         write_json(out / "fallback.json", fallback)
         (out / "requirements.txt").write_text(pinned_requirements(settings.root / "uv.lock"))

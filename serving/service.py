@@ -4,6 +4,7 @@ In a Bento, this file is part of the package. In the project, the package is SHO
 in service, else outs/package.
 """
 
+import asyncio
 import logging
 import os
 from http import HTTPStatus
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from serving.predictor import Predictions
 
 _TIMEOUT_SECONDS = 10
-_EXPLAIN_SECONDS = 8.0  # the answer that there is none yet must arrive in time, too
+_EXPLAIN_SECONDS = 8.0  # below _TIMEOUT_SECONDS, so that the 503 still arrives
 _AROUND = Path(__file__).resolve().parents[1]
 
 version_page = FastAPI(title="ShopLens")
@@ -52,13 +53,16 @@ def find_package() -> tuple[Path, Settings]:
 
 
 class _WithoutInput(logging.Filter):
-    """Replaces the traceback of a validation error, which quotes the request, with the invalid fields and rules."""
+    """Replaces the traceback of an invalid request, which quotes it, with the invalid fields and rules."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, ValidationError):
             broken = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['type']}" for e in error.errors()]
             record.msg, record.args = "request rejected: %s", (", ".join(broken),)
+            record.exc_info = record.exc_text = None
+        elif isinstance(error, InvalidArgument):
+            record.msg, record.args = "request rejected: %s", ("item_id: not in the catalogue, or no such model",)
             record.exc_info = record.exc_text = None
         return True
 
@@ -139,25 +143,29 @@ class ShopLens:
         return self.predictions.profile(user_id)
 
     @bentoml.api(route="/explain")
-    def explain(self, ctx: Context, user_id: schemas.UserId, item_id: schemas.ItemId = None) -> schemas.ExplainAnswer:
-        """Return why this user is expected to buy or not or, with an item, why the item has its rank for this user.
+    async def explain(
+        self, ctx: Context, user_id: schemas.UserId, item_id: schemas.ItemId = None
+    ) -> schemas.ExplainAnswer:
+        """Explain this user's purchase probability or, given an item, its rank for this user.
 
-        A process of its own explains. It starts with the first request, which may be answered with status 503 and the
-        fallback `explainer_busy`: ask again.
+        Explanations run in a separate process that starts with the first request. Until it is ready, the answer has
+        status 503 and the fallback `explainer_busy`; retry.
         """
+        # BentoML has one thread for all routes that are not async: predictions would wait for explanations in it.
         try:
-            return schemas.ExplainAnswer.model_validate(self.explanations.ask(user_id, item_id, _EXPLAIN_SECONDS))
+            answer = await asyncio.to_thread(self.explanations.ask, user_id, item_id, _EXPLAIN_SECONDS)
+            return schemas.ExplainAnswer.model_validate(answer)
         except ModelError as error:
             raise InvalidArgument(str(error)) from error
         except ExplainerBusyError as error:
             _log.warning("%s", error)
-            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE  # of an exception, BentoML would hide the reason
+            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE  # if this raised, BentoML would hide the reason
             return self.predictions.not_explained(user_id)
 
     @bentoml.on_shutdown
     def stop_explaining(self) -> None:
         """Stop the explanation worker."""
-        self.explanations.stop()
+        self.explanations.close()
 
 
 @version_page.get("/version")

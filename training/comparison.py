@@ -35,7 +35,10 @@ def data_and_code(outs: Path) -> str:
     """Return a digest of the data and the code that a trained model depends on."""
     root = Path(__file__).resolve().parents[1]
     parts = [
-        file_digest(outs / "features/features.json"),
+        *(
+            file_digest(outs / f"features/{name}")
+            for name in ("features.json", "catalogue.parquet", "promotions.parquet")
+        ),
         read_json(outs / "validated/dataset.json")["digest"],
         *_code_digests(root, "features", "training"),
         file_digest(root / "events/contract.py"),

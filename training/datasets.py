@@ -107,7 +107,7 @@ def require_features(outs: Path) -> None:
 
 def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], times: Any, outs: Path) -> ItemTables:
     """Return the item tables that rows at `times` use, and the one as of the end of the data."""
-    promotions = Promotions.read(outs / "features/promotions.parquet", times.min())
+    promotions = Promotions.read(outs / "features/promotions.parquet")
     start, end = (
         np.datetime64(datetime.fromisoformat(dataset[n]).replace(tzinfo=None), "us") for n in ("start", "high_water")
     )

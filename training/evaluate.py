@@ -141,22 +141,22 @@ def _evaluate_task(task: Task, params: Params, settings: Settings, out: Path) ->
         write_curves(rows.labels, scores, out / "plots")
         found = {name: check_calibration(rows.labels, score, params.seed) for name, score in scores.items()}
         write_calibration(found, out / "plots")
-    metrics: dict[str, Any] = _of_rows(rows, evaluations, params) | {
-        "protocol": read_json(folder / "rows/protocol.json")
-    }
+    metrics = _of_rows(rows, evaluations) | {"protocol": read_json(folder / "rows/protocol.json")}
+    if task == "purchase":
+        metrics["calibration"] = found["model"].as_json()
     if (folder / "rows/served").is_dir():
         served = RowSet.load(folder / "rows/served")
-        metrics["as_served"] = _of_rows(served, evaluate_folder(folder, served, params, "as served"), params)
+        evaluations = evaluate_folder(folder, served, params, "as served")
+        metrics["as_served"] = _of_rows(served, evaluations)
+        if (score := evaluations["model"].score) is not None:
+            metrics["as_served"]["calibration"] = check_calibration(served.labels, score, params.seed).as_json()
     return metrics
 
 
-def _of_rows(rows: RowSet, evaluations: dict[str, Evaluation], params: Params) -> dict[str, Any]:
+def _of_rows(rows: RowSet, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
     """Return the metrics on one set of rows."""
     metrics = as_metrics(evaluations, MAIN_METRIC[rows.task]) | {"rows": len(rows)}
-    score = evaluations["model"].score
-    if score is not None:
-        metrics["calibration"] = check_calibration(rows.labels, score, params.seed).as_json()
-    else:
+    if rows.task == "next_item":
         parts = target_parts(rows).items()
         metrics["rows_with"] = {name: sum(bool(one.any()) for one in part) for name, part in parts}
     return metrics
@@ -164,7 +164,7 @@ def _of_rows(rows: RowSet, evaluations: dict[str, Evaluation], params: Params) -
 
 def evaluate(params: Params, settings: Settings) -> None:
     """Write outs/evaluation: metrics.json, plots/ and predictions/."""
-    from training.loop import prepare_device  # loads TensorFlow, which whoever needs only the metrics does not
+    from training.loop import prepare_device  # loads TensorFlow, which callers of the metrics do not need
 
     prepare_device(params.train.device)
     present = heads(settings.outs_dir)

@@ -7,7 +7,7 @@ from serving.predictor import Predictions
 from shoplens.settings import Settings
 from training.explanations.answer import Explainer, Explanation
 from training.explanations.background import read_background
-from training.rows import Inputs
+from training.rows import Inputs, Task
 
 
 class Explanations(Predictions):
@@ -28,16 +28,16 @@ class Explanations(Predictions):
             self._explainer.item(Inputs.from_state(state, state.now, self._next_item.feature_names, self._items))
 
     def explain(self, user_id: str, item_id: str | None) -> schemas.ExplainAnswer:
-        """Return why the user is expected to buy, or, with an item, why it has its rank for the user.
+        """Explain the user's purchase probability or, given an item, its rank for the user.
 
         Raises:
             ModelError: the catalogue has no such item.
         """
-        item = None if item_id is None else self._explainer.item_index(item_id)
-        predictor = self._purchase if item is None else self._next_item
+        task: Task = "purchase" if item_id is None else "next_item"
+        predictor = self._purchase if item_id is None else self._next_item
         if predictor is None:
-            without = self._without_model("purchase" if item is None else "next_item")
-            return schemas.ExplainAnswer(user_id=user_id, explanation=None, **without)
+            return schemas.ExplainAnswer(user_id=user_id, explanation=None, **self._without_model(task))
+        item = None if item_id is None else self._explainer.item_index(item_id)
         user = self._read(user_id)
         found: Explanation | None = None
         if user.state is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from features.catalogue import Catalogue
 from features.histories import UserLog
 from shoplens.errors import ModelError
 from shoplens.files import read_json
@@ -24,8 +25,6 @@ def load_explainer(package: Path) -> Explainer:
         artifact.load(folder) if folder.is_dir() else None
         for folder in (package / "models/purchase", package / "models/next_item")
     )
-    if purchase is None and next_item is None:
-        raise ModelError(f"{package}: must hold a model; there is none. Run `dvc repro package`")
     return Explainer(purchase, next_item, None if purchase is None else read_background(package))
 
 
@@ -39,6 +38,12 @@ def explain_past(
     """
     outs = settings.outs_dir
     explainer = load_explainer(outs / "package")
+    if not Catalogue.load(outs / "package/catalogue.parquet").frame.equals(
+        Catalogue.load(outs / "features/catalogue.parquet").frame
+    ):
+        raise ModelError(
+            "outs/package: must be built from outs/features; their catalogues differ. Run `dvc repro package`"
+        )
     index = None if item is None else explainer.item_index(item)
     task: Task = "purchase" if item is None else "next_item"
     dataset = read_json(outs / "validated/dataset.json")

@@ -1,4 +1,4 @@
-"""Starts the explanation worker on first use, asks it, and replaces it when it has died or does not answer."""
+"""Starts the explanation worker on first use, sends it requests, and replaces it if it dies or stops responding."""
 
 import contextlib
 import json
@@ -19,19 +19,20 @@ _CHUNK = 1 << 16
 
 
 class ExplainProcess:
-    """One explanation worker, shared by threads, which ask it one after the other."""
+    """An explanation worker shared between threads; it handles one request at a time."""
 
     def __init__(self, package: Path, settings: Settings) -> None:
-        """Take what the process will serve; nothing is started yet."""
+        """Configure the worker; it starts with the first request."""
         self._command = [sys.executable, "-m", "serving.explanations.worker", str(package)]
         self._environment = {**os.environ, "SHOPLENS_ROOT": str(settings.root), "SHOPLENS_VAR": str(settings.var_dir)}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready, self._read = False, b""
+        self._ready, self._closed, self._read = False, False, b""
+        self._failed: str | None = None  # why the package cannot be explained
 
     @property
     def pid(self) -> int | None:
-        """Number of the running process; None if there is none."""
+        """PID of the running worker; None if none is running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def ask(self, user_id: str, item_id: str | None, seconds: float) -> dict[str, Any]:
@@ -40,22 +41,24 @@ class ExplainProcess:
         Args:
             user_id: The user.
             item_id: The item whose rank is explained; None for the purchase.
-            seconds: How long to wait: for other requests, for the process to start, and for its answer.
+            seconds: How long to wait: half of it for other requests, half for the worker's start and answer.
 
         Raises:
             ModelError: the request cannot be answered.
-            ExplainerBusyError: there is no answer yet. The process goes on starting; one that is ready but does not
-                answer in time is stopped.
+            ExplainerBusyError: there is no answer in time. A worker that is still starting is left running; a ready one
+                is stopped.
+            RuntimeError: the worker failed at this request.
         """
-        deadline = time.monotonic() + seconds
-        if not self._lock.acquire(timeout=seconds):
-            raise ExplainerBusyError(f"explain: other requests took longer than {seconds:g} s. Ask again shortly")
+        if not self._lock.acquire(timeout=seconds / 2):
+            raise ExplainerBusyError(f"explain: other requests took longer than {seconds / 2:g} s. Ask again shortly")
         try:
-            found = self._asked({"user_id": user_id, "item_id": item_id}, deadline)
+            found = self._asked({"user_id": user_id, "item_id": item_id}, time.monotonic() + seconds / 2)
         finally:
             self._lock.release()
         if "error" in found:
             raise ModelError(found["error"])
+        if "fault" in found:
+            raise RuntimeError(f"explain: the worker failed with {found['fault']}; see the service's log")
         answer: dict[str, Any] = found["answer"]
         return answer
 
@@ -68,13 +71,15 @@ class ExplainProcess:
                 self.stop()
             except TimeoutError:
                 if self._ready:
-                    self.stop()  # its late answer would be taken for that to the next request
+                    self.stop()  # its late answer would be read as the answer to the next request
                     raise ExplainerBusyError("explain: the answer took too long. Ask again shortly") from None
                 raise ExplainerBusyError("explain: the explanation worker is starting. Ask again shortly") from None
         raise ExplainerBusyError("explain: the explanation worker ended twice; see the service's log")
 
     def _start(self, deadline: float) -> None:
-        """Start the process if there is none, and wait until it is ready."""
+        """Start the worker if there is none, and wait until it is ready."""
+        if self._failed is not None or self._closed:
+            raise ExplainerBusyError(f"explain: the worker cannot start ({self._failed or 'the service ends'})")
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,
@@ -86,7 +91,10 @@ class ExplainProcess:
             )
             self._ready, self._read = False, b""
         if not self._ready:
-            self._line(deadline)
+            self._failed = json.loads(self._line(deadline)).get("error")
+            if self._failed is not None:
+                self.stop()
+                raise ExplainerBusyError(f"explain: the worker cannot start ({self._failed})")
             self._ready = True
 
     def _exchange(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
@@ -97,7 +105,7 @@ class ExplainProcess:
         return found
 
     def _line(self, deadline: float) -> bytes:
-        """Return the next line that the process writes; raise an EOFError if it ends, a TimeoutError if it is late."""
+        """Return the worker's next line; raise EOFError if it exits, TimeoutError at the deadline."""
         if self._process is None or self._process.stdout is None:
             raise EOFError
         out = self._process.stdout.fileno()
@@ -113,8 +121,13 @@ class ExplainProcess:
         line, _, self._read = self._read.partition(b"\n")
         return line
 
+    def close(self) -> None:
+        """Stop the worker for good."""
+        self._closed = True
+        self.stop()
+
     def stop(self) -> None:
-        """Stop the process; the next request starts another one."""
+        """Stop the worker; the next request starts another one."""
         if self._process is None:
             return
         self._process.kill()

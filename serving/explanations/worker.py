@@ -1,8 +1,9 @@
 """The explanation worker: `python -m serving.explanations.worker PACKAGE`.
 
 It reads one request per line of standard input, JSON with user_id and item_id, and writes one line of JSON per request:
-{"answer": ...}, or {"error": ...} for a request that cannot be answered. The first line that it writes is {"ready":
-true}. It ends with its input, so it never outlives the service; a fault ends it, too, and the service starts another.
+{"answer": ...}, {"error": ...} for a request that cannot be answered, or {"fault": ...} if it failed. Its first line is
+{"ready": true}, or {"error": ...} for a package that cannot be explained. It exits at the end of its input, so it does
+not outlive the service.
 """
 
 import json
@@ -18,7 +19,7 @@ from shoplens.settings import Settings
 def main() -> None:
     """Answer requests until the input ends."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)  # what a library prints must not end up between the answers
+        os.dup2(2, 1)  # keeps library output out of the answers
 
         def write(content: dict[str, Any]) -> None:
             out.write(json.dumps(content) + "\n")
@@ -26,8 +27,12 @@ def main() -> None:
 
         from serving.explanations.answers import Explanations
 
-        explanations = Explanations(Path(sys.argv[1]), Settings())
-        explanations.warm()
+        try:
+            explanations = Explanations(Path(sys.argv[1]), Settings())
+            explanations.warm()
+        except ShopLensError as error:
+            write({"error": str(error)})
+            return
         write({"ready": True})
         for line in sys.stdin:
             asked = json.loads(line)
@@ -36,6 +41,8 @@ def main() -> None:
                 write({"answer": answer.model_dump(mode="json")})
             except ShopLensError as error:
                 write({"error": str(error)})
+            except Exception as error:  # noqa: BLE001  (one request that fails must not take the worker from the others)
+                write({"fault": type(error).__name__})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -35,8 +34,8 @@ def moment(when: datetime) -> int:
 
 
 def read(rows: list[tuple], catalogue: Catalogue, path: Path, first: datetime = MONDAY) -> Promotions | None:
-    write_promotions(pl.DataFrame(rows, schema=SCHEMA, orient="row"), catalogue, path)
-    return Promotions.read(path, np.datetime64(first.replace(tzinfo=None), "us"))
+    write_promotions(pl.DataFrame(rows, schema=SCHEMA, orient="row"), catalogue, first, path)
+    return Promotions.read(path)
 
 
 def test_stores_that_announce_an_item_for_the_coming_week(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -77,4 +76,4 @@ def test_a_promotion_without_a_placement_counts(catalogue: Catalogue, tmp_path: 
 def test_a_shop_without_promotions_has_none(catalogue: Catalogue, tmp_path: Path) -> None:
     assert read([], catalogue, tmp_path / "promotions.parquet") is None
     with pytest.raises(FeatureError, match="Run the stage features"):
-        Promotions.read(tmp_path / "missing.parquet", np.datetime64("2024-03-04", "us"))
+        Promotions.read(tmp_path / "missing.parquet")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from events.contract import EVENT_NAMES
-from features.catalogue import FIRST_INDEX, Catalogue
+from features.catalogue import FIRST_INDEX
 from features.definitions import DESCRIPTIONS, sentence
 from shoplens.errors import ModelError
 from training.explanations.meanings import candidate_meaning
@@ -107,11 +107,20 @@ class Explainer:
     """Explains the answers of both models; prepared once, then used for any number of rows."""
 
     def __init__(self, purchase: Predictor | None, next_item: Predictor | None, background: FloatArray | None) -> None:
-        """Take the models, and rows of the purchase model's features, (n, features), that stand for a mean user.
+        """Take the models, of which one may be missing.
 
-        A log without purchases, or without items, gives only one of the models.
+        Args:
+            purchase: The purchase model.
+            next_item: The next-item model.
+            background: Rows of the purchase model's features, (n, features), that stand for an average user.
+
+        Raises:
+            ModelError: there is no model.
         """
-        self._next_item = next_item
+        present = next_item or purchase
+        if present is None:
+            raise ModelError("models: must include one to explain; there is none. Run `dvc repro package`")
+        self._next_item, self._catalogue = next_item, present.catalogue
         self._purchases: PurchaseQuestions | None = None
         if purchase is not None and background is not None:
             self._purchases = PurchaseQuestions(purchase, background)
@@ -119,12 +128,8 @@ class Explainer:
     @property
     def _ranker(self) -> Predictor:
         if self._next_item is None:
-            raise ModelError("item: must be left out: the log gave no model of next items")
+            raise ModelError("item: must be omitted; there is no next-item model")
         return self._next_item
-
-    @property
-    def _catalogue(self) -> Catalogue:
-        return self._ranker.catalogue
 
     def item_index(self, item_id: str) -> int:
         """Return the catalogue index of an item.
@@ -144,7 +149,7 @@ class Explainer:
             ModelError: there is no purchase model.
         """
         if self._purchases is None:
-            raise ModelError("item: must be given: the log gave no model of purchases")
+            raise ModelError("item: is required; there is no purchase model")
         return self._answer("purchase", self._purchases.of(inputs))
 
     def item(self, inputs: Inputs, item: int | None = None) -> Explanation:

@@ -1,6 +1,7 @@
 """Background rows: what stands for a mean user where a feature counts as unknown."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,5 +33,5 @@ def read_background(folder: Path) -> FloatArray:
     try:
         with np.load(folder / _FILE) as kept:
             return np.asarray(kept["rows"], dtype=np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ModelError(f"{folder / _FILE}: cannot be read ({error}). Run `dvc repro package`") from error

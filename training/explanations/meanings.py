@@ -61,12 +61,12 @@ _OTHER = {
 
 
 def candidate_meaning(name: str) -> str:
-    """Return the meaning of a number of a candidate; the name itself if it has none."""
-    if name.startswith("announced_"):
-        return f"Announcements of the item for the coming week, kind {name.removeprefix('announced_')}"
+    """Return the meaning of a candidate feature, or its name if it has none."""
+    if name.startswith("promoted_"):
+        return f"Stores that announce the item for the coming week, by place ({name.removeprefix('promoted_')})"
     level = next((one for one in _LEVELS if name.startswith(f"{one}_")), None)
     measure = name.removeprefix(f"{level}_") if level else name
-    if level or (measure in _RHYTHM and measure != "share"):
+    if measure in _RHYTHM and (level or measure != "share"):
         return _RHYTHM[measure].format(_LEVELS[level] if level else "the item")
     found = _OTHER.get(name) or ITEM_DESCRIPTIONS.get(name, name)
     return re.sub(r" \([^()]*\)\.$", "", found)

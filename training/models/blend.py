@@ -46,7 +46,7 @@ class HazardBlend(Model):
         self.platt = Platt()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
-        """Train all on the training rows, and calibrate their mean on the validation rows."""
+        """Train every part on the training rows, and calibrate their mean on the validation rows."""
         self.parts = [_PARTS[name](self.recipe, self.catalogue) for name in self.recipe.blend]
         for one in self.parts:
             network = isinstance(one, HazardNetwork)
@@ -62,14 +62,18 @@ class HazardBlend(Model):
         return self.platt.probability(self._logits(inputs))
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """Write all models."""
-        return {"parts": {one.name: one.export(folder) for one in self.parts}, "platt": self.platt.as_json()}
+        """Write each model to a folder of its own: two kinds of trees name their files alike."""
+        kept = {}
+        for one in self.parts:
+            (folder / one.name).mkdir()
+            kept[one.name] = one.export(folder / one.name)
+        return {"parts": kept, "platt": self.platt.as_json()}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load all models."""
         self.parts = [_PARTS[name](self.recipe, self.catalogue) for name in kept["parts"]]
         for part in self.parts:
-            part.restore(folder, kept["parts"][part.name])
+            part.restore(folder / part.name, kept["parts"][part.name])
         self.platt = Platt(**kept["platt"])
 
     def parameter_count(self) -> int:

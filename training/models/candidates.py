@@ -103,7 +103,7 @@ class CandidateMaker:
         code = np.unique(np.concatenate(codes))
         row, item = code // self.size, code % self.size
         table = item_rows(items, now, row, item)
-        described = self._describer.describe(visits, own, row, item, table)
+        described = self._describer.describe(visits, own, row, item, table, items.announced)
         columns, names = [described], list(self._describer.names)
         for name, (found, score, place) in zip(("rule", "similar"), scores, strict=False):
             at = np.minimum(np.searchsorted(found, code), max(len(found) - 1, 0))

@@ -58,7 +58,8 @@ class DailyNetwork(Model):
         edges = interval_edges(horizon)
         self._within = int(np.searchsorted(edges, horizon))
         first, last = train.inputs.now.min(), train.inputs.now.max()
-        until = last + horizon * _DAY  # the end of the last label window
+        # The end of the last label window, rounded up to days, but never within the time that validation asks about.
+        until = min(last + horizon * _DAY, validation.inputs.now.min())
         days = min(DAYS, int((last - first) / _DAY) + 4 * 7) + horizon
         places = train.full_log.users
         users, lengths = places["user_id"].to_numpy().astype(str), (places["end"] - places["begin"]).to_numpy()

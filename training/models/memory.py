@@ -196,7 +196,15 @@ class Describer:
         self.size = size
         self.names: tuple[str, ...] = ()
 
-    def describe(self, visits: Visits, own: Rhythm, row: Places, item: NDArray[np.int64], table: Numbers) -> Numbers:
+    def describe(
+        self,
+        visits: Visits,
+        own: Rhythm,
+        row: Places,
+        item: NDArray[np.int64],
+        table: Numbers,
+        announced: tuple[str, ...] = (),
+    ) -> Numbers:
         """Return the features, (pairs, features).
 
         Args:
@@ -204,8 +212,8 @@ class Describer:
             own: Their rhythm by item.
             row: Row of each pair, (pairs,).
             item: Catalogue index of each pair.
-            table: Item statistics of each pair as of its row, (pairs, at least len(ITEM_NAMES)); the other
-                columns count announcements.
+            table: Item statistics of each pair as of its row, (pairs, len(ITEM_NAMES) + len(announced)).
+            announced: What the further columns of `table` count; see `ItemTables.announced`.
         """
         columns: dict[str, Numbers] = {}
         place, known = own.find(row, item)
@@ -218,6 +226,8 @@ class Describer:
             columns |= self._level(level, code, visits, row, item, known, frequency)
         paid = self._paid(visits, own, place, known)
         columns |= _item_columns(table, recency, known, *paid)
+        for k, name in enumerate(announced, len(ITEM_NAMES)):
+            columns[name] = np.log1p(table[:, k])
         for name, values in (("visit_age", visits.last_age), ("visit_gap", visits.mean_gap)):
             columns[name] = np.where(np.isnan(values), 0.0, _log(values))[row]
         columns["visits_30d"] = _log(visits.baskets_decayed[:, _SHORT])[row]
@@ -344,8 +354,6 @@ def _item_columns(
     found["price_to_paid"] = np.log(price / np.maximum(mean, 0.01))
     found["price_to_latest"] = np.log(price / np.maximum(latest, 0.01))
     found["pieces"] = np.log1p(pieces)
-    for k in range(len(ITEM_NAMES), table.shape[1]):
-        found[f"announced_{k - len(ITEM_NAMES)}"] = np.log1p(table[:, k])
     return found
 
 

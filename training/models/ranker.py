@@ -137,11 +137,13 @@ class ListwiseRanker(Model):
         self._maker = CandidateMaker(catalogue, recipe.candidates)
         self._neighbours: Neighbours | None = None
         self._members: list[_Member] = []
+        self._names: tuple[str, ...] = ()
 
     def fit(self, train: RowSet, validation: RowSet, live: Path | None) -> None:
         """Train on the latest rows; rules are counted before the rows that they describe."""
         began = time.monotonic()
         examples, held_out = examples_of(self.recipe, self._maker, train, validation)
+        self._names = self._maker.names
         self._scale(examples.features)
         examples, held_out = self._scaled(examples), self._scaled(held_out)
         console.print(
@@ -172,6 +174,16 @@ class ListwiseRanker(Model):
             scaled[part] = self._standardize(examples.features[part])
         return replace(examples, features=scaled)
 
+    def _candidates(self, inputs: Inputs, also: int | None = None) -> Candidates:
+        found = self._maker.make(inputs, self._neighbours, also=also)
+        if self._maker.names != self._names:
+            differ = sorted(set(self._maker.names) ^ set(self._names))
+            raise ModelError(
+                f"inputs: candidates must have the numbers that the model was trained on; these differ: "
+                f"{', '.join(differ) or 'their order'}. Train the model again"
+            )
+        return found
+
     def recommend(self, inputs: Inputs, k: int) -> Ranking:
         """See `Model.recommend`; scores are log probabilities among the candidates.
 
@@ -180,7 +192,7 @@ class ListwiseRanker(Model):
         parts = []
         for begin in range(0, len(inputs), _BATCH):
             rows = inputs.take(slice(begin, begin + _BATCH))
-            found = self._maker.make(rows, self._neighbours)
+            found = self._candidates(rows)
             ranking = ranked_pairs(found.row, found.item, self._score(found), found.rows, k)
             parts.append(ranking.filled(popular_items(rows, "item_events_7d", 2 * k)))
         return Ranking.join(parts)
@@ -189,7 +201,7 @@ class ListwiseRanker(Model):
         """See `Model.place`; the item is a candidate of every row, whatever the sources give."""
         scores, ranks = [], []
         for begin in range(0, len(inputs), _BATCH):
-            found = self._maker.make(inputs.take(slice(begin, begin + _BATCH)), self._neighbours, also=item)
+            found = self._candidates(inputs.take(slice(begin, begin + _BATCH)), item)
             score = self._score(found)
             own = score[found.item == item]  # one candidate per row
             scores.append(own)
@@ -198,7 +210,7 @@ class ListwiseRanker(Model):
 
     def described(self, inputs: Inputs, item: int) -> Described:
         """Return an item among the candidates of `inputs`, one row; it need not be one that the sources give."""
-        found = self._maker.make(inputs, self._neighbours, also=item)
+        found = self._candidates(inputs, item)
         scaled, place = self._standardize(found.features), int(np.flatnonzero(found.item == item)[0])
         start = np.zeros(1, dtype=np.int64)
         rivals = [np.delete(member.logits(scaled, start), place) for member in self._members]
@@ -230,10 +242,11 @@ class ListwiseRanker(Model):
         np.savez_compressed(folder / "ranker.npz", mean=self._mean, deviation=self._deviation, **weights)
         if self._neighbours is not None:
             self._neighbours.save(folder / "neighbours.npz")
-        return {"features": list(self._maker.names)}
+        return {"features": list(self._names)}
 
     def restore(self, folder: Path, kept: dict[str, Any]) -> None:
         """Load what `export` wrote."""
+        self._names = tuple(kept["features"])
         with np.load(folder / "ranker.npz") as file:
             self._mean, self._deviation = file["mean"], file["deviation"]
             self._members = [
