@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import os
-import re
 import subprocess
 import tempfile
 import threading
@@ -39,9 +38,9 @@ _EVENTS_PER_USER = 100
 
 def _anonymous_gb(process: psutil.Process) -> float:
     """Return the anonymous memory of a process: without pages of memory-mapped files, which can be dropped."""
-    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(encoding="ascii"))
-        return int(found[1]) * 1024 / 1e9 if found else 0.0  # a zombie has none
+    with suppress(psutil.NoSuchProcess):  # it has ended
+        used = process.memory_info()
+        return float(used.rss - used.shared) / 1e9
     return 0.0
 
 
@@ -50,7 +49,7 @@ class AnonymousPeak(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.gb = 0.0
+        self.gb = _anonymous_gb(psutil.Process())  # raises here, not in the thread, where the system has no such figure
         self.start()
 
     def run(self) -> None:
@@ -303,6 +302,8 @@ def main() -> None:
     parser.add_argument("file", type=Path, nargs="?", help="`user item [time]` per line, also .gz")
     parser.add_argument("--parts", nargs="+", choices=(*_PARTS, "transfer"), default=list(_PARTS))
     parser.add_argument("--shops", nargs=2, type=Path, help="of `transfer`: outs/, var/compare/NAME/outs")
+    parser.add_argument("--shop-rows", type=int, default=1_000, help="test rows of `transfer`, at most")
+    parser.add_argument("--shop-seeds", type=int, default=3, help="samples of users per share of `transfer`")
     parser.add_argument("--model", default="sasrec")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--time-aware", action="store_true")
@@ -312,14 +313,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="steps of `memory`")
     parser.add_argument("--rows", type=int, default=32, help="packed rows per step of `memory`")
     given = parser.parse_args()
+    if given.file is None and set(given.parts) != {"transfer"}:
+        parser.error(f"FILE: must be given for the parts {', '.join(_PARTS)}")
     if "transfer" in given.parts:
         if given.shops is None:
             parser.error("--shops: must name the outputs of two shops for the part transfer")
         from bench.transfer import transfer
 
-        console.print(transfer(*given.shops))
-    if given.file is None and set(given.parts) != {"transfer"}:
-        parser.error("FILE: must be given for the parts quality, speed and memory")
+        console.print(transfer(*given.shops, given.shop_rows, given.shop_seeds))
     if "speed" in given.parts:
         console.print(speed(given.file, given.rounds))
     if "parity" in given.parts:

@@ -29,8 +29,6 @@ from training.resamples import Array, Resamples, interval, paired_difference
 from training.rows import RowSet
 
 _SHARES = (0.01, 0.05, 0.2, 1.0)
-_SEEDS = (0, 1, 2)  # samples of users, whose recalls are averaged per row
-_ROWS = 1_000  # test rows, at most
 _BATCH = 250
 _NEVER = np.float32(-1e9)  # the score of an item that is not to be ranked
 Flags = NDArray[np.bool_]
@@ -60,15 +58,15 @@ class Shop:
     until: np.datetime64
 
     @classmethod
-    def open(cls, outs: Path) -> "Shop":
-        """Read the outputs of the stage `features`, and hide a fifth of the items."""
+    def open(cls, outs: Path, most: int) -> "Shop":
+        """Read the outputs of the stage `features`, hide a fifth of the items, and take at most `most` test rows."""
         params = load_params(ROOT / "params.yaml")
         catalogue = Catalogue.load(outs / "features/catalogue.parquet")
         random = np.random.default_rng(params.seed)
         hidden = (random.random(catalogue.size) < 0.2) & (np.arange(catalogue.size) >= FIRST_INDEX)
         rows = build_rows("next_item", params, outs).test
         until = rows.inputs.now.min()
-        rows = rows.take(np.sort(random.permutation(len(rows))[:_ROWS]))
+        rows = rows.take(np.sort(random.permutation(len(rows))[:most]))
         history = rows.inputs.history
         rows = replace(rows, inputs=replace(rows.inputs, history=replace(history, log=_without(history.log, hidden))))
         log = UserLog.load(outs / "features/event_log")
@@ -118,9 +116,16 @@ def _first_map(outs: Path) -> NDArray[np.float32]:
     return ContentMap.fit(content_vectors(catalogue), similar).matrix
 
 
-def transfer(first: Path, second: Path) -> str:
-    """Return the table of the learning curves of the second shop; both are folders of outputs (`outs/`)."""
-    other, shop = _first_map(first), Shop.open(second)
+def transfer(first: Path, second: Path, rows: int, seeds: int) -> str:
+    """Return the table of the learning curves of the second shop.
+
+    Args:
+        first: Outputs (`outs/`) of the shop whose map is transferred.
+        second: Outputs of the other shop.
+        rows: Test rows, at most.
+        seeds: Samples of users per share, whose recalls are averaged per row.
+    """
+    other, shop = _first_map(first), Shop.open(second, rows)
     content = content_vectors(shop.catalogue)
     width = len(other)
     starts = {"nothing": np.zeros_like(other), "words": None, "other shop": other}
@@ -140,7 +145,7 @@ def transfer(first: Path, second: Path) -> str:
         ("0%", "other shop"): [of_map(other)],
     }
     for share in _SHARES:
-        similar = [shop.similar(share, seed) for seed in (_SEEDS if share < 1 else _SEEDS[:1])]
+        similar = [shop.similar(share, seed) for seed in range(seeds if share < 1 else 1)]
         for name, prior in starts.items():
             ways[f"{share:.0%}", name] = [of_map(ContentMap.fit(content, one, prior).matrix) for one in similar]
     parts = {"hidden": shop.hidden, "others": ~shop.hidden}

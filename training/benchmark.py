@@ -69,8 +69,11 @@ def training_of(epochs: int | None, max_seconds: float | None) -> Training:
     return default if epochs is None else replace(default, epochs=epochs)
 
 
+_OPTIONS = ("seed", "epochs", "max_seconds")  # fields of a training that have options of their own
+
+
 def changed(size: Size, training: Training, changes: Iterable[str]) -> tuple[Size, Training]:
-    """Return a size and a training with other values for some of their fields.
+    """Return the size and the training settings with some fields changed.
 
     Args:
         size: The size.
@@ -80,7 +83,8 @@ def changed(size: Size, training: Training, changes: Iterable[str]) -> tuple[Siz
     Raises:
         SettingsError: no such field, or a value of another type.
     """
-    values = {**size.as_json(), **{name: one for name, one in training.as_json().items() if one is not None}}
+    own = {name: one for name, one in training.as_json().items() if name not in _OPTIONS and one is not None}
+    values = {**size.as_json(), **own}
     found: dict[str, Any] = {}
     for change in changes:
         name, _, text = change.partition("=")

@@ -92,6 +92,7 @@ def tune(
     import difflib
 
     from features.catalogue import Catalogue
+    from shoplens.errors import SettingsError
     from shoplens.files import whole_file
     from training.comparison import data_and_code
     from training.datasets import build_rows
@@ -110,12 +111,16 @@ def tune(
     catalogue = Catalogue.load(settings.outs_dir / "features/catalogue.parquet")
     digest, folder = data_and_code(settings.outs_dir), settings.var_dir / "tune"
     found = run(Tuning(task, name, text, rows, catalogue, digest, settings.root, folder), trials)
-    typer.echo(f"{found.complete} trials complete, {found.pruned} ended early: see `dvc exp show --only-changed`")
-    before = "it diverged" if found.present is None else f"{found.present:.4f}"
-    typer.echo(f"{MAIN_METRIC[task]}: best {found.best:.4f}; with the parameters at the start {before}")
+    typer.echo(
+        f"{found.complete} trials complete, {found.pruned} pruned or diverged; see `dvc exp show --only-changed`"
+    )
+    before = "diverged" if found.present is None else f"{found.present:.4f}"
+    typer.echo(f"{MAIN_METRIC[task]}: best {found.best:.4f}; initial parameters {before}")
     old, new = (one.splitlines(keepends=True) for one in (text, found.text))
     patch = "".join(difflib.unified_diff(old, new, "a/params.yaml", "b/params.yaml"))
-    typer.echo(patch or "params.yaml has the best parameters already")
+    typer.echo(patch or "params.yaml already has the best parameters")
+    if apply and patch and path.read_text(encoding="utf-8") != text:
+        raise SettingsError("params.yaml: has changed since the search began. Apply the patch above by hand")
     if apply and patch:
         with whole_file(path) as work:
             work.write_text(found.text, encoding="utf-8")

@@ -60,14 +60,16 @@ def head_commit(root: Path) -> str:
     """Return the commit that experiments belong to.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is none, or Git does not know whose name to write on experiments.
     """
     try:
+        for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+            _git(root, "var", who)
         return _git(root, "rev-parse", "--verify", "HEAD")
     except subprocess.CalledProcessError as error:
         raise SettingsError(
-            f"{root}: must be in a Git repository with a commit, because each trial is saved as a DVC experiment; git "
-            f"reports: {error.stderr.strip()}"
+            f"{root}: must be in a Git repository with a commit, a user name and an email, because each trial is saved "
+            f"as a DVC experiment; git reports: {error.stderr.strip()}"
         ) from error
 
 

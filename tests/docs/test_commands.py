@@ -109,7 +109,7 @@ def check_curl(root: Path, words: list[str]) -> None:
     if "POST" in words:
         assert f'@bentoml.api(route="/{route}")' in source, route
         body = json.loads(words[words.index("-d") + 1])
-        signature = re.search(rf"def {route}\(self, (.+?)\) ->", source)
+        signature = re.search(rf"def {route}\(\s*self, ([^)]+)\) ->", source)
         assert signature is not None
         assert set(body) <= set(re.findall(r"(\w+):", signature[1])), route
     else:

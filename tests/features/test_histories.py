@@ -191,3 +191,12 @@ def test_tables_are_weekly_or_denser_and_survive_saving(catalogue: Catalogue, tm
     np.testing.assert_array_equal(back.times, tables.times)
     with pytest.raises(FeatureError, match=r"item tables: begin at 2024-01-01"):
         back.at(np.array(["2023-01-01"], dtype="datetime64[us]"))
+
+
+def test_an_item_that_nobody_took_for_years_survives_saving(tmp_path: Path) -> None:
+    values = np.zeros((1, 4, len(NAMES)), dtype=np.float32)
+    values[0, 3, NAMES.index("item_events_91d")] = np.exp(-800 / 91)
+    values[0, 3, NAMES.index("item_buyers")] = 2
+    ItemTables(np.array(["2024-01-01"], dtype="datetime64[us]"), values).write(tmp_path / "items.npz")
+    back = ItemTables.read(tmp_path / "items.npz").values[0, 3]
+    assert back[NAMES.index("item_buyers")] == 2, "its decay over 7 days is 0"

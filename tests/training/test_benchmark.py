@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shoplens.errors import SettingsError
+from shoplens.errors import ModelError, SettingsError
 from training import benchmark
 from training.data.sequences import Sequences
 from training.models.sequence.encoder import Size
@@ -80,8 +80,12 @@ def test_sessions_with_a_test_file(tmp_path):
 def test_defaults_can_be_changed_by_name():
     size, training = benchmark.changed(Size(), Training(), ["dropout=0.5", "blocks=8", "rows=128", "schedule=constant"])
     assert (size, training) == (Size(dropout=0.5, blocks=8), Training(rows=128, schedule="constant"))
-    with pytest.raises(SettingsError, match=r"NAME must be one of width, .*, seed; received 'depth=3'"):
+    with pytest.raises(SettingsError, match=r"NAME must be one of width, .*, popularity; received 'depth=3'"):
         benchmark.changed(Size(), Training(), ["depth=3"])
+    with pytest.raises(SettingsError, match="received 'seed=5'"):  # it has an option of its own
+        benchmark.changed(Size(), Training(), ["seed=5"])
+    with pytest.raises(ModelError, match="clip: must be above 0; received 0"):
+        benchmark.changed(Size(), Training(), ["clip=0"])
     with pytest.raises(SettingsError, match="--set: rows must be of type int; received 'many'"):
         benchmark.changed(Size(), Training(), ["rows=many"])
 

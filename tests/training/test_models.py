@@ -319,3 +319,15 @@ def test_rows_survive_saving_and_loading(make, tmp_path: Path) -> None:
             tables, used = back.inputs.item_tables, found.inputs.item_tables.used(found.inputs.now)
             np.testing.assert_array_equal(tables.times, used.times)
             np.testing.assert_array_equal(tables.values, used.values)
+
+
+def test_parts_of_a_blend_keep_files_of_their_own(rows, recipe, catalogue, tmp_path: Path) -> None:
+    found = rows("purchase")
+    parts = ("boosted_trees", "tuned_trees")
+    model = model_class("hazard_blend")(dataclasses.replace(recipe("purchase"), blend=parts), catalogue)
+    model.fit(found.train, found.validation, None)
+    artifact.save(model, found.test.inputs.names, found.learned_until, tmp_path / "kept")
+    back = artifact.load(tmp_path / "kept").model
+    for one, loaded in zip(model.parts, back.parts, strict=True):
+        np.testing.assert_array_equal(loaded.logits(found.test.inputs), one.logits(found.test.inputs))
+    assert not np.array_equal(*(one.logits(found.test.inputs) for one in back.parts))

@@ -373,7 +373,7 @@ def test_the_command_prints_a_patch_and_writes_it_on_request(
     before = (outs / "params.yaml").read_text()
     tune("next_item", trials=2, model="decayed_frequency")
     said = capsys.readouterr().out
-    assert "2 trials complete, 0 ended early" in said
+    assert "2 trials complete, 0 pruned or diverged" in said
     assert "-    model: listwise_ranker\n+    model: decayed_frequency\n" in said
     (value, start) = (float(one) for one in re.findall(r"\.\d{4}", said)[:2])
     assert value == start > 0.6, "the favourite in the first place gives .61 of two targets, chance .46"

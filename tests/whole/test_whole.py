@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,11 @@ def test_the_service_answers_what_training_predicts(service: httpx.Client, proje
 
 
 def test_an_answer_is_explained_by_a_process_that_starts_with_the_request(service: httpx.Client, user: str) -> None:
+    with ThreadPoolExecutor() as threads:  # predictions do not wait for the process to start
+        first = threads.submit(service.post, "/explain", json={"user_id": user})
+        time.sleep(0.5)
+        assert service.post("/predict_purchase", json={"user_id": user}).status_code == 200
+        assert not first.done()
     deadline = time.monotonic() + 120
     while (found := service.post("/explain", json={"user_id": user})).status_code == 503:
         assert found.json()["fallback"] == "explainer_busy"

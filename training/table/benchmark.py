@@ -69,7 +69,10 @@ def _folds(label: NDArray[Any], group: NDArray[Any], count: int, seed: int) -> I
     """Yield (training rows, held-out rows); a group is never divided."""
     fewest = min(len(np.unique(group[label == value])) for value in (0, 1))
     if fewest < count:
-        raise BrokenTableError(f"--folds: must be at most the people per label, {fewest}; received {count}. Lower it")
+        raise BrokenTableError(
+            f"the table: must have at least {count} people, or rows, with each label in every part; one has {fewest}. "
+            f"Lower --folds, or add rows"
+        )
     yield from StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(label, label, group)
 
 

@@ -18,16 +18,21 @@ def table_benchmark(
     model: Annotated[
         list[str] | None, typer.Option(help="A model; repeatable. Default: the blend and what it must beat.")
     ] = None,
-    keep: Annotated[Path | None, typer.Option(help="Folder for finished folds, which are not run again.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for finished folds, which are not run again; use another one after a change of the code."
+        ),
+    ] = None,
 ) -> None:
     """Cross-validate the models of a flat table on the same folds."""
     from shoplens.errors import SettingsError
-    from training.models.contract import model_names
     from training.table.benchmark import MODELS, Protocol, benchmark
+    from training.table.run import MODEL_NAMES
 
-    unknown = sorted(set(model or ()) - set(model_names("purchase")))
+    unknown = sorted(set(model or ()) - set(MODEL_NAMES))
     if unknown:
-        raise SettingsError(f"--model: must be one of {', '.join(model_names('purchase'))}; received {unknown[0]!r}")
+        raise SettingsError(f"--model: must be one of {', '.join(MODEL_NAMES)}; received {unknown[0]!r}")
 
     protocol = Protocol(file, target, tuple(drop or ()), folds, repeats, seed, false_alarm_cost, tuple(model or MODELS))
     content = benchmark(protocol, json_file, keep, lambda line: typer.echo(line, err=True))

@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,13 @@ def table_recipe(rows: int, seed: int, false_alarm_cost: float) -> Recipe:
     return Recipe("purchase", size, loop, seed, members=4, blend=_BLEND, false_alarm_cost=false_alarm_cost)
 
 
-def prepare(names: Iterable[str]) -> None:
-    """Make networks reproducible, if any of the models named is one."""
+def prepare(names: Sequence[str]) -> None:
+    """Make training reproducible if any of the models is a network."""
     if {"neural_network", "hazard_blend"} & set(names):
         prepare_device("cpu")
 
 
-def train_all(names: Iterable[str], recipe: Recipe, rows: Rows) -> Iterator[Trained]:
+def train_all(names: Sequence[str], recipe: Recipe, rows: Rows) -> Iterator[Trained]:
     """Train each model on the training rows and evaluate it on the test rows, in the order of `names`."""
     prepare(names)
     resamples = Resamples(rows.test.user_id, RESAMPLES, recipe.seed)

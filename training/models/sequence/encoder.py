@@ -32,7 +32,7 @@ class Size:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise ModelError(f"heads: must divide width {self.width}; received {self.heads}")
 
     def as_json(self) -> dict[str, Any]:

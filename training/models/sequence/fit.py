@@ -64,6 +64,11 @@ class Training:
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
             raise ModelError(f"schedule: must be constant or cosine; received {self.schedule!r}")
+        if self.clip <= 0:
+            raise ModelError(f"clip: must be above 0; received {self.clip:g}. A large value turns clipping off")
+        for name in ("epochs", "evaluate_every", "rows"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name}: must be at least 1; received {getattr(self, name)}")
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -198,6 +203,10 @@ class Trainer:
         usable = end - begin > 1
         if workers and training.rows % workers.number:
             raise ModelError(f"rows: must be a multiple of the {workers.number} workers; received {training.rows}")
+        if workers and (training.max_seconds is not None or folder is not None):
+            raise ModelError(
+                "max_seconds, folder: must be unset with workers, which could stop or continue at different steps"
+            )
         if not usable.any():
             raise ModelError("sequences: must have a user with at least two training events; none has. Add data")
         self.model, self.training, self.evaluate = model, training, evaluate
@@ -255,7 +264,7 @@ class Trainer:
             self.workers.attach(self.model)
 
     def run(self) -> Outcome:
-        """Train until the epochs, the patience or the time is over; the model keeps its best averaged weights.
+        """Train until epochs, patience or time run out; the model keeps its best averaged weights.
 
         If `folder` holds a checkpoint, training continues after it and ends with the weights that it would have had
         without the interruption.
@@ -329,7 +338,7 @@ class _Rounds(keras.callbacks.Callback):
         self.began = self.said = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Say how far it is, now and then."""
+        """Log progress periodically."""
         if time.monotonic() - self.said >= self.trainer.log_seconds:
             self.said = time.monotonic()
             done = self.progress.round + (batch + 1) / self.trainer.round_steps
