@@ -242,9 +242,11 @@ class Reading:
         return tuple(dict.fromkeys([*notes, *_findings_of(self._entries)]))
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
-        """Return the items with these IDs and their known content; available once `events` is exhausted."""
-        table = self.sides["items"]
-        return every_item(table.filter(pl.col("item_id").is_in(seen.implode())), self.content, seen)
+        """Return the items table, whose items may have no event yet, and all other items seen, with known content.
+
+        Available once `events` is exhausted.
+        """
+        return every_item(self.sides["items"], self.content, seen)
 
     def accounts(self) -> dict[str, TableAccount]:
         """Return the accounts by file label; available once `events` is exhausted.

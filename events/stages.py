@@ -76,8 +76,8 @@ class _Frozen:
             self._accepted += piece.frame.height
             yield piece.frame.select(list(EVENT_SCHEMA))
 
-    def items(self, seen: pl.Series) -> pl.DataFrame:
-        return self.sides["items"].filter(pl.col("item_id").is_in(seen.implode()))
+    def items(self, _: pl.Series) -> pl.DataFrame:
+        return self.sides["items"]
 
     def accounts(self) -> dict[str, TableAccount]:
         reasons = sum((Counter(count_reasons(rows)) for rows in self.quarantined()), Counter[str]())

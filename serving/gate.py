@@ -111,71 +111,88 @@ class Verdict:
         }
 
 
-def compare_models(task: Task, package: Path, rival: Path, params: Params, outs: Path, bound: float) -> HeadResult:
-    """Compare the package's model with the artifact `rival` on the held-out rows in `outs`.
+class _HeldOut:
+    """The held-out rows of a task, and the main metric of artifacts on them, each computed once."""
+
+    def __init__(self, task: Task, params: Params, outs: Path) -> None:
+        self.task, self.metric, self._params = task, MAIN_METRIC[task], params
+        self.package, self.baselines = outs / "package/models" / task, outs / task / "baselines"
+        self.rows = RowSet.load(outs / task / "rows/test")
+        self._resamples = self.resamples_of(self.rows)
+        self._samples: dict[Path, Array] = {}
+
+    def resamples_of(self, rows: RowSet) -> Resamples:
+        """Return resamples of the users of some of the rows."""
+        return Resamples(rows.user_id, self._params.evaluate.resamples, self._params.seed)
+
+    def samples(self, folder: Path) -> Array:
+        """Return the metric of the artifact in `folder` on all rows, (resamples + 1,)."""
+        if folder not in self._samples:
+            found = evaluate_model(artifact.load(folder), self.rows, self._resamples)
+            self._samples[folder] = found.samples[self.metric]
+        return self._samples[folder]
+
+    def result(self, rival: str, new: Array, old: Array, bound: float, rows: int | None = None) -> HeadResult:
+        """Return the comparison of two models; `rows` is given if they were not evaluated on all."""
+        both, difference = intervals({"new": new, "old": old}), paired_difference(new, old)
+        passed = difference.low >= bound if bound < 0 else difference.low > bound
+        rows = len(self.rows) if rows is None else rows
+        return HeadResult(self.task, self.metric, rival, both["new"], both["old"], difference, bound, passed, rows)
+
+
+def _bound(margin: float) -> float:
+    """Return what the lower bound must reach: a bound of exactly zero would ask for a gain, as only the floor does."""
+    return -margin if margin > 0 else -1e-12
+
+
+def _with_service(held: _HeldOut, current: Path, bound: float) -> HeadResult:
+    """Compare the package's model with an artifact in service, on the rows that cannot have taught it.
 
     Raises:
-        IncomparableError: the rival may have been trained on every row, or the current code cannot load or run it.
+        IncomparableError: it may have been trained on every row, or the current code cannot load or run it.
     """
-    new_model = artifact.load(package / "models" / task)
-    rows = RowSet.load(outs / task / "rows/test")
+    new_model = artifact.load(held.package)
     try:
-        old_model = artifact.load(rival)
-        rows = rows.take(np.flatnonzero(rows.inputs.now >= old_model.learned_until))
+        old_model = artifact.load(current)
+        rows = held.rows.take(np.flatnonzero(held.rows.inputs.now >= old_model.learned_until))
         if len(rows) == 0:
-            raise IncomparableError(f"{rival}: may have been trained on every held-out row of {task}")
-        resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
-        # The rival may have been trained with another catalogue.
-        remapped = RemappedPredictor(old_model, new_model.catalogue)
-        old_result = evaluate_model(remapped, rows, resamples)
+            raise IncomparableError(f"{current}: may have been trained on every held-out row of {held.task}")
+        resamples = held.resamples_of(rows)
+        # The model in service may have been trained with another catalogue.
+        old = evaluate_model(RemappedPredictor(old_model, new_model.catalogue), rows, resamples).samples[held.metric]
     except (ModelError, ValueError, KeyError) as error:  # Keras on other shapes; a model.json of an earlier version
-        raise IncomparableError(f"{rival}: cannot be run by the current code: {error}") from error
-    metric = MAIN_METRIC[task]
-    old = old_result.samples[metric]
-    new = evaluate_model(new_model, rows, resamples).samples[metric]
-    both = intervals({"new": new, "old": old})
-    difference = paired_difference(new, old)
-    passed = difference.low >= bound if bound < 0 else difference.low > bound
-    return HeadResult(task, metric, old_model.name, both["new"], both["old"], difference, bound, passed, len(rows))
+        raise IncomparableError(f"{current}: cannot be run by the current code: {error}") from error
+    if len(rows) == len(held.rows):
+        new = held.samples(held.package)
+    else:
+        new = evaluate_model(new_model, rows, resamples).samples[held.metric]
+    return held.result(old_model.name, new, old, bound, len(rows))
 
 
-def _evaluate_task(task: Task, current: Path | None, params: Params, settings: Settings) -> HeadResult:
+def _evaluate_task(held: _HeldOut, current: Path | None, margin: float) -> HeadResult:
     """Compare with the model in the package `current` if there is one and it can be run, else with the floor."""
-    package, outs, note = settings.outs_dir / "package", settings.outs_dir, ""
+    task, note = held.task, ""
     if current is not None and not (current / "models" / task).is_dir():
         note = "the package in service has no such model"
     elif current is not None:
-        # A bound of exactly zero would require an improvement, which is the rule for the floor only.
-        bound = -params.gate.margin if params.gate.margin > 0 else -1e-12
         try:
-            return compare_models(task, package, current / "models" / task, params, outs, bound)
+            return _with_service(held, current / "models" / task, _bound(margin))
         except IncomparableError as error:
             note = f"not compared with the model in service: {str(error).splitlines()[0][:300]}"
-    floor = outs / task / "baselines" / _FLOOR[task]
+    floor = held.baselines / _FLOOR[task]
     if not floor.exists():
         raise ReleaseError(
             f"gate: {floor}, the baseline to beat, is missing; train.{task}.baselines must include {_FLOOR[task]}. "
             f"Add it and run `dvc repro`"
         )
-    return replace(compare_models(task, package, floor, params, outs, 0.0), note=note)
+    return replace(held.result(floor.name, held.samples(held.package), held.samples(floor), 0.0), note=note)
 
 
-def _against_baselines(task: Task, params: Params, settings: Settings) -> HeadResult:
+def _against_baselines(held: _HeldOut, margin: float) -> HeadResult:
     """Compare the package's model with the best of the baselines trained on the same rows."""
-    outs, metric = settings.outs_dir, MAIN_METRIC[task]
-    rows = RowSet.load(outs / task / "rows/test")
-    resamples = Resamples(rows.user_id, params.evaluate.resamples, params.seed)
-
-    def samples(folder: Path) -> Array:
-        return evaluate_model(artifact.load(folder), rows, resamples).samples[metric]
-
-    rivals = {path.name: samples(path) for path in sorted((outs / task / "baselines").iterdir())}
+    rivals = {path.name: held.samples(path) for path in sorted(held.baselines.iterdir())}
     best = max(rivals, key=lambda name: rivals[name][0])
-    new = samples(outs / "package/models" / task)
-    both = intervals({"new": new, "old": rivals[best]})
-    difference, bound = paired_difference(new, rivals[best]), -params.gate.margin
-    passed = difference.low >= bound
-    return HeadResult(task, metric, best, both["new"], both["old"], difference, bound, passed, len(rows))
+    return held.result(best, held.samples(held.package), rivals[best], _bound(margin))
 
 
 def evaluate_package(params: Params, settings: Settings) -> Verdict:
@@ -189,11 +206,12 @@ def evaluate_package(params: Params, settings: Settings) -> Verdict:
         return Verdict(version, current, ())
     rival = None if current is None else package_of(Locations(settings).current.resolve())
     present, missing = heads(settings.outs_dir), missing_heads(settings.outs_dir)
+    tasks = [_HeldOut(task, params, settings.outs_dir) for task in present]
     verdict = Verdict(
         version,
         current,
-        tuple(_evaluate_task(task, rival, params, settings) for task in present),
-        tuple(_against_baselines(task, params, settings) for task in present),
+        tuple(_evaluate_task(held, rival, params.gate.margin) for held in tasks),
+        tuple(_against_baselines(held, params.gate.margin) for held in tasks),
         missing,
         tuple(task for task in missing if rival is not None and (rival / "models" / task).is_dir()),
     )

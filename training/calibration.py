@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 Array = NDArray[np.float64]
 BINS = 10
@@ -163,7 +164,7 @@ class Platt:
 
     def probability(self, logit: Array) -> NDArray[np.float32]:
         """Return calibrated probabilities, (rows,)."""
-        return np.asarray(1 / (1 + np.exp(-self.line(logit))), dtype=np.float32)
+        return np.asarray(expit(self.line(logit)), dtype=np.float32)
 
     def as_json(self) -> dict[str, float]:
         """Return JSON-serializable values."""

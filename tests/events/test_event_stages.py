@@ -77,6 +77,20 @@ def test_a_whole_lake_and_its_files_give_the_same_events(
     assert tables[0][1]["brand"].to_list() == ["acme", "bold"]
 
 
+def test_a_product_without_an_event_is_kept(
+    tmp_path: Path, mapping_of: Load, write: Write, params_of: Callable[..., Params]
+) -> None:
+    mapping = mapping_of(TABLES + "items: {table: goods, columns: {item_id: sku, title: name}}\n")
+    log, goods = write("in/log.csv", HEAD, *ROWS), write("in/goods.csv", "sku,name", "a,Apple", "new,Novelty")
+    append(tmp_path / "lake", mapping, read_source(mapping, [log, goods]))
+    for source in (tmp_path / "lake", tmp_path / "in"):
+        settings = Settings(root=tmp_path, outs=Path(f"outs-of-{source.name}"))
+        fetch(params_of(source), settings)
+        ingest(params_of(source), settings)
+        items = pl.read_parquet(settings.outs_dir / "events/items.parquet").sort("item_id")
+        assert items.select("item_id", "title").rows() == [("a", "Apple"), ("b", None), ("new", "Novelty")]
+
+
 def test_nothing_known_then_is_said(lake: Path, tmp_path: Path, params_of: Callable[..., Params]) -> None:
     with pytest.raises(SourceError, match="holds no event before 2020-01-01"):
         fetch(params_of(lake, date(2020, 1, 1)), Settings(root=tmp_path))

@@ -7,10 +7,12 @@ the answer.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from training.models.baselines import BoostedTrees
 from training.models.blend import HazardBlend
@@ -26,9 +28,9 @@ _SMALL = 1e-6  # keeps logits finite
 
 
 def logit(probability: Any) -> Numbers:
-    """Return log(p / (1 - p))."""
-    p = np.clip(np.asarray(probability, dtype=np.float64), _SMALL, 1 - _SMALL)
-    return np.asarray(np.log(p) - np.log1p(-p))
+    """Return log(p / (1 - p)), of a probability that is kept away from 0 and 1."""
+    clipped = np.clip(np.asarray(probability, dtype=np.float64), _SMALL, 1 - _SMALL)
+    return np.asarray(special.logit(clipped))
 
 
 def mean_scores(score: Score, known: Mask, own: FloatArray, background: FloatArray) -> Numbers:
@@ -96,11 +98,16 @@ class PurchaseShapley:
         """Return the weighted sum of some parts; one that reads days alone is the same for all variants."""
         days = [(weight, part) for weight, part in parts if isinstance(part, DailyNetwork)]
         rest = [(weight, part) for weight, part in parts if not isinstance(part, DailyNetwork)]
-        known = constant + sum(weight * float(_logits(part, inputs)[0]) for weight, part in days)
+
+        @cache
+        def known() -> float:  # a network over all days, which not every caller asks for
+            return constant + sum(weight * float(_logits(part, inputs)[0]) for weight, part in days)
 
         def score(tabular: FloatArray) -> Numbers:
             rows = with_numbers(inputs, tabular)
-            return np.asarray(known + sum(weight * _logits(part, rows) for weight, part in rest) + np.zeros(len(rows)))
+            return np.asarray(
+                known() + sum(weight * _logits(part, rows) for weight, part in rest) + np.zeros(len(rows))
+            )
 
         return score
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.days import CHANNELS, DAYS, DayGrid, days_to_wait, interval_edges
@@ -33,11 +34,7 @@ _DAY = np.timedelta64(1, "D")
 
 
 def _silu(values: Any) -> FloatArray:
-    return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
-
-
-def _sigmoid(values: Any) -> FloatArray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(values, -30, 30))), dtype=np.float32)
+    return np.asarray(values * expit(values), dtype=np.float32)
 
 
 def horizon_days(train: RowSet) -> int:
@@ -90,7 +87,7 @@ class DailyNetwork(Model):
         state = np.zeros((len(grid), _WIDTH), dtype=np.float32)
         for k in range(x.shape[1]):
             own = state @ weights["gru/recurrent"] + weights["gru/bias"][1]
-            gates = _sigmoid(given[:, k, : 2 * _WIDTH] + own[:, : 2 * _WIDTH])
+            gates = expit(given[:, k, : 2 * _WIDTH] + own[:, : 2 * _WIDTH])
             update, reset = gates[:, :_WIDTH], gates[:, _WIDTH:]
             new = np.tanh(given[:, k, 2 * _WIDTH :] + reset * own[:, 2 * _WIDTH :])
             there = (grid.start <= first + k)[:, None]  # the state starts at the first day on record
@@ -103,7 +100,7 @@ class DailyNetwork(Model):
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """See `Model.predict`."""
-        return np.asarray(1 / (1 + np.exp(-self.logits(inputs))), dtype=np.float32)
+        return np.asarray(expit(self.logits(inputs)), dtype=np.float32)
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the weights."""
