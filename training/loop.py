@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from shoplens.errors import DivergedError, ModelError
+from shoplens.memory import keep_freed_memory
 from shoplens.params import LoopParams
 from shoplens.stage import console
 
@@ -19,13 +20,14 @@ _AVERAGE = 0.995  # momentum of the moving average of the weights
 
 
 def prepare_device(device: str) -> None:
-    """Make TensorFlow deterministic and restrict it to `device`.
+    """Make TensorFlow deterministic, restrict it to `device`, and let it use its memory again.
 
     Raises:
         ModelError: `device` is "gpu" and TensorFlow finds none.
     """
     import tensorflow as tf
 
+    keep_freed_memory()
     tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
