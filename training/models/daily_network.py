@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from training.models.activations import sigmoid, silu
 from training.models.contract import FloatArray, Model, Recipe
 from training.models.days import CHANNELS, DAYS, DayGrid, days_to_wait, interval_edges
 from training.models.waits import days_to_purchase
@@ -31,10 +32,6 @@ _LOW, _HIGH, _SMALL = -12.0, 4.0, 1e-7
 _DECAY = 0.01  # of the weights, by AdamW
 _BATCH = 512  # rows predicted at once
 _DAY = np.timedelta64(1, "D")
-
-
-def _silu(values: Any) -> FloatArray:
-    return np.asarray(values * expit(values), dtype=np.float32)
 
 
 def horizon_days(train: RowSet) -> int:
@@ -82,18 +79,18 @@ class DailyNetwork(Model):
         weights, days = self._weights, grid.lines.shape[1]
         first = min(int(grid.start.min(initial=days)), days - 1)  # no row has a day on record before it
         x = grid.channels()[:, first:]
-        inner = _silu(x @ weights["in/kernel"] + weights["in/bias"])  # (rows, days, width)
+        inner = silu(x @ weights["in/kernel"] + weights["in/bias"])  # (rows, days, width)
         given = inner @ weights["gru/kernel"] + weights["gru/bias"][0]
         state = np.zeros((len(grid), _WIDTH), dtype=np.float32)
         for k in range(x.shape[1]):
             own = state @ weights["gru/recurrent"] + weights["gru/bias"][1]
-            gates = expit(given[:, k, : 2 * _WIDTH] + own[:, : 2 * _WIDTH])
+            gates = sigmoid(given[:, k, : 2 * _WIDTH] + own[:, : 2 * _WIDTH])
             update, reset = gates[:, :_WIDTH], gates[:, _WIDTH:]
             new = np.tanh(given[:, k, 2 * _WIDTH :] + reset * own[:, 2 * _WIDTH :])
             there = (grid.start <= first + k)[:, None]  # the state starts at the first day on record
             state = np.where(there, update * state + (1 - update) * new, state).astype(np.float32)
         both = np.concatenate([state, inner[:, -1]], axis=1)
-        hidden = _silu(both @ weights["hidden/kernel"] + weights["hidden/bias"])
+        hidden = silu(both @ weights["hidden/kernel"] + weights["hidden/bias"])
         out = hidden @ weights["out/kernel"] + weights["out/bias"]
         hazard = np.exp(np.clip(out[:, : self._within].astype(np.float64), _LOW, _HIGH)).sum(axis=-1)
         return np.asarray(np.log(np.expm1(hazard)), dtype=np.float64)

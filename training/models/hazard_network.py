@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from training.models.activations import silu
 from training.models.contract import FloatArray, Model, Recipe, Report
 from training.models.scaler import Scaler
 from training.models.space import Among, Between
@@ -25,10 +26,6 @@ _SMALL = 1e-7
 _DECAY = 0.05  # of the weights, by AdamW; on validation rows better than .01
 _BATCH = 4096  # rows predicted at once, to bound memory
 _DAY = np.timedelta64(1, "D")
-
-
-def _silu(values: FloatArray) -> FloatArray:
-    return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
 
 
 class HazardNetwork(Model):
@@ -71,7 +68,7 @@ class HazardNetwork(Model):
         for k, (kernel, bias) in enumerate(self._layers):
             values = np.matmul(values, kernel) + bias[:, None]
             if k < len(self._layers) - 1:
-                values = _silu(values)
+                values = silu(values)
         hazard = np.exp(np.clip(values[..., : self._within].astype(np.float64), _LOW, _HIGH)).sum(axis=-1)
         return np.asarray(np.log(np.expm1(hazard)).mean(axis=0), dtype=np.float64)  # logit(1 - exp(-H))
 

@@ -20,6 +20,7 @@ from features.catalogue import Catalogue
 from shoplens.errors import ModelError
 from shoplens.params import NetworkParams
 from shoplens.stage import console
+from training.models.activations import silu
 from training.models.candidates import CandidateMaker, Candidates
 from training.models.contract import FloatArray, Model, Recipe, Report
 from training.models.counts import popular_items
@@ -71,16 +72,16 @@ class _Member:
             out = values @ self.weights[f"{layer}/kernel"] + self.weights[f"{layer}/bias"]
             return np.asarray(out, dtype=np.float32)
 
-        first = _silu(dense(features, "in"))
+        first = silu(dense(features, "in"))
         if others is None:
             count = np.diff(start, append=len(features))
             mean = np.asarray(np.add.reduceat(first, start, axis=0), dtype=np.float32) / count[:, None]
         else:
             count = np.array([len(features)])
-            mean = _silu(dense(others, "in")).mean(axis=0, keepdims=True)
+            mean = silu(dense(others, "in")).mean(axis=0, keepdims=True)
         context = dense(mean.astype(np.float32), "context")
-        second = _silu(dense(first, "hidden") + np.repeat(context, count, axis=0))
-        return dense(_silu(dense(second, "last")), "score")[:, 0]
+        second = silu(dense(first, "hidden") + np.repeat(context, count, axis=0))
+        return dense(silu(dense(second, "last")), "score")[:, 0]
 
     def scores(self, examples: Examples) -> FloatArray:
         """Return log probabilities of the candidates of standardized examples, (candidates,)."""
@@ -90,10 +91,6 @@ class _Member:
             end = start[-1] + examples.count[rows[-1]]
             parts.append(self.score(examples.features[start[0] : end].astype(np.float32), start - start[0]))
         return np.concatenate(parts)
-
-
-def _silu(values: FloatArray) -> FloatArray:
-    return np.asarray(values / (1 + np.exp(-np.clip(values, -30, None))), dtype=np.float32)
 
 
 @dataclass(frozen=True)
