@@ -3,7 +3,8 @@
 FILE is a public log, `user item [time]` per line. `quality` ranks the whole catalogue, leave-one-out. `speed` trains
 a SASRec of width 64 beside a plain PyTorch program (`bench/torch_sasrec.py`), `parity` beside RecTools' SASRec
 (`bench/rectools_sasrec.py`), both in environments of their own. `memory` trains on simulated logs of one to a hundred
-million events and one million items. `transfer` takes no FILE but `--shops OUTS OUTS`, the outputs of two shops, and
+million events and one million items. `scaling` trains networks of several sizes on shares of FILE's users and draws
+what that brings. `transfer` takes no FILE but `--shops OUTS OUTS`, the outputs of two shops, and
 measures what the content of the first teaches about the second.
 """
 
@@ -278,6 +279,14 @@ def _benchmark(file: str, model: str, preset: str, time_aware: bool, target: str
     return benchmark.run(split, "leave-one-out", settings, Path(target), log=console.print)
 
 
+def _scaling(file: str, model: str, presets: list[str], shares: list[float], epochs: int) -> str:
+    _fast_kernels()
+    from bench.scaling import scaling
+
+    folder = ROOT / "var/bench/scaling"
+    return scaling(Path(file), model, presets, shares, epochs, folder, folder / f"{model}.png")
+
+
 def quality(file: Path, model: str, preset: str, time_aware: bool) -> str:
     """Return the table of a sequence model and the references on one file."""
     with tempfile.TemporaryDirectory() as work:
@@ -300,7 +309,10 @@ def main() -> None:
     """Run the parts and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, nargs="?", help="`user item [time]` per line, also .gz")
-    parser.add_argument("--parts", nargs="+", choices=(*_PARTS, "transfer"), default=list(_PARTS))
+    parser.add_argument("--parts", nargs="+", choices=(*_PARTS, "scaling", "transfer"), default=list(_PARTS))
+    parser.add_argument("--presets", nargs="+", default=["tiny", "small"], help="of `scaling`")
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.1, 0.3, 1.0], help="of the users, for `scaling`")
+    parser.add_argument("--passes", type=int, default=10, help="over all users, of `scaling`")
     parser.add_argument("--shops", nargs=2, type=Path, help="of `transfer`: outs/, var/compare/NAME/outs")
     parser.add_argument("--shop-rows", type=int, default=1_000, help="test rows of `transfer`, at most")
     parser.add_argument("--shop-seeds", type=int, default=3, help="samples of users per share of `transfer`")
@@ -314,7 +326,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32, help="packed rows per step of `memory`")
     given = parser.parse_args()
     if given.file is None and set(given.parts) != {"transfer"}:
-        parser.error(f"FILE: must be given for the parts {', '.join(_PARTS)}")
+        parser.error(f"FILE: must be given for the parts {', '.join(_PARTS)}, scaling")
     if "transfer" in given.parts:
         if given.shops is None:
             parser.error("--shops: must name the outputs of two shops for the part transfer")
@@ -325,6 +337,9 @@ def main() -> None:
         console.print(speed(given.file, given.rounds))
     if "parity" in given.parts:
         console.print(parity(given.file, given.epochs))
+    if "scaling" in given.parts:
+        console.print(apart(_scaling, str(given.file), given.model, given.presets, given.shares, given.passes))
+        console.print(f"plot: {ROOT / 'var/bench/scaling' / given.model}.png")
     if "memory" in given.parts:
         console.print(memory(given.events, given.steps, given.rows))
     if "quality" in given.parts:
