@@ -167,9 +167,8 @@ class RowsParams(_Strict):
         ge=0, description="First weeks of the data, which give no training rows because histories are too short."
     )
     lapsed: bool = Field(
-        default=False,
         description="Whether training rows are also of users without an event in the last features.active_days, about "
-        "whom a service is asked, too.",
+        "whom a service is asked, too."
     )
     max_held_out_rows: int = Field(
         ge=100, description="Maximum number of validation rows, and of test rows, sampled by seed."

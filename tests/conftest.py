@@ -9,8 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data"
 
-# Pure-Python tests run in seconds; a TensorFlow import alone takes longer than all of them.
-_ORDER = ("stores", "tensorflow", "service", "airflow", "whole")
+# Pure-Python tests first: they run in seconds. Then the longest files, which share a worker each: at the end, short ones
+# keep both workers busy.
+_ORDER = ("whole", "airflow", "tensorflow", "stores", "service")
 
 
 def _rank(item: pytest.Item) -> int:

@@ -12,7 +12,7 @@ from training.moments import Timeline
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HIGH_WATER = START + timedelta(days=70)
-ROWS = RowsParams(horizon_days=7, test_weeks=2, validation_weeks=2, warmup_weeks=2, max_held_out_rows=100)
+ROWS = RowsParams(horizon_days=7, test_weeks=2, validation_weeks=2, warmup_weeks=2, lapsed=False, max_held_out_rows=100)
 DATASET = {"identity": "user", "start": START.isoformat(), "high_water": HIGH_WATER.isoformat()}
 SESSIONS = {**DATASET, "identity": "session"}
 
