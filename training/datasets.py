@@ -67,8 +67,8 @@ class Rows:
     Attributes:
         learned_until: End of the last label window used for training or early stopping (UTC).
         protocol: How train, validation and test were made; None for rows that do not come from a log.
-        served: A second test set that resembles the requests of a service; None if `test` does already, or if it has
-            only one cut-off.
+        served: A second test set that resembles the requests of a service; None if `test` already does, or has only
+            one cut-off.
     """
 
     train: RowSet

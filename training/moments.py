@@ -21,7 +21,7 @@ class Timeline:
     """The cut-offs of a log.
 
     Attributes:
-        step: Time from one cut-off to the next: a week, or less if the log is too short for weeks.
+        step: Time from one cut-off to the next; if the log is too short for weeks, it takes the place of a week.
         horizon: Length of the label window.
         cutoffs: time and split (test, validation, train or gap), latest first.
     """

@@ -71,7 +71,7 @@ class Encoder:
 
     @classmethod
     def fit(cls, frame: pl.DataFrame, columns: tuple[Column, ...], seed: int) -> "Encoder":
-        """Fit on training rows; categories unknown then count as rare, or as no category if no category is rare."""
+        """Fit on training rows; a new category later counts as a rare one, or as none if no category is rare."""
         one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=_RARE, sparse_output=False)
         vectorizer = TableVectorizer(
             cardinality_threshold=_TEXT,

@@ -1,4 +1,4 @@
-"""Training of a sequence model: seeded batches, AdamW with warm-up, averaged weights; resumable after a kill."""
+"""Training of a sequence model: seeded batches, AdamW with warm-up, averaged weights, checkpoints to resume from."""
 
 import itertools
 import time

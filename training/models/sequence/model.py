@@ -63,7 +63,7 @@ class ItemVectors(layers.Layer):
     def __init__(self, items: int, width: int, seed: int, *, sparse: bool, **more: Any) -> None:
         super().__init__(**more)
         self.items, self.width, self.sparse = items, width, sparse
-        # Small, because the input is added to every block's output: long vectors would at first predict the same item.
+        # Small, because the input is added to every block's output: long vectors would at first predict their own item.
         normal = keras.initializers.RandomNormal(stddev=0.02, seed=1000 * seed)
         self.table = self.add_weight(shape=(items + 1, width), initializer=normal, name="table")
 
