@@ -21,7 +21,7 @@ UserId = Annotated[
 ]
 ItemId = Annotated[
     Annotated[str, Field(strict=True, min_length=1, max_length=256)] | None,
-    Field(description="The item, by item_id, whose rank is explained; null: the probability of a purchase is."),
+    Field(description="The item_id whose rank is explained; null to explain the probability of a purchase."),
 ]
 Count = Annotated[
     int, Field(strict=True, ge=1, le=100, description="Number of items.", json_schema_extra={"example": 5})
@@ -33,10 +33,10 @@ class _Answer(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str = Field(description="Version of the package: a digest of its content.")
-    as_of: str = Field(description="Time (UTC) for which the answer is valid: the store has no later events.")
+    as_of: str = Field(description="Time (UTC) for which the answer is valid; the store has no later events.")
     fallback: Fallback | None = Field(
         description="Why the answer is not personal: the user is unknown, the online store is unavailable, the "
-        "log gave no model of this task or, of explanations, the explanation worker is starting or occupied."
+        "log gave no model of this task or, for explanations, the explanation worker is starting or occupied."
     )
 
 
@@ -52,7 +52,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-_NO_MODEL = "Why there is no model of this task, with fallback `no_model`; else null."
+_NO_MODEL = "With fallback `no_model`, why there is no model of this task; else null."
 
 
 class PurchaseAnswer(_Answer):
@@ -107,7 +107,7 @@ class ProfileAnswer(_Answer):
 
 
 class FeatureEffect(BaseModel):
-    """What one number contributed to an answer."""
+    """The contribution of one feature to an answer."""
 
     name: str
     meaning: str
@@ -116,7 +116,7 @@ class FeatureEffect(BaseModel):
 
 
 class PartEffect(BaseModel):
-    """What one order or session contributed to an answer."""
+    """The contribution of one order or session to an answer."""
 
     time: str = Field(description="Its first event (UTC).")
     events: int
@@ -134,9 +134,9 @@ class Explained(BaseModel):
     item_id: str | None
     title: str | None
     prediction: float = Field(description="Probability of a purchase, or that the item is next.")
-    base: float | None = Field(description="The same for a mean user, or a mean other candidate: effects start there.")
+    base: float | None = Field(description="The same for a mean user or other candidate: baseline of the effects.")
     rank: int | None = Field(description="Rank of the item, from 1.")
-    features: list[FeatureEffect] = Field(description="The numbers with the largest effects (SHAP).")
+    features: list[FeatureEffect] = Field(description="The features with the largest effects (SHAP).")
     parts: list[PartEffect] = Field(description="The orders or sessions with the largest effects, each left out alone.")
     text: list[str] = Field(description="The same as sentences.")
 

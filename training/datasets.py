@@ -1,4 +1,4 @@
-"""The rows of each task: their keys (`training.keys`) with inputs from validated events and feature snapshots."""
+"""The rows of each task: keys (`training.keys`), with inputs from validated events and feature snapshots."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +36,8 @@ class Protocol:
 
     Attributes:
         name: weekly_active (users active before a cut-off) or after_events (just after each event of a session).
-        horizon_days: How far the label looks ahead; of sessions, what a service states, for there it is their rest.
+        horizon_days: Length of the label window. For sessions, whose label is about the rest of the session, it is only
+            what a service states.
         every_days: Time between cut-offs; None without cut-offs.
     """
 
@@ -66,7 +67,8 @@ class Rows:
     Attributes:
         learned_until: End of the last label window used for training or early stopping (UTC).
         protocol: How train, validation and test were made; None for rows that do not come from a log.
-        served: A second test set, asked as a service is; None where `test` is already asked so, or has one cut-off.
+        served: A second test set that resembles the requests of a service; None if `test` already does, or has only
+            one cut-off.
     """
 
     train: RowSet
@@ -90,7 +92,7 @@ def _limited(
 ) -> pl.DataFrame:
     """Return the rows of each split up to its limit; features are only computed for rows that are used.
 
-    What is bought next follows the season, so with `newest` only the latest training rows are kept.
+    The next item depends on the season, so with `newest` only the latest training rows are kept.
     """
     split = {name: keys.filter(pl.col("split") == name) for name in ("train", *_HELD_OUT)}  # sorted by time
     train = split["train"].tail(max_train_rows) if newest else _sample(split["train"], max_train_rows, seed)
@@ -117,7 +119,7 @@ def _item_tables(log: UserLog, catalogue: Catalogue, dataset: dict[str, str], ti
 
 
 def _slow_features(task: Task, keys: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Return the slow features that the models of a task read, one line per row."""
+    """Return the slow features that the models of a task read, one row per key."""
     if task not in NUMERIC_FEATURES:
         return pl.DataFrame()
     from features.repo import historical_features  # loads Feast, which takes a second
@@ -137,7 +139,7 @@ def inputs_at(task: Task, keys: pl.DataFrame, log: UserLog, params: Params, outs
 
 
 def _require_events(task: Task, events: pl.DataFrame) -> None:
-    """Raise a NothingToLearnError if no event of a person is what a model of `task` predicts."""
+    """Raise a NothingToLearnError if no event of a user is of the kind that a model of `task` predicts."""
     wanted, what = (BOUGHT, "a purchase") if task == "purchase" else (pl.col("item_id").is_not_null(), "of an item")
     if events.filter(pl.col("user_id").is_not_null() & wanted).is_empty():
         raise NothingToLearnError(

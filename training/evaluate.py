@@ -1,7 +1,7 @@
 """The stage `evaluate`: the models and their baselines on the held-out rows.
 
-Logs with user IDs have two test sets. The main figures are those of `weekly_active`; `as_served` asks as a service is
-asked (`training.keys`).
+Logs with user IDs have two test sets. The main figures are those of `weekly_active`; `as_served` resembles the requests
+of a service (`training.keys`).
 """
 
 from dataclasses import dataclass
@@ -61,9 +61,9 @@ def evaluate_model(model: Predicts, rows: RowSet, resamples: Resamples) -> Evalu
 
 
 def target_parts(rows: RowSet) -> dict[str, list[NDArray[np.bool_]]]:
-    """Return which targets of each row the history holds, which are new to the user, and which are new to everybody.
+    """Return which targets of each row are in the history, which are new to the user, and which are new to everybody.
 
-    An item is new to everybody (`unseen`) if the user's history and the row's item table have no event of it.
+    An item is new to everybody (`unseen`) if neither the user's history nor the row's item table has an event of it.
     """
     history, items = rows.inputs.history, rows.inputs.item_tables
     seen = [history.log.item_index[begin:end] for begin, end in zip(history.begin, history.end, strict=True)]
@@ -79,8 +79,8 @@ def target_parts(rows: RowSet) -> dict[str, list[NDArray[np.bool_]]]:
 def _recall_by_part(ranked: NDArray[np.int32], rows: RowSet, resamples: Resamples) -> dict[str, Array]:
     """Return recall@20 of each part of the targets, on rows that have any.
 
-    A model can look good by repeating alone: the parts are reported apart (Li et al., "A next basket recommendation
-    reality check", TOIS 2023).
+    Repeated items alone can make a model look good, so the parts are reported separately (Li et al., "A next basket
+    recommendation reality check", TOIS 2023).
     """
     found = {}
     for name, part in target_parts(rows).items():

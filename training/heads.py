@@ -1,7 +1,7 @@
-"""The heads: of which tasks a run has a model, and why it lacks one of the other.
+"""The heads: the tasks for which a run has a model, and why one is missing.
 
-A log may have nothing that one task could learn from: purchases that a source does not record, or items. The training
-stage of that task then leaves the reason in place of a model, and every later stage goes on with the other head.
+A log may have nothing to learn one of the tasks from, because its source records no purchases or no items. The training
+stage of that task then writes the reason in place of a model, and every later stage continues with the other head.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ _FILE = "missing.json"
 
 
 def leave_out(folder: Path, reason: str) -> None:
-    """Write to the folder of a task, in place of a model, why there is none."""
+    """Write the reason why a task has no model to the task's folder."""
     write_json(folder / _FILE, {"reason": reason})
 
 

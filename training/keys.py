@@ -1,9 +1,9 @@
-"""Which user is asked about when, in which split, and what the answer is: the keys of rows, with labels or targets.
+"""The keys of rows: the user, the time and the split of each row, with its label or targets.
 
-With user IDs (`identity: user`), there is a row per recently active user and cut-off, weekly in a log of months,
-counted back from the end of the data: the protocol `weekly_active`. A second test set, `as_served`, asks about every
-known user at any moment of the test weeks, as a service is asked. With sessions only (`identity: session`), there is a
-row just after each event, `after_events`; for the purchase label, only before the first purchase.
+With user IDs (`identity: user`), there is one row per recently active user and cut-off. Cut-offs are weekly in a log of
+months, and counted back from the end of the data: the protocol `weekly_active`. A second test set, `as_served`, has
+every known user at any moment of the test weeks, like the requests of a service. With sessions only (`identity:
+session`), there is a row just after each event, `after_events`; for the purchase label, only until the first purchase.
 """
 
 from datetime import timedelta
@@ -27,7 +27,7 @@ def _known(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _last_known(events: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """Add `last`, when the user's newest event before `time` became known, to (user_id, time); drop unknown users."""
+    """Add `last`, the latest time before `time` at which an event of the user became known; drop unknown users."""
     last = events.select("user_id", pl.col("known").alias("last")).unique().sort("last")
     before = asked.with_columns((pl.col("time") - _MOMENT).alias("before")).sort("before")
     joined = before.join_asof(
@@ -41,8 +41,8 @@ def _asked(
 ) -> pl.DataFrame:
     """Return (user_id, time, split): users with an event in the `active_days` before a cut-off, and `served` rows.
 
-    The latter are of every user who is known at the time; without a seed, or within a single cut-off, there are none.
-    With `rows.lapsed`, training rows are of every known user, too.
+    The latter include every user known at the time; there are none without a seed or with a single test cut-off. With
+    `rows.lapsed`, training rows also include every known user.
     """
     users = events["user_id"].unique()
     cutoffs = timeline.cutoffs.filter(pl.col("split") != "gap")
@@ -72,10 +72,10 @@ def _within(horizon: timedelta) -> pl.Expr:
 
 
 def _session_splits(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
-    """Return (user_id, split, until) by start; test and validation take `weeks / 52` of the latest sessions.
+    """Return (user_id, split, until) by start; test, then validation, take the latest `weeks / 52` of the sessions.
 
-    `until` is the start of the next split, null for test: a session that goes on for weeks gives no row after it, or
-    the models would learn from the time that they are tested on.
+    `until` is the start of the next split, null for test. A session that lasts for weeks has no rows after it, or the
+    models would learn from the time that they are tested on.
     """
     starts = events.group_by("user_id").agg(pl.col("event_time").min().alias("start")).sort("start", "user_id")
     test, validation = rows.test_weeks / _YEAR_WEEKS, rows.validation_weeks / _YEAR_WEEKS
@@ -119,12 +119,12 @@ def purchase_keys(
 ) -> pl.DataFrame:
     """Return (user_id, time, split, label), sorted by time and user; label: the user buys within the horizon.
 
-    With a `seed`, logs with user IDs have rows of a fourth split, `served`.
+    With a `seed`, logs with user IDs have a fourth split, `served`.
     """
     known = _known(events)
     if dataset["identity"] == "session":
         keys = _after_events(known, rows)
-        # Of a view that arrives late, the row's time decides: what happened before is not to be predicted.
+        # The row's time decides, even if its event arrived late: a purchase before that time is not to be predicted.
         open_yet = pl.col("first_purchase").is_null() | (pl.col("time") <= pl.col("first_purchase"))
         keys = keys.filter(open_yet).with_columns(pl.col("first_purchase").is_not_null().alias("bought"))
     else:
@@ -138,7 +138,7 @@ def purchase_keys(
 def _basket_targets(keys: pl.DataFrame, lines: pl.DataFrame, horizon: timedelta) -> pl.DataFrame:
     """Return (user_id, time, split, targets): the items of the first order or session within the label window.
 
-    It may have started before the cut-off; its earlier items are history, not targets.
+    If it started before the cut-off, its earlier items are history, not targets.
     """
     lines = lines.select("user_id", "order_key", "item_id", pl.col("event_time").alias("line_time"))
     joined = keys.join(lines, on=["user_id", "order_key"], how="inner")
@@ -152,8 +152,8 @@ def next_item_keys(
 ) -> pl.DataFrame:
     """Return (user_id, time, split, targets), sorted by time and user; `targets` holds the next item IDs.
 
-    In a log with user IDs they are those of the next basket or, where nobody ever buys, of the next session. With a
-    `seed`, such logs have rows of a fourth split, `served`.
+    In a log with user IDs, they are the items of the next basket or, if the log has no purchases, of the next session.
+    With a `seed`, such logs have a fourth split, `served`.
     """
     known = _known(events)
     if dataset["identity"] == "session":

@@ -1,4 +1,4 @@
-"""When the rows of a log with user IDs ask: at cut-offs in equal steps, and at the moments of a service's requests."""
+"""The times of the rows of a log with user IDs: cut-offs in equal steps, and random moments like those of requests."""
 
 import hashlib
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Timeline:
     """The cut-offs of a log.
 
     Attributes:
-        step: From one cut-off to the next. Where the log is too short for weeks, a step takes the place of a week.
-        horizon: How far the label looks ahead.
+        step: Time from one cut-off to the next; if the log is too short for weeks, it takes the place of a week.
+        horizon: Length of the label window.
         cutoffs: time and split (test, validation, train or gap), latest first.
     """
 
@@ -38,7 +38,7 @@ class Timeline:
             ModelError: there are too few of them.
         """
         start, high_water = (datetime.fromisoformat(dataset[name]) for name in ("start", "high_water"))
-        # The label windows of two splits must not overlap, so a horizon of more than a step leaves steps out between.
+        # The label windows of two splits must not overlap, so a horizon of more than one step needs a gap between them.
         gap = -(-rows.horizon_days // 7) - 1
         held_out = ["test"] * rows.test_weeks + ["gap"] * gap + ["validation"] * rows.validation_weeks + ["gap"] * gap
         step = _step(high_water - start, rows, len(held_out))
@@ -70,8 +70,8 @@ class Timeline:
 def _step(length: timedelta, rows: RowsParams, held_out: int) -> timedelta:
     """Return the time between cut-offs.
 
-    `auto` is a week where a log of this length has a weekly cut-off for training. Else it is the whole part of the log
-    that leaves as many cut-offs for training as are held out.
+    `auto` is a week if the log is long enough for a weekly cut-off for training. Otherwise it is the step, in whole
+    hours, minutes or seconds, that gives as many cut-offs for training as are held out.
     """
     if rows.every != "auto":
         return _STEPS[rows.every]
@@ -89,7 +89,7 @@ def _step(length: timedelta, rows: RowsParams, held_out: int) -> timedelta:
 
 
 def words(time: timedelta) -> str:
-    """Return a time in its largest unit."""
+    """Return a time as text, in its largest unit."""
     for name, unit in (("days", timedelta(days=1)), ("hours", _WHOLE[0]), ("minutes", _WHOLE[1])):
         if time >= unit:
             return f"{time / unit:g} {name}"
@@ -97,21 +97,21 @@ def words(time: timedelta) -> str:
 
 
 def served_moments(users: pl.Series, timeline: Timeline, count: int, seed: int) -> pl.DataFrame:
-    """Return (user_id, time): moments at which a service may be asked, `count` for each user.
+    """Return (user_id, time): moments at which a service may be asked, `count` per user.
 
-    They are drawn evenly from the time between the first and the last test cut-off, so that no label window leaves the
-    data or meets one of training. A user's moments depend on the user's ID and the seed alone.
+    They are drawn uniformly between the first and the last test cut-off, so that no label window extends beyond the
+    data or overlaps one of training. A user's moments depend on the user's ID and the seed alone.
 
     Args:
-        users: The users to ask about, in any order.
+        users: The users, in any order.
         timeline: The cut-offs.
-        count: Moments for each user.
+        count: Moments per user.
         seed: Seed of the draw.
     """
     first, last = timeline.test
     span = (last - first) // timedelta(microseconds=1)
     names = users.sort()
-    # By user, so that a user who comes later changes nobody's moments.
+    # Drawn per user, so that adding a user does not change the moments of others.
     drawn = b"".join(hashlib.shake_128(f"{seed} {name}".encode()).digest(8 * count) for name in names)
     share = np.frombuffer(drawn, dtype="<u8") / 2.0**64
     times = np.datetime64(first.replace(tzinfo=None), "us") + (share * span).astype("timedelta64[us]")

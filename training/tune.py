@@ -1,7 +1,7 @@
 """Searches the parameters of a model on the validation rows; each trial becomes a DVC experiment.
 
-A model sees the first half of the validation weeks as its validation rows, and the second half scores it. Scores on
-rows that a model has seen would be too good: it counts rules between items and calibrates probabilities on them. Test
+A model gets the first half of the validation weeks as its validation rows, and is scored on the second half. Scores on
+its own validation rows would be too good: it counts rules between items and calibrates probabilities on them. Test
 rows are never read. The rows stay in memory from one trial to the next.
 """
 
@@ -38,13 +38,13 @@ from training.rows import RowSet, Task
 _CHECKS = 4  # a trial is compared with earlier ones at each quarter of its training, however many epochs that is
 _WITHOUT_PRUNING = 4  # trials that are completed before the first is pruned
 _AT_RANDOM = 8  # trials before the sampler learns from them; the first has the present parameters
-_FIXED = ("model", "baselines", "loop.max_train_rows")  # that no space may have: the rows are built once
+_FIXED = ("model", "baselines", "loop.max_train_rows")  # may not be in a space: the rows are built once
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is tuned, and on what.
+    """The model that is tuned, and its data.
 
     Attributes:
         task: The task.
@@ -52,9 +52,9 @@ class Tuning:
         text: Content of params.yaml.
         rows: Rows of the task; `split_validation` prepares them.
         catalogue: The items.
-        digest: Digest of the data and the code; a study does not mix results of different ones.
+        digest: Digest of the data and the code; results of different digests are never in one study.
         root: The project folder, whose Git repository gets the experiments.
-        folder: Where studies are kept.
+        folder: The folder of the studies.
     """
 
     task: Task
@@ -144,9 +144,9 @@ def checked_space(tuning: Tuning) -> tuple[Space, dict[str, Value]]:
 
 
 def tune(tuning: Tuning, trials: int) -> Found:
-    """Run a study until it has so many trials, and return its result; continue one that was interrupted.
+    """Run a study, or continue an interrupted one, until it has `trials` trials; return its result.
 
-    The trials are the same ones, interrupted or not: each has a sampler seeded by its number.
+    Interruptions do not change the trials, because the sampler of each is seeded by its number.
 
     Raises:
         StageBusyError: another process is running the study.
@@ -173,7 +173,7 @@ def tune(tuning: Tuning, trials: int) -> Found:
 
 
 def _study_name(tuning: Tuning, space: Space, params: Params) -> str:
-    """Return a name that changes with all that a result depends on, except the parameters that are tuned."""
+    """Return a name that changes with everything that results depend on, except the parameters that are tuned."""
     own = params.train.model_dump(mode="json")[tuning.task]
     for name in ("model", "baselines", *space):
         *parents, leaf = name.split(".")
@@ -188,7 +188,7 @@ def _study_name(tuning: Tuning, space: Space, params: Params) -> str:
 
 @contextmanager
 def _study(folder: Path, name: str) -> Iterator[optuna.Study]:
-    """Open the study as its only writer, in the state that an interrupted writer left."""
+    """Open the study as its only writer, after repairing what an interrupted writer left."""
     folder.mkdir(parents=True, exist_ok=True)
     journal, only = folder / f"{name}.journal", FileLock(folder / f"{name}.only")
     try:
@@ -212,7 +212,7 @@ def _study(folder: Path, name: str) -> Iterator[optuna.Study]:
 
 
 def _repair(journal: Path) -> None:
-    """Remove what a killed writer left: its lock, for whose end Optuna would wait, and half of a line."""
+    """Remove what a killed writer left: its lock, for which Optuna would wait, and an incomplete last line."""
     Path(f"{journal}.lock").unlink(missing_ok=True)
     if journal.exists():
         content = journal.read_bytes()
@@ -222,7 +222,7 @@ def _repair(journal: Path) -> None:
 
 
 class _Watch:
-    """Passes the figures of a trial to the study, and ends one that is worse than the median."""
+    """Reports the figures of a trial to the study, and ends a trial that is worse than the median."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial, self._checks = trial, 0

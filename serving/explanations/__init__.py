@@ -1,1 +1,1 @@
-"""Explanations of the service's answers, computed in a process of their own: shap alone takes as much memory as it."""
+"""Explanations of the service's answers, in a separate process: shap alone takes as much memory as the service."""

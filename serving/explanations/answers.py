@@ -1,4 +1,4 @@
-"""Answers to `/explain`: the logic without processes and HTTP."""
+"""Answers to `/explain`, independent of processes and HTTP."""
 
 from pathlib import Path
 

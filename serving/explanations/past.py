@@ -1,4 +1,4 @@
-"""Explanations of answers at any time of the data, from the outputs of the stages, without an online store."""
+"""Explanations of answers at any time in the data, from the outputs of the stages, without an online store."""
 
 from datetime import datetime
 from pathlib import Path
@@ -31,10 +31,10 @@ def load_explainer(package: Path) -> Explainer:
 def explain_past(
     user: str, item: str | None, as_of: datetime | None, params: Params, settings: Settings
 ) -> dict[str, Any]:
-    """Explain the purchase, or the rank of an item, for one user at a time; return JSON-serializable values.
+    """Explain the purchase, or the rank of an item, for a user as of a time; return JSON-serializable values.
 
     Raises:
-        ModelError: there is no package, no such item, or no event of the user before that time.
+        ModelError: there is no package, no such item, or no event of the user before `as_of`.
     """
     outs = settings.outs_dir
     explainer = load_explainer(outs / "package")

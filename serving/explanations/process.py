@@ -19,7 +19,7 @@ _CHUNK = 1 << 16
 
 
 class ExplainProcess:
-    """An explanation worker shared between threads; it handles one request at a time."""
+    """An explanation worker that threads share; it handles one request at a time."""
 
     def __init__(self, package: Path, settings: Settings) -> None:
         """Configure the worker; it starts with the first request."""
@@ -41,7 +41,7 @@ class ExplainProcess:
         Args:
             user_id: The user.
             item_id: The item whose rank is explained; None for the purchase.
-            seconds: How long to wait: half of it for other requests, half for the worker's start and answer.
+            seconds: How long to wait: half of the time for other requests, half for the worker's start and answer.
 
         Raises:
             ModelError: the request cannot be answered.

@@ -1,9 +1,9 @@
 """The explanation worker: `python -m serving.explanations.worker PACKAGE`.
 
-It reads one request per line of standard input, JSON with user_id and item_id, and writes one line of JSON per request:
-{"answer": ...}, {"error": ...} for a request that cannot be answered, or {"fault": ...} if it failed. Its first line is
-{"ready": true}, or {"error": ...} for a package that cannot be explained. It exits at the end of its input, so it does
-not outlive the service.
+It reads one request per line of standard input, as JSON with user_id and item_id, and writes one line of JSON per
+request: {"answer": ...}, {"error": ...} for a request that cannot be answered, or {"fault": ...} if the worker failed.
+Its first line is {"ready": true}, or {"error": ...} for a package that cannot be explained. It exits at the end of its
+input, so it does not outlive the service.
 """
 
 import json
@@ -41,7 +41,7 @@ def main() -> None:
                 write({"answer": answer.model_dump(mode="json")})
             except ShopLensError as error:
                 write({"error": str(error)})
-            except Exception as error:  # noqa: BLE001  (one request that fails must not take the worker from the others)
+            except Exception as error:  # noqa: BLE001  (one failing request must not stop the worker for the others)
                 write({"fault": type(error).__name__})
 
 

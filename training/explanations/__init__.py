@@ -1,1 +1,1 @@
-"""Explanations of one answer: which past events and which numbers it rests on, and whether that can be believed."""
+"""Explanations of one answer: which past events and features it depends on, and whether the explanation is faithful."""

@@ -1,4 +1,4 @@
-"""Explanations of one answer, as values for programs and as text for people."""
+"""An explanation of one answer, as values for programs and as text for people."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ _MEAN: dict[Task, str] = {"purchase": "user", "next_item": "other candidate of t
 
 @dataclass(frozen=True)
 class FeatureEffect:
-    """What one number contributed: log odds of a purchase, or log probability of an item."""
+    """The contribution of one feature: to the log odds of a purchase, or to the log probability of an item."""
 
     name: str
     meaning: str
@@ -34,14 +34,14 @@ class FeatureEffect:
 
 @dataclass(frozen=True)
 class PartEffect:
-    """What knowing of one order or session contributed.
+    """The contribution of one order or session in the history.
 
     Attributes:
         time: Its first event (UTC).
         events: Number of its events.
         names: Names of its events.
         items: Titles, or IDs, of its most frequent items, each once.
-        effect: Score with it minus score without it: log odds of a purchase, log probability of an item.
+        effect: Score with it minus score without it: log odds of a purchase, or log probability of an item.
         prediction: The prediction without it.
         rank: Rank of the explained item without it; None for a purchase.
     """
@@ -63,11 +63,11 @@ class Explanation:
         task: "purchase" or "next_item".
         item_id: The explained item; None for a purchase.
         title: Its title, if it has one.
-        prediction: Probability of a purchase, or that the item is next; of a model without probabilities, its score.
-        base: What the features' effects start from: the answer for a mean user, or for a mean other candidate of the
+        prediction: Probability of a purchase, or that the item is next; the score, if the model gives no probabilities.
+        base: The baseline of the features' effects: the answer for a mean user, or for a mean other candidate of the
             row; None for models whose features are not explained.
-        rank: Rank of the item from 1.
-        features: The largest effects, by size.
+        rank: Rank of the item, from 1.
+        features: The features with the largest effects, largest first.
         parts: The same for orders and sessions.
     """
 
@@ -85,7 +85,7 @@ class Explanation:
         return {**asdict(self), "text": list(self.text())}
 
     def text(self) -> Iterable[str]:
-        """Yield the explanation in lines."""
+        """Yield the lines of the explanation."""
         mean = "" if self.base is None else f"; of a mean {_MEAN[self.task]}: {self._shown(self.base)}"
         what = "Purchase" if self.task == "purchase" else f"{self.title or self.item_id}, rank {self.rank}"
         yield f"{what}: {self._shown(self.prediction)}{mean}."
@@ -104,10 +104,10 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the answers of both models; prepared once, then used for any number of rows."""
+    """Explains the answers of both models; created once, then used for any number of rows."""
 
     def __init__(self, purchase: Predictor | None, next_item: Predictor | None, background: FloatArray | None) -> None:
-        """Take the models, of which one may be missing.
+        """Prepare for the models, one of which may be missing.
 
         Args:
             purchase: The purchase model.

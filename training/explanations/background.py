@@ -1,4 +1,4 @@
-"""Background rows: what stands for a mean user where a feature counts as unknown."""
+"""Background rows: they represent a mean user, and replace the features that count as unknown."""
 
 from pathlib import Path
 from zipfile import BadZipFile

@@ -1,9 +1,9 @@
-"""Whether explanations are faithful: removing what they call important must change the answer most.
+"""Fidelity of explanations: removing what they call important must change the answer most.
 
-For each answer, the parts or numbers with the largest effects are removed together, and in their place as many with the
+For each answer, the parts or features with the largest effects are removed together; then, instead, as many with the
 smallest effects, or random ones. The changes of the answer are compared (Samek et al., "Evaluating the visualization of
 what a deep neural network has learned", IEEE TNNLS 2017; DeYoung et al., ACL 2020, call it comprehensiveness). The
-effects were computed one by one, so nothing guarantees that they hold together.
+effects were computed one by one, so they need not hold for a joint removal.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ REMOVED = {"features": 5, "parts": 3}  # removed together
 REMOVALS = ("important", "random", "unimportant")
 _AGREEMENT = ("rank_correlation", "shared_of_ten")
 _DRAWS = 5  # random choices per answer
-_TOP = 10  # features that Shapley values and LIME are compared on
+_TOP = 10  # features on which Shapley values and LIME are compared
 
 
 def removal(effects: Numbers, count: int, answer: Callable[[Mask], Numbers], seed: int) -> Numbers:
@@ -29,9 +29,9 @@ def removal(effects: Numbers, count: int, answer: Callable[[Mask], Numbers], see
 
     Args:
         effects: The effect of each thing, (things,), at least `count`.
-        count: How many are removed.
+        count: How many things to remove.
         answer: Maps masks of the removed things, (sets, things), to the answers without them, (sets,).
-        seed: Of the random choices.
+        seed: Seed of the random choices.
     """
     order, random = by_size(effects), np.random.default_rng(seed)
     chosen = [order[:count], order[-count:]]
@@ -45,9 +45,9 @@ def removal(effects: Numbers, count: int, answer: Callable[[Mask], Numbers], see
 
 
 def check_answer(question: Question, seed: int) -> dict[str, Numbers]:
-    """Return the figures of one answer: of "features" and "parts" see `removal`, of "lime" see `agreement`.
+    """Return the figures of one answer: for "features" and "parts", see `removal`; for "lime", see `agreement`.
 
-    What has too few numbers or parts to choose from is left out.
+    A figure is left out if there are too few features or parts to choose from.
     """
     found, numbers = {}, question.numbers
     if numbers is not None and len(numbers.own) >= 2 * REMOVED["features"]:
@@ -78,7 +78,7 @@ def check_answers(
         questions: One per answer.
         user: The user of each, (answers,).
         resamples: Number of bootstrap resamples.
-        seed: Of the resamples and of the random choices.
+        seed: Seed of the resamples and of the random choices.
     """
     figures: dict[str, list[Numbers]] = {}
     place: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What the numbers that describe a candidate of the next-item ranker mean, for people."""
+"""Human-readable meanings of the features that describe a candidate of the next-item ranker."""
 
 import re
 
@@ -11,7 +11,7 @@ _LEVELS = {
     "category_3_code": "items of its product type",
     "brand_code": "items of its brand",
 }
-# {0} is "the item" or the items of a level.
+# {0} stands for "the item", or for the items of a level.
 _RHYTHM = {
     **{f"count_{days:.0f}d": f"How often the user took {{0}}, decayed over {days:.0f} days" for days in DECAYS},
     **{

@@ -1,4 +1,4 @@
-"""Leave-one-out over the history: how an answer changes when the model does not know of one order or session.
+"""Leave-one-out over the history: how an answer changes when one order or session is removed from it.
 
 Predictions with and without a part are compared, as in Li, Monroe & Jurafsky ("Understanding neural networks through
 representation erasure", arXiv 1612.08220, eq. 1). All shortened histories are predicted in one call.
@@ -16,11 +16,11 @@ from training.rows import Inputs
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 Places = NDArray[np.int64]
-PARTS = 40  # orders or sessions that are left out one by one, the older ones together
+PARTS = 40  # orders or sessions that are left out one by one; the oldest part holds all earlier ones
 
 
 def by_size(effects: Numbers) -> Places:
-    """Return places by the size of the effect, largest first."""
+    """Return the places of the effects by absolute size, largest first."""
     return np.argsort(-np.abs(effects), kind="stable")
 
 
@@ -31,10 +31,10 @@ def require_one_row(inputs: Inputs) -> None:
 
 
 def parts_of(history: Histories, most: int) -> Places:
-    """Return the number of the part that each event of a history of one row belongs to, (events,), 0 the oldest.
+    """Return the part that each event of the history of one row belongs to, (events,); part 0 is the oldest.
 
-    A part is an order, or a session where there are no orders; of a history that is a single session, each event is a
-    part. Parts beyond the latest `most` - 1 count as one, which is part 0.
+    A part is an order, or a session where there are no orders; if the history is a single session, each event is a
+    part. All parts before the latest `most` - 1 are merged into part 0.
     """
     order = np.asarray(history.log.order[history.begin[0] : history.end[0]])
     _, number = np.unique(order, return_inverse=True)
@@ -49,7 +49,7 @@ def parts_of(history: Histories, most: int) -> Places:
 def without(inputs: Inputs, left_out: Mask) -> Inputs:
     """Return one row per mask: the row of `inputs` with a history that lacks the marked events.
 
-    Features that are computed from the history follow it; slow features, which come from snapshots, do not.
+    Features computed from the history change with it; slow features, which come from snapshots, do not.
 
     Args:
         inputs: One row.

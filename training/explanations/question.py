@@ -1,4 +1,4 @@
-"""One answer as an explanation needs it: how it follows from the history, and the effects of the numbers behind it."""
+"""One answer, prepared for its explanation: its score as a function of the history, and the effects of its features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from training.rows import Inputs
 
 Numbers = NDArray[np.float64]
 SEED = 0  # the same question gets the same answer
-_RIVALS = 20  # other candidates that an item is compared with
+_RIVALS = 20  # other candidates with which an item is compared
 
 
 @dataclass(frozen=True)
 class NumberEffects:
-    """The numbers that a model made an answer from.
+    """The features behind an answer, and their effects.
 
     Attributes:
         names: Their names, (features,).
         own: Their values, (features,).
         effects: Their Shapley values, (features,).
-        base: The mean score over the background; with the effects it adds up to the score.
-        background: Rows that stand for the unknown, (n, features).
-        score: Maps other values, (variants, features), to scores, (variants,).
+        base: The mean score over the background; base and effects add up to the score.
+        background: Rows whose values replace unknown features, (n, features).
+        score: Maps variants of the features, (variants, features), to scores, (variants,).
     """
 
     names: tuple[str, ...]
@@ -41,14 +41,14 @@ class NumberEffects:
 
 @dataclass(frozen=True)
 class Question:
-    """Why a model gave one answer.
+    """One answer of a model that is to be explained.
 
     Attributes:
         inputs: The row.
         item: Catalogue index of the explained item; None for a purchase.
-        predict: Maps inputs to the score, and the rank of the item if there is one, (rows, 1 or 2). The score is the
+        predict: Maps inputs to the score and, if there is an item, its rank, (rows, 1 or 2). The score is the
             log odds of a purchase, or what the model ranks items by: a log probability, if it is `listwise_ranker`.
-        numbers: The numbers behind the answer; None for next-item models other than `listwise_ranker`.
+        numbers: The features behind the answer; None for next-item models other than `listwise_ranker`.
     """
 
     inputs: Inputs
@@ -98,9 +98,9 @@ def item_question(predictor: Predictor, inputs: Inputs, item: int | None = None)
 
 
 def _rivals(described: Described) -> FloatArray:
-    """Return the numbers of other candidates of the row, (some, features), evenly spread over the scores.
+    """Return the features of other candidates of the row, (some, features), evenly spread over the scores.
 
-    They are what the item is compared with: the explanation says why this item and not another one.
+    The item is compared with them: the explanation says why this item and not another one.
     """
     others = np.delete(described.numbers, described.place, axis=0)
     if not len(others):

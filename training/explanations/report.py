@@ -1,4 +1,4 @@
-"""What the stage `explain` reports of single answers: their fidelity, and drawings of what can be read directly."""
+"""The part of the stage `explain` about single answers: fidelity of explanations, and plots of readable models."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ from training.rows import RowSet, Task
 
 
 def check_task(task: Task, params: Params, settings: Settings) -> dict[str, dict[str, Interval]]:
-    """Return the fidelity of explanations of a task's answers for held-out rows: see `check_answers`."""
+    """Return the fidelity of the explanations of a task's answers on held-out rows; see `check_answers`."""
     folder = settings.outs_dir / task
     predictor, rows = artifact.load(folder / "model"), RowSet.load(folder / "rows/test")
     count = min(params.explain.answers, len(rows))
@@ -39,9 +39,9 @@ def check_task(task: Task, params: Params, settings: Settings) -> dict[str, dict
 
 
 def draw_models(purchase: Path, folder: Path) -> None:
-    """Draw the decision tree and the attention of the transformer, of the purchase models in outs/purchase.
+    """Plot the decision tree and the attention of the transformer, if they are among the models in outs/purchase.
 
-    A model that was not trained has no drawing. Attention is that of the longest history among the held-out rows.
+    The attention is that of the longest history among the held-out rows.
     """
     from training.models.baselines import DecisionTree
     from training.models.encoders import Transformer

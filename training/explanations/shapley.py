@@ -1,9 +1,8 @@
-"""Shapley values: how much each number moved an answer away from the mean answer (Lundberg & Lee, NeurIPS 2017).
+"""Shapley values: how much each feature moved an answer away from the mean answer (Lundberg & Lee, NeurIPS 2017).
 
-A number counts as unknown by taking the values that it has in background rows. For trees the values are exact
-(Lundberg et al., Nature Machine Intelligence 2020). For any other function they are a mean over an order of the
-numbers and its reverse, which is exact where at most two numbers interact. The values and the mean answer add up to
-the answer.
+An unknown feature takes the values that it has in background rows. For trees, the values are exact (Lundberg et al.,
+Nature Machine Intelligence 2020). For any other function, they are a mean over one order of the features and its
+reverse, which is exact where at most two features interact. The values and the mean answer add up to the answer.
 """
 
 from collections.abc import Callable
@@ -28,19 +27,19 @@ _SMALL = 1e-6  # keeps logits finite
 
 
 def logit(probability: Any) -> Numbers:
-    """Return log(p / (1 - p)), of a probability that is kept away from 0 and 1."""
+    """Return log(p / (1 - p)), with the probability kept away from 0 and 1."""
     clipped = np.clip(np.asarray(probability, dtype=np.float64), _SMALL, 1 - _SMALL)
     return np.asarray(special.logit(clipped))
 
 
 def mean_scores(score: Score, known: Mask, own: FloatArray, background: FloatArray) -> Numbers:
-    """Return the mean score if only some numbers are known and the others come from each background row, (sets,).
+    """Return the mean score, over the background rows, if only some features are known, (sets,).
 
     Args:
-        score: Maps rows, (rows, features), to numbers, (rows,).
-        known: Which numbers are known, (sets, features).
-        own: The numbers of the explained answer, (features,).
-        background: Rows that stand for the unknown, (n, features).
+        score: Maps rows, (rows, features), to scores, (rows,).
+        known: Which features are known, (sets, features).
+        own: The features of the explained answer, (features,).
+        background: Rows whose values replace unknown features, (n, features).
     """
     rows = np.where(known[:, None], own, background)  # (sets, n, features)
     scores = np.asarray(score(rows.reshape(-1, len(own))), dtype=np.float64)
@@ -50,15 +49,15 @@ def mean_scores(score: Score, known: Mask, own: FloatArray, background: FloatArr
 def permutation_values(score: Score, own: FloatArray, background: FloatArray, seed: int) -> tuple[Numbers, float]:
     """Return the Shapley values of any function, (features,), and its mean over the background.
 
-    From all unknown to all known, in a random order and in its reverse (antithetic sampling; Mitchell et al., JMLR
-    2022, section 4.1), a value is the change when its number becomes known. shap's PermutationExplainer computes the
-    same, but compiles for 6 to 18 seconds in every process.
+    Features become known one after the other, in a random order and in its reverse (antithetic sampling; Mitchell et
+    al., JMLR 2022, section 4.1); a value is the mean change of the score when its feature becomes known. shap's
+    PermutationExplainer computes the same, but compiles for 6 to 18 seconds in every process.
 
     Args:
         score: See `mean_scores`.
         own: See `mean_scores`.
         background: See `mean_scores`.
-        seed: Of the order.
+        seed: Seed of the order.
     """
     order, size = np.random.default_rng(seed).permutation(len(own)), len(own)
     place = np.argsort(order)
@@ -70,7 +69,7 @@ def permutation_values(score: Score, own: FloatArray, background: FloatArray, se
 
 
 def with_numbers(inputs: Inputs, tabular: FloatArray) -> Inputs:
-    """Return rows with the history and time of one row and other numbers, (variants, features)."""
+    """Return rows with the history and time of one row and the given features, (variants, features)."""
     same = np.zeros(len(tabular), dtype=np.int64)
     return Inputs(inputs.names, tabular, inputs.history.take(same), inputs.now[same], inputs.items)
 
@@ -95,12 +94,12 @@ class PurchaseShapley:
         return self._score(inputs, self._intercept, self._parts)
 
     def _score(self, inputs: Inputs, constant: float, parts: list[tuple[float, Model]]) -> Score:
-        """Return the weighted sum of some parts; one that reads days alone is the same for all variants."""
+        """Return the weighted sum of some parts; a part that reads days alone is the same for all variants."""
         days = [(weight, part) for weight, part in parts if isinstance(part, DailyNetwork)]
         rest = [(weight, part) for weight, part in parts if not isinstance(part, DailyNetwork)]
 
         @cache
-        def known() -> float:  # a network over all days, which not every caller asks for
+        def known() -> float:  # evaluates a network over all days, which not every caller needs
             return constant + sum(weight * float(_logits(part, inputs)[0]) for weight, part in days)
 
         def score(tabular: FloatArray) -> Numbers:
@@ -126,7 +125,7 @@ class PurchaseShapley:
 
 
 def _parts_of(model: Model) -> tuple[float, list[tuple[float, Model]]]:
-    """Return an intercept, and models whose weighted logits add up with it to the model's: values add up likewise."""
+    """Return an intercept and weighted models whose logits add up to the model's logits, as do their Shapley values."""
     if isinstance(model, HazardBlend):
         return model.platt.intercept, [(model.platt.slope / len(model.parts), part) for part in model.parts]
     if isinstance(model, BoostedTrees):

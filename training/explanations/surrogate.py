@@ -1,6 +1,6 @@
-"""LIME: a line fitted to a model near one row (Ribeiro, Singh & Guestrin, KDD 2016, section 3.4, algorithm 1).
+"""LIME: a linear model fitted to a model near one row (Ribeiro, Singh & Guestrin, KDD 2016, section 3.4, algorithm 1).
 
-It is the cross-check of the Shapley values. The package `lime` had its last release in 2020 and needs scikit-image.
+It is a cross-check of the Shapley values. The package `lime` had its last release in 2020 and needs scikit-image.
 """
 
 from typing import Any
@@ -16,21 +16,21 @@ from training.models.contract import FloatArray
 Numbers = NDArray[np.float64]
 _SAMPLES = 500
 _RIDGE = 0.01
-_WIDTH = 0.75  # of the kernel, times the square root of the number of features: the value of the authors' program
+_WIDTH = 0.75  # of the kernel, times the square root of the number of features, as in the authors' program
 
 
 def local_line(score: Score, own: FloatArray, background: FloatArray, seed: int) -> Numbers:
-    """Return the weight of each number in a line fitted to the function near a row, (features,).
+    """Return the weight of each feature in a linear model fitted to the function near a row, (features,).
 
-    A sample keeps a random share of the numbers. Its score is the mean with the others taken from each background row:
-    with one row per sample instead, two runs agreed on a quarter of the ten largest weights. A sample counts
-    exp(-removed numbers / width²), so that those near the row count most.
+    A sample keeps a random share of the features. Its score is the mean over all background rows, which provide the
+    others: with one background row per sample, two runs agreed on only a quarter of the ten largest weights. The
+    weight of a sample is exp(-removed features / width²), so those near the row count most.
 
     Args:
         score: See `mean_scores`.
         own: See `mean_scores`.
         background: See `mean_scores`.
-        seed: Of the samples.
+        seed: Seed of the samples.
     """
     random, size = np.random.default_rng(seed), len(own)
     kept = random.random((_SAMPLES, size)) < random.random((_SAMPLES, 1))

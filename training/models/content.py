@@ -1,4 +1,4 @@
-"""Which items go together, predicted from their content, so that an item that was never taken can be recommended.
+"""Predicts from content which items go together, so that an item without any event can be recommended.
 
 The similarity S of items in the log is regressed on their content vectors C, as c_i' M c_j, by ridge regression towards
 a prior P: minimize ||S - C M C'||^2 + lambda ||M - P||^2. With the eigenvectors Q and eigenvalues e of C'C,
@@ -6,8 +6,8 @@ a prior P: minimize ||S - C M C'||^2 + lambda ||M - P||^2. With the eigenvectors
     M = P + Q ((Q' R Q) / (e e' + lambda)) Q',   R = C'S C - C'C P C'C
 
 (kernel ridge regression on pairs; Stock et al., "A comparative study of pairwise learning methods based on kernel ridge
-regression", Neural Computation 2018). Without data, the prior decides: similar words and prices, or what another shop's
-log taught.
+regression", Neural Computation 2018). Without data, the prior decides: the similarity of words and prices, or the map
+of another shop.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ from features.items import NAMES as ITEM_NAMES
 from features.items import ItemTables
 
 Floats = NDArray[np.float32]
-_LATEST = 8  # events of the history that count
+_LATEST = 8  # latest events of the history that are used
 _RIDGE = 30.0
-_PRIOR = 0.1  # the similarity in a log of two items with the same content, before any is counted
-_EVENTS = ITEM_NAMES.index("item_events_91d")  # its decay leaves every event above 0 for a lifetime
+_PRIOR = 0.1  # the similarity of two items with the same content, before any event is counted
+_EVENTS = ITEM_NAMES.index("item_events_91d")  # decays so slowly that every event stays above 0
 
 
 def latest_items(history: Histories, size: int) -> csr_array:
@@ -48,7 +48,7 @@ class Pool:
     """Items to choose from, by content.
 
     Attributes:
-        content: The different contents, (contents,).
+        content: The distinct contents, (contents,).
         items: The items of each content, ascending.
     """
 
@@ -79,7 +79,7 @@ class ContentMap:
         Args:
             content: Places and vectors, see `training.models.content_vectors.content_vectors`.
             similar: The similarity of each pair of items, (size, size); items without any are left out.
-            prior: M of another shop, (d, d); by default, only equal words and prices are similar.
+            prior: M of another shop, (d, d); the default is P = I / 10, the similarity of words and prices.
         """
         place, vectors = content
         towards = (_PRIOR * np.eye(vectors.shape[1]) if prior is None else prior).astype(np.float64)
@@ -118,7 +118,7 @@ class ContentMap:
     def best(self, queries: Floats, pool: Pool, k: int) -> NDArray[np.int64]:
         """Return the k best items of a pool for each row, (rows, k), best first; items of equal content by index.
 
-        0 where the pool has fewer items, and for a row whose query is 0.
+        Entries are 0 where the pool has fewer items, and for a row whose query is 0.
         """
         found = np.zeros((len(queries), k), dtype=np.int64)
         if not len(pool.content) or not k:
@@ -132,10 +132,10 @@ class ContentMap:
         return found
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what `of_arrays` needs, by name."""
+        """Return the arrays that `of_arrays` needs, by name."""
         return {"place": self.place, "vectors": self.vectors.astype(np.float16), "matrix": self.matrix}
 
     @classmethod
     def of_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> "ContentMap":
-        """Restore what `arrays` returned."""
+        """Restore a map from the result of `arrays`."""
         return cls(kept["place"], kept["vectors"].astype(np.float32), kept["matrix"])

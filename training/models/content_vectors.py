@@ -1,7 +1,7 @@
-"""Content vectors: title, categories, brand and price of every item as numbers whose meaning all shops share.
+"""Content vectors: title, categories, brand and price of every item, as numbers that mean the same in all shops.
 
-Words are encoded by WordLlama (Miller, 2024), token embeddings taken from a language model, whose package ships its
-weights: nothing is downloaded. So an item that nobody ever bought, in a shop that nobody ever trained on, has a vector.
+WordLlama (Miller, 2024) encodes words by token embeddings of a language model. Its package ships the weights, so
+nothing is downloaded. Even an item that nobody ever bought, in a shop without any training data, has a vector.
 """
 
 import logging
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from features.catalogue import FIRST_INDEX, PRICE_BANDS, Catalogue
 
 _TEXT = ("title", "category_1", "category_2", "category_3", "brand")
-_NUMBER_WEIGHT = 0.3  # of a price and of the constant, beside a text of length 1
+_NUMBER_WEIGHT = 0.3  # of the price and of the constant, relative to the text, which has length 1
 
 
 def content_vectors(catalogue: Catalogue) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return where the vector of each catalogue index is, (size,), and the vectors, (contents, d).
 
-    Items with the same words and price share a vector. A vector is the encoded text, of length 1 or 0 if there is none,
+    Items with the same words and price share a vector. A vector is the encoded text, of length 1 (0 if there is none),
     then the price band, its square and whether it is unknown, then a constant. The special indexes have vector 0, which
-    is all zeros. Values are rounded to half precision, in which models keep them.
+    is all zeros. Values are rounded to half precision, in which models store them.
     """
     words = [
         pl.col(name).fill_null("").str.to_lowercase().str.replace_all(r"[\W_]+", " ").str.strip_chars()
@@ -45,17 +45,17 @@ def content_vectors(catalogue: Catalogue) -> tuple[NDArray[np.int32], NDArray[np
 
 
 def _encode(texts: list[str]) -> NDArray[np.float32]:
-    """Return the encoded texts, of length 1, or 0 without a known word, (texts, 256)."""
+    """Return the encoded texts, (texts, 256), of length 1, or 0 if no word is known."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     import wordllama  # calls logging.basicConfig, which would make every library log to the terminal
 
     root.handlers[:] = handlers
     root.setLevel(level)
-    # Version 0.4 does not find the tokenizer in its own package; in the cache, it looks in the right folder.
+    # Version 0.4 does not find the tokenizer in its own package, except through `cache_dir`.
     folder = Path(wordllama.__file__).parent
     encoder = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
-    once = [" ".join(dict.fromkeys(text.split())) for text in texts]  # a word of title and category counts once
+    once = [" ".join(dict.fromkeys(text.split())) for text in texts]  # a word in both title and category counts once
     found = np.asarray(encoder.embed(once), dtype=np.float32) if once else np.zeros((0, 256), dtype=np.float32)
     length = np.linalg.norm(found, axis=1, keepdims=True)
     return np.asarray(np.divide(found, length, out=np.zeros_like(found), where=length > 0), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""A network over single features, each cut into pieces first: what lets it follow steps as trees do.
+"""A network over features that are first cut into pieces, which lets it learn steps as trees do.
 
-A feature becomes several, one per piece between two quantiles, that rise from 0 to 1 within their piece and stay there
+A feature becomes several, one per piece between two quantiles; each rises from 0 to 1 within its piece and stays there
 (Gorishniy, Rubachev & Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS 2022,
 section 3.1). On 8,000 rows of Online Shoppers without `PageValues` the network's ROC AUC rises from .757 to .774.
 """
@@ -53,12 +53,12 @@ class PieceScaler:
 
 
 def _edges(values: FloatArray) -> tuple[float, ...]:
-    """Return the ascending edges of a feature's pieces; its lowest value, often most of the rows, is an edge alone."""
+    """Return the ascending edges of a feature's pieces; the first is its lowest value, which most rows may share."""
     known = values[~np.isnan(values)]
     if len(np.unique(known[:10_000])) < 3 and len(np.unique(known)) < 3:
         return ()
     above = np.quantile(known[known > known.min()], np.linspace(0, 1, _PIECES + 1))
-    # Edges that are equal as 32-bit numbers, as features are, would be a piece without width.
+    # Features are 32-bit numbers: two edges that are equal in 32 bits would form a piece without width.
     return tuple(np.unique(np.append(known.min(), above).astype(np.float32)).tolist())
 
 

@@ -1,4 +1,4 @@
-"""The search space of a model: which of its parameters are tuned, and within which limits.
+"""The search space of a model: which of its parameters are tuned, and over which values.
 
 A space maps paths below `train.purchase` or `train.next_item` ("network.width") to a range of values.
 """
@@ -16,7 +16,7 @@ class Between:
     """Numbers from `low` to `high`, both included; integers if both are.
 
     Attributes:
-        log: Whether the logarithm of the value is drawn evenly, rather than the value.
+        log: Whether values are drawn uniformly on a logarithmic scale.
     """
 
     low: float

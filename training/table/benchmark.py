@@ -1,8 +1,8 @@
 """Repeated cross-validation of the models of a flat table, all on the same folds.
 
-Nothing is chosen on a fold's test rows. Its training rows are divided into four again; each time a model learns from
-three of the parts and is tuned and calibrated on the fourth. The mean of the four log odds predicts the test rows, and
-the threshold is the cheapest on the fourths, each predicted by the model that did not learn from it.
+Nothing is chosen on a fold's test rows. Its training rows are divided into four parts; each of four models learns from
+three of them and is tuned and calibrated on the fourth. The mean of the four log odds predicts the test rows. The
+threshold has the lowest cost on the training rows, each predicted by the model that did not learn from it.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,11 +48,11 @@ class Protocol:
         data: The file.
         target: The column to predict.
         drop: Columns that no model may read.
-        folds: Folds of a repeat.
-        repeats: Repeats, each with other folds.
+        folds: Number of folds per repeat.
+        repeats: Number of repeats, each with different folds.
         seed: Seed of the folds and the models; repeat r uses seed + r.
-        false_alarm_cost: Cost of a false alarm, in true rows that are missed.
-        models: Names of models; the last is compared with each other one. A blend's parts are evaluated as well.
+        false_alarm_cost: Cost of a false alarm, in units of the cost of a missed true row.
+        models: Names of models; the last is compared with each of the others. A blend's parts are evaluated as well.
     """
 
     data: Path
@@ -77,7 +77,7 @@ def _folds(label: NDArray[Any], group: NDArray[Any], count: int, seed: int) -> I
 
 
 def _train(name: str, recipe: Recipe, rows: Rows) -> dict[str, tuple[Any, Any]]:
-    """Return model -> its probabilities of the validation rows and of the test rows; a blend also gives its parts."""
+    """Return model -> its probabilities for the validation rows and the test rows; for a blend, also of its parts."""
     model = train_model(name, recipe, rows, NO_ITEMS)
     models = [model, *(model.parts if isinstance(model, HazardBlend) else ())]
     return {one.name: (one.predict(rows.validation.inputs), one.predict(rows.test.inputs)) for one in models}
@@ -86,7 +86,7 @@ def _train(name: str, recipe: Recipe, rows: Rows) -> dict[str, tuple[Any, Any]]:
 def _cross_fitted(
     train: RowSet, test: RowSet, recipe: Recipe, models: tuple[str, ...]
 ) -> tuple[Scores, dict[str, float]]:
-    """Return model -> probabilities of the test rows, (rows,), and model -> threshold, learned from `train` alone."""
+    """Return model -> probabilities of the test rows, (rows,), and model -> threshold, learned from `train` only."""
     odds: dict[str, list[Array]] = {}
     seen: Scores = {}
     for part, (inner, held) in enumerate(_folds(train.labels, train.user_id, _INNER, recipe.seed)):
@@ -118,13 +118,13 @@ def _fold(
 
 
 def _cost(label: NDArray[Any], decision: NDArray[Any], false_alarm_cost: float) -> float:
-    """Return the cost of the mistakes per 1,000 rows."""
+    """Return the cost of the errors per 1,000 rows."""
     missed, false = ((label > 0) & (decision == 0)).mean(), ((label == 0) & (decision > 0)).mean()
     return float(1_000 * (missed + false_alarm_cost * false))
 
 
 def _require_same(about: dict[str, Any], keep: Path) -> None:
-    """Raise a SettingsError if the folder has the folds of another benchmark."""
+    """Raise a SettingsError if the folder has folds of another benchmark; otherwise, record this one in it."""
     card = keep / "benchmark.json"
     if card.is_file() and read_json(card) != about:
         raise SettingsError(
@@ -138,14 +138,14 @@ def _require_same(about: dict[str, Any], keep: Path) -> None:
 def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable[[str], None]) -> dict[str, Any]:
     """Cross-validate every model, write the figures to `target` and return them.
 
-    A metric is the mean over the repeats, of all rows out of fold; its interval resamples people, or rows where no
-    column identifies people, the same in every repeat.
+    A metric is computed on the out-of-fold predictions of all rows and averaged over the repeats. Its interval
+    resamples people, or rows if no column identifies people; the resamples are the same in every repeat.
 
     Args:
         protocol: What to measure.
         target: The JSON file.
         keep: Folder for the predictions of finished folds, which are not computed again.
-        log: Gets a line per fold.
+        log: Receives a line per fold.
 
     Raises:
         SourceError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Convert a file to typed rows, with an account: rows in = used + quarantined by reason + exact duplicates."""
+"""Convert a file to typed rows, and account for them: rows in = used + quarantined by reason + exact duplicates."""
 
 import re
 from collections import Counter
@@ -21,7 +21,7 @@ from training.table.columns import Column, Kind
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "?", "\\n")  # lower case; MySQL writes "\n" as two characters
 _TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
-# Up to one unreadable cell in twenty is an error in a column of that type; with more, the column is text.
+# With at most one unreadable cell in twenty, a column has this type and these cells are errors; with more, it is text.
 _READABLE = 0.95
 _TIME_NAME = re.compile(r"(^|[_\s])(time|timestamp|ts|date|datetime|at)$", re.IGNORECASE)
 _DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
@@ -34,21 +34,21 @@ _PERSON_WORDS = {
     "subscriber", "patient", "kunde", "kunden", "email", "mail", "phone", "cookie", "uid", "userid", "customerid",
     "visitorid", "clientid", "memberid",
 }  # fmt: skip
-# IDs that many people share; rows are not grouped by them.
+# IDs of things that many people share; rows are not grouped by them.
 _THING_WORDS = {
     "product", "item", "sku", "article", "store", "shop", "category", "campaign", "brand", "vendor", "seller",
     "channel", "page", "region", "country", "zip", "postal", "post", "city", "state", "area", "coupon", "promo",
     "department", "type", "group", "segment", "status", "currency", "language", "variant", "experiment", "row",
     "line",
 }  # fmt: skip
-_FEWEST_PEOPLE = 20  # with fewer groups, the parts differ by who is in them
-_REPEATED = 0.1  # share of rows whose ID repeats; fewer repetitions are errors
+_FEWEST_PEOPLE = 20  # with fewer, the parts would differ because of who is in them
+_REPEATED = 0.1  # least share of rows whose ID repeats; with fewer, the repetitions are errors
 _EPOCHS = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}  # -> units per second
 _EPOCH_SECONDS = (946_684_800, 4_102_444_800)  # 2000 to 2100; smaller numbers are amounts or durations
 
 
 def is_nested(kind: pl.DataType) -> bool:
-    """Return whether no model supports a column's type: lists, records, bytes, durations."""
+    """Return whether a column has a type that no model supports: lists, records, bytes, durations."""
     return kind.is_nested() or kind in (pl.Binary, pl.Duration, pl.Time, pl.Object)
 
 
@@ -65,7 +65,7 @@ def _truth(value: pl.Expr, true: tuple[str, ...], false: tuple[str, ...]) -> pl.
 
 
 def _epoch(values: pl.Series) -> str | None:
-    """Return the unit in which integers are times of this century, if there is one."""
+    """Return the unit in which the values are times of this century, if there is one."""
     low, high = values.min(), values.max()
     for unit, scale in _EPOCHS.items():
         if low is not None and _EPOCH_SECONDS[0] * scale <= low and high <= _EPOCH_SECONDS[1] * scale:  # type: ignore[operator]
@@ -189,7 +189,7 @@ def read_target(frame: pl.DataFrame, target: str) -> tuple[pl.Series, pl.Series]
 
 ROW, REASON = "shoplens_row", "shoplens_reason"
 NO_GROUP = "none"
-# A time column may be missing in one row in a hundred; one that is missing more often (such as the time of purchase)
+# A time column may be missing in one row in a hundred; if it is missing more often (such as the time of purchase), it
 # is not the time of the row.
 _TIMED = 0.99
 
@@ -219,13 +219,13 @@ class Cleaned:
     Attributes:
         frame: (rows, columns) typed values, without the target.
         label: (rows,) 0 or 1.
-        copy_of: (rows,) group numbers, equal for exact duplicates.
+        copy_of: (rows,) group numbers; exact duplicates have the same number.
         columns: Columns of the frame, in the file's order.
         time: The column that orders the rows, if any.
         person: The column that identifies people with several rows, if any.
         dropped: Column -> why it is not an input.
         quarantine: Rows as in the file, with their number in the file (from 1) and the reason.
-        doubles: Groups of all rows with a target, including copies, as a plain split would see them.
+        doubles: Group numbers of all rows with a target, including copies, as in a split without deduplication.
         double_label: Labels of the same rows.
     """
 
@@ -279,10 +279,9 @@ def groups_of(frame: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def _person_column(columns: list[Column], typed: dict[str, pl.Series], asked: str | None) -> str | None:
-    """Return the requested column, else one whose IDs repeat, so that several rows are about one person.
+    """Return the requested column, else an ID column whose values repeat, because a person can have several rows.
 
-    Columns named like a person's ID are preferred, then those with the fewest values, because a person has several
-    sessions.
+    Columns named like a person's ID are preferred, then those with the fewest distinct values.
     """
     if asked is not None and asked != NO_GROUP and asked not in typed:
         raise SettingsError(
@@ -314,7 +313,7 @@ def clean(
     group: str | None = None,
     dates: str | None = None,
 ) -> Cleaned:
-    """Type the columns, and separate the rows to use from quarantined rows and duplicates.
+    """Determine the columns' types, and separate the rows to use from quarantined rows and duplicates.
 
     See `training.table.run.Request` for the arguments.
 

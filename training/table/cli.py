@@ -11,8 +11,8 @@ def table_benchmark(
     target: Annotated[str, typer.Option(help="The column to predict: true and false, 1 and 0, or yes and no.")],
     json_file: Annotated[Path, typer.Option("--json", help="Where the figures are written.")],
     drop: Annotated[list[str] | None, typer.Option(help="A column that no model may read; repeatable.")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of a repeat.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with other folds.")] = 3,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds per repeat.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of repeats, each with different folds.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the folds and the models.")] = 0,
     false_alarm_cost: Annotated[float, typer.Option(min=1e-9, help="Of a false alarm, in true rows missed.")] = 1.0,
     model: Annotated[

@@ -1,4 +1,4 @@
-"""The columns of a flat table, and a model of them: rows become the features that every model of purchases reads.
+"""The columns of a flat table, and a model of them: rows become features that every purchase model can read.
 
 model.json ...        the artifact of the model, see `training.models.artifact`
 columns.json          target, columns, a typical row
@@ -27,10 +27,10 @@ from training.rows import Inputs, RowSet
 
 Kind = Literal["number", "boolean", "category", "time"]
 Scores = NDArray[np.float32]
-NO_ITEMS = Catalogue(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)))  # a table names none
+NO_ITEMS = Catalogue(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)))  # a table has no items
 NO_TIME = np.datetime64("NaT", "us")
 _RARE = 10  # categories with fewer training rows share one feature
-_TEXT = 40  # a column with more categories is read as text, by its pieces of words
+_TEXT = 40  # a column with more categories is read as text, by character n-grams
 _CARD, _ENCODER = "columns.json", "encoder.joblib"
 
 
@@ -50,7 +50,7 @@ class Column:
 
 
 def _prepared(frame: pl.DataFrame, columns: tuple[Column, ...]) -> pl.DataFrame:
-    """Return the columns as numbers and text; of a time, which never recurs, its hour and weekday."""
+    """Return the columns as numbers and text; a time, which never recurs, becomes its hour and weekday."""
     found: list[pl.Expr] = []
     for column in columns:
         value = pl.col(column.name)
@@ -64,14 +64,14 @@ def _prepared(frame: pl.DataFrame, columns: tuple[Column, ...]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Encoder:
-    """From typed columns to features: numbers as they are, categories one-hot, text by n-grams (TF-IDF and SVD)."""
+    """Turns typed columns into features: numbers unchanged, categories one-hot, text by n-grams (TF-IDF and SVD)."""
 
     columns: tuple[Column, ...]
     vectorizer: TableVectorizer
 
     @classmethod
     def fit(cls, frame: pl.DataFrame, columns: tuple[Column, ...], seed: int) -> "Encoder":
-        """Fit on training rows; an unknown category later counts as a rare one, or as none if none is rare."""
+        """Fit on training rows; a new category later counts as a rare one, or as none if no category is rare."""
         one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=_RARE, sparse_output=False)
         vectorizer = TableVectorizer(
             cardinality_threshold=_TEXT,
@@ -116,7 +116,7 @@ class TableModel:
     """A trained model with the encoder of its columns.
 
     Attributes:
-        example: Column -> typical value in the training rows, as JSON; not the row of any person.
+        example: Column -> typical value in the training rows, as JSON; not any person's row.
     """
 
     target: str
@@ -126,7 +126,7 @@ class TableModel:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns that it reads."""
+        """The columns that the model reads."""
         return self.encoder.columns
 
     def predict(self, frame: pl.DataFrame) -> Scores:

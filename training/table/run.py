@@ -35,11 +35,11 @@ MAIN = MAIN_METRIC["purchase"]
 MODEL_NAMES = ("base_rate", "logistic_regression", "decision_tree", "tuned_trees", "neural_network", "hazard_blend")
 _BLEND = ("tuned_trees", "neural_network")
 RESAMPLES = 1_000
-_SHOWN = 20  # columns of the table of importances
+_SHOWN = 20  # columns in the table of importances
 PART = "shoplens_part"
 _REPEATS = 10
 _ROWS = 10_000  # test rows whose columns are shuffled; with more, the variation between shuffles dominates anyway
-_PASSES, _FEWEST, _SHOWN_ROWS = 16, 4, 400_000  # epochs of a small table, of a large one, and rows shown in all
+_PASSES, _FEWEST, _SHOWN_ROWS = 16, 4, 400_000  # epochs for a small table, for a large one, and rows over all epochs
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Trained:
 
 
 def table_recipe(rows: int, seed: int, false_alarm_cost: float) -> Recipe:
-    """Return the parameters of the models of a table with so many training rows."""
+    """Return the parameters of the models of a table with `rows` training rows."""
     size = SequenceNetworkParams(length=1, heads=1, width=64, blocks=2, dropout=0.3)
     loop = SequenceLoopParams(
         epochs=min(_PASSES, max(_FEWEST, _SHOWN_ROWS // max(rows, 1))),
@@ -118,9 +118,9 @@ class Request:
         keep_duplicates: Whether exact duplicates count as separate rows.
         seed: Seed of all random numbers.
         models: Names of models, from simple to complex.
-        group: The column that identifies people, or "none"; default: the one whose IDs repeat.
+        group: The column that identifies people, or "none"; default: an ID column whose values repeat.
         dates: "day-first" or "month-first", for ambiguous dates.
-        false_alarm_cost: Cost of a false alarm, in true rows that are missed; it decides the threshold.
+        false_alarm_cost: Cost of a false alarm, in units of the cost of a missed true row; it decides the threshold.
     """
 
     data: Path
@@ -270,7 +270,7 @@ def write_results(found: Analysis, folder: Path) -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    """Escape a cell of a Markdown table, which a bar or a line break would end."""
+    """Escape a cell of a Markdown table: a bar or a line break would end it."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 

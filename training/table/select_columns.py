@@ -1,8 +1,8 @@
 """Column selection: drop constants, row identifiers and leaks, as determined on the training rows.
 
-A leak reveals the target (docs/decisions/2026-11-25-leaks-in-a-table.md). If a column has a value (a number: is not
-zero; a boolean: is true) almost only when the target is true, it was recorded after the outcome. If a column on its own
-ranks unseen rows almost perfectly, it is the target under another name.
+A leak reveals the target (docs/decisions/2026-11-25-leaks-in-a-table.md). A column that has a value (a number: is not
+zero; a boolean: is true) almost only when the target is true was recorded after the outcome. A column that on its own
+ranks unseen rows almost perfectly is the target under another name.
 """
 
 import re
@@ -22,8 +22,8 @@ from training.table.clean import Cleaned
 from training.table.columns import Column
 from training.table.split import Split
 
-# Among rows with a value, a false target is at least a hundred times rarer than overall, and at least half of the rows
-# with a true target have a value.
+# A leak: among rows with a value, a false target is at least a hundred times rarer than overall, and at least half of
+# the rows with a true target have a value.
 IMPURE, COVERED = 0.01, 0.5
 _FEWEST = 10  # fewer rows may agree by chance
 # PageValues, the strongest legitimate column that we have seen, reaches 0.86, and the best model on its table 0.93. A
@@ -41,7 +41,7 @@ def reveals_target(state: NDArray[np.bool_], label: NDArray[np.int8]) -> bool:
 
 
 def _presence_leak(values: pl.Series, label: NDArray[np.int8]) -> str | None:
-    """Return why the presence of a value (a number other than zero, a true) is a leak, None if it is not."""
+    """Return why the presence of a value (nonzero for numbers, true for booleans) is a leak; None if it is not."""
     words, there = ("filled", "missing"), values.is_not_null()
     if values.dtype == pl.Float64:
         words, there = ("not zero", "zero or missing"), values.fill_null(0.0) != 0
@@ -105,14 +105,14 @@ def reason_to_drop(column: Column, values: pl.Series) -> str | None:
     if distinct > _ID_SHARE * len(filled) and named:
         return f"identifies rows: {distinct:,} distinct values in {len(filled):,} rows with a value"
     if column.kind == "number" and distinct == len(filled):
-        numbers = filled.to_numpy()  # nearly consecutive: a split of 60% leaves gaps
+        numbers = filled.to_numpy()  # may be nearly consecutive: a split of 60% leaves gaps
         if (numbers == np.floor(numbers)).all() and numbers.max() - numbers.min() <= 2 * distinct:
             return f"identifies rows: {distinct:,} consecutive whole numbers, each once"
     return None
 
 
 def select_columns(cleaned: Cleaned, divided: Split, keep: frozenset[str], seed: int) -> Selection:
-    """Select the input columns by the training rows, dropping none of `keep`.
+    """Select the input columns on the training rows; those in `keep` are never dropped.
 
     Raises:
         SettingsError: `keep` names a column that does not exist.

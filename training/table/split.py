@@ -1,7 +1,7 @@
 """Split rows into train, validation and test: by time if there is a time column, else stratified and seeded.
 
-Copies of a row are always in the same part. Without a time, so are all rows of a person, if a column identifies people:
-the model is then evaluated on unseen people.
+Copies of a row are always in the same part. Without a time column, so are all rows of a person if a column identifies
+people: the model is then evaluated on unseen people.
 """
 
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class Split:
         part: (rows,) index into PARTS.
         how: Human-readable description of the split.
         copies: Number of rows with a target in the whole file that are exact copies of an earlier row.
-        would_cross: Number of test rows with an exact copy in train or validation, if the whole file were split by a
-            plain stratified split.
+        would_cross: Number of test rows with an exact copy in train or validation if a plain stratified split divided
+            the whole file.
         crossing: Number of such test rows in this split.
-        people: (rows,) group numbers, equal for rows of one person; unique per row if no column identifies people.
+        people: (rows,) group numbers, the same for all rows of a person; unique per row if no column identifies people.
         group: The column that identifies people, if any.
         known_people: Number of test rows of people who also have rows in train or validation.
     """
@@ -103,7 +103,7 @@ def crossing(part: NDArray[np.int8], group: NDArray[np.int64]) -> int:
 
 
 def person_numbers(cleaned: Cleaned) -> NDArray[np.int64]:
-    """Return (rows,) numbers, equal for the rows of one person, or for copies where no column identifies people.
+    """Return (rows,) group numbers: rows of one person share one; if no column identifies people, copies do.
 
     A row without a person is grouped with its copies.
     """

@@ -1,1 +1,1 @@
-"""Sequence models that learn at every position: one encoder per file, behind the contract of `encoder.py`."""
+"""Sequence models with a loss at every position: one encoder per file, with the contract of `encoder.py`."""

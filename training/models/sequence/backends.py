@@ -1,4 +1,4 @@
-"""Operations whose fast form depends on Keras's backend; elsewhere, only Keras's own API is used."""
+"""Operations whose fastest form depends on Keras's backend; all other code uses only Keras's own API."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from keras import ops
 def softmax_chunk() -> int | None:
     """Return how many positions of each row the full softmax takes at once; None for all.
 
-    TensorFlow's operations write what they compute to memory, so a chunk's logits should fit the cache: ten positions
-    of 32 rows were the fastest on two cores. XLA fuses the operations itself.
+    TensorFlow's operations write their results to memory, so a chunk's logits should fit the cache: ten positions of 32
+    rows were the fastest on two cores. XLA fuses the operations, so it needs no chunks.
     """
     return 10 if keras.backend.backend() == "tensorflow" else None
 
 
 def table_lookup(table: Any, index: Any) -> Any:
-    """Return `table[index]` for a short table, with a gradient that many equal indexes do not slow down.
+    """Return `table[index]` for a short table; its gradient stays fast if many indexes are equal.
 
     Args:
         table: (buckets,).
@@ -42,21 +42,21 @@ def table_lookup(table: Any, index: Any) -> Any:
 def table_rows(table: Any, index: Any, *, sparse: bool = False) -> Any:
     """Return `table[index]`, (..., width).
 
-    TensorFlow's own gradient is a list of rows in which an item can occur twice, and the norm of that list, by which
-    gradients are clipped, is not the norm of the gradient.
+    TensorFlow's own gradient is a list of rows in which a row can occur twice. Clipping would use the norm of this
+    list, which is not the norm of the gradient.
 
     Args:
         table: (rows, width).
         index: int32, any shape.
-        sparse: With TensorFlow, keep that list; `clip_by_global_norm` adds up what belongs to one row. If not, the
-            gradient is dense, which is faster for tables of which a step reads most rows.
+        sparse: Whether to keep that list, with TensorFlow; `clip_by_global_norm` adds up the entries of each row. If
+            not, the gradient is dense, which is faster if a step reads most rows of the table.
     """
     if keras.backend.backend() != "tensorflow":
         return ops.take(table, index, axis=0)
     if sparse:
         import tensorflow as tf
 
-        return tf.gather(table.value, index)  # of the variable itself: a tensor would be a copy of the table
+        return tf.gather(table.value, index)  # from the variable itself: a tensor would be a copy of the table
     rows, width = table.shape
 
     @ops.custom_gradient
@@ -80,7 +80,7 @@ def _native(variable: Any) -> Any:
 
 
 def _unique_rows(gradient: Any) -> Any:
-    """Return a gradient in which a row occurs once."""
+    """Return a gradient in which each row occurs once."""
     if not _is_sparse(gradient):
         return gradient
     import tensorflow as tf
@@ -91,7 +91,7 @@ def _unique_rows(gradient: Any) -> Any:
 
 
 def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
-    """Return gradients scaled so that their norm together is at most `norm`; sparse ones stay sparse."""
+    """Return gradients scaled so that their global norm is at most `norm`; sparse ones stay sparse."""
     unique = [_unique_rows(one) for one in gradients]
     squares = [ops.sum(ops.square(one.values if _is_sparse(one) else one)) for one in unique]
     scale = norm / ops.maximum(ops.sqrt(ops.sum(ops.stack(squares))), norm)
@@ -110,7 +110,7 @@ class TouchedRows:
     """The rows of a table that have a gradient.
 
     Args:
-        gradient: (rows, width), dense, or TensorFlow's list of rows in which none occurs twice.
+        gradient: (rows, width), dense, or TensorFlow's list of rows, each at most once.
 
     Attributes:
         gradient: The gradient of the touched rows, or, if it was dense, of all rows.
@@ -130,7 +130,7 @@ class TouchedRows:
         return tf.gather(_native(variable), self._rows)
 
     def write(self, variable: Any, value: Any) -> None:
-        """Write what belongs to `gradient` to the rows of a variable that it touches."""
+        """Write `value`, which has the rows of `gradient`, to the touched rows of a variable."""
         if self._rows is None:
             variable.assign(ops.where(self._touched, value, ops.convert_to_tensor(variable)))
             return
@@ -142,7 +142,7 @@ class TouchedRows:
 def sum_over_workers(values: list[Any]) -> list[Any]:
     """Return the sums of tensors over the processes that train together; see `workers`.
 
-    JAX's tensors are those of all processes, so there is nothing to add.
+    JAX's tensors already cover all processes, so there is nothing to add.
     """
     if keras.backend.backend() != "tensorflow":
         return values

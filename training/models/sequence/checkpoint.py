@@ -1,4 +1,4 @@
-"""Everything that a training run needs to continue after it was killed, in one file."""
+"""Checkpoints: one file with everything that a killed training run needs to continue."""
 
 import json
 import zipfile
@@ -29,7 +29,7 @@ def save_checkpoint(model: keras.Model, path: Path, about: dict[str, Any], best:
         about: The progress of the training, JSON-serializable.
         best: The best weights so far; may be empty.
     """
-    # Not numpy.savez, which takes all arrays at once: the tables of a large catalogue are copied one after the other.
+    # Not numpy.savez, which needs all arrays at once: the tables of a large catalogue are copied one at a time.
     with whole_file(path) as work, zipfile.ZipFile(work, "w") as archive:
 
         def write(name: str, value: NDArray[Any]) -> None:
@@ -44,7 +44,7 @@ def save_checkpoint(model: keras.Model, path: Path, about: dict[str, Any], best:
 
 
 def load_checkpoint(model: keras.Model, path: Path) -> tuple[dict[str, Any], Arrays] | None:
-    """Restore what `save_checkpoint` wrote and return its `about` and `best`; None if there is no such file.
+    """Restore the state that `save_checkpoint` wrote and return its `about` and `best`; None if there is no such file.
 
     Raises:
         ModelError: the file is of another model.

@@ -18,10 +18,10 @@ class Size:
     """The size of an encoder.
 
     Attributes:
-        width: Numbers per state.
+        width: Length of a state vector.
         blocks: Residual blocks.
         heads: Attention heads; `width` is a multiple of it. Ignored by encoders without attention.
-        length: Most events that a state sees.
+        length: Maximum number of events that a state sees.
         dropout: Share of values dropped in training.
     """
 
@@ -41,12 +41,12 @@ class Size:
 
 
 class Encoder(layers.Layer):
-    """Maps item vectors to states, (batch, length, width) both.
+    """Maps item vectors to states, both (batch, length, width).
 
-    The state at a position depends only on the positions of the same segment up to and including it, whatever else is
-    in the row. The context holds, (batch, length) int32 each: `segment` (0 is padding), `position` within the segment,
-    `time` of each event, and `asked`, the moment that the prediction is for: the time of the event itself in a model
-    that is not told when the next one will be.
+    The state at a position depends only on positions of the same segment up to and including it, whatever else is in
+    the row. The context has, each as int32 (batch, length): `segment` (0 is padding), `position` within the segment,
+    `time` of each event, and `asked`, the time of the prediction: that of the event itself, unless the model is
+    time-aware.
 
     Attributes:
         name_: The encoder's name on the command line.
@@ -66,11 +66,11 @@ class Encoder(layers.Layer):
         return layers.Dropout(self.size.dropout, seed=next(self._seeds), dtype=self.dtype_policy)
 
     def small(self) -> keras.initializers.Initializer:
-        """Return the initializer of a table, with a seed of its own."""
+        """Return the initializer of a table, with its own seed."""
         return keras.initializers.RandomNormal(stddev=0.02, seed=next(self._seeds))
 
     def glorot(self) -> keras.initializers.Initializer:
-        """Return the initializer of a matrix, with a seed of its own: Keras would draw one from Python's `random`."""
+        """Return the initializer of a matrix, with its own seed; Keras would draw one from Python's `random`."""
         return keras.initializers.GlorotUniform(seed=next(self._seeds))
 
     def dense(self, width: int, **more: Any) -> layers.Layer:

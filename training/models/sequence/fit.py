@@ -1,4 +1,4 @@
-"""Training of a sequence model: seeded batches, AdamW with warm-up and averaged weights, resumable at any moment."""
+"""Training of a sequence model: seeded batches, AdamW with warm-up, averaged weights, checkpoints to resume from."""
 
 import itertools
 import time
@@ -24,27 +24,27 @@ from training.models.sequence.workers import Workers
 Log = Callable[[str], None]
 _CHECKPOINT = "training.npz"
 _COUNTED = 5_000  # users whose targets are counted at once
-_ROUND_STEPS = 1000  # at most this many steps are lost with a killed process
+_ROUND_STEPS = 1000  # a killed process loses at most this many steps
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained. The same defaults serve every file.
+    """How a model is trained; the defaults are the same for every file.
 
     Attributes:
-        epochs: Passes over the events, at most.
+        epochs: Maximum number of passes over the events.
         patience: Evaluations without a better score before training stops.
         evaluate_every: Epochs between two evaluations.
         rows: Packed rows per step.
         learning_rate: Highest learning rate.
-        warmup_steps: Steps over which it rises from 0.
-        schedule: What follows: "constant", or "cosine" down to 1% at the last epoch.
-        weight_decay: Of matrices; vectors and embedding tables are not decayed.
-        clip: Largest norm of all gradients together.
+        warmup_steps: Steps over which the learning rate rises from 0.
+        schedule: The learning rate after the warm-up: "constant", or "cosine" down to 1% at the last epoch.
+        weight_decay: Weight decay of matrices; vectors and embedding tables are not decayed.
+        clip: Maximum global norm of the gradients.
         average: Momentum of the averaged weights (EMA) that are evaluated and kept; 0 keeps the last weights.
         popularity: Negatives are drawn in proportion to count ** popularity.
-        seed: Seed of batches and negatives; the model has its own for weights and dropout.
-        max_seconds: Training stops at the end of the round that exceeds this.
+        seed: Seed of batches and negatives; the model has its own seed for weights and dropout.
+        max_seconds: Training stops at the end of the round in which it exceeds this time.
     """
 
     epochs: int = 50
@@ -77,13 +77,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training run did.
+    """The outcome of a training run.
 
     Attributes:
         epochs: Passes over the events.
         best_epoch: The epoch whose weights were kept.
         best_score: Its score.
-        positions: Targets learned from, each as often as it was seen.
+        positions: Number of targets, each counted as often as it was trained on.
         seconds: Time of the training steps, without evaluations.
         positions_per_second: Speed after the first round, which compiles the step.
         losses: Mean loss of each round.
@@ -103,7 +103,7 @@ class Outcome:
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear warm-up, then constant, or a cosine down to 1% of the highest rate."""
+    """A linear warm-up, then a constant rate, or a cosine down to 1% of the highest rate."""
 
     def __init__(self, highest: float, warmup: int, steps: int, *, cosine: bool) -> None:
         self.highest, self.warmup, self.steps, self.cosine = highest, warmup, steps, cosine
@@ -128,7 +128,7 @@ def weights(model: keras.Model) -> Arrays:
 
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
-    """Give the model its averaged weights within the block, if it has any and has learned."""
+    """Give the model its averaged weights within the block, if it has any and has been trained."""
     optimizer = model.optimizer
     if not optimizer.use_ema or optimizer.done == 0:
         yield
@@ -148,7 +148,7 @@ def _optimizer(model: SequenceModel, training: Training, steps: int) -> RowAdamW
     optimizer = RowAdamW(
         _Schedule(training.learning_rate, training.warmup_steps, steps, cosine=cosine),
         weight_decay=training.weight_decay,
-        beta_2=0.98,  # as SASRec's authors
+        beta_2=0.98,  # as in SASRec's own code
         global_clipnorm=training.clip,
         use_ema=training.average > 0,
         ema_momentum=training.average or 0.5,  # unused at 0, but must be positive
@@ -160,7 +160,7 @@ def _optimizer(model: SequenceModel, training: Training, steps: int) -> RowAdamW
 
 
 def prepare(batch: Batch, negatives: Negatives | None, step: int) -> tuple[dict[str, Any], Any]:
-    """Return a batch as Keras takes it: the inputs of the model and its loss, and the targets."""
+    """Return a batch in the form that Keras expects: the inputs of the model and of its loss, and the targets."""
     inputs = {name: batch[name] for name in CONTEXT}
     if negatives is not None:
         drawn = negatives.draw(step)
@@ -176,14 +176,14 @@ class Trainer:
         model: An untrained model.
         sequences: The events.
         begin: First event of each history, (users,).
-        end: One past its last event, (users,).
+        end: One past the last event of each history, (users,).
         training: How to train.
         evaluate: Returns the score of the model, higher is better. Without it, the last weights are kept.
-        folder: Where the checkpoint is kept; None keeps none.
+        folder: The folder of the checkpoint; None for no checkpoint.
         log: Receives a line of progress about every `log_seconds`.
         log_seconds: See `log`.
-        workers: The processes that share the work; each has a trainer with the same arguments, and a `folder` of its
-            own. The model must have been created in their scope.
+        workers: The processes that share the work; each has a trainer with the same arguments, and its own `folder`.
+            The model must have been created in their scope.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Trainer:
             begin, end = begin[usable], end[usable]
         self.packing = Packing(sequences, begin, end, model.size.length, training.rows)
         self.negatives = self._negatives()
-        # An epoch is cut into equal rounds, because a checkpoint is written after each.
+        # An epoch is divided into equal rounds; a checkpoint is written after each.
         batches = self.packing.count(training.seed, 0, 0)
         self.rounds_per_epoch = -(-batches // _ROUND_STEPS)
         self.round_steps = -(-batches // self.rounds_per_epoch)
@@ -238,10 +238,10 @@ class Trainer:
         return Negatives(counts, output.negatives, self.training.popularity, self.training.seed)
 
     def batches(self, step: int, counted: list[int]) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Yield batches from a step on, without end, and append the number of targets of each to `counted`.
+        """Yield batches from a step on, endlessly, and append the number of targets of each to `counted`.
 
-        A pass can have a few batches more or fewer than the first one, whose number is that of an epoch: what is
-        missing is taken from a second pass.
+        An epoch has as many batches as the first pass. Another pass can have a few more or fewer; missing ones come
+        from a second pass.
         """
         for epoch in itertools.count(step // self.steps_per_epoch):
             at = step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0
@@ -266,8 +266,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train until epochs, patience or time run out; the model keeps its best averaged weights.
 
-        If `folder` holds a checkpoint, training continues after it and ends with the weights that it would have had
-        without the interruption.
+        If `folder` holds a checkpoint, training continues from it and ends with the same weights as without the
+        interruption.
         """
         self.compile()
         progress = _Progress()
@@ -301,7 +301,7 @@ class Trainer:
 
 @dataclass
 class _Progress:
-    """What a checkpoint keeps besides the variables; `timed` leaves out the round in which the step was compiled."""
+    """What a checkpoint stores besides the variables; `timed_…` exclude the round in which the step was compiled."""
 
     round: int = 0
     positions: int = 0
@@ -326,7 +326,7 @@ class _Progress:
 
 
 class _Rounds(keras.callbacks.Callback):
-    """After each round of steps: the evaluation if one is due, the checkpoint, and whether to go on."""
+    """After each round of steps: evaluates if it is due, writes the checkpoint, and decides whether to continue."""
 
     def __init__(self, trainer: Trainer, progress: _Progress, counted: list[int]) -> None:
         super().__init__()

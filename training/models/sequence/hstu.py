@@ -1,7 +1,7 @@
 """HSTU: gated attention with pointwise SiLU weights (Zhai et al., 2024, section 3, equations 1 to 3).
 
-The moment that is asked about enters through the attention's bias, as in the authors' code: a query is compared with an
-event by the time from that event to the moment asked. A history-only model asks at the time of its last event.
+The time of the prediction enters through the attention's bias, as in the authors' code: the bias of an event depends on
+the time from that event to the prediction. Without time awareness, the prediction is at the time of the last event.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ _GAPS = 80  # buckets; the last one begins at exp(79 * .301), some 700 years
 
 
 def gap_buckets(time: Any, asked: Any) -> Any:
-    """Return the bucket of the time from each event (columns) to each moment asked (rows), int32 (batch, n, n)."""
+    """Return the bucket of the time from each event (columns) to each prediction (rows), int32 (batch, n, n)."""
     gap = ops.maximum(ops.expand_dims(asked, 2) - ops.expand_dims(time, 1), 0)
     bucket = ops.floor(ops.log1p(ops.cast(gap, "float32")) / _GAP_STEP)
     return ops.cast(ops.minimum(bucket, _GAPS - 1), "int32")
 
 
 class Bias(layers.Layer):
-    """A bias per distance in positions, and one per bucket of the time between, shared by all heads."""
+    """A bias per distance in positions, and one per bucket of the time difference, shared by all heads."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(dtype=encoder.dtype_policy)
@@ -33,7 +33,7 @@ class Bias(layers.Layer):
         self.by_gap = self.add_weight(shape=(_GAPS,), initializer=encoder.small(), name="by_gap")
 
     def call(self, buckets: Any) -> Any:
-        """Return (batch, 1, n, n); entries above the diagonal mean nothing and are masked by the caller."""
+        """Return (batch, 1, n, n); entries above the diagonal are meaningless, and the caller masks them."""
         place = ops.arange(buckets.shape[1])
         distance = ops.maximum(ops.expand_dims(place, 1) - ops.expand_dims(place, 0), 0)
         bias = ops.take(self.by_distance, distance) + table_lookup(self.by_gap, buckets)

@@ -24,12 +24,12 @@ class Output:
 
     Attributes:
         loss: "full" (softmax over all items), "sampled" (softmax over shared negatives) or "gbce".
-        cosine: Score by the cosine instead of the dot product; needs a temperature well below 1.
-        temperature: Divides the scores.
+        cosine: Whether scores are cosines instead of dot products; this needs a temperature well below 1.
+        temperature: The number by which scores are divided.
         smoothing: Label smoothing; "full" only.
         negatives: Shared negatives per step; "sampled" and "gbce" only.
         calibration: t of gBCE.
-        chunk: Positions of each row per step of the full softmax; None takes what suits the backend.
+        chunk: Positions of each row that the full softmax takes at once; None for the default of the backend.
     """
 
     loss: Loss = "full"
@@ -54,25 +54,25 @@ class ItemVectors(layers.Layer):
 
     Args:
         items: The number of items.
-        width: Numbers per vector.
+        width: Length of a vector.
         seed: Seed of the vectors.
-        sparse: Whether a training step reads few of them; see `backends.table_rows`.
+        sparse: Whether a training step reads few of the vectors; see `backends.table_rows`.
         more: Arguments of a layer.
     """
 
     def __init__(self, items: int, width: int, seed: int, *, sparse: bool, **more: Any) -> None:
         super().__init__(**more)
         self.items, self.width, self.sparse = items, width, sparse
-        # Small: the input is added to every block's output, and a long vector would first predict its own item again.
+        # Small, because the input is added to every block's output: long vectors would at first predict their own item.
         normal = keras.initializers.RandomNormal(stddev=0.02, seed=1000 * seed)
         self.table = self.add_weight(shape=(items + 1, width), initializer=normal, name="table")
 
     def call(self, item: Any) -> Any:
-        """Return (..., width) of item numbers, (...)."""
+        """Return the vectors, (..., width), of item numbers, (...)."""
         return ops.cast(self.rows(item), self.compute_dtype)
 
     def rows(self, item: Any) -> Any:
-        """Return the same in the precision of the table."""
+        """Return the same vectors in the precision of the table."""
         return table_rows(self.table, item, sparse=self.sparse)
 
 
@@ -89,7 +89,7 @@ class SequenceModel(keras.Model):
         size: The encoder's size.
         output: Scores and loss.
         seed: Seed of the weights and the dropout masks.
-        time_aware: Whether the encoder is told the time that is asked about. If not, it asks at the last event's time.
+        time_aware: Whether the encoder gets the time of the prediction. If not, it uses the time of the last event.
         precision: Keras dtype policy of the encoder: "float32", "mixed_bfloat16" or "mixed_float16". Scores and losses
             are float32.
     """
@@ -136,22 +136,22 @@ class SequenceModel(keras.Model):
         return x * self.size.width**0.5
 
     def catalogue(self) -> Any:
-        """Return the output row of each item, float32 (items, width): row k is that of item k + 1."""
+        """Return the output vector of each item, float32 (items, width); row k belongs to item k + 1."""
         table = ops.convert_to_tensor(self.vectors.table)[1:]
         return _unit(table) if self.output_.cosine else table
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the sum of the losses over the number of positions that have a target, in all processes together.
+        """Return the sum of the losses divided by the number of positions with a target in all processes.
 
         Args:
-            x: The inputs; with sampled negatives also `negatives`, (n,), and the logs of their expected counts,
-                `log_expected`, (n,), and of the targets', `log_expected_target`, (batch, length).
+            x: The inputs; with sampled negatives, also `negatives`, (n,), and the logarithms of the expected counts of
+                negatives, `log_expected`, (n,), and of targets, `log_expected_target`, (batch, length).
             y: Target items, int32 (batch, length), 0 where there is none.
             y_pred: What `call` returned.
             sample_weight: Not used.
-            training: Not used: there is no regularization that depends on it.
+            training: Not used: no regularization depends on it.
         """
         weight = ops.cast(y > 0, "float32")
         target = ops.maximum(y - 1, 0)

@@ -1,4 +1,4 @@
-"""Shared negatives of a training step: the same for the same seed and step, whatever the backend."""
+"""Shared negatives of a training step; they depend on the seed and the step, not on the backend."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ class Negatives:
     Args:
         counts: How often each item was a target in training, (items,).
         number: Draws per step.
-        power: 0 draws uniformly, 1 by popularity. Every item has at least the count 1.
+        power: 0 draws uniformly, 1 by popularity. Every item's count is at least 1.
         seed: Seed of the training.
     """
 

@@ -10,7 +10,7 @@ _TAPS = 3
 
 
 def earlier(x: Any, segment: Any, steps: int) -> Any:
-    """Return the vector `steps` positions earlier, zero where that is another segment, (batch, length, width)."""
+    """Return the vector `steps` positions earlier, zero if that is in another segment, (batch, length, width)."""
     length = x.shape[1]
     moved = ops.pad(x, ((0, 0), (steps, 0), (0, 0)))[:, :length]
     same = ops.pad(segment, ((0, 0), (steps, 0)))[:, :length] == segment
@@ -18,7 +18,7 @@ def earlier(x: Any, segment: Any, steps: int) -> Any:
 
 
 class CausalConvolution(layers.Layer):
-    """A convolution over the position and two before it, `dilation` apart, that stops at the segment's first event."""
+    """A convolution over a position and two earlier ones, `dilation` apart, within the same segment."""
 
     def __init__(self, encoder: Encoder, dilation: int) -> None:
         super().__init__(dtype=encoder.dtype_policy)
@@ -32,7 +32,7 @@ class CausalConvolution(layers.Layer):
 
 
 class NextItNet(Encoder):
-    """Each block has two convolutions, of dilation d and 2d, with d = 1, 4, 16, …: 200 events from the fourth on."""
+    """Each block has two convolutions, of dilation d and 2d, with d = 1, 4, 16, …; four blocks see 200 events."""
 
     name_ = "nextitnet"
 

@@ -1,4 +1,4 @@
-"""AdamW for sequence models: item vectors of a large catalogue change only where a step read them."""
+"""AdamW for sequence models: of a large catalogue, a step changes only the item vectors that it reads."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from training.models.sequence import backends
 
 
 class RowAdamW(keras.optimizers.AdamW):
-    """AdamW whose row tables are updated in the rows that have a gradient: time and memory of a step follow the batch.
+    """AdamW that updates only table rows with a gradient: time and memory of a step depend on the batch, not the table.
 
-    The moments of a row stay as they are while nothing reads it ("lazy Adam"), and its average is brought up to date
-    when it is read again, exactly: the row was constant meanwhile. Other variables are treated as by AdamW.
+    The moments of a row stay unchanged while no step reads it ("lazy Adam"). Its average is brought up to date when it
+    is read again; this is exact, because the row was constant meanwhile. Other variables are updated as by AdamW.
 
     Args:
-        tables: Trainable variables of shape (rows, width) to treat so; they must be excluded from weight decay.
+        tables: Trainable variables of shape (rows, width) to update by row; they must be excluded from weight decay.
         more: Arguments of `keras.optimizers.AdamW`; `global_clipnorm` is required.
     """
 
@@ -29,7 +29,7 @@ class RowAdamW(keras.optimizers.AdamW):
     def build(self, var_list: list[Any]) -> None:
         """Create the moments and averages, and the last step of each row of a table.
 
-        Call it before the first step: within a compiled step, the averages would start again in every step.
+        Call it before the first step: in a compiled step, the averages would be reset at every step.
         """
         if self.built:
             return
@@ -40,18 +40,18 @@ class RowAdamW(keras.optimizers.AdamW):
                 average.assign(np.array(ops.convert_to_numpy(variable)))  # JAX would donate a shared array twice
                 steps = self.add_variable((variable.shape[0], 1), dtype="int32", name="last_step")
                 self._row_averages[variable.path] = average, steps
-                self._model_variables_moving_average[number] = None  # Keras leaves these alone
+                self._model_variables_moving_average[number] = None  # so Keras does not update it
 
     def _clip_gradients(self, grads: list[Any]) -> list[Any]:
-        """Clip to the norm of the gradients of all workers together; Keras would clip before it adds them up."""
+        """Clip by the norm of the gradients summed over all workers; Keras would clip before summing."""
         return backends.clip_by_global_norm(backends.sum_over_workers(grads), self.global_clipnorm)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
-        """Return them: clipping has added them up. Called with TensorFlow only."""
+        """Return the gradients unchanged: clipping has summed them. Called with TensorFlow only."""
         return list(grads_and_vars)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update a variable and its moments; of a table also the averages, all in the rows that have a gradient."""
+        """Update a variable and its moments; for a table, also the averages, and only rows that have a gradient."""
         number = self._get_variable_index(variable)
         path = self._trainable_variables[number].path
         if path not in self._tables:
@@ -77,7 +77,7 @@ class RowAdamW(keras.optimizers.AdamW):
         rows.write(variable, new)
 
     def finalize_variable_values(self, var_list: list[Any]) -> None:
-        """Leave the weights as they are: the training keeps the best of the averages, not the last."""
+        """Leave the weights unchanged: training keeps the best averages, not the last ones."""
 
     @property
     def done(self) -> int:

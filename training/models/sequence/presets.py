@@ -1,4 +1,4 @@
-"""The encoders by name, and the sizes that grow from a laptop to a GPU by one word."""
+"""The encoders by name, and presets of their size, from a laptop to a GPU."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""GRU4Rec and an LSTM (Hidasi et al., 2016), whose state starts anew at each segment of a packed row."""
+"""GRU4Rec and an LSTM (Hidasi et al., 2016), whose state is reset at each segment of a packed row."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from training.models.sequence.encoder import Context, Encoder
 
 
 class FreshStart(layers.Layer):
-    """A cell whose state is zero before each input whose last number is 1."""
+    """A cell whose state is reset to zero before each input whose last number is 1."""
 
     def __init__(self, cell: layers.Layer, **more: Any) -> None:
         super().__init__(**more)
@@ -27,7 +27,7 @@ class FreshStart(layers.Layer):
         return self.cell(inputs[:, :-1], states, training=training)
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        """Return the cell's."""
+        """Return the initial state of the cell."""
         return self.cell.get_initial_state(batch_size)
 
 

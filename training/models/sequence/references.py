@@ -1,4 +1,4 @@
-"""Counts and neighbours over the same sequences: what a person would use before any network."""
+"""Counts and neighbours over the same sequences: the simple methods that a network must beat."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def _training_events(split: Split) -> tuple[Longs, Longs]:
 
 
 def _history(sequences: Sequences, queries: Queries, decay: float) -> sp.csr_array:
-    """Return each query's items weighted by decay ** (events since), (queries, items), repeats added up."""
+    """Return each query's items weighted by decay ** (events since), (queries, items); repeats are added up."""
     event, row = ragged_ranges(queries.begin, queries.target - queries.begin)
     age = queries.target[row] - 1 - event
     weight = (decay**age).astype(np.float32)
@@ -55,7 +55,7 @@ def _history(sequences: Sequences, queries: Queries, decay: float) -> sp.csr_arr
 
 
 class Popularity(Reference):
-    """The number of training events of each item, over the latest share of the training time if there are times."""
+    """The number of training events of each item; if there are times, only in the latest share of the training time."""
 
     name = "popularity"
     settings = (1.0, 0.3, 0.1)
@@ -76,7 +76,7 @@ class Popularity(Reference):
 
 
 class ItemKNN(Reference):
-    """The sum over a user's items of their cosine similarity to each item, the latest weighted most.
+    """The sum over a user's items of their cosine similarity to each item, with more weight for later ones.
 
     (Deshpande & Karypis, 2004, section 4.) The setting is the decay per event.
     """
@@ -97,7 +97,7 @@ class ItemKNN(Reference):
 class Transitions(Reference):
     """How often each item followed one of the user's latest items: 1 / distance per pair within ten events.
 
-    The setting is the decay per event of the user's own items.
+    The setting is the decay per event of the weights of the user's own items.
     """
 
     name = "transitions"
@@ -164,7 +164,7 @@ class PersonalFrequency(Reference):
 
 
 def _user_items(split: Split) -> sp.csr_array:
-    """Return 1 where a history has an item, (histories, items)."""
+    """Return a matrix that is 1 where a history has an item, (histories, items)."""
     event, row = _training_events(split)
     shape = (len(split.begin), split.sequences.items)
     users = sp.csr_array((np.ones(len(event), np.float32), (row, split.sequences.item[event] - 1)), shape=shape)
@@ -201,7 +201,7 @@ def _nearest(block: sp.csr_array, first: int) -> sp.csr_array:
 
 
 def reference_models(split: Split) -> dict[str, type[Reference]]:
-    """Return the references that fit a file, by name."""
+    """Return the references that are feasible for a file, by name."""
     found: list[type[Reference]] = [Popularity, PersonalFrequency, ItemKNN, Transitions]
     if split.sequences.items <= EASE_ITEMS:
         found.append(Ease)

@@ -19,8 +19,8 @@ _QUERIES = 16_384  # queries whose windows are packed at once
 def query_windows(queries: Queries, length: int) -> Windows:
     """Return windows in which every query has its last `length` events, or all if there are fewer.
 
-    Queries whose whole history fits share the user's window: a causal encoder answers them in one pass. A later query
-    has a window of its own, of which only the last position counts.
+    Queries whose whole history fits share one window per user: a causal encoder answers them in one pass. Each later
+    query has its own window, of which only the last position is used.
     """
     near = queries.target - queries.begin <= length
     begin, where = np.unique(queries.begin[near], return_inverse=True)
@@ -71,11 +71,11 @@ class ModelScorer:
         """Return the k best items of each user and their scores, (users, k), best first.
 
         Args:
-            history: What each user did; each must have at least one event.
-            k: Items to return; at most the catalogue.
-            mask_seen: Leave out the items of the history.
-            asked: The moment that each recommendation is for, in Unix seconds, (users,); None: the user's last event.
-                Read by a time-aware model only.
+            history: The events of each user, at least one.
+            k: Items to return, at most all of the catalogue.
+            mask_seen: Whether to leave out the items of the history.
+            asked: The time of each recommendation, in Unix seconds, (users,); None for the time of the user's last
+                event. Only a time-aware model reads it.
         """
         k = min(k, len(self._table))
         found, value = [], []

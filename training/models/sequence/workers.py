@@ -1,7 +1,7 @@
 """Training in several processes, on one machine or many: each computes some rows of every batch.
 
-The processes read the same data and draw the same batches. Gradients and the number of targets are added up before
-gradients are clipped, so that a step is that of one process with all rows. Dropout masks repeat between the processes.
+The processes read the same data and draw the same batches. Gradients and target counts are summed over the processes
+before clipping, so a step equals that of one process with all rows. Dropout masks are the same in all processes.
 """
 
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ import numpy as np
 
 from shoplens.errors import ModelError
 
-_SHARED = ("negatives", "log_expected")  # inputs without a row per history
+_SHARED = ("negatives", "log_expected")  # inputs that all rows share
 
 
 class Workers:
@@ -22,7 +22,7 @@ class Workers:
 
     Args:
         addresses: `host:port` of each process, in the same order in all of them.
-        index: Which of them this process is, from 0.
+        index: The place of this process among them, from 0.
 
     Raises:
         ModelError: fewer than two addresses, no such index, or a backend other than TensorFlow.
@@ -58,8 +58,8 @@ class Workers:
     def attach(self, model: Any) -> None:
         """Make `model.fit` compute each step together with the other processes; call it after `model.compile`.
 
-        Keras 3.15's own loop fails with this strategy: it takes the mean of values that are distributed without
-        recognizing them, and reduces the scalar loss along an axis (keras#20585, tensorflow#72388).
+        Keras 3.15's own loop fails with this strategy: it takes the mean of distributed values without recognizing
+        them, and reduces the scalar loss along an axis (keras#20585, tensorflow#72388).
         """
         import tensorflow as tf
 
