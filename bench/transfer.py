@@ -1,8 +1,8 @@
 """Does a content map learned in one shop help another, which has little data? Learning curves with intervals.
 
 A fifth of the second shop's items is hidden from its log. A map is learned from a share of its users; it starts from
-nothing, from the similarity of words, or from the map of the first shop. It ranks the full catalogue for the targets
-that are not hidden, and the hidden items for those that are.
+nothing, from the similarity of words, or from the map of the first shop. For the targets that are hidden it
+ranks all hidden items, for the others all other items.
 """
 
 from dataclasses import dataclass, replace

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data"
 
-# Pure-Python tests first: they run in seconds. Then the longest files, which share a worker each: at the end, short ones
-# keep both workers busy.
+# Pure-Python tests first: they run in seconds. Then the longest files, each of which is one worker's: the short ones at
+# the end keep all workers busy.
 _ORDER = ("whole", "airflow", "tensorflow", "stores", "service")
 
 

@@ -80,7 +80,7 @@ class Found:
         best: The main metric with them, on the second half of the validation weeks.
         present: The main metric with the parameters of params.yaml when the study began; None if they diverged.
         complete: Number of trials that were trained to the end.
-        pruned: Number of trials that were ended early.
+        pruned: Number of trials that were pruned or diverged.
     """
 
     text: str

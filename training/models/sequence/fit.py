@@ -182,8 +182,8 @@ class Trainer:
         folder: The folder of the checkpoint; None for no checkpoint.
         log: Receives a line of progress about every `log_seconds`.
         log_seconds: See `log`.
-        workers: The processes that share the work; each has a trainer with the same arguments, and its own `folder`.
-            The model must have been created in their scope.
+        workers: The processes that share the work; each has a trainer with the same arguments, without `folder`
+            and time limit. The model must have been created in their scope.
     """
 
     def __init__(

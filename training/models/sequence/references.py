@@ -55,7 +55,7 @@ def _history(sequences: Sequences, queries: Queries, decay: float) -> sp.csr_arr
 
 
 class Popularity(Reference):
-    """The number of training events of each item; if there are times, only in the latest share of the training time."""
+    """The number of training events of each item; if there are times, only among the latest share of them."""
 
     name = "popularity"
     settings = (1.0, 0.3, 0.1)
