@@ -24,6 +24,7 @@ _HOMES = {
     "DVC_SYSTEM_CONFIG_DIR": "dvc/system",
     "KERAS_HOME": "keras",
     "MPLCONFIGDIR": "matplotlib",
+    "SKB_DATA_DIRECTORY": "skrub",
 }
 _IDENTITY = {"NAME": "ShopLens", "EMAIL": "shoplens@localhost"}
 

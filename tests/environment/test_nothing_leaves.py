@@ -34,6 +34,9 @@ COMMANDS = {
     "great_expectations": ["python", "-c", GX],
     "feast": ["python", "-c", FEAST],
     "matplotlib": ["python", "-c", "import matplotlib.pyplot as plt; plt.figure()"],
+    "skrub": ["python", "-c", "import skrub"],
+    "optuna": ["python", "-c", "import optuna; optuna.create_study()"],
+    "wordllama": ["python", "-c", "from training.models.content_vectors import _encode; _encode(['red lamp'])"],
 }
 
 
