@@ -327,6 +327,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.file is None and set(given.parts) != {"transfer"}:
         parser.error(f"FILE: must be given for the parts {', '.join(_PARTS)}, scaling")
+    if not all(0 < share <= 1 for share in given.shares):
+        parser.error("--shares: must be above 0 and at most 1")
     if "transfer" in given.parts:
         if given.shops is None:
             parser.error("--shops: must name the outputs of two shops for the part transfer")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import console, markdown
+from shoplens.files import file_digest
 from training.benchmark import Settings, read_split, run
 from training.models.sequence.fit import Training
 from training.models.sequence.presets import preset
@@ -38,7 +39,7 @@ def scaling(
         presets: Sizes.
         shares: Shares of the users, above 0 and at most 1.
         epochs: Passes over all users; a smaller share is read more often, for the same number of steps.
-        work: Folder of checkpoints, from which an interrupted run continues.
+        work: Folder of checkpoints, from which an interrupted run continues; delete it after a change of the code.
         image: The plot.
     """
     split = read_split(file, "leave-one-out")
@@ -46,10 +47,10 @@ def scaling(
     for name in presets:
         for share in shares:
             passes = math.ceil(epochs / share)
-            training = Training(epochs=passes, evaluate_every=max(1, passes // _EVALUATIONS))
+            training = Training(epochs=passes, evaluate_every=math.ceil(passes / _EVALUATIONS), patience=_EVALUATIONS)
             settings = Settings(model, preset(name), training=training, references=False)
             part = _of_users(split, share)
-            place = work / f"{model}-{name}-{share:g}"
+            place = work / file_digest(file)[:12] / f"{model}-{name}-{share:g}-{passes}"
             place.mkdir(parents=True, exist_ok=True)
             content = run(part, "leave-one-out", settings, place / "found.json", folder=place, log=console.print)
             found = content["models"][model]

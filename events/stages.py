@@ -98,6 +98,15 @@ class _Slice:
         self.last: datetime | None = None
         self.items: set[str] = set()
 
+    def items_of(self, items: pl.DataFrame) -> pl.DataFrame:
+        """Return the items that belong to the kept events: all of them, or those with an event if any can be left out.
+
+        Tables of items have no times, so nothing else tells which products were known at `data.as_of`.
+        """
+        if self._until is None and self._share >= 1:
+            return items
+        return items.filter(pl.col("item_id").is_in(self.items))
+
     def of(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Yield the kept events of consecutive frames."""
         for frame in frames:
@@ -205,7 +214,8 @@ def ingest(params: Params, settings: Settings, size: Size | None = None) -> None
             reading = _read_raw(settings.outs_dir / "raw", mapping, work, size)
             write_parquet(part.of(reading.events(_until(params.data))), EVENT_SCHEMA, out / "events.parquet")
         accounts = _print_account(reading, part, mapping)
-        reading.items(pl.Series("item_id", sorted(part.items), dtype=pl.String)).write_parquet(out / "items.parquet")
+        items = reading.items(pl.Series("item_id", sorted(part.items), dtype=pl.String))
+        part.items_of(items).write_parquet(out / "items.parquet")
         for name in ("users", "campaigns"):
             reading.sides[name].write_parquet(out / f"{name}.parquet")
         _announced(reading.sides["promotions"], _until(params.data)).write_parquet(out / "promotions.parquet")

@@ -33,6 +33,7 @@ from training.models.artifact import RemappedPredictor
 from training.resamples import Array, Interval, Resamples, intervals, paired_difference
 from training.rows import RowSet, Task
 
+_CANNOT_RUN = (ModelError, ValueError, KeyError)  # Keras on other shapes; a model.json of an earlier version
 _FLOOR = {"purchase": "base_rate", "next_item": "popularity"}
 
 
@@ -128,7 +129,10 @@ class _HeldOut:
     def samples(self, folder: Path) -> Array:
         """Return the metric of the artifact in `folder` on all rows, (resamples + 1,)."""
         if folder not in self._samples:
-            found = evaluate_model(artifact.load(folder), self.rows, self._resamples)
+            try:
+                found = evaluate_model(artifact.load(folder), self.rows, self._resamples)
+            except _CANNOT_RUN as error:
+                raise IncomparableError(f"{folder}: cannot be run by the current code: {error}") from error
             self._samples[folder] = found.samples[self.metric]
         return self._samples[folder]
 
@@ -160,7 +164,7 @@ def _with_service(held: _HeldOut, current: Path, bound: float) -> HeadResult:
         resamples = held.resamples_of(rows)
         # The model in service may have been trained with another catalogue.
         old = evaluate_model(RemappedPredictor(old_model, new_model.catalogue), rows, resamples).samples[held.metric]
-    except (ModelError, ValueError, KeyError) as error:  # Keras on other shapes; a model.json of an earlier version
+    except _CANNOT_RUN as error:
         raise IncomparableError(f"{current}: cannot be run by the current code: {error}") from error
     if len(rows) == len(held.rows):
         new = held.samples(held.package)
@@ -206,12 +210,16 @@ def evaluate_package(params: Params, settings: Settings) -> Verdict:
         return Verdict(version, current, ())
     rival = None if current is None else package_of(Locations(settings).current.resolve())
     present, missing = heads(settings.outs_dir), missing_heads(settings.outs_dir)
-    tasks = [_HeldOut(task, params, settings.outs_dir) for task in present]
+    results, baselines = [], []
+    for task in present:
+        held = _HeldOut(task, params, settings.outs_dir)
+        results.append(_evaluate_task(held, rival, params.gate.margin))
+        baselines.append(_against_baselines(held, params.gate.margin))
     verdict = Verdict(
         version,
         current,
-        tuple(_evaluate_task(held, rival, params.gate.margin) for held in tasks),
-        tuple(_against_baselines(held, params.gate.margin) for held in tasks),
+        tuple(results),
+        tuple(baselines),
         missing,
         tuple(task for task in missing if rival is not None and (rival / "models" / task).is_dir()),
     )

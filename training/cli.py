@@ -167,6 +167,11 @@ def benchmark(
 
     if (workers is None) != (worker is None):
         raise SettingsError("--workers and --worker: pass both to train in several processes, or neither")
+    if workers is not None and (keep is not None or max_seconds is not None):
+        raise SettingsError(
+            "--keep, --max-seconds: must be left out with --workers, whose processes could stop or continue at "
+            "different steps"
+        )
     size, training = run.changed(size_of(preset), run.training_of(epochs, max_seconds), changes or ())
     together = Workers(tuple(workers.split(",")), worker) if workers and worker is not None else None
     settings = run.Settings(

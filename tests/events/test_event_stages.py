@@ -89,6 +89,10 @@ def test_a_product_without_an_event_is_kept(
         ingest(params_of(source), settings)
         items = pl.read_parquet(settings.outs_dir / "events/items.parquet").sort("item_id")
         assert items.select("item_id", "title").rows() == [("a", "Apple"), ("b", None), ("new", "Novelty")]
+        # Nobody can tell whether a product without an event was known at an earlier time.
+        fetch(params_of(source, date(2024, 7, 2)), settings)
+        ingest(params_of(source, date(2024, 7, 2)), settings)
+        assert pl.read_parquet(settings.outs_dir / "events/items.parquet")["item_id"].to_list() == ["a"]
 
 
 def test_nothing_known_then_is_said(lake: Path, tmp_path: Path, params_of: Callable[..., Params]) -> None:

@@ -84,8 +84,16 @@ def test_defaults_can_be_changed_by_name():
         benchmark.changed(Size(), Training(), ["depth=3"])
     with pytest.raises(SettingsError, match="received 'seed=5'"):  # it has an option of its own
         benchmark.changed(Size(), Training(), ["seed=5"])
-    with pytest.raises(ModelError, match="clip: must be above 0; received 0"):
-        benchmark.changed(Size(), Training(), ["clip=0"])
+    for change, message in {
+        "clip=0": "clip: must be above 0; received 0",
+        "clip=nan": "clip: must be above 0; received nan",
+        "average=1": "average: must be at least 0 and below 1; received 1",
+        "patience=0": "patience: must be at least 1; received 0",
+        "evaluate_every=0": "evaluate_every: must be at least 1; received 0",
+        "heads=0": "heads: must divide width 64; received 0",
+    }.items():
+        with pytest.raises(ModelError, match=message):
+            benchmark.changed(Size(), Training(), [change])
     with pytest.raises(SettingsError, match="--set: rows must be of type int; received 'many'"):
         benchmark.changed(Size(), Training(), ["rows=many"])
 

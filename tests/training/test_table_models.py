@@ -93,5 +93,5 @@ def test_a_benchmark_that_cannot_be_run_says_why(tmp_path: Path) -> None:
     data = write_csv(user_behavior(200), tmp_path)
     with pytest.raises(SettingsError, match="--drop: must name columns of the table; received 'who'"):
         benchmark(Protocol(data, "is_purchased", ("who",)), tmp_path / "a.json", None, print)
-    with pytest.raises(BrokenTableError, match="at least 150 people, or rows, with each label"):
+    with pytest.raises(BrokenTableError, match="the table: must have at least 150 people, or rows, with each label"):
         benchmark(Protocol(data, "is_purchased", folds=150), tmp_path / "a.json", None, print)

@@ -65,15 +65,21 @@ class Protocol:
     models: tuple[str, ...] = MODELS
 
 
-def _folds(label: NDArray[Any], group: NDArray[Any], count: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Yield (training rows, held-out rows); a group is never divided."""
+def _folds(
+    label: NDArray[Any], group: NDArray[Any], count: int, seed: int, what: str, advice: str
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (training rows, held-out rows) of `what`; a group is never divided."""
     fewest = min(len(np.unique(group[label == value])) for value in (0, 1))
     if fewest < count:
         raise BrokenTableError(
-            f"the table: must have at least {count} people, or rows, with each label in every part; one has {fewest}. "
-            f"Lower --folds, or add rows"
+            f"{what}: must have at least {count} people, or rows, with each label; it has {fewest} with one. "
+            f"{advice}, or add rows"
         )
     yield from StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(label, label, group)
+
+
+def _quarters(train: RowSet, seed: int) -> Iterator[tuple[Any, Any]]:
+    return _folds(train.labels, train.user_id, _INNER, seed, "the training part of a fold", "Raise --folds")
 
 
 def _train(name: str, recipe: Recipe, rows: Rows) -> dict[str, tuple[Any, Any]]:
@@ -89,7 +95,7 @@ def _cross_fitted(
     """Return model -> probabilities of the test rows, (rows,), and model -> threshold, learned from `train` only."""
     odds: dict[str, list[Array]] = {}
     seen: Scores = {}
-    for part, (inner, held) in enumerate(_folds(train.labels, train.user_id, _INNER, recipe.seed)):
+    for part, (inner, held) in enumerate(_quarters(train, recipe.seed)):
         rows = Rows(train.take(inner), train.take(held), test, NO_TIME)
         for name in models:
             for one, (validation, scores) in _train(name, replace(recipe, seed=recipe.seed + part), rows).items():
@@ -173,7 +179,7 @@ def benchmark(protocol: Protocol, target: Path, keep: Path | None, log: Callable
     found = []
     for seed in range(protocol.seed, protocol.seed + protocol.repeats):
         folds = []
-        for number, rows in enumerate(_folds(cleaned.label, group, protocol.folds, seed)):
+        for number, rows in enumerate(_folds(cleaned.label, group, protocol.folds, seed, "the table", "Lower --folds")):
             kept = None if keep is None else keep / f"repeat-{seed}-fold-{number}.parquet"
             if kept is not None and kept.is_file():
                 folds.append(pl.read_parquet(kept))

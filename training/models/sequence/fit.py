@@ -64,9 +64,11 @@ class Training:
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
             raise ModelError(f"schedule: must be constant or cosine; received {self.schedule!r}")
-        if self.clip <= 0:
+        if not self.clip > 0:
             raise ModelError(f"clip: must be above 0; received {self.clip:g}. A large value turns clipping off")
-        for name in ("epochs", "evaluate_every", "rows"):
+        if not 0 <= self.average < 1:
+            raise ModelError(f"average: must be at least 0 and below 1; received {self.average:g}")
+        for name in ("epochs", "patience", "evaluate_every", "rows"):
             if getattr(self, name) < 1:
                 raise ModelError(f"{name}: must be at least 1; received {getattr(self, name)}")
 
