@@ -31,7 +31,7 @@ def _of_users(split: Split, share: float) -> Split:
 def scaling(
     file: Path, model: str, presets: list[str], shares: list[float], epochs: int, work: Path, image: Path
 ) -> str:
-    """Train every preset on every share of the users, draw NDCG@10 to `image` (PNG), and return the table.
+    """Train every preset on every share of the users; return the table, and draw NDCG@10 to `image` (PNG).
 
     Args:
         file: `user item [time]` per line, also .gz.

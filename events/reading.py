@@ -242,7 +242,7 @@ class Reading:
         return tuple(dict.fromkeys([*notes, *_findings_of(self._entries)]))
 
     def items(self, seen: pl.Series) -> pl.DataFrame:
-        """Return the items table, whose items may have no event yet, and all other items seen, with known content.
+        """Return every item of the items table, with or without an event, and all other items seen, with their content.
 
         Available once `events` is exhausted.
         """

@@ -99,7 +99,7 @@ class _Slice:
         self.items: set[str] = set()
 
     def items_of(self, items: pl.DataFrame) -> pl.DataFrame:
-        """Return the items that belong to the kept events: all of them, or those with an event if any can be left out.
+        """Return all items; if `data.as_of` or `data.user_share` leaves events out, only those with a kept event.
 
         Tables of items have no times, so nothing else tells which products were known at `data.as_of`.
         """

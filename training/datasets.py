@@ -139,7 +139,7 @@ def inputs_at(task: Task, keys: pl.DataFrame, log: UserLog, params: Params, outs
 
 
 def _require_events(task: Task, events: pl.DataFrame) -> None:
-    """Raise a NothingToLearnError if no event of a user is of the kind that a model of `task` predicts."""
+    """Raise a NothingToLearnError if no user has an event of the kind that a model of `task` predicts."""
     wanted, what = (BOUGHT, "a purchase") if task == "purchase" else (pl.col("item_id").is_not_null(), "of an item")
     if events.filter(pl.col("user_id").is_not_null() & wanted).is_empty():
         raise NothingToLearnError(

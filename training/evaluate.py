@@ -61,7 +61,7 @@ def evaluate_model(model: Predicts, rows: RowSet, resamples: Resamples) -> Evalu
 
 
 def target_parts(rows: RowSet) -> dict[str, list[NDArray[np.bool_]]]:
-    """Return which targets of each row are in the history, which are new to the user, and which are new to everybody.
+    """Return, for each row, which targets are in its history, which are new to the user, and which new to everybody.
 
     An item is new to everybody (`unseen`) if neither the user's history nor the row's item table has an event of it.
     """

@@ -72,8 +72,9 @@ def _within(horizon: timedelta) -> pl.Expr:
 
 
 def _session_splits(events: pl.DataFrame, rows: RowsParams) -> pl.DataFrame:
-    """Return (user_id, split, until) by start; test, then validation, take the latest `weeks / 52` of the sessions.
+    """Return (user_id, split, until), sorted by the start of the session.
 
+    The latest `test_weeks / 52` of the sessions are the test split, and `validation_weeks / 52` before them validation.
     `until` is the start of the next split, null for test. A session that lasts for weeks has no rows after it, or the
     models would learn from the time that they are tested on.
     """

@@ -19,7 +19,7 @@ _CHUNK = 1 << 16
 
 
 class ExplainProcess:
-    """An explanation worker that threads share; it handles one request at a time."""
+    """An explanation worker shared by threads; it handles one request at a time."""
 
     def __init__(self, package: Path, settings: Settings) -> None:
         """Configure the worker; it starts with the first request."""
@@ -79,7 +79,7 @@ class ExplainProcess:
     def _start(self, deadline: float) -> None:
         """Start the worker if there is none, and wait until it is ready."""
         if self._failed is not None or self._closed:
-            raise ExplainerBusyError(f"explain: the worker cannot start ({self._failed or 'the service ends'})")
+            raise ExplainerBusyError(f"explain: the worker cannot start ({self._failed or 'the service is ending'})")
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,

@@ -27,7 +27,7 @@ _SMALL = 1e-6  # keeps logits finite
 
 
 def logit(probability: Any) -> Numbers:
-    """Return log(p / (1 - p)), with the probability kept away from 0 and 1."""
+    """Return the log odds of a probability, which is first clipped away from 0 and 1."""
     clipped = np.clip(np.asarray(probability, dtype=np.float64), _SMALL, 1 - _SMALL)
     return np.asarray(special.logit(clipped))
 

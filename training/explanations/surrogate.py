@@ -1,4 +1,4 @@
-"""LIME: a linear model fitted to a model near one row (Ribeiro, Singh & Guestrin, KDD 2016, section 3.4, algorithm 1).
+"""LIME: a linear approximation of a model near one row (Ribeiro, Singh & Guestrin, KDD 2016, section 3.4, algorithm 1).
 
 It is a cross-check of the Shapley values. The package `lime` had its last release in 2020 and needs scikit-image.
 """

@@ -45,7 +45,7 @@ def content_vectors(catalogue: Catalogue) -> tuple[NDArray[np.int32], NDArray[np
 
 
 def _encode(texts: list[str]) -> NDArray[np.float32]:
-    """Return the encoded texts, (texts, 256), of length 1, or 0 if no word is known."""
+    """Return a vector per text, (texts, 256), of unit length, or zero if no word is known."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     import wordllama  # calls logging.basicConfig, which would make every library log to the terminal
